@@ -1,0 +1,146 @@
+"""Reads a recipe and its overrides from a command line. In: argv. Out: `Command` with a validated Run.
+
+`ml_collections.config_flags` loads `--config=configs/x.py` and applies `--config.key=value` with the type of the key;
+unknown keys and flags are answered with the closest known one.
+"""
+
+import dataclasses
+import pathlib
+import re
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from jaxlm.config import tree
+from jaxlm.config.schema import Run
+from jaxlm.errors import UserError, did_you_mean
+
+# Literals are checked by Run.validate, whose message lists the choices.
+config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A parsed command line: the run, where it lives, and which values the command line set."""
+
+    run: Run
+    workdir: pathlib.Path
+    overrides: dict[str, Any]
+    explain: bool
+    allow_config_change: bool
+
+
+def parse(argv: Sequence[str]) -> Command:
+    """Parses `argv` (argv[0] is the program). Raises UserError for anything the user typed wrong."""
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Recipe file, e.g. configs/bert_base.py; override with --config.key=value.",
+        flag_values=values,
+        sys_argv=list(argv),
+    )
+    flags.DEFINE_string("workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values)
+    flags.DEFINE_bool("explain", False, "Print every resolved value and its origin, then stop.", flag_values=values)
+    flags.DEFINE_bool(
+        "allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values
+    )
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    path = _config_path(argv)
+    _check_overrides(argv, path)
+    try:
+        rest = values(list(argv))
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(f"Unknown flag --{error.flagname}.{did_you_mean(error.flagname, values)}") from error
+    except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"Bad command line: {error}") from error
+    if values.help:
+        raise SystemExit(f"usage: {argv[0]} --config=FILE [--config.KEY=VALUE ...]\n{values.main_module_help()}")
+    if len(rest) > 1:
+        raise UserError(f"Unexpected argument {rest[1]!r}: overrides are written --config.key=value.")
+    if path is None:
+        raise UserError(f"No recipe given. {_recipes_hint()}")
+    run = config.value
+    run.validate()
+    overrides = config_flags.get_override_values(values["config"])
+    workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / pathlib.Path(path).stem)
+    return Command(run, workdir, overrides, values.explain, values.allow_config_change)
+
+
+def load(path: str | pathlib.Path) -> Run:
+    """The Run of a recipe file, validated, without overrides."""
+    return parse(["load", f"--config={path}"]).run
+
+
+def explain(run: Run, overrides: dict[str, Any]) -> str:
+    """Every resolved value, one a line, with its origin: recipe, default or command line."""
+    rows = [("key", "value", "origin")]
+    for path, value, has_default in tree.leaves(run):
+        rows.append((path, repr(value), _origin(run, path, value, has_default, overrides)))
+    for path, node in tree.nodes(run, ""):
+        if path:
+            rows.append((path, type(node).__name__, "type"))
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return "\n".join(f"{k:<{widths[0]}}  {v:<{min(widths[1], 60)}}  {o}" for k, v, o in [rows[0], *sorted(rows[1:])])
+
+
+def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[str, Any]) -> str:
+    if any(path == key or path.startswith((f"{key}.", f"{key}[")) for key in overrides):
+        return "command line"
+    if not has_default:
+        return "recipe"
+    parent = run
+    *above, name = re.findall(r"\w+|\[\d+\]", path)
+    for step in above:
+        parent = parent[int(step[1:-1])] if step.startswith("[") else getattr(parent, step)
+    field = next(f for f in dataclasses.fields(parent) if f.name == name)
+    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # pyright: ignore
+    return "default" if value == default else "recipe"
+
+
+def _config_path(argv: Sequence[str]) -> str | None:
+    for i, argument in enumerate(argv):
+        if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
+            path = match.group(1) or (argv[i + 1] if i + 1 < len(argv) else "")
+            if not pathlib.Path(path.split(":")[0]).is_file():
+                raise UserError(f"--config={path}: no such file. {_recipes_hint(path)}")
+            return path
+    return None
+
+
+def _recipes_hint(path: str = "") -> str:
+    recipes = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
+    hint = did_you_mean(path, recipes)
+    return f"Name a recipe with --config=FILE; here are: {', '.join(recipes) or 'none (no folder configs/ here)'}.{hint}"
+
+
+def _check_overrides(argv: Sequence[str], path: str | None) -> None:
+    """Answers an unknown key before config_flags does, with the closest known key."""
+    keys = [m.group(1) for a in argv if (m := re.match(r"--?(?:no)?config\.([^=]+)", a))]
+    if not keys or path is None:
+        return
+    run = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
+    known = [key for key, _, _ in tree.leaves(run)] + [key for key, _ in tree.nodes(run, "") if key]
+    for key in keys:
+        plain = re.sub(r"\[(\d+)\]", r"[\1]", key)
+        element = re.fullmatch(r"(.*)\[\d+\]", plain)
+        if plain in known or (element and element.group(1) in known):
+            continue
+        if any(k.startswith(f"{plain}[") for k in known):
+            continue
+        last = plain.rpartition(".")[2]
+        hint = did_you_mean(plain, known) or did_you_mean(last, [k.rpartition(".")[2] for k in known])
+        siblings = _siblings(plain, known)
+        raise UserError(f"Unknown config key --config.{key} in {path}.{hint} {siblings}".rstrip())
+
+
+def _siblings(key: str, known: list[str]) -> str:
+    parent = key.rpartition(".")[0]
+    names = sorted({k[len(parent) + 1 if parent else 0 :].split(".")[0] for k in known if k.startswith(parent)})
+    if not names:
+        return ""
+    place = f"config.{parent}" if parent else "config"
+    return f"Known in {place}: {', '.join(names)}."

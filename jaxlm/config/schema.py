@@ -1,0 +1,163 @@
+"""The schema of a run: what a recipe returns. In: field values. Out: the same, checked by `Run.validate`.
+
+Fields without a default change results; fields with one are operational. Components (`model`, `objective`,
+`tokenizer`, `optimizer`) are dataclasses of other packages, chosen by type; each checks itself.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+from jaxlm.checkpoint.policy import Keep
+from jaxlm.config import tree
+from jaxlm.errors import UserError
+from jaxlm.partition.mesh import Mesh
+
+
+@dataclasses.dataclass(kw_only=True)
+class Stage:
+    """A part of the run with its own row length: BERT trains 90 % of its steps on 128 tokens, then 10 % on 512."""
+
+    length: int  # tokens per row
+    share: float  # of the run's steps
+
+
+@dataclasses.dataclass(kw_only=True)
+class Data:
+    """Where the text comes from and how rows are filled with it.
+
+    `corpus`: `builtin:pydocs`, a path or glob (text, JSONL, Parquet; plain, .gz, .zst; local or fsspec URL),
+    `tfds:NAME`, `hf:NAME`, or a folder made by tools/prepare_corpus.py.
+    """
+
+    corpus: str
+    text_field: str = "text"
+    packing: Literal["none", "concatenate", "best_fit"]
+    validation_share: float  # of the documents, by a hash of their text
+    test_share: float
+    cache: str = ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
+    check: Literal["size", "sha256"] = "size"  # how thoroughly shards are checked when opened
+    workers: int = 0  # reader processes; 0 reads with two threads in this process
+    prefetch: int = 4  # batches kept ready on the devices
+
+    def validate(self, where: str) -> None:
+        """Checks the shares of the splits."""
+        for name in ("validation_share", "test_share"):
+            _within(getattr(self, name), 0.0, 0.5, f"{where}.{name}")
+        if self.validation_share == 0.0:
+            raise UserError(
+                f"{where}.validation_share=0.0: evaluation needs held-out documents. Set it to 0.01, say."
+            )
+        _within(self.workers, 0, 1024, f"{where}.workers")
+        _within(self.prefetch, 1, 1024, f"{where}.prefetch")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Evaluation:
+    """When and on how much held-out text the model is evaluated. The masks of an evaluation never change."""
+
+    every_steps: int = 1000
+    rows: int = 512  # held-out rows per evaluation; 0 means all
+    patience: int = 0  # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
+
+    def validate(self, where: str) -> None:
+        """Checks the counts."""
+        _within(self.every_steps, 1, None, f"{where}.every_steps")
+        _within(self.rows, 0, None, f"{where}.rows")
+        _within(self.patience, 0, None, f"{where}.patience")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Checkpointing:
+    """When checkpoints are written and which are kept."""
+
+    every_steps: int = 0  # 0: by time only
+    every_minutes: float = 15.0  # 0: by steps only
+    keep: Keep = dataclasses.field(default_factory=Keep)
+
+    def validate(self, where: str) -> None:
+        """Checks the intervals."""
+        _within(self.every_steps, 0, None, f"{where}.every_steps")
+        _within(self.every_minutes, 0.0, None, f"{where}.every_minutes")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Logging:
+    """What is reported, where and how often."""
+
+    every_steps: int = 10
+    wandb: str = ""  # Weights & Biases project; empty: off
+    watchdog_minutes: float = 30.0  # without a step for this long, all stacks are written to crash/; 0: off
+
+    def validate(self, where: str) -> None:
+        """Checks the interval."""
+        _within(self.every_steps, 1, None, f"{where}.every_steps")
+        _within(self.watchdog_minutes, 0.0, None, f"{where}.watchdog_minutes")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Run:
+    """Everything that determines a run. See the package docstring for the meaning of defaults."""
+
+    model: Any
+    objective: Any
+    tokenizer: Any
+    optimizer: Any
+    data: Data
+    stages: tuple[Stage, ...]
+    steps: int
+    batch_size: int  # rows per optimizer step, over all devices and micro-batches
+    seed: int
+    ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    accumulate: int = 1  # micro-batches per step; equals the large batch
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
+    dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
+    logging: Logging = dataclasses.field(default_factory=Logging)
+    init_from: str = ""  # run folder whose weights (not its optimizer) a new run starts from
+    non_finite_limit: int = 10  # non-finite steps in a row after which the run stops with exit code 70
+    time_limit_minutes: float = 0.0  # save and exit 75 after this long; 0: no limit
+    show_batch: int = 0  # print this many rows as the model sees them
+    fill: tuple[str, ...] = ()  # sentences with [MASK] that are filled at the end
+
+    def validate(self, where: str = "config") -> None:
+        """Raises UserError for the first value that cannot work, naming its key; checks every component."""
+        tree.check_types(self, where)
+        for path, node in tree.nodes(self, where):
+            if node is not self and hasattr(node, "validate"):
+                node.validate(path)
+        _within(self.steps, 1, None, f"{where}.steps")
+        _within(self.accumulate, 1, None, f"{where}.accumulate")
+        _within(self.non_finite_limit, 1, None, f"{where}.non_finite_limit")
+        _within(self.ema_decay, 0.0, 1.0, f"{where}.ema_decay")
+        _within(self.batch_size, 1, None, f"{where}.batch_size")
+        if self.batch_size % self.accumulate:
+            raise UserError(
+                f"{where}.batch_size={self.batch_size} must be divisible by {where}.accumulate={self.accumulate}."
+            )
+        self._validate_stages(where)
+
+    def _validate_stages(self, where: str) -> None:
+        shares = [stage.share for stage in self.stages]
+        if not shares or min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-6:
+            raise UserError(
+                f"{where}.stages: the shares are {shares}; they must not be negative and must add up to 1."
+            )
+        for i, stage in enumerate(self.stages):
+            self.model.check_length(stage.length, f"{where}.stages[{i}].length")
+
+    def stage_steps(self) -> list[tuple[int, int]]:
+        """[first, last) global step of every stage; the shares are rounded, the last stage takes what is left."""
+        bounds, total = [0], 0.0
+        for stage in self.stages[:-1]:
+            total += stage.share
+            bounds.append(round(total * self.steps))
+        bounds.append(self.steps)
+        return list(zip(bounds[:-1], bounds[1:], strict=True))
+
+
+def _within(value: float, low: float, high: float | None, where: str) -> None:
+    if value < low or (high is not None and value > high):
+        allowed = f"at least {low}" if high is None else f"{low} to {high}"
+        raise UserError(f"{where}={value} is out of range; allowed: {allowed}.")

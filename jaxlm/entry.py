@@ -1,0 +1,29 @@
+"""Runs a command's main function. In: main(argv) -> exit code. Out: the process ends with a documented code.
+
+0 done; 70 numerical failure; 75 saved and resumable; 78 the configuration or input is wrong. A UserError is printed
+as its message, without a stack trace; anything else is a bug of ours and keeps it.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from jaxlm.errors import EXIT_NUMERICAL, EXIT_USER, NumericalError, UserError
+
+
+def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
+    """Calls `main(sys.argv)` and exits. A broken pipe (`... | head`) is not an error."""
+    try:
+        code = main(sys.argv)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_USER
+    except NumericalError as error:
+        print(f"numerical failure: {error}", file=sys.stderr)
+        code = EXIT_NUMERICAL
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

@@ -1,0 +1,27 @@
+"""The errors a user meets. In: what went wrong, where, what is allowed. Out: a message without a stack trace.
+
+Entry points print a `UserError` as one message and exit with 78 (configuration or input is wrong), and a
+`NumericalError` with 70. Anything else is a bug of ours and keeps its stack trace.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+EXIT_DONE = 0
+EXIT_NUMERICAL = 70
+EXIT_RESUMABLE = 75
+EXIT_USER = 78
+
+
+class UserError(ValueError):
+    """Something the user can fix: the message says what, where, what is allowed, and the fix."""
+
+
+class NumericalError(ArithmeticError):
+    """Training diverged: too many non-finite steps in a row."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """' Did you mean "x"?' for the closest known word, or '' when none is close."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f' Did you mean "{close[0]}"?' if close else ""

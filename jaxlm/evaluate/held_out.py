@@ -1,0 +1,33 @@
+"""The loss and accuracy on held-out rows. In: a jitted eval step, a maker of batches. Out: metrics by name.
+
+Sums and weights are added on the device and divided once at the end, so the number of hosts, the batch size and the
+padding of the last batch change nothing.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm.batch import Batch
+
+
+class HeldOut:
+    """Evaluates parameters on the same rows every time."""
+
+    def __init__(self, eval_step: Callable[[Any, Batch], dict], batches: Callable[[], Iterable[Batch]]) -> None:
+        self._step = eval_step
+        self._batches = batches
+        self._add = jax.jit(lambda total, new: jax.tree.map(jnp.add, total, new), donate_argnums=0)
+
+    def __call__(self, params: Any) -> dict[str, float]:
+        """{"eval/loss": ..., "eval/<measure>": ...}; eval/loss is the sum of the objective's terms."""
+        total = None
+        for batch in self._batches():
+            measures = self._step(params, batch)
+            total = measures if total is None else self._add(total, measures)
+        pairs = {name: (float(s), float(w)) for name, (s, w) in jax.device_get(total or {}).items()}
+        means = {name: s / w for name, (s, w) in pairs.items() if w > 0}
+        loss = sum(value for name, value in means.items() if name.startswith("loss/"))
+        return {"eval/loss": loss, **{f"eval/{k}": v for k, v in means.items() if not k.startswith("loss/")}}

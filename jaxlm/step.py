@@ -1,0 +1,132 @@
+"""The only jitted training functions. In: a model, an objective, an optimizer. Out: pure functions of (state, batch).
+
+Guarantees: the gradient is that of the whole batch whatever the number of micro-batches (every term is divided by its
+weight over the whole batch); a step whose loss or gradient is not finite changes nothing but the counters; all
+randomness follows from (seed, step).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlm.batch import Batch, Pair
+
+Measures = dict[str, Pair]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that training changes. Parameters and moments are float32."""
+
+    step: jax.Array  # int32: batches consumed, skipped ones included
+    params: Any
+    opt_state: Any
+    ema: Any  # moving average of params, or None
+    skipped: jax.Array  # int32: non-finite steps so far
+    skipped_in_a_row: jax.Array  # int32
+
+
+def new_state(params: Any, optimizer: optax.GradientTransformation, *, ema: bool) -> TrainState:
+    """The state before the first step."""
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, params, optimizer.init(params), params if ema else None, zero, zero)
+
+
+def make_train_step(
+    model: Any,
+    objective: Any,
+    optimizer: optax.GradientTransformation,
+    schedule: Callable[[jax.Array], jax.Array],
+    *,
+    seed: int,
+    accumulate: int = 1,
+    ema_decay: float = 0.0,
+    dropout_generator: str = "threefry2x32",
+) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
+    """One optimizer step: (state, batch of B rows) -> (state, measures as (sum, weight)).
+
+    `model` is what models.build returns, `objective` has `weights` and `loss`. B must be divisible by `accumulate`;
+    micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
+    """
+    base = jax.random.key(seed, impl=dropout_generator)
+
+    def gradient(params: Any, batch: Batch, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
+        def loss(params: Any) -> tuple[jax.Array, Measures]:
+            out = objective.loss(model.bind(params), batch, key)
+            total = sum(s / jnp.maximum(weights[name], 1.0) for name, (s, _) in out.terms.items())
+            return total, {"loss": (total, jnp.ones(())), **out.measures}
+
+        (_, measures), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return grads, measures
+
+    def accumulated(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Measures]:
+        weights = objective.weights(batch)
+        if accumulate == 1:
+            return gradient(params, batch, weights, key)
+        micro = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch)
+        keys = jax.random.split(key, accumulate)
+
+        def one(total: Any, inputs: Any) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradient(params, inputs[0], weights, inputs[1])), None
+
+        like = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micro), weights, keys[0])
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+        grads, measures = jax.lax.scan(one, zeros, (micro, keys))[0]
+        # The micro-batch losses already are shares of the whole batch's: their sum is its loss, with weight one.
+        return grads, {**measures, "loss": (measures["loss"][0], jnp.ones(()))}
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+        grads, measures = accumulated(state.params, batch, jax.random.fold_in(base, state.step))
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(measures["loss"][0])
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = _average(state.ema, params, ema_decay)
+        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)  # noqa: E731
+        in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
+        new = TrainState(
+            step=state.step + 1,
+            params=kept(params, state.params),
+            opt_state=kept(opt_state, state.opt_state),
+            ema=kept(ema, state.ema),
+            skipped=state.skipped + (1 - finite.astype(jnp.int32)),
+            skipped_in_a_row=in_a_row,
+        )
+        return new, _report(measures, finite, norm, schedule(state.step), new, batch)
+
+    return step
+
+
+def make_eval_step(model: Any, objective: Any) -> Callable[[Any, Batch], Measures]:
+    """(params, batch) -> measures as (sum, weight), without dropout; `loss/<term>` holds every term."""
+
+    def step(params: Any, batch: Batch) -> Measures:
+        out = objective.loss(model.bind(params), batch, None)
+        return {**{f"loss/{name}": pair for name, pair in out.terms.items()}, **out.measures}
+
+    return step
+
+
+def _average(ema: Any, params: Any, decay: float) -> Any:
+    return None if ema is None else jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, ema, params)
+
+
+def _report(
+    measures: Measures, finite: jax.Array, norm: jax.Array, rate: Any, new: TrainState, batch: Batch
+) -> Measures:
+    """The measures of a step; a skipped step counts only in the counters, so that no window turns NaN."""
+    one = jnp.ones(())
+    shown = {**measures, "grad_norm": (norm, one)}
+    shown = {k: (jnp.where(finite, s, 0.0), jnp.where(finite, w, 0.0)) for k, (s, w) in shown.items()}
+    return {
+        **shown,
+        "learning_rate": (jnp.asarray(rate, jnp.float32), one),
+        "useful_tokens": ((batch.segments_BT > 0).sum().astype(jnp.float32), one),
+        "skipped_steps": (new.skipped.astype(jnp.float32), one),
+        "skipped_in_a_row": (new.skipped_in_a_row.astype(jnp.float32), one),
+    }
