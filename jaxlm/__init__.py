@@ -1,0 +1,1 @@
+"""jaxlm trains language models in JAX, from raw text to a checkpoint. Start reading at jaxlm/train.py."""

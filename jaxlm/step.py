@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import optax
 
 from jaxlm.batch import Batch, Pair
+from jaxlm.optim import ema as averages
+from jaxlm.optim import transforms
 
 Measures = dict[str, Pair]
 
@@ -34,14 +36,13 @@ class TrainState:
 def new_state(params: Any, optimizer: optax.GradientTransformation, *, ema: bool) -> TrainState:
     """The state before the first step."""
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimizer.init(params), params if ema else None, zero, zero)
+    return TrainState(zero, params, optimizer.init(params), averages.init(params) if ema else None, zero, zero)
 
 
 def make_train_step(
     model: Any,
     objective: Any,
     optimizer: optax.GradientTransformation,
-    schedule: Callable[[jax.Array], jax.Array],
     *,
     seed: int,
     accumulate: int = 1,
@@ -82,11 +83,11 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
         grads, measures = accumulated(state.params, batch, jax.random.fold_in(base, state.step))
-        norm = optax.global_norm(grads)
-        finite = jnp.isfinite(norm) & jnp.isfinite(measures["loss"][0])
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        optimized = transforms.measures(opt_state)
+        finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])
         params = optax.apply_updates(state.params, updates)
-        ema = _average(state.ema, params, ema_decay)
+        ema = None if state.ema is None else averages.update(state.ema, params, state.step, ema_decay)
         kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)  # noqa: E731
         in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         new = TrainState(
@@ -97,7 +98,7 @@ def make_train_step(
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
             skipped_in_a_row=in_a_row,
         )
-        return new, _report(measures, finite, norm, schedule(state.step), new, batch)
+        return new, _report({**measures, **_single(optimized)}, finite, new, batch)
 
     return step
 
@@ -112,21 +113,16 @@ def make_eval_step(model: Any, objective: Any) -> Callable[[Any, Batch], Measure
     return step
 
 
-def _average(ema: Any, params: Any, decay: float) -> Any:
-    return None if ema is None else jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, ema, params)
+def _single(values: dict[str, jax.Array]) -> Measures:
+    return {name: (value, jnp.ones(())) for name, value in values.items()}
 
 
-def _report(
-    measures: Measures, finite: jax.Array, norm: jax.Array, rate: Any, new: TrainState, batch: Batch
-) -> Measures:
+def _report(measures: Measures, finite: jax.Array, new: TrainState, batch: Batch) -> Measures:
     """The measures of a step; a skipped step counts only in the counters, so that no window turns NaN."""
-    one = jnp.ones(())
-    shown = {**measures, "grad_norm": (norm, one)}
-    shown = {k: (jnp.where(finite, s, 0.0), jnp.where(finite, w, 0.0)) for k, (s, w) in shown.items()}
-    return {
-        **shown,
-        "learning_rate": (jnp.asarray(rate, jnp.float32), one),
-        "useful_tokens": ((batch.segments_BT > 0).sum().astype(jnp.float32), one),
-        "skipped_steps": (new.skipped.astype(jnp.float32), one),
-        "skipped_in_a_row": (new.skipped_in_a_row.astype(jnp.float32), one),
+    shown = {k: (jnp.where(finite, s, 0.0), jnp.where(finite, w, 0.0)) for k, (s, w) in measures.items()}
+    counters = {
+        "useful_tokens": (batch.segments_BT > 0).sum(),
+        "skipped_steps": new.skipped,
+        "skipped_in_a_row": new.skipped_in_a_row,
     }
+    return {**shown, **_single({name: value.astype(jnp.float32) for name, value in counters.items()})}

@@ -32,3 +32,50 @@ def pytest_make_collect_report(collector):
     if report.skipped and _must_run(collector.nodeid):
         report.outcome = "failed"
         report.longrepr = f"parity file skipped under JAXLM_REQUIRE_PARITY: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> str:
+    """A JSONL corpus of real English without a download: docstrings of the standard library, about 400 documents."""
+    import ast
+    import json
+    import pathlib
+    import sysconfig
+
+    folder = pathlib.Path(sysconfig.get_paths()["stdlib"])
+    texts = []
+    for name in ("argparse", "difflib", "datetime", "decimal", "fractions", "random", "statistics", "string", "tarfile"):
+        candidates = [folder / f"{name}.py", folder / f"_py{name}.py", folder / f"_pydatetime.py"]
+        source = next(p for p in candidates if p.exists()).read_text()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+                texts.append(ast.get_docstring(node))
+    path = tmp_path_factory.mktemp("corpus") / "docs.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in dict.fromkeys(texts)))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def train_command(corpus, tmp_path_factory):
+    """Runs `python -m jaxlm.train` on the tiny recipe as a user would; returns a started process."""
+    import pathlib
+    import subprocess
+    import sys
+
+    root = pathlib.Path(__file__).parents[1]
+    cache = tmp_path_factory.getbasetemp() / "cache"
+
+    def start(workdir, *overrides: str, recipe: str = "tests/recipes/tiny.py", devices: int = 1, **environment: str):
+        command = [sys.executable, "-m", "jaxlm.train", f"--config={recipe}", f"--workdir={workdir}"]
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        environment = {**os.environ, "XLA_FLAGS": flags, "JAXLM_CACHE": str(cache), **environment}
+        return subprocess.Popen(
+            [*command, f"--config.data.corpus={corpus}", *overrides],
+            cwd=root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start

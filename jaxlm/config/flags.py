@@ -4,11 +4,13 @@
 unknown keys and flags are answered with the closest known one.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 import re
+import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -50,9 +52,11 @@ def parse(argv: Sequence[str]) -> Command:
     )
     flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
     path = _config_path(argv)
-    _check_overrides(argv, path)
+    with _neighbours(path):
+        _check_overrides(argv, path)
     try:
-        rest = values(list(argv))
+        with _neighbours(path):
+            rest = values(list(argv))
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"Unknown flag --{error.flagname}.{did_you_mean(error.flagname, values)}") from error
     except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
@@ -101,6 +105,17 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
     return "default" if value == default else "recipe"
 
 
+@contextlib.contextmanager
+def _neighbours(path: str | None) -> Iterator[None]:
+    """Lets a recipe import the recipes beside it, as a script may import the modules beside it."""
+    folder = str(pathlib.Path(path or ".").parent.absolute())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
 def _config_path(argv: Sequence[str]) -> str | None:
     for i, argument in enumerate(argv):
         if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
@@ -139,7 +154,8 @@ def _check_overrides(argv: Sequence[str], path: str | None) -> None:
 
 def _siblings(key: str, known: list[str]) -> str:
     parent = key.rpartition(".")[0]
-    names = sorted({k[len(parent) + 1 if parent else 0 :].split(".")[0] for k in known if k.startswith(parent)})
+    inside = f"{parent}." if parent else ""
+    names = sorted({k[len(inside) :].split(".")[0].split("[")[0] for k in known if k.startswith(inside)})
     if not names:
         return ""
     place = f"config.{parent}" if parent else "config"

@@ -37,6 +37,10 @@ class RunFolder:
         """One folder per saved step."""
         return self.root / "checkpoints"
 
+    def has_checkpoints(self) -> bool:
+        """Whether a checkpoint was ever saved, intact or not."""
+        return self.checkpoints.is_dir() and any(p.name[:1].isdecimal() for p in self.checkpoints.iterdir())
+
     @property
     def samples(self) -> pathlib.Path:
         """Text the model produced."""
@@ -48,21 +52,33 @@ class RunFolder:
         return self.root / "crash"
 
 
-def enter(workdir: pathlib.Path, run: Run, *, allow_config_change: bool, write: bool) -> tuple[RunFolder, list]:
-    """Opens or creates a run folder: (folder, operational changes since the last start).
+def enter(workdir: pathlib.Path, run: Run, *, allow_config_change: bool) -> tuple[RunFolder, list[drift.Change]]:
+    """Opens a run folder, or one to be: (folder, operational changes since the last start). Writes nothing.
 
-    Only the process with `write` touches the disk. Raises UserError for a folder of another run, for a folder with
-    other things in it, and where writing is not allowed.
+    Raises UserError for the folder of another run, and for a folder with other things in it. A run that never saved a
+    checkpoint has nothing to lose: it may be started anew with any configuration.
     """
     folder = RunFolder(workdir)
-    changes = []
+    changes: list[drift.Change] = []
     if folder.config.exists():
-        changes = drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(workdir))
-    elif workdir.exists() and (not workdir.is_dir() or any(_foreign(workdir))):
+        if folder.has_checkpoints():
+            changes = drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(workdir))
+    elif workdir.exists() and (not workdir.is_dir() or _foreign(workdir)):
         raise UserError(f"{workdir} exists and is not a run folder (no config.json). Fix: name another --workdir.")
-    if write:
-        _write(folder.config, run)
     return folder, changes
+
+
+def claim(folder: RunFolder, run: Run) -> None:
+    """Writes config.json, in one rename: from here on the folder is this run's."""
+    path = folder.config
+    text = json.dumps({"format": _FORMAT, "config": tree.to_json(run)}, indent=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".json.tmp")
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error}. Fix: name a --workdir you can write to.") from error
 
 
 def read(workdir: pathlib.Path) -> tuple[RunFolder, Run]:
@@ -75,7 +91,8 @@ def read(workdir: pathlib.Path) -> tuple[RunFolder, Run]:
 
 def _foreign(workdir: pathlib.Path) -> list[str]:
     """What stands in the folder besides the traces of a start that was killed before config.json was written."""
-    return [name for name in os.listdir(workdir) if name not in ("config.json.tmp", "run.log", "crash")]
+    known = ("config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints")
+    return [name for name in os.listdir(workdir) if name not in known]
 
 
 def _read(path: pathlib.Path) -> dict:
@@ -86,14 +103,3 @@ def _read(path: pathlib.Path) -> dict:
         return value["config"]
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} cannot be read as a run's configuration ({error}).") from error
-
-
-def _write(path: pathlib.Path, run: Run) -> None:
-    text = json.dumps({"format": _FORMAT, "config": tree.to_json(run)}, indent=1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error}. Fix: name a --workdir you can write to.") from error

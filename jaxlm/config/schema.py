@@ -144,8 +144,8 @@ class Run:
             raise UserError(
                 f"{where}.stages: the shares are {shares}; they must not be negative and must add up to 1."
             )
-        for i, stage in enumerate(self.stages):
-            self.model.check_length(stage.length, f"{where}.stages[{i}].length")
+        for stage in self.stages:
+            self.model.check_row_length(stage.length, f"{where}.model")
 
     def stage_steps(self) -> list[tuple[int, int]]:
         """[first, last) global step of every stage; the shares are rounded, the last stage takes what is left."""

@@ -21,10 +21,10 @@ ALLOWED = {
     "runtime": {"batch"},
     "data": {"batch"},
     "objectives": {"batch"},
-    "step": {"batch"},
+    "step": {"batch", "optim"},  # the moving average of the weights
     "convert": {"models"},
 }
-MAY_IMPORT_ACROSS = {"train", "session", "fill_mask", "doctor", "evaluate", "infer"}
+MAY_IMPORT_ACROSS = {"train", "loop", "assemble", "report", "entry", "fill_mask", "doctor", "evaluate", "infer"}
 
 
 def _ours(path: pathlib.Path) -> set[str]:

@@ -7,7 +7,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxlm"
 FILE_LINES, FUNCTION_LINES = 300, 40
 
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS = {"train.py:train": "the run in chapters, read from top to bottom; splitting it would hide the flow"}
 
 
 def test_files_are_short():

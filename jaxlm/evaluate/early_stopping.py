@@ -1,0 +1,50 @@
+"""Best so far, and when to give up. In: the metrics of every evaluation. Out: whether it is the best, whether to stop.
+
+Its state survives JSON, so that a resumed run stops where the uninterrupted one would have.
+"""
+
+import math
+from typing import Any
+
+from jaxlm.checkpoint.policy import Keep
+from jaxlm.errors import UserError, did_you_mean
+
+
+class EarlyStopping:
+    """Follows `keep.best_metric`; with patience 0 it never stops a run."""
+
+    def __init__(self, keep: Keep, patience: int) -> None:
+        self._keep, self._patience = keep, patience
+        self._best: float | None = None
+        self._stale = 0
+        self.evaluated_at: int | None = None
+
+    def update(self, step: int, metrics: dict[str, float]) -> bool:
+        """Takes an evaluation; True when it is the best so far. UserError when the metric is not among them."""
+        name = self._keep.best_metric
+        if name not in metrics:
+            raise UserError(
+                f"config.checkpoint.keep.best_metric={name!r} is not measured; known: {', '.join(sorted(metrics))}."
+                f"{did_you_mean(name, metrics)}"
+            )
+        value = metrics[name] if self._keep.best_mode == "min" else -metrics[name]
+        better = not math.isnan(value) and (self._best is None or value < self._best)
+        self._best, self._stale = (value, 0) if better else (self._best, self._stale + 1)
+        self.evaluated_at = step
+        return better
+
+    @property
+    def over(self) -> bool:
+        """Whether patience is exhausted."""
+        return self._patience > 0 and self._stale >= self._patience
+
+    def state(self) -> dict[str, Any]:
+        """JSON for the checkpoint."""
+        return {"best": self._best, "stale": self._stale}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from `state()`."""
+        self._best, self._stale = state["best"], state["stale"]
+
+    def __str__(self) -> str:
+        return f"{self._stale} evaluations without a better {self._keep.best_metric}"

@@ -1,0 +1,255 @@
+"""The training loop. In: the parts of a run and its state. Out: a trained run folder and an exit code.
+
+Per step the host hands over a batch and looks at measures that are two steps old: it never waits for the step it just
+dispatched. Log lines, evaluations, checkpoints and the end of the run happen at step boundaries, in this order, so
+that what stands in metrics.jsonl never runs ahead of, nor falls behind, the checkpoint it is resumed from.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxlm import assemble, report
+from jaxlm.batch import Batch
+from jaxlm.checkpoint.policy import SaveClock
+from jaxlm.checkpoint.store import Checkpoints
+from jaxlm.config import Run, Stage
+from jaxlm.config.folder import RunFolder
+from jaxlm.data.rows import Rows
+from jaxlm.data.show import show_batch
+from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
+from jaxlm.evaluate.early_stopping import EarlyStopping
+from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.monitor.console import Console
+from jaxlm.monitor.meter import Line, Meter
+from jaxlm.monitor.metrics import Writer
+from jaxlm.monitor.throughput import Throughput, peak_flops
+from jaxlm.runtime import distributed, fault
+from jaxlm.runtime.signals import StopRequest
+from jaxlm.runtime.watchdog import Watchdog
+from jaxlm.step import TrainState, make_eval_step, make_train_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What train.py put together."""
+
+    run: Run
+    place: RunFolder
+    mesh: jax.sharding.Mesh
+    text: assemble.Text
+    model: Any
+    optimizer: Any
+    abstract: TrainState  # shapes
+    shardings: TrainState
+    checkpoints: Checkpoints
+    console: Console
+    writer: Writer
+    stop: StopRequest
+    watchdog: Watchdog
+
+
+class Loop:
+    """One start of a run: from step `start` to the end, or to the moment it is asked to stop."""
+
+    def __init__(self, parts: Parts, state: TrainState, *, start: int, meta: dict | None) -> None:
+        self.parts, self.run_config, self.state, self.start = parts, parts.run, state, start
+        self.meter = Meter(self.run_config.logging.every_steps)
+        self.early = EarlyStopping(self.run_config.checkpoint.keep, self.run_config.evaluation.patience)
+        self.clock = SaveClock(
+            every_steps=self.run_config.checkpoint.every_steps,
+            every_minutes=self.run_config.checkpoint.every_minutes,
+            agree=distributed.agree if jax.process_count() > 1 else None,
+        )
+        limit = self.run_config.time_limit_minutes
+        self.deadline = time.monotonic() + 60.0 * limit if limit else None
+        self.latest_metrics: dict[str, float] = {}
+        self.throughput = Throughput(flops_per_step=0.0, peak=None)
+        self.fingerprints: dict[str, str] = {"tokenizer": parts.text.tokenizer.fingerprint}
+        if meta is not None:
+            self.meter.restore(meta["meter"])
+            self.early.restore(meta["early_stopping"])
+            self.saved_fingerprints = meta["fingerprints"]
+            report.check_same(self.saved_fingerprints, self.fingerprints)
+        else:
+            self.saved_fingerprints = {}
+
+    def run(self) -> int:
+        """Trains the stages that are left. Returns the exit code."""
+        step = self.start
+        if step >= self.run_config.steps:
+            self.parts.console.say(f"the run is complete: {step} steps are trained")
+            return EXIT_DONE
+        for number, (first, last) in enumerate(self.run_config.stage_steps()):
+            if step >= last:
+                continue
+            code = self._stage(self.run_config.stages[number], number, first, last, step)
+            if code is not None:
+                return code
+            step = last
+        return EXIT_DONE
+
+    # ------------------------------------------------------------------------------------------------------- stages
+
+    def _stage(self, stage: Stage, number: int, first: int, last: int, step: int) -> int | None:
+        """Trains one stage; an exit code ends the run."""
+        parts, run = self.parts, self.run_config
+        with self.throughput.excluded():
+            rows = assemble.rows(run, parts.text, stage, "train")
+            self.held_out_rows = assemble.rows(run, parts.text, stage, "validation")
+        mine = {
+            f"stage {number} rows": rows.fingerprint,
+            f"stage {number} held-out rows": self.held_out_rows.fingerprint,
+        }
+        report.check_same(self.saved_fingerprints, mine)
+        self.fingerprints |= mine
+        with assemble.train_feed(run, parts.text, rows, parts.mesh, start=step - first) as feed:
+            batch = next(feed)
+            if run.show_batch and step == self.start:
+                parts.console.say(show_batch(jax.device_get(batch), parts.text.tokenizer.token, rows=run.show_batch))
+            train_step = self._compile(stage, rows, batch)
+            self.evaluate = self._evaluator(self.held_out_rows)
+            while step < last:
+                fault.at("before_step", step + 1)
+                batch = _poisoned(batch) if fault.nan(step + 1) else batch
+                self.state, measures = train_step(self.state, batch)
+                step += 1
+                self._log(self.meter.add(step, measures))
+                self._check_finite(step, first, rows)
+                fault.at("after_step", step)
+                parts.watchdog.beat(step)
+                code = self._after(step)
+                if code is not None:
+                    return code
+                if step < last:
+                    batch = next(feed)
+                    self.throughput.waited(feed.wait_s)
+        return None
+
+    def _compile(self, stage: Stage, rows: Rows, batch: Batch) -> Callable[[TrainState, Batch], tuple]:
+        """The compiled step of a stage; prints the preflight table."""
+        parts, run = self.parts, self.run_config
+        step = make_train_step(
+            parts.model,
+            run.objective,
+            parts.optimizer,
+            seed=run.seed,
+            accumulate=run.accumulate,
+            ema_decay=run.ema_decay,
+            dropout_generator=assemble.dropout_generator(run),
+        )
+        # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
+        jitted = jax.jit(step, donate_argnums=0, out_shardings=(parts.shardings, None))
+        with report.recorded_attention() as attention:
+            compiled = jitted.lower(self.state, batch).compile()
+        facts = report.facts(parts, stage, rows, batch, compiled, attention, start=self.start)
+        parts.console.say(report.preflight(facts))
+        peak = peak_flops(jax.devices()[0].device_kind)
+        total_peak = peak * jax.device_count() if peak else None
+        self.throughput = Throughput(flops_per_step=facts.flops_per_step or 0.0, peak=total_peak)
+        return compiled
+
+    def _evaluator(self, rows: Rows) -> HeldOut:
+        parts = self.parts
+        eval_step = jax.jit(make_eval_step(parts.model, self.run_config.objective))
+        batches = functools.partial(assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh)
+        return HeldOut(eval_step, batches)
+
+    # ---------------------------------------------------------------------------------------------- between steps
+
+    def _after(self, step: int) -> int | None:
+        """Evaluation, checkpoint, stopping: whatever is due after `step`."""
+        run = self.run_config
+        stopping = self.parts.stop.reached(step) or self._out_of_time(step)
+        done = step == run.steps
+        better = False
+        if done or step % run.evaluation.every_steps == 0:
+            better = self._evaluate(step)
+        patience_over = self.early.over and not done
+        if done or stopping or better or patience_over or self.clock.due(step):
+            self._save(step, final=done or stopping or patience_over)
+        if patience_over:
+            self.parts.console.say(f"stopped early: {self.early}")
+        if done or patience_over:
+            report.finish(self.parts, self.state, self.held_out_rows, step, self.latest_metrics)
+            return EXIT_DONE
+        if stopping:
+            self.parts.console.say(f"saved at step {step}; the same command continues the run")
+            return EXIT_RESUMABLE
+        return None
+
+    def _evaluate(self, step: int) -> bool:
+        """Evaluates and logs; whether this is the best so far."""
+        fault.at("evaluate", step)
+        lines = self.meter.drain()
+        started = time.perf_counter()
+        with self._uncounted():
+            weights = self.state.params if self.state.ema is None else self.state.ema
+            self.latest_metrics = self.evaluate(weights)
+        shown = {**self.latest_metrics, "time/evaluation_s": time.perf_counter() - started}
+        self._log(lines, at=step, extra=shown)
+        self.parts.console.say(report.evaluation_line(step, self.latest_metrics))
+        return self.early.update(step, self.latest_metrics)
+
+    def _save(self, step: int, *, final: bool) -> None:
+        """Everything measured up to `step` is on disk before the checkpoint is."""
+        with self._uncounted():
+            self._log(self.meter.drain())
+            self.parts.writer.flush()
+            meta = {
+                "meter": self.meter.state(),
+                "early_stopping": self.early.state(),
+                "fingerprints": self.fingerprints,
+                "examples": step * self.run_config.batch_size,
+                **report.provenance(self.run_config),
+            }
+            at_evaluation = self.early.evaluated_at == step
+            metrics = self.latest_metrics if at_evaluation else None
+            self.parts.checkpoints.save(step, self.state, meta, metrics, final=final)
+        self.clock.saved()
+
+    def _log(self, lines: list[Line], *, at: int = 0, extra: dict[str, float] | None = None) -> None:
+        """Writes log lines; `extra` joins the line of step `at`, so that every step has one line at most."""
+        extra = dict(extra or {})
+        for line in lines:
+            rates = self.throughput.read(steps=line.steps, useful_tokens=line.sums["useful_tokens"])
+            metrics = {**report.named(line), **rates}
+            joined = extra if line.step == at else {}
+            self.parts.writer.write(line.step, {**metrics, **joined})
+            remaining = self.throughput.remaining_s(self.run_config.steps - line.step)
+            self.parts.console.line(line.step, metrics, remaining_s=remaining)
+            if joined:
+                extra = {}
+        if extra:
+            self.parts.writer.write(at, extra)
+
+    def _uncounted(self) -> contextlib.AbstractContextManager:
+        return self.throughput.excluded()
+
+    def _out_of_time(self, step: int) -> bool:
+        if self.deadline is None:
+            return False
+        over = time.monotonic() >= self.deadline
+        return distributed.agree(over) if jax.process_count() > 1 else over
+
+    def _check_finite(self, step: int, first: int, rows: Rows) -> None:
+        """Ends the run when too many steps in a row were not finite, naming the rows they read."""
+        in_a_row = int(self.meter.last("skipped_in_a_row") or 0)
+        if in_a_row < self.run_config.non_finite_limit:
+            return
+        path = report.dump_rows(self.parts, rows, first=first, step=step, steps=in_a_row)
+        raise NumericalError(
+            f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {step}; nothing of them "
+            f"was applied. Rows and documents they read: {path}. Fix: lower optimizer.schedule.peak, raise its warmup, "
+            "or use precision=float32; then run the same command: it continues from the last checkpoint."
+        )
+
+
+def _poisoned(batch: Batch) -> Batch:
+    """The batch with targets of weight NaN (fault injection)."""
+    return dataclasses.replace(batch, weights_BM=batch.weights_BM * float("nan"))

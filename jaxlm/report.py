@@ -1,0 +1,160 @@
+"""What a run says of itself. In: its parts. Out: names of metrics, the preflight facts, provenance, the closing report.
+
+Only reads; nothing here changes training.
+"""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from jaxlm import assemble
+from jaxlm.checkpoint import space
+from jaxlm.config import Run, Stage, tree
+from jaxlm.data.rows import Rows
+from jaxlm.errors import UserError
+from jaxlm.infer import fill_mask
+from jaxlm.models import cost, kernels
+from jaxlm.monitor import preflight as table
+from jaxlm.monitor.meter import Line
+from jaxlm.monitor.throughput import peak_flops
+from jaxlm.partition import state as partition
+
+# A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
+_LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
+_MEAN = {"grad_norm": "optim/grad_norm"}
+_HIDDEN = {"useful_tokens", "skipped_in_a_row"}
+
+
+def named(line: Line) -> dict[str, float]:
+    """The metrics of a log line under their documented names (docs/metrics.md)."""
+    metrics = {}
+    for name, mean in line.means.items():
+        if name in _LAST:
+            metrics[_LAST[name]] = line.last[name]
+        elif name not in _HIDDEN:
+            metrics[_MEAN.get(name, f"train/{name}")] = mean
+    metrics["train/useful_tokens_per_step"] = line.sums["useful_tokens"] / line.steps
+    return metrics
+
+
+def evaluation_line(step: int, metrics: Mapping[str, float]) -> str:
+    """One line for a person."""
+    return f"evaluation at step {step}:  " + "  ".join(f"{k.removeprefix('eval/')} {v:.4f}" for k, v in metrics.items())
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Config and versions, for the metadata of a checkpoint."""
+    packages = ("jaxlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    return {
+        "config": tree.to_json(run),
+        "versions": {name: _version(name) for name in packages},
+        "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises UserError when the tokenizer or the rows of this start are not those of the checkpoint."""
+    for name, value in now.items():
+        if saved.get(name, value) != value:
+            raise UserError(
+                f"The {name} changed since the checkpoint was saved ({saved[name][:16]} then, {value[:16]} now): the "
+                "corpus, or the packages that builtin:pydocs reads, are not the same. Continuing would train on other "
+                "tokens. Fix: restore the old corpus or its cache folder, or start a new run in another --workdir."
+            )
+
+
+@contextlib.contextmanager
+def recorded_attention() -> Iterator[list[str]]:
+    """Collects which attention kernels are chosen while a step is traced."""
+    with kernels.recorded() as choices:
+        found: list[str] = []
+        yield found
+    found += [f"{choice.name} ({choice.reason})" for choice in choices]
+
+
+def facts(
+    parts: Any, stage: Stage, rows: Rows, batch: Any, compiled: Any, attention: list[str], *, start: int
+) -> table.Facts:
+    """Everything the preflight table shows."""
+    run: Run = parts.run
+    peak = peak_flops(jax.devices()[0].device_kind)
+    axes = " ".join(f"{name} {size}" for name, size in parts.mesh.shape.items() if size > 1) or "one device"
+    unsharded = partition.unsharded(parts.abstract.params, parts.model.axes, parts.mesh)
+    notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
+    if rows.plan.efficiency < 0.5:
+        notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
+    return table.Facts(
+        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
+        precision=f"{assemble.precision(run)} compute, float32 weights",
+        attention="; ".join(dict.fromkeys(attention)),
+        parameters=cost.count_parameters(parts.abstract.params),
+        steps=run.steps,
+        tokens_per_step=run.batch_size * stage.length,
+        packing_efficiency=rows.plan.efficiency,
+        rows_per_epoch=len(rows),
+        rows_per_step=run.batch_size,
+        flops_per_step=cost.training_flops(parts.model, run.objective, batch),
+        peak_flops=peak * jax.device_count() if peak else None,
+        memory_per_device=assemble.memory_estimate(compiled),
+        memory_capacity=assemble.memory_capacity(),
+        checkpoint_bytes=space.state_bytes(parts.abstract),
+        checkpoints_kept=run.checkpoint.keep.count(),
+        disk_free=space.free_bytes(parts.place.root),
+        resumed_from=start or None,
+        notes=tuple(notes),
+    )
+
+
+def preflight(facts: table.Facts) -> str:
+    """The table before the first step of a stage."""
+    return table.table(facts)
+
+
+def dump_rows(parts: Any, rows: Rows, *, first: int, step: int, steps: int) -> pathlib.Path:
+    """Writes which rows, and which documents, the last `steps` steps read; returns the file."""
+    size = parts.run.batch_size
+    begin, end = (step - steps - first) * size, (step - first) * size
+    listing = {
+        "steps": [step - steps + 1, step],
+        "rows": [begin, end - 1],
+        "documents": {i: [item for item, _, _ in rows.plan.pieces(rows.plan_row(i))] for i in range(max(begin, 0), end)},
+    }
+    path = parts.place.crash / f"non_finite-step-{step}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(listing) + "\n")
+    return path
+
+
+def finish(parts: Any, state: Any, held_out: Rows, step: int, metrics: Mapping[str, float]) -> None:
+    """Prints the held-out loss beside the unigram baseline, and the filled sentences of the recipe."""
+    from jaxlm.objectives.unigram import unigram_cross_entropy
+
+    run, say = parts.run, parts.console.say
+    if "eval/mlm_loss" in metrics and jax.process_count() == 1:
+        counts = assemble.unigram_counts(parts.text)
+        baseline = unigram_cross_entropy(counts, assemble.evaluation_batches(run, parts.text, held_out))
+        loss = metrics["eval/mlm_loss"]
+        say(f"held-out masked-LM loss {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats")
+        say(f"the model is {baseline - loss:.4f} nats per predicted token below the unigram baseline")
+    if run.fill and jax.process_count() == 1:
+        weights = state.params if state.ema is None else state.ema
+        model = parts.model.bind(weights)
+        shown = fill_mask.table(fill_mask.fill(model, parts.text.tokenizer, run.fill, row_length=held_out.row_length))
+        parts.place.samples.mkdir(exist_ok=True)
+        (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n")
+        say(shown)
+    say(f"done: {step} steps; run folder {parts.place.root}")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+

@@ -1,0 +1,134 @@
+"""The run, top to bottom: config, mesh, data, model, objective, state, sharded step, loop, checkpoints, evaluation.
+
+    python -m jaxlm.train --config=configs/bert_base.py [--config.KEY=VALUE ...] [--workdir=DIR]
+
+The same command line continues an interrupted run, to the same bits. Exit codes: 0 done, 75 saved and resumable,
+70 numerical failure, 78 the configuration or the input is wrong.
+"""
+
+import contextlib
+import sys
+from collections.abc import Sequence
+
+from jaxlm import entry
+from jaxlm.config import flags, folder, tree
+
+
+def main(argv: Sequence[str]) -> int:
+    """Parses the command line, then explains the run or trains it."""
+    command = flags.parse(argv)
+    if command.explain:
+        print(flags.explain(command.run, command.overrides))
+        return 0
+    return train(command)
+
+
+def train(command: flags.Command) -> int:
+    """Trains, or continues, one run. Returns the exit code."""
+    import jax  # after the command line was read, so that a typing mistake is answered at once
+
+    from jaxlm import assemble
+    from jaxlm.checkpoint import space
+    from jaxlm.checkpoint.store import Checkpoints
+    from jaxlm.loop import Loop, Parts
+    from jaxlm.models.build import build
+    from jaxlm.monitor.console import Console
+    from jaxlm.monitor.metrics import Writer
+    from jaxlm.optim.horizon import Horizon
+    from jaxlm.partition import mesh as meshes
+    from jaxlm.partition import state as partition
+    from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
+    from jaxlm.step import new_state
+
+    # ------------------------------------------------------------------------------------------ process and folder
+    run = command.run
+    distributed.start()
+    is_main = distributed.is_main()
+    place, changes = folder.enter(command.workdir, run, allow_config_change=command.allow_config_change)
+    scope = contextlib.ExitStack()
+    with scope:
+        console = Console(place.root, total_steps=run.steps, enabled=is_main)
+        scope.callback(console.close)
+        scope.enter_context(distributed.ending_when_a_peer_is_lost(console.say))
+        console.say(f"jaxlm: {' '.join(sys.argv[1:])}")
+        for change in changes:
+            console.say(f"changed since the last start:{change}")
+        compilation.enable(console.say)
+
+        # --------------------------------------------------------------------------------------------------- mesh
+        mesh = meshes.make(run.mesh)
+        meshes.check_batch_size(run.batch_size // run.accumulate, mesh)
+        scope.enter_context(jax.set_mesh(mesh))
+
+        # --------------------------------------------------------------------------------------------------- data
+        text = assemble.text(run, console.say)
+        if is_main:
+            text.tokenizer.save(place.tokenizer)
+
+        # ------------------------------------------------------------------------------------- model and optimizer
+        model = build(run.model, dtype=assemble.precision(run))
+        spans = run.stage_steps()
+        tokens = [run.batch_size * stage.length for stage in run.stages]
+        horizon = Horizon(tuple((last - first, n) for (first, last), n in zip(spans, tokens, strict=True)))
+        optimizer = run.optimizer.make(horizon, model.axes)
+
+        # --------------------------------------------------------- state: shapes first, nothing ever lives unsharded
+        def create(key: jax.Array):
+            return new_state(model.init(key), optimizer, ema=run.ema_decay > 0.0)
+
+        key = jax.random.key(run.seed)
+        abstract = jax.eval_shape(create, key)
+        where = partition.shardings(abstract, model.axes, mesh)
+        like = partition.with_shardings(abstract, where)
+
+        # --------------------------------------------------------------------------------------------- checkpoints
+        checkpoints = Checkpoints(place.checkpoints, run.checkpoint.keep, say=console.say, hook=fault.at)
+        scope.callback(checkpoints.close)
+        bytes_needed, present = space.state_bytes(abstract), len(checkpoints.steps())
+        space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
+        start = checkpoints.newest_intact()
+        meta = None
+        if start is None:
+            state = jax.jit(create, out_shardings=where)(key)
+            if run.init_from:
+                state = assemble.warm_start(run, state, like, text, console.say)
+        else:
+            state, meta = checkpoints.restore(start, like)
+            checkpoints.discard_after(start)
+            console.say(f"resumed from the checkpoint of step {start}")
+
+        # ---------------------------------------------------------------------------------------------------- loop
+        if is_main:
+            folder.claim(place, run)
+        writer = Writer(
+            place.root,
+            enabled=is_main,
+            wandb=run.logging.wandb,
+            config=tree.to_json(run),
+            say=console.say,
+        )
+        scope.enter_context(writer)
+        writer.resume(start or 0)
+        stop = scope.enter_context(signals.StopRequest(say=console.say))
+        dog = watchdog.Watchdog(place.root, minutes=run.logging.watchdog_minutes, say=console.say)
+        scope.enter_context(dog)
+        parts = Parts(
+            run=run,
+            place=place,
+            mesh=mesh,
+            text=text,
+            model=model,
+            optimizer=optimizer,
+            abstract=abstract,
+            shardings=where,
+            checkpoints=checkpoints,
+            console=console,
+            writer=writer,
+            stop=stop,
+            watchdog=dog,
+        )
+        return Loop(parts, state, start=start or 0, meta=meta).run()
+
+
+if __name__ == "__main__":
+    entry.run(main)

@@ -1,0 +1,121 @@
+"""A run that is killed anywhere and started again ends in the bits of the run that was not.
+
+The short form is part of the gate; `pytest -m slow tests/test_resume.py` kills ten times at random moments.
+"""
+
+import json
+import pathlib
+import random
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+# Wall-clock measurements differ between any two runs; everything else must not.
+CLOCKS = ("time/", "throughput/")
+
+
+def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    tree = ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None})["state"]
+    return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in lines]
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path, step: int) -> None:
+    a, b = final_state(one, step), final_state(other, step)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name], equal_nan=True), name
+    assert metrics(one) == metrics(other)
+    steps = [line["step"] for line in metrics(other)]
+    assert steps == sorted(set(steps)), "a duplicate or disordered step"
+    assert steps == [line["step"] for line in metrics(one)], "a gap"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(train_command, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    process = train_command(workdir)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    return workdir
+
+
+def _kill_at(process, steps: int, workdir: pathlib.Path, rng: random.Random) -> None:
+    """SIGKILL a random moment after the run has got on for a few steps."""
+    wanted = rng.randint(0, steps)
+    seen = 0
+    for line in process.stdout:
+        seen += line.startswith("step ")
+        if seen > wanted // 5:
+            break
+    time.sleep(rng.uniform(0.0, 0.4))
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def _storm(train_command, workdir: pathlib.Path, kills: int, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    history = []
+    for _ in range(kills):
+        process = train_command(workdir)
+        _kill_at(process, 25, workdir, rng)
+        folder = workdir / "checkpoints"
+        history.append(",".join(sorted(p.name for p in folder.iterdir())) if folder.exists() else "-")
+    process = train_command(workdir)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, f"seed {seed}: {history}\n{output}"
+    return history
+
+
+def test_killed_runs_end_in_the_same_bits(train_command, uninterrupted, tmp_path):
+    _storm(train_command, tmp_path / "killed", kills=2, seed=11)
+    assert_same_run(uninterrupted, tmp_path / "killed", 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ten_kills_end_in_the_same_bits(train_command, uninterrupted, tmp_path, seed):
+    history = _storm(train_command, tmp_path / "killed", kills=10, seed=seed)
+    print(*history, sep="\n")
+    assert_same_run(uninterrupted, tmp_path / "killed", 60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_kill_in_every_phase_of_a_save_loses_nothing(train_command, uninterrupted, tmp_path):
+    for phase in ("save_started", "save_written", "save_committed", "save_pruned"):
+        workdir = tmp_path / phase
+        process = train_command(workdir, JAXLM_FAULT=f"kill@step=21:phase={phase}")
+        output, _ = process.communicate(timeout=280)
+        assert process.returncode == -signal.SIGKILL, output
+        process = train_command(workdir)
+        output, _ = process.communicate(timeout=280)
+        assert process.returncode == 0, output
+        assert_same_run(uninterrupted, workdir, 60)
+
+
+def test_sigterm_commits_and_exits_75_and_the_same_command_goes_on(train_command, uninterrupted, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = train_command(workdir)
+    for line in process.stdout:
+        if line.startswith("step "):
+            break
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    saved = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdecimal()]
+    assert saved and max(saved) < 60
+    process = train_command(workdir)
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    assert f"step {max(saved)}" in output, output
+    assert_same_run(uninterrupted, workdir, 60)
