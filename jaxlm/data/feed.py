@@ -1,0 +1,115 @@
+"""From host batches to the devices. In: numpy `Batch`es of this host's rows. Out: global `Batch`es, kept ready.
+
+A background thread reads ahead and starts the transfers, so a step waits for data only if reading is slower than
+training; `wait_s` says how long. Which rows a host holds follows from the sharding alone, never from its number.
+"""
+
+import dataclasses
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlm.batch import Batch
+
+Shardings = jax.sharding.NamedSharding | Batch  # one for all fields (their first axis), or one per field
+
+
+def host_rows(shardings: Shardings, batch_size: int, devices: set[jax.Device] | None = None) -> np.ndarray:
+    """Sorted offsets in a global batch of the rows on `devices` (default: those of this process)."""
+    sharding = shardings.tokens_BT if isinstance(shardings, Batch) else shardings
+    rows = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*sharding.spec[:1]))
+    held = devices if devices is not None else sharding.addressable_devices
+    spans = {
+        index[0].indices(batch_size)[:2]
+        for device, index in rows.devices_indices_map((batch_size,)).items()
+        if device in held
+    }
+    # Two hosts may hold the same rows (a tensor axis across hosts), and a host may hold several stretches.
+    return np.unique(np.concatenate([np.arange(*span) for span in spans]))
+
+
+class Feed:
+    """Iterates over global batches; `prefetch` of them are on the devices or on their way. A context manager."""
+
+    def __init__(
+        self, batches: Iterator[Batch], shardings: Shardings, *, batch_size: int, prefetch: int = 2
+    ) -> None:
+        self.wait_s = 0.0  # time that the last next() waited for data
+        self._batches, self._shardings, self._batch_size = batches, shardings, batch_size
+        self._rows = host_rows(shardings, batch_size)
+        self._ready: queue.Queue = queue.Queue(maxsize=max(prefetch, 1))
+        self._closed = threading.Event()
+        self._ended: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="jaxlm-feed", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> "Feed":
+        return self
+
+    def __next__(self) -> Batch:
+        """The next global batch; raises what the reading thread met, again on every further call."""
+        if self._ended is not None:
+            raise self._ended
+        if self._closed.is_set():
+            raise StopIteration
+        start = time.perf_counter()
+        got = self._ready.get()
+        self.wait_s = time.perf_counter() - start
+        if isinstance(got, BaseException):
+            self._ended = got
+            raise got
+        return got
+
+    def close(self) -> None:
+        """Ends the thread and closes the source. Safe to call twice."""
+        self._closed.set()
+        while self._thread.is_alive():  # it may be waiting for room in the queue
+            try:
+                self._ready.get_nowait()
+            except queue.Empty:
+                self._thread.join(timeout=0.05)
+        close = getattr(self._batches, "close", None)  # a grain iterator has it, a list iterator has not
+        if close is not None:
+            close()
+
+    def __enter__(self) -> "Feed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        try:
+            while not self._closed.is_set():
+                self._ready.put(self._to_devices(next(self._batches)))
+        except BaseException as error:  # handed to the caller, who would otherwise wait for ever
+            self._ready.put(error)
+
+    def _to_devices(self, batch: Batch) -> Batch:
+        fields = {}
+        for field in dataclasses.fields(Batch):
+            local, sharding = getattr(batch, field.name), self._sharding(field.name)
+            fields[field.name] = None if local is None else self._global(local, sharding)
+        return Batch(**fields)
+
+    def _sharding(self, name: str) -> Any:
+        return getattr(self._shardings, name) if isinstance(self._shardings, Batch) else self._shardings
+
+    def _global(self, local: np.ndarray, sharding: Any) -> jax.Array:
+        shape = (self._batch_size, *local.shape[1:])
+        if local.shape[0] != len(self._rows):
+            raise ValueError(
+                f"the host's batch has {local.shape[0]} rows, its devices hold {len(self._rows)}"
+            )
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            low, high, _ = index[0].indices(self._batch_size)
+            at = int(np.searchsorted(self._rows, low))
+            return local[(slice(at, at + high - low), *index[1:])]
+
+        return jax.make_array_from_callback(shape, sharding, part)

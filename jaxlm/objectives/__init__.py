@@ -1,0 +1,8 @@
+"""What a model is trained on: one file is one objective, a host transform and a device loss.
+
+In: `Row`s of packed items. Out: the fields of a `Batch` (numpy, by `prepare`), and from a model and a batch the
+`Loss` (on the device, by `loss`). Guaranteed: every loss and measure is a (sum, weight) pair whose weight follows from
+the data alone, and the draws of a row come from the generator that is handed in and from nothing else.
+
+An objective is a dataclass with `items` ("documents" or "pairs"), `predictions`, `prepare`, `weights` and `loss`.
+"""

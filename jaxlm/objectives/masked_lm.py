@@ -1,0 +1,155 @@
+"""Masked language modelling: hide some tokens, predict them (BERT: Devlin et al., 1810.04805, section 3.1).
+
+In: packed rows. Out: rows with masks and their targets; the cross-entropy of the targets, computed at their positions
+only. Evaluation always hides `evaluation_rate`, so that models trained at different rates can be compared.
+"""
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.errors import UserError
+from jaxlm.objectives import scores
+
+
+@dataclasses.dataclass(kw_only=True)
+class MaskedLM:
+    """BERT as published: rate 0.15, evaluation_rate 0.15, mask_share 0.8, random_share 0.1, whole_word "off".
+
+    Of the chosen tokens `mask_share` become [MASK], `random_share` a random token, the rest stays as it is.
+    """
+
+    items: ClassVar[str] = "documents"
+
+    rate: float  # share of a row's tokens, special ones included, that are predicted in training
+    evaluation_rate: float  # the same in evaluation
+    mask_share: float
+    random_share: float
+    whole_word: Literal["off", "on"]  # on: all pieces of a word are chosen together
+
+    def validate(self, where: str) -> None:
+        """Rates inside (0, 1); shares in [0, 1] with a sum of at most 1."""
+        for name in ("rate", "evaluation_rate"):
+            _check(
+                0.0 < getattr(self, name) < 1.0, self, where, name, "above 0 and below 1", "published: 0.15"
+            )
+        for name in ("mask_share", "random_share"):
+            _check(0.0 <= getattr(self, name) <= 1.0, self, where, name, "0 to 1", "published: 0.8 and 0.1")
+        if self.mask_share + self.random_share > 1.0 + 1e-9:
+            raise UserError(
+                f"{where}: mask_share={self.mask_share} and random_share={self.random_share} add up to more than 1; "
+                "they are shares of the predicted tokens, the rest is kept. Published: 0.8 and 0.1."
+            )
+        if self.whole_word not in ("off", "on"):
+            raise UserError(f"{where}.whole_word={self.whole_word!r}: allowed are 'off' and 'on'.")
+
+    def predictions(self, row_length: int, train: bool) -> int:
+        """M, the slots for targets of one row."""
+        return math.floor(self._rate(train) * row_length) + 1
+
+    def prepare(
+        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
+    ) -> dict[str, np.ndarray]:
+        """The fields of Batch for one row (without the leading B); the draw is over the whole packed row."""
+        slots = self.predictions(len(row.tokens_T), train)
+        used = int((row.segments_T > 0).sum())
+        number = min(slots, max(1, round(self._rate(train) * used))) if used else 0
+        choose = choose_words if self.whole_word == "on" else choose_tokens
+        chosen = choose(row, vocabulary, number, rng)
+        tokens = row.tokens_T.copy()
+        tokens[chosen] = self._replace(tokens[chosen], vocabulary, rng)
+        targets, predict, weights = (
+            np.zeros(slots, np.int32),
+            np.zeros(slots, np.int32),
+            np.zeros(slots, np.float32),
+        )
+        predict[: len(chosen)] = chosen
+        targets[: len(chosen)] = row.tokens_T[chosen]
+        weights[: len(chosen)] = 1.0
+        return {
+            "tokens_BT": tokens,
+            "segments_BT": row.segments_T,
+            "positions_BT": row.positions_T,
+            "types_BT": row.types_T,
+            "predict_BM": predict,
+            "targets_BM": targets,
+            "weights_BM": weights,
+        }
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """Number of targets in the batch."""
+        return {"mlm": scores.count(batch.weights_BM)}
+
+    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+        """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`. key None: evaluation."""
+        return self.score(model, model.encode(batch, key), batch)
+
+    def score(self, model: Any, x_BTD: Array, batch: Batch) -> Loss:
+        """The loss from encoded rows, for objectives that add terms of their own."""
+        logits_BMV = model.predict_tokens(scores.gather_positions(x_BTD, batch.predict_BM))
+        nats = scores.cross_entropy(logits_BMV, batch.targets_BM, batch.weights_BM)
+        right = scores.accuracy(logits_BMV, batch.targets_BM, batch.weights_BM)
+        return Loss({"mlm": nats}, {"mlm_loss": nats, "mlm_accuracy": right})
+
+    def _rate(self, train: bool) -> float:
+        return self.rate if train else self.evaluation_rate
+
+    def _replace(self, tokens: np.ndarray, vocabulary: Vocabulary, rng: np.random.Generator) -> np.ndarray:
+        draw = rng.random(len(tokens))
+        masked = draw < self.mask_share
+        random = ~masked & (draw < self.mask_share + self.random_share)
+        return np.where(
+            masked, vocabulary.mask, np.where(random, _any_token(len(tokens), vocabulary, rng), tokens)
+        )
+
+
+def choose_tokens(row: Row, vocabulary: Vocabulary, number: int, rng: np.random.Generator) -> np.ndarray:
+    """`number` positions (fewer if there are not as many), uniform over the tokens that are not special; sorted."""
+    candidates = np.flatnonzero(_maskable(row, vocabulary))
+    return np.sort(rng.permutation(candidates)[:number])
+
+
+def choose_words(row: Row, vocabulary: Vocabulary, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of whole words in random order, skipping words that would exceed `number`; sorted."""
+    maskable = _maskable(row, vocabulary)
+    candidates = np.flatnonzero(maskable)
+    if not len(candidates):
+        return candidates
+    # A piece of a document may begin within a word: what follows [CLS] or [SEP] begins a word in any case.
+    after_special = np.concatenate([[True], ~maskable[:-1]])
+    begins = np.flatnonzero((~vocabulary.continues_V[row.tokens_T] | after_special)[candidates])
+    sizes = np.diff(begins, append=len(candidates))
+    order = rng.permutation(len(begins))
+    fitting = int((np.cumsum(sizes[order]) <= number).sum())
+    chosen = np.zeros(len(begins), bool)
+    chosen[order[:fitting]] = True
+    left = number - int(sizes[chosen].sum())
+    for word in order[fitting:].tolist():
+        if not left:
+            break
+        if sizes[word] <= left:
+            chosen[word] = True
+            left -= int(sizes[word])
+    return candidates[np.repeat(chosen, sizes)]
+
+
+def _maskable(row: Row, vocabulary: Vocabulary) -> np.ndarray:
+    return (row.segments_T > 0) & ~vocabulary.special_V[row.tokens_T]
+
+
+def _any_token(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> np.ndarray:
+    """Uniform over the ids that are not special."""
+    ids = rng.integers(vocabulary.size, size=number, dtype=np.int32)
+    while (
+        special := vocabulary.special_V[ids]
+    ).any():  # a handful of ids: drawing again beats listing the others
+        ids[special] = rng.integers(vocabulary.size, size=int(special.sum()), dtype=np.int32)
+    return ids
+
+
+def _check(good: bool, config: Any, where: str, name: str, allowed: str, hint: str) -> None:
+    if not good:
+        raise UserError(f"{where}.{name}={getattr(config, name)}: allowed is {allowed} ({hint}).")

@@ -1,0 +1,126 @@
+import threading
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxlm.batch import Batch
+from jaxlm.data.feed import Feed, host_rows
+
+B, T, M = 8, 6, 5
+
+
+def batch(step, rows=range(B)):
+    rows = np.asarray(rows)
+    tokens = (1000 * step + 10 * rows[:, None] + np.arange(T)).astype(np.int32)
+    weights = (step + rows[:, None] * np.ones(M)).astype(np.float32)
+    return Batch(
+        tokens_BT=tokens, segments_BT=tokens + 1, positions_BT=tokens, types_BT=tokens, weights_BM=weights
+    )
+
+
+def mesh(*shape):
+    names = ("data", "fsdp", "context")[: len(shape)]
+    devices = np.array(jax.devices()[: int(np.prod(shape))]).reshape(shape)
+    return jax.sharding.Mesh(devices, names, axis_types=(AxisType.Auto,) * len(shape))
+
+
+class Source:
+    def __init__(self, count=None, fail_at=None):
+        self.count, self.fail_at, self.step, self.closed = count, fail_at, 0, 0
+
+    def __next__(self):
+        if self.step == self.count:
+            raise StopIteration
+        if self.step == self.fail_at:
+            raise ValueError("a broken record")
+        self.step += 1
+        return batch(self.step - 1)
+
+    def close(self):
+        self.closed += 1
+
+
+SHARDINGS = [
+    NamedSharding(mesh(1, 1), P(("data", "fsdp"))),
+    NamedSharding(mesh(8, 1), P(("data", "fsdp"))),
+    NamedSharding(mesh(2, 2, 2), P(("data", "fsdp"))),
+    NamedSharding(mesh(2, 4), P(None)),
+    NamedSharding(mesh(2, 4), P("data")),
+]
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS, ids=lambda s: f"{s.mesh.shape_tuple}{s.spec}")
+def test_global_batches_equal_the_host_batches_on_any_mesh(sharding):
+    with Feed(Source(count=5), sharding, batch_size=B, prefetch=2) as feed:
+        got = list(feed)
+        assert len(got) == 5 and feed.wait_s >= 0.0
+    for step, (device, host) in enumerate(zip(got, map(batch, range(5)), strict=True)):
+        for name, value in vars(host).items():
+            if value is None:
+                assert getattr(device, name) is None
+                continue
+            assert getattr(device, name).sharding.is_equivalent_to(sharding, 2), step
+            np.testing.assert_array_equal(getattr(device, name), value)
+            assert getattr(device, name).dtype == value.dtype
+
+
+def test_fields_may_be_sharded_each_in_its_own_way():
+    grid = mesh(4, 1, 2)
+    rows, both = NamedSharding(grid, P(("data", "fsdp"))), NamedSharding(grid, P(("data", "fsdp"), "context"))
+    shardings = Batch(tokens_BT=both, segments_BT=both, positions_BT=both, types_BT=both, weights_BM=rows)
+    with Feed(Source(), shardings, batch_size=B) as feed:
+        got = next(feed)
+    assert got.tokens_BT.sharding.shard_shape((B, T)) == (2, 3)
+    assert got.weights_BM.sharding.shard_shape((B, M)) == (2, M)
+    np.testing.assert_array_equal(got.tokens_BT, batch(0).tokens_BT)
+
+
+def test_rows_of_a_host_follow_from_the_sharding_not_from_its_number():
+    devices = mesh(2, 2, 2).devices
+    sharding = NamedSharding(mesh(2, 2, 2), P(("data", "fsdp")))
+    # Two hosts that split the last axis hold all rows each; "host number * B / hosts" would be wrong.
+    for host in (0, 1):
+        assert host_rows(sharding, B, set(devices[:, :, host].flat)).tolist() == list(range(8))
+        assert (
+            host_rows(sharding, B, set(devices[:, host].flat)).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7]][host]
+        )
+        assert host_rows(sharding, B, set(devices[host].flat)).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]][host]
+    assert host_rows(sharding, B).tolist() == list(range(8))
+
+
+def test_an_error_of_the_source_reaches_the_caller_after_the_good_batches():
+    feed = Feed(Source(fail_at=2), SHARDINGS[1], batch_size=B, prefetch=4)
+    assert [int(next(feed).tokens_BT[0, 0]) for _ in range(2)] == [0, 1000]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="a broken record"):
+            next(feed)
+    feed.close()
+
+
+def test_a_batch_of_the_wrong_number_of_rows_is_an_error_not_a_hang():
+    wrong = pytest.raises(ValueError, match="has 4 rows, its devices hold 8")
+    with Feed(iter([batch(0, rows=range(4))]), SHARDINGS[1], batch_size=B) as feed, wrong:
+        next(feed)
+
+
+def test_closing_ends_the_thread_and_the_source_even_with_full_buffers():
+    before = threading.active_count()
+    source = Source()
+    feed = Feed(source, SHARDINGS[0], batch_size=B, prefetch=1)
+    next(feed)
+    feed.close()
+    feed.close()
+    assert threading.active_count() == before and source.closed >= 1
+    with pytest.raises(StopIteration):
+        next(feed)
+
+
+def test_no_more_than_the_prefetched_batches_are_read_ahead():
+    source = Source()
+    with Feed(source, SHARDINGS[0], batch_size=B, prefetch=3) as feed:
+        for _ in range(4):
+            next(feed)
+        assert source.step <= 4 + 3 + 1  # taken, in the queue, in the thread's hand

@@ -1,0 +1,31 @@
+import math
+
+import numpy as np
+
+from jaxlm.batch import Batch
+from jaxlm.objectives.unigram import count_tokens, unigram_cross_entropy
+
+
+def batch(targets, weights):
+    zero = np.zeros((1, 3), np.int32)
+    return Batch(
+        tokens_BT=zero,
+        segments_BT=zero,
+        positions_BT=zero,
+        types_BT=zero,
+        predict_BM=zero,
+        targets_BM=np.array([targets], np.int32),
+        weights_BM=np.array([weights], np.float32),
+    )
+
+
+def test_the_cross_entropy_is_that_of_smoothed_frequencies():
+    counts = count_tokens([np.array([1, 1, 3]), np.array([], np.int32), np.array([3, 1])], 5)
+    assert counts.tolist() == [0, 3, 0, 2, 0]
+    got = unigram_cross_entropy(counts, [batch([1, 3, 4], [1, 1, 0]), batch([4, 0, 0], [1, 0, 0])])
+    expected = -(math.log(4 / 10) + math.log(3 / 10) + math.log(1 / 10)) / 3
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_nothing_predicted_gives_no_number():
+    assert math.isnan(unigram_cross_entropy(np.ones(5), []))
