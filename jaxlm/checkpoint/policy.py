@@ -1,0 +1,87 @@
+"""Which checkpoints stay and when the next one is due. In: steps, metrics, a clock. Out: decisions, no
+input/output.
+
+Guarantees: the newest step is never removed; the decisions depend on their arguments only.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from jaxlm.errors import UserError
+
+
+@dataclasses.dataclass(kw_only=True)
+class Keep:
+    """Which checkpoints are kept; a step stays when any of the three rules wants it."""
+
+    latest: int = 2  # two, because the newest may turn out to be damaged
+    every_steps: int = 0  # keep each multiple of this for good; 0: none
+    best: int = 1  # that many with the best `best_metric` stay; 0: none
+    best_metric: str = "eval/loss"
+    best_mode: Literal["min", "max"] = "min"
+
+    def validate(self, where: str) -> None:
+        """Checks the counts."""
+        if self.latest < 1:
+            raise UserError(
+                f"{where}.latest={self.latest}: at least 1; a run must keep the step it resumes from."
+            )
+        for name in ("every_steps", "best"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{where}.{name}={getattr(self, name)}: 0 (off) or more.")
+
+    def count(self) -> int:
+        """How many checkpoints are on disk at most, `every_steps` aside, during a save."""
+        return self.latest + self.best + 1
+
+
+def kept_steps(metrics_by_step: Mapping[int, Mapping[str, float]], keep: Keep) -> set[int]:
+    """The steps to keep out of all steps on disk, each given with its metrics ({} where there are none)."""
+    steps = sorted(metrics_by_step)
+    kept = set(steps[-keep.latest :])
+    if keep.every_steps:
+        kept |= {s for s in steps if s % keep.every_steps == 0}
+    if keep.best:
+        sign = 1.0 if keep.best_mode == "min" else -1.0
+        scored = [(sign * metrics_by_step[s].get(keep.best_metric, math.nan), s) for s in steps]
+        kept |= {s for value, s in sorted(x for x in scored if not math.isnan(x[0]))[: keep.best]}
+    return kept
+
+
+class SaveClock:
+    """Answers "is a checkpoint due after this step?", by steps and by minutes (0 switches a rule off).
+
+    `agree` makes all hosts follow the main one's clock (runtime.distributed.agree); it may synchronise, so it
+    is asked only every `agree_every` steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        every_steps: int,
+        every_minutes: float,
+        agree: Callable[[bool], bool] | None = None,
+        agree_every: int = 20,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._every_steps, self._seconds = every_steps, 60.0 * every_minutes
+        self._agree, self._agree_every, self._now = agree, agree_every, now
+        self._last = now()
+
+    def due(self, step: int) -> bool:
+        """Whether to save now, after `step` steps."""
+        if self._every_steps and step % self._every_steps == 0:
+            return True
+        if not self._seconds:
+            return False
+        over = self._now() - self._last >= self._seconds
+        if self._agree is None:
+            return over
+        return step % self._agree_every == 0 and self._agree(over)
+
+    def saved(self) -> None:
+        """Starts the minutes again; call it after each save."""
+        self._last = self._now()

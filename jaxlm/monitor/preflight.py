@@ -1,0 +1,116 @@
+"""The table before the first step: what is about to run and whether it fits. In: Facts. Out: text.
+
+Guarantee: pure formatting; what is unknown (None) is left out, what will not fit is marked.
+"""
+
+import dataclasses
+import math
+
+from jaxlm.monitor.console import duration, human
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a run before its first step. Sizes in bytes, times in seconds."""
+
+    devices: str  # "8 x TPU v4, mesh data 8"
+    precision: str
+    attention: str  # kernel and why it was chosen
+    parameters: int
+    steps: int
+    tokens_per_step: float  # positions: rows x row length, padding included
+    packing_efficiency: float | None = None  # share of the positions that is not padding
+    rows_per_epoch: int | None = None
+    rows_per_step: int | None = None
+    flops_per_step: float | None = None
+    peak_flops: float | None = None  # FLOP/s of all devices together
+    memory_per_device: float | None = None  # estimate
+    memory_capacity: float | None = None  # of the smallest device
+    checkpoint_bytes: float | None = None
+    checkpoints_kept: int | None = None
+    disk_free: float | None = None
+    seconds_per_step: float | None = None
+    resumed_from: int | None = None
+    notes: tuple[str, ...] = ()
+
+
+def table(facts: Facts) -> str:
+    """Two columns, one fact a line."""
+    rows = [
+        ("devices", facts.devices),
+        ("precision", facts.precision),
+        ("attention", facts.attention),
+        ("parameters", human(facts.parameters)),
+        ("tokens per step", _tokens(facts)),
+        ("training", _training(facts)),
+        ("FLOPs per step", _flops(facts)),
+        ("memory per device", _memory(facts)),
+        ("checkpoint", _checkpoint(facts)),
+        ("time left", _time(facts)),
+        *(("note", note) for note in facts.notes),
+    ]
+    shown = [(name, text) for name, text in rows if text]
+    width = max(len(name) for name, _ in shown)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown)
+
+
+def gib(size: float) -> str:
+    """Bytes as '1.5 GiB' or '12.0 MiB'."""
+    return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
+
+
+def _tokens(facts: Facts) -> str:
+    text = human(facts.tokens_per_step)
+    if facts.packing_efficiency is not None:
+        text += f", {100 * facts.packing_efficiency:.1f}% of it useful (packing)"
+    return text
+
+
+def _training(facts: Facts) -> str:
+    text = f"{facts.steps} steps, {human(facts.steps * facts.tokens_per_step)} tokens"
+    if facts.rows_per_epoch and facts.rows_per_step:
+        epochs = facts.steps * facts.rows_per_step / facts.rows_per_epoch
+        text += f", {epochs:.3g} epochs of {facts.rows_per_epoch} rows"
+    if facts.resumed_from:
+        text += f"; resumed from step {facts.resumed_from}"
+    return text
+
+
+def _flops(facts: Facts) -> str:
+    if not facts.flops_per_step:
+        return ""
+    text = human(facts.flops_per_step)
+    if facts.peak_flops:
+        best = facts.flops_per_step / facts.peak_flops
+        text += f" (at best {best:.3g} s per step: peak {human(facts.peak_flops)}FLOP/s)"
+    return text
+
+
+def _memory(facts: Facts) -> str:
+    if facts.memory_per_device is None:
+        return ""
+    text = f"{gib(facts.memory_per_device)} estimated"
+    if facts.memory_capacity:
+        share = facts.memory_per_device / facts.memory_capacity
+        text += f", {100 * share:.0f}% of {gib(facts.memory_capacity)}"
+        if share > 1:
+            text += "  DOES NOT FIT: lower batch_size, raise accumulate or mesh.fsdp, or turn on remat"
+    return text
+
+
+def _checkpoint(facts: Facts) -> str:
+    if facts.checkpoint_bytes is None:
+        return ""
+    text = gib(facts.checkpoint_bytes)
+    if facts.checkpoints_kept:
+        text += f", up to {facts.checkpoints_kept} of them"
+    if facts.disk_free is not None:
+        text += f"; {gib(facts.disk_free)} free"
+    return text
+
+
+def _time(facts: Facts) -> str:
+    if facts.seconds_per_step is None or not math.isfinite(facts.seconds_per_step):
+        return ""
+    left = facts.steps - (facts.resumed_from or 0)
+    return f"{duration(left * facts.seconds_per_step)} at {facts.seconds_per_step:.3g} s per step"

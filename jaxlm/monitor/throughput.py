@@ -1,0 +1,102 @@
+"""How fast a run is. In: steps, useful tokens and waiting times. Out: rates between two readings.
+
+Useful tokens are those that are not padding. MFU is model FLOPs / (time x devices x peak): model FLOPs are
+those of the forward and the backward pass without what rematerialisation repeats, and the peak is the dense
+bfloat16 rate of a JAX device. Guarantee: time spent compiling, evaluating and saving (`excluded`) is in no
+rate.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+
+# Dense bfloat16 FLOP/s of one JAX device, by the start of its device_kind; the first match counts. Vendor
+# data sheets
+# without sparsity. TPU v2, v3 and 7x show two JAX devices per chip, so theirs is half a chip's. No entry: MFU
+# is left out
+# (CPUs: no peak worth the name).
+PEAK_FLOPS: tuple[tuple[str, float], ...] = (
+    ("TPU v2", 22.5e12),
+    ("TPU v3", 61.5e12),
+    ("TPU v4 lite", 138e12),
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5e", 197e12),
+    ("TPU v5", 459e12),
+    ("TPU v6", 918e12),
+    ("TPU7x", 1153.5e12),
+    ("NVIDIA A100", 312e12),
+    ("NVIDIA A800", 312e12),
+    ("NVIDIA H100 PCIe", 756e12),
+    ("NVIDIA H100 NVL", 835e12),
+    ("NVIDIA H100", 989e12),
+    ("NVIDIA H800", 989e12),
+    ("NVIDIA H200 NVL", 835e12),
+    ("NVIDIA H200", 989e12),
+    ("NVIDIA GH200", 989e12),
+    ("NVIDIA B200", 2250e12),
+    ("NVIDIA GB200", 2500e12),
+    ("NVIDIA L40S", 362e12),
+    ("NVIDIA L4", 121e12),
+    ("NVIDIA A10G", 70e12),
+    ("NVIDIA A10", 125e12),
+    ("NVIDIA GeForce RTX 3090", 71e12),
+    ("NVIDIA GeForce RTX 4090", 165e12),
+)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """FLOP/s of one JAX device in dense bfloat16, or None when it is not in the table."""
+    return next((peak for start, peak in PEAK_FLOPS if device_kind.lower().startswith(start.lower())), None)
+
+
+class Throughput:
+    """Times a run between readings. `peak` is the FLOP/s of all its devices together, or None."""
+
+    def __init__(
+        self, *, flops_per_step: float, peak: float | None, now: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self._flops, self._peak, self._now = flops_per_step, peak, now
+        self._pace = math.nan
+        self.restart()
+
+    def restart(self) -> None:
+        """Forgets the time since the last reading."""
+        self._since, self._left_out, self._waited = self._now(), 0.0, 0.0
+
+    def waited(self, seconds: float) -> None:
+        """Adds time that the loop waited for data."""
+        self._waited += seconds
+
+    @contextlib.contextmanager
+    def excluded(self) -> Iterator[None]:
+        """The time inside (compiling, evaluating, saving) is not training time."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self._left_out += self._now() - start
+
+    def read(self, *, steps: int, useful_tokens: float) -> dict[str, float]:
+        """The rates since the last reading, which these steps took; {} when no time went by."""
+        seconds = self._now() - self._since - self._left_out
+        waited = self._waited
+        self.restart()
+        if seconds <= 0 or steps <= 0:
+            return {}
+        self._pace = seconds / steps
+        rates = {
+            "throughput/useful_tokens_per_second": useful_tokens / seconds,
+            "throughput/steps_per_second": steps / seconds,
+            "time/step_s": seconds / steps,
+            "time/data_wait_s": waited / steps,
+            "time/data_wait_share": min(waited / seconds, 1.0),
+        }
+        if self._peak:
+            rates["throughput/mfu"] = self._flops * steps / (seconds * self._peak)
+        return rates
+
+    def remaining_s(self, steps: int) -> float:
+        """Seconds that `steps` more steps take at the pace of the last reading; NaN before the first."""
+        return self._pace * steps

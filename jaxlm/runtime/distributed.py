@@ -1,0 +1,122 @@
+"""Several hosts as one run. In: the environment. Out: jax.distributed is up where there is more than one process.
+
+Detected: JAXLM_COORDINATOR + JAXLM_NUM_PROCESSES + JAXLM_PROCESS_ID, Slurm (srun with several tasks), Open MPI,
+TPU pods. A single process stays as it is. Guarantee: when a peer is lost, the process ends and does not wait for
+ever: with the restartable code 75 where the collective fails, aborted by jax (SIGABRT) after the heartbeat where
+it blocks.
+"""
+
+import contextlib
+import glob
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from jaxlm.errors import EXIT_RESUMABLE, UserError
+
+# jax waits 100 s; a peer that hangs costs the whole pod that long. $JAXLM_HEARTBEAT_S has precedence.
+HEARTBEAT_S = 60
+_EXPLICIT = ("JAXLM_COORDINATOR", "JAXLM_NUM_PROCESSES", "JAXLM_PROCESS_ID")
+
+
+def start(environment: Mapping[str, str] = os.environ) -> bool:
+    """Initialises jax.distributed where the environment asks for it, and says whether. Call it first."""
+    arguments = plan(environment)
+    if arguments is None or jax.distributed.is_initialized():
+        return False
+    heartbeat = int(environment.get("JAXLM_HEARTBEAT_S") or HEARTBEAT_S)
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat, **arguments)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"Could not join the other processes ({_first_line(error)}). Check that all of them are "
+            "started, that "
+            "the coordinator's port can be reached, and JAXLM_COORDINATOR=host:port, JAXLM_NUM_PROCESSES and "
+            "JAXLM_PROCESS_ID (0 ... N-1) where they are used."
+        ) from error
+    return True
+
+
+def plan(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Arguments of jax.distributed.initialize: {} lets jax detect the cluster, None is a single process."""
+    given = [name for name in _EXPLICIT if environment.get(name)]
+    if given:
+        return _explicit(environment, given)
+    if environment.get("JAX_PLATFORMS") == "cpu":
+        return None
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
+        if environment.get(name, "1").isdecimal() and int(environment.get(name, "1")) > 1:
+            return {}
+    if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
+        return {}
+    return {} if _on_tpu_machine(environment) else None
+
+
+def _explicit(environment: Mapping[str, str], given: list[str]) -> dict[str, Any]:
+    missing = [name for name in _EXPLICIT if name not in given]
+    if missing:
+        raise UserError(f"{', '.join(given)} is set, {', '.join(missing)} is not; set all three or none.")
+    try:
+        count, index = int(environment[_EXPLICIT[1]]), int(environment[_EXPLICIT[2]])
+    except ValueError:
+        raise UserError(f"{_EXPLICIT[1]} and {_EXPLICIT[2]} must be whole numbers.") from None
+    if not 0 <= index < count:
+        raise UserError(f"{_EXPLICIT[2]}={index}: allowed are 0 to {_EXPLICIT[1]}-1 = {count - 1}.")
+    return {"coordinator_address": environment[_EXPLICIT[0]], "num_processes": count, "process_id": index}
+
+
+def _on_tpu_machine(environment: Mapping[str, str]) -> bool:
+    """A TPU VM: chips and libtpu. Whether it is part of a pod, jax asks the machine's metadata."""
+    if environment.get("TPU_SKIP_MDS_QUERY") or importlib.util.find_spec("libtpu") is None:
+        return False
+    return bool(glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"))
+
+
+def is_main() -> bool:
+    """Whether this process writes files and logs. Touches the accelerator; call after start()."""
+    return jax.process_index() == 0
+
+
+def agree(flag: bool) -> bool:
+    """The main process's answer, on all hosts. Waits for the devices where there are several hosts."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(flag))
+
+
+def barrier(name: str) -> None:
+    """Waits until all hosts are here."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
+
+
+@contextlib.contextmanager
+def ending_when_a_peer_is_lost(
+    say: Callable[[str], None] = print, exit_now: Callable[[int], Any] = os._exit
+) -> Iterator[None]:
+    """In a run of several processes an error of the runtime ends this one at once with 75.
+
+    After it neither a collective nor jax.distributed.shutdown() may be called: both would block until the
+    heartbeat aborts the process (measured: 95 s).
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        say(
+            f"a peer was lost ({_first_line(error)}); ending with code {EXIT_RESUMABLE}: restart all "
+            "processes"
+        )
+        exit_now(EXIT_RESUMABLE)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,80 @@
+"""Stopping on request. In: SIGTERM, SIGINT, SIGUSR1 (Slurm's early warning). Out: `reached(step)` turns true.
+
+The loop finishes its step, saves and exits with 75. A second signal ends the process at once (130 after
+SIGINT, else 143); the last committed checkpoint stays good. Guarantee: the hosts of a run all stop after the
+same step.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import jax
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# Launchers signal the process group and the process: two signals within this time are one request.
+_SAME_REQUEST_S = 0.5
+
+
+class StopRequest:
+    """A context manager that installs the handlers. Enter it after distributed.start().
+
+    `say` is told once, from `reached`: a handler itself may run in the middle of another write.
+    """
+
+    def __init__(
+        self, *, say: Callable[[str], None] | None = print, exit_now: Callable[[int], Any] = os._exit
+    ) -> None:
+        self._say, self._exit_now = say, exit_now
+        self._earlier: dict[int, Any] = {}
+        self._first: float | None = None
+        self._distributed = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether this process was asked to stop; the others may not know yet."""
+        return self._first is not None
+
+    def reached(self, step: int) -> bool:
+        """Whether to stop after `step`. All hosts answer true at the same step; call it once per step."""
+        stop = self.requested
+        if self._distributed:
+            from jax.experimental import multihost_utils
+
+            stop = multihost_utils.reached_preemption_sync_point(step)
+        if stop and self._say is not None:
+            self._say(f"asked to stop: saving after step {step}")
+            self._say = None
+        return stop
+
+    def __enter__(self) -> "StopRequest":
+        self._distributed = jax.distributed.is_initialized()
+        # jax.distributed has a SIGTERM handler of its own, in C++, that tells the other hosts: it must stay.
+        caught = [s for s in _SIGNALS if not (self._distributed and s == signal.SIGTERM)]
+        for number in caught:
+            self._earlier[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, earlier in self._earlier.items():
+            signal.signal(number, earlier)
+        self._earlier.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        name, now = signal.Signals(number).name, time.monotonic()
+        if self._first is None:
+            self._first = now
+            _tell(f"{name}: stopping after this step with a checkpoint; once more stops at once")
+            if self._distributed:
+                os.kill(os.getpid(), signal.SIGTERM)
+        elif now - self._first > _SAME_REQUEST_S:
+            _tell(f"{name} again: stopping now")
+            self._exit_now(130 if number == signal.SIGINT else 143)
+
+
+def _tell(text: str) -> None:
+    """Straight to the descriptor: a handler may run in the middle of another write to sys.stderr."""
+    os.write(2, f"{text}\n".encode())

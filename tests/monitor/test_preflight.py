@@ -1,0 +1,60 @@
+"""The table before the first step."""
+
+import dataclasses
+
+from jaxlm.monitor.preflight import Facts, gib, table
+
+FACTS = Facts(
+    devices="8 x TPU v4, mesh data 8",
+    precision="bfloat16 compute, float32 weights",
+    attention="splash (TPU, rows of 512)",
+    parameters=109_514_298,
+    steps=2000,
+    tokens_per_step=131072,
+    packing_efficiency=0.9871,
+    rows_per_epoch=12800,
+    rows_per_step=256,
+    flops_per_step=8.5e13,
+    peak_flops=2.2e15,
+    memory_per_device=9.5 * 2**30,
+    memory_capacity=32 * 2**30,
+    checkpoint_bytes=1.25 * 2**30,
+    checkpoints_kept=4,
+    disk_free=700 * 2**30,
+    seconds_per_step=0.5,
+    resumed_from=800,
+    notes=("warm start from x",),
+)
+
+
+def test_table_holds_every_fact_in_aligned_columns():
+    assert table(FACTS).splitlines() == [
+        "  devices            8 x TPU v4, mesh data 8",
+        "  precision          bfloat16 compute, float32 weights",
+        "  attention          splash (TPU, rows of 512)",
+        "  parameters         110M",
+        "  tokens per step    131k, 98.7% of it useful (packing)",
+        "  training           2000 steps, 262M tokens, 40 epochs of 12800 rows; resumed from step 800",
+        "  FLOPs per step     85T (at best 0.0386 s per step: peak 2.2PFLOP/s)",
+        "  memory per device  9.5 GiB estimated, 30% of 32.0 GiB",
+        "  checkpoint         1.2 GiB, up to 4 of them; 700.0 GiB free",
+        "  time left          10m00s at 0.5 s per step",
+        "  note               warm start from x",
+    ]
+
+
+def test_unknown_facts_are_left_out():
+    facts = Facts(
+        devices="1 x cpu", precision="float32", attention="xla", parameters=12, steps=3, tokens_per_step=100
+    )
+    names = [line.split("  ")[1].strip() for line in table(facts).splitlines()]
+    assert names == ["devices", "precision", "attention", "parameters", "tokens per step", "training"]
+
+
+def test_what_does_not_fit_is_marked():
+    text = table(dataclasses.replace(FACTS, memory_per_device=40 * 2**30))
+    assert "125% of 32.0 GiB  DOES NOT FIT" in text
+
+
+def test_sizes():
+    assert gib(3 * 2**30) == "3.0 GiB" and gib(5.5 * 2**20) == "5.5 MiB"

@@ -1,0 +1,66 @@
+"""One of two processes of a run: agrees, saves, stops on a signal. Run by test_distributed.py."""
+
+import os
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxlm.checkpoint.policy import Keep
+from jaxlm.checkpoint.store import Checkpoints
+from jaxlm.runtime import distributed
+from jaxlm.runtime.signals import StopRequest
+
+mode, folder = sys.argv[1:3]
+assert distributed.start()
+index = jax.process_index()
+assert jax.process_count() == 2 and distributed.is_main() == (index == 0)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("d",), axis_types=(AxisType.Auto,))
+sharding = NamedSharding(mesh, PartitionSpec("d"))
+make = jax.jit(lambda step: {"w": jnp.arange(24.0).reshape(8, 3) * step}, out_shardings={"w": sharding})
+like = {"w": jax.ShapeDtypeStruct((8, 3), jnp.float32, sharding=sharding)}
+
+
+def local_equal(a, b) -> bool:
+    return all(
+        np.array_equal(x.data, y.data)
+        for x, y in zip(a.addressable_shards, b.addressable_shards, strict=True)
+    )
+
+
+if mode == "stop":
+    assert distributed.agree(index == 0) is True and distributed.agree(index == 1) is False
+    checkpoints = Checkpoints(folder, Keep(latest=2, best=0), say=lambda text: None)
+    assert checkpoints.newest_intact() is None
+    with StopRequest(say=None) as stop:
+        for step in range(1, 10**6):
+            state = make(float(step))
+            time.sleep(0.01)
+            if step == 3:
+                print("READY", flush=True)
+            if stop.reached(step):
+                break
+    checkpoints.save(step, state, {"step": step}, final=True)
+    print(f"STOPPED {step}", flush=True)
+elif mode == "restore":
+    checkpoints = Checkpoints(folder, Keep(latest=2, best=0), say=print)
+    step = checkpoints.newest_intact()
+    state, meta = checkpoints.restore(step, like)
+    assert meta == {"step": step} and local_equal(state["w"], make(float(step))["w"])
+    print(f"RESTORED {step}", flush=True)
+elif mode == "lose":
+    total = jax.jit(lambda x: x.sum(), out_shardings=NamedSharding(mesh, PartitionSpec()))
+    with distributed.ending_when_a_peer_is_lost():
+        for step in range(1, 10**6):
+            float(total(make(float(step))["w"]))
+            if step == 3:
+                print("READY", flush=True)
+            if step == 20 and index == 1:
+                os._exit(9)
+elif mode == "error":
+    distributed.barrier("both are up")
+    with distributed.ending_when_a_peer_is_lost():
+        raise jax.errors.JaxRuntimeError("injected")

@@ -1,0 +1,61 @@
+"""The command that shows what a checkpoint holds."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax.numpy as jnp
+import pytest
+
+from jaxlm.checkpoint.policy import Keep
+from jaxlm.checkpoint.store import Checkpoints
+
+PATH = pathlib.Path(__file__).parents[2] / "tools" / "inspect_checkpoint.py"
+
+
+@pytest.fixture(scope="module")
+def inspect():
+    spec = importlib.util.spec_from_file_location("inspect_checkpoint", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def run(tmp_path) -> pathlib.Path:
+    checkpoints = Checkpoints(tmp_path / "checkpoints", Keep())
+    for step in (1, 2):
+        params = {"embed": jnp.ones((30, 7)), "norm": jnp.ones(7, jnp.bfloat16)}
+        checkpoints.save(step, {"params": params}, {"rows": 64 * step}, {"eval/loss": 1.5 * step})
+    checkpoints.close()
+    return tmp_path
+
+
+def test_names_shapes_bytes_and_metrics(inspect, run, capsys):
+    assert inspect([str(run)]) == 0
+    text = capsys.readouterr().out
+    assert "step 1  eval/loss 1.5" in text and "step 2:" in text
+    assert "params/embed  float32   [30, 7]" in text and "840 bytes" in text
+    assert "params: 217 numbers, 854 bytes" in text
+
+
+def test_metadata_as_json(inspect, run, capsys):
+    assert inspect([str(run / "checkpoints" / "1"), "--meta"]) == 0
+    text = capsys.readouterr().out
+    assert json.loads(text[text.index("{") :]) == {"rows": 64}
+
+
+def test_verify_finds_a_flipped_bit(inspect, run, capsys):
+    assert inspect([str(run), "--verify"]) == 0
+    path = max((run / "checkpoints" / "2").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert inspect([str(run), "--verify"]) == 78
+    text = capsys.readouterr().out
+    assert path.name in text and "step 1: intact" in text
+
+
+def test_no_checkpoint_is_one_message(inspect, tmp_path, capsys):
+    assert inspect([str(tmp_path / "nothing")]) == 78
+    assert "no complete checkpoint" in capsys.readouterr().err

@@ -1,0 +1,88 @@
+"""What a checkpoint holds, without building a model or touching a device.
+
+    python tools/inspect_checkpoint.py RUN_FOLDER                  steps, then the arrays of the newest
+    python tools/inspect_checkpoint.py RUN_FOLDER/checkpoints/1200 --verify --meta
+
+In: a run folder, a checkpoints folder or a step's folder. Out: names, shapes, dtypes, bytes; with --meta the
+metadata; with --verify every file is compared with its SHA-256 (exit code 78 when one differs). Changes
+nothing.
+"""
+
+import argparse
+import json
+import math
+import sys
+
+import numpy as np
+
+from jaxlm.checkpoint import store
+from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Shows what a checkpoint holds.")
+    parser.add_argument("path", help="a run folder, its checkpoints folder, or the folder of one step")
+    parser.add_argument("--step", type=int, help="another step than the newest")
+    parser.add_argument(
+        "--verify", action="store_true", help="compare every file of every step with its SHA-256"
+    )
+    parser.add_argument("--meta", action="store_true", help="print the metadata as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        checkpoints, step = store.find_run(options.path)
+        step = step if options.step is None else options.step
+        show_steps(checkpoints)
+        show_arrays(checkpoints, step)
+        if options.meta:
+            print(json.dumps(checkpoints.meta(step), indent=2))
+        return verify(checkpoints) if options.verify else EXIT_DONE
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return EXIT_USER
+
+
+def show_steps(checkpoints: store.Checkpoints) -> None:
+    """One line per step with its metrics."""
+    print(f"{checkpoints.directory}")
+    for step in checkpoints.steps():
+        try:
+            metrics = checkpoints.metrics(step)
+        except UserError as error:
+            print(f"  step {step}  {error}")
+        else:
+            print(f"  step {step}  " + "  ".join(f"{name} {value:.6g}" for name, value in metrics.items()))
+
+
+def show_arrays(checkpoints: store.Checkpoints, step: int) -> None:
+    """Name, dtype, shape and bytes of every array of a step, and totals per part of the state."""
+    arrays = checkpoints.arrays(step)
+    totals: dict[str, list[int]] = {}
+    width = max((len(name) for name in arrays), default=0)
+    print(f"step {step}:")
+    for name, array in sorted(arrays.items()):
+        count = math.prod(array["shape"])
+        size = count * np.dtype(array["dtype"]).itemsize
+        print(f"  {name:<{width}}  {array['dtype']:<9} {array['shape']!s:<24} {size:>14,} bytes")
+        total = totals.setdefault(name.split("/")[0], [0, 0])
+        total[0] += count
+        total[1] += size
+    for part, (count, size) in totals.items():
+        print(f"{part}: {count:,} numbers, {size:,} bytes")
+
+
+def verify(checkpoints: store.Checkpoints) -> int:
+    """Reads every file of every step."""
+    damaged = 0
+    for step in checkpoints.steps():
+        try:
+            checkpoints.verify(step)
+            print(f"step {step}: intact")
+        except UserError as error:
+            damaged += 1
+            print(error)
+    return EXIT_USER if damaged else EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
