@@ -34,6 +34,8 @@ from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState, make_eval_step, make_train_step
 
+_AGREE_EVERY = 20
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -187,6 +189,8 @@ class Loop:
         """Evaluates and logs; whether this is the best so far."""
         fault.at("evaluate", step)
         lines = self.meter.drain()
+        if step == self.run_config.steps and (rest := self.meter.cut()):
+            lines.append(rest)
         started = time.perf_counter()
         with self._uncounted():
             weights = self.state.params if self.state.ema is None else self.state.ema
@@ -235,7 +239,9 @@ class Loop:
         if self.deadline is None:
             return False
         over = time.monotonic() >= self.deadline
-        return distributed.agree(over) if jax.process_count() > 1 else over
+        if jax.process_count() == 1:
+            return over
+        return step % _AGREE_EVERY == 0 and distributed.agree(over)  # agreeing waits for the devices
 
     def _check_finite(self, step: int, first: int, rows: Rows) -> None:
         """Ends the run when too many steps in a row were not finite, naming the rows they read."""

@@ -7,7 +7,7 @@ import contextlib
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -72,10 +72,10 @@ def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
 @contextlib.contextmanager
 def recorded_attention() -> Iterator[list[str]]:
     """Collects which attention kernels are chosen while a step is traced."""
+    found: list[str] = []
     with kernels.recorded() as choices:
-        found: list[str] = []
         yield found
-    found += [f"{choice.name} ({choice.reason})" for choice in choices]
+        found += [f"{choice.name} ({choice.reason})" for choice in choices]
 
 
 def facts(
@@ -99,7 +99,7 @@ def facts(
         packing_efficiency=rows.plan.efficiency,
         rows_per_epoch=len(rows),
         rows_per_step=run.batch_size,
-        flops_per_step=cost.training_flops(parts.model, run.objective, batch),
+        flops_per_step=cost.training_flops(run.model, _total_loss(run.objective), batch),
         peak_flops=peak * jax.device_count() if peak else None,
         memory_per_device=assemble.memory_estimate(compiled),
         memory_capacity=assemble.memory_capacity(),
@@ -109,6 +109,11 @@ def facts(
         resumed_from=start or None,
         notes=tuple(notes),
     )
+
+
+def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
+    """(module, batch) -> the sum of the terms, without dropout."""
+    return lambda module, batch: sum(total for total, _ in objective.loss(module, batch, None).terms.values())
 
 
 def preflight(facts: table.Facts) -> str:

@@ -62,8 +62,6 @@ def train(command: flags.Command) -> int:
 
         # --------------------------------------------------------------------------------------------------- data
         text = assemble.text(run, console.say)
-        if is_main:
-            text.tokenizer.save(place.tokenizer)
 
         # ------------------------------------------------------------------------------------- model and optimizer
         model = build(run.model, dtype=assemble.precision(run))
@@ -100,6 +98,8 @@ def train(command: flags.Command) -> int:
         # ---------------------------------------------------------------------------------------------------- loop
         if is_main:
             folder.claim(place, run)
+            place.tokenizer.mkdir(exist_ok=True)
+            text.tokenizer.save(place.tokenizer)
         writer = Writer(
             place.root,
             enabled=is_main,

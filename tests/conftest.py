@@ -8,9 +8,14 @@ import os
 import pytest
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-_flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in _flags:
-    os.environ["XLA_FLAGS"] = f"{_flags} --xla_force_host_platform_device_count=8".strip()
+# Compiling is most of a test's time; LLVM's expensive passes double it and no test needs them.
+_XLA_FLAGS = {
+    "xla_force_host_platform_device_count": "8",
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": "true",
+}
+_given = os.environ.get("XLA_FLAGS", "")
+os.environ["XLA_FLAGS"] = " ".join([_given, *(f"--{k}={v}" for k, v in _XLA_FLAGS.items() if k not in _given)]).strip()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
