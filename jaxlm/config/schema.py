@@ -35,7 +35,7 @@ class Data:
     validation_share: float  # of the documents, by a hash of their text
     test_share: float
     cache: str = ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
-    check: Literal["size", "sha256"] = "size"  # how thoroughly shards are checked when opened
+    check: Literal["auto", "size", "sha256"] = "auto"  # of shards when opened; auto: SHA-256 up to 1 GiB, sizes always
     workers: int = 0  # reader processes; 0 reads with two threads in this process
     prefetch: int = 4  # batches kept ready on the devices
 

@@ -1,0 +1,130 @@
+"""From finished parts to a prepared folder. In: the records of all parts. Out: shards with final names, arrays, index.
+
+May be killed anywhere and run again: parts keep their records and arrays, and index.json is written last. The same
+records give the same index, byte for byte.
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlm.data import files, parts, shards
+from jaxlm.data.tokenizer import Tokenizer
+
+Records = list[dict[str, Any]]
+
+
+def assemble(
+    directory: Path, by_split: dict[str, Records], tokenizer: Tokenizer, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Name the shards, write arrays and index; the index. `about`: key, dtype, sentences, corpus, tokenizer_config."""
+    splits = {
+        split: _split(directory, split, records, tokenizer, about["sentences"])
+        for split, records in by_split.items()
+    }
+    fingerprints = {split: entry["fingerprint"] for split, entry in splits.items()}
+    index = {
+        "format": shards.FORMAT,
+        "key": about["key"],
+        "fingerprint": _digest([tokenizer.fingerprint, about["dtype"], fingerprints]),
+        "dtype": about["dtype"],
+        "sentences": about["sentences"],
+        "tokenizer": {
+            "fingerprint": tokenizer.fingerprint,
+            "vocab_size": tokenizer.size,
+            "config": about["tokenizer_config"],
+        },
+        "corpus": about["corpus"],
+        "splits": splits,
+    }
+    parts.write_json(directory / shards.INDEX, index)
+    return index
+
+
+def _split(
+    directory: Path, split: str, records: Records, tokenizer: Tokenizer, with_sentences: bool
+) -> dict[str, Any]:
+    entries = [_shard(directory, record, len(records)) for record in records]
+    arrays = [_write_lengths(directory, split, records)]
+    if with_sentences:
+        arrays += _write_sentences(directory, split, records)
+    names = ("documents", "tokens", "characters", "text_bytes", "unknown_tokens", "sentences")
+    return {
+        **{name: sum(record[name] for record in records) for name in names},
+        "fingerprint": _digest([tokenizer.fingerprint, split, [record["content"] for record in records]]),
+        "shards": entries,
+        "arrays": arrays,
+    }
+
+
+def _shard(directory: Path, record: dict[str, Any], count: int) -> dict[str, Any]:
+    """Give a part's file its final name, unless an earlier attempt did."""
+    place = parts.shard_file(directory, record)
+    name = f"{parts.part_name(record['split'], record['number'])}-of-{count:05d}.arrayrecord"
+    assert place is not None, f"{name}: a finished part lost its file"
+    if place != directory / name:
+        os.replace(place, directory / name)
+    return {
+        "file": name,
+        **{key: record[key] for key in ("documents", "tokens", "bytes", "sha256", "content")},
+    }
+
+
+def _write_lengths(directory: Path, split: str, records: Records) -> dict[str, Any]:
+    lengths = _Column(
+        directory, f"{split}.lengths.npy", np.uint32, sum(record["documents"] for record in records)
+    )
+    for record in records:
+        lengths.append(_arrays(directory, record)["lengths"])
+    return lengths.finish()
+
+
+def _write_sentences(directory: Path, split: str, records: Records) -> list[dict[str, Any]]:
+    longest = max(record["longest_sentence"] for record in records)
+    dtype = np.uint16 if longest < 2**16 else np.uint32
+    sentences = _Column(
+        directory, f"{split}.sentences.npy", dtype, sum(record["sentences"] for record in records)
+    )
+    documents = sum(record["documents"] for record in records)
+    offsets = _Column(directory, f"{split}.sentence_offsets.npy", np.int64, documents + 1)
+    offsets.append(np.zeros(1, np.int64))
+    before = 0
+    for record in records:
+        arrays = _arrays(directory, record)
+        sentences.append(arrays["sentences"])
+        offsets.append(before + np.cumsum(arrays["counts"]))
+        before += record["sentences"]
+    return [sentences.finish(), offsets.finish()]
+
+
+def _arrays(directory: Path, record: dict[str, Any]) -> parts.Arrays:
+    return parts.load_arrays(directory, parts.part_name(record["split"], record["number"]))
+
+
+class _Column:
+    """An .npy file filled part by part, never whole in memory."""
+
+    def __init__(self, directory: Path, name: str, dtype: Any, size: int):
+        self.path = directory / name
+        self.temporary = directory / f"{name}.tmp-{os.getpid()}"
+        self.array = np.lib.format.open_memmap(self.temporary, "w+", dtype=dtype, shape=(size,))
+        self.used = 0
+
+    def append(self, values: np.ndarray) -> None:
+        self.array[self.used : self.used + len(values)] = values
+        self.used += len(values)
+
+    def finish(self) -> dict[str, Any]:
+        assert self.used == len(self.array), f"{self.path}: {self.used} of {len(self.array)}"
+        self.array.flush()
+        del self.array
+        parts.commit(self.temporary, self.path)
+        return {"file": self.path.name, "bytes": self.path.stat().st_size, "sha256": files.sha256(self.path)}
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,134 @@
+"""A corpus: documents of text from wherever they are. In: a `Corpus` config. Out: a `Source` of str documents.
+
+The order of documents is fixed (files by path, records as they stand), nothing is held in memory, and `identity`
+changes when the content does. A document's split is a function of its text alone, so copies never straddle splits.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+from jaxlm.data import files, readers
+from jaxlm.errors import UserError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Corpus:
+    """Where the text is, and how much of it is held out.
+
+    source: a path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
+        'tfds:NAME[:SPLIT]', 'hf:NAME[@CONFIG][:SPLIT]', 'builtin:pydocs', or a folder of prepared shards.
+    text_field: the field or column that holds the text (JSONL, Parquet, tfds, hf).
+    validation_share, test_share: shares of documents, chosen by a hash of the text; 0 makes no such split.
+    """
+
+    source: str
+    text_field: str = "text"
+    validation_share: float
+    test_share: float
+
+    def validate(self, where: str) -> None:
+        """UserError for a share outside [0, 1) or nothing left to train on."""
+        if not self.source:
+            raise UserError(f"{where}.source is empty: name a path, a glob, or 'builtin:pydocs'.")
+        for name in ("validation_share", "test_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{where}.{name}={getattr(self, name)}: must be at least 0 and below 1.")
+        if self.validation_share + self.test_share >= 1:
+            raise UserError(
+                f"{where}: validation_share={self.validation_share} and test_share={self.test_share} leave nothing to "
+                "train on: their sum must be below 1."
+            )
+
+    def split(self, text: str) -> Split:
+        """The split of a document, from a hash of its text."""
+        digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
+        share = int.from_bytes(digest, "little") / 2**64
+        if share < self.test_share:
+            return "test"
+        return "validation" if share < self.test_share + self.validation_share else "train"
+
+
+class Source(Protocol):
+    """What every kind of corpus offers."""
+
+    def identity(self) -> Any:
+        """JSON value that changes when the content does."""
+        ...
+
+    def text_bytes(self) -> int:
+        """Estimate of the bytes of text; 0 when unknown."""
+        ...
+
+    def documents(self) -> Iterator[str]:
+        """All documents in a fixed order, none of them empty."""
+        ...
+
+    def sample(self, limit: int) -> Iterator[str]:
+        """About `limit` bytes of documents, for training a tokenizer, without reading the whole of a big corpus."""
+        ...
+
+
+def is_prepared(source: str) -> bool:
+    """Whether a corpus source is a folder of prepared shards."""
+    return "://" not in source and os.path.isfile(os.path.join(os.path.expanduser(source), "index.json"))
+
+
+def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[str], None] = print) -> Source:
+    """The source behind a config. UserError when it does not exist or its library is not installed."""
+    kind, _, rest = corpus.source.partition(":")
+    if kind == "builtin":
+        from jaxlm.data import builtin
+
+        return builtin.open_builtin(rest, cache, log)
+    if kind in ("tfds", "hf"):
+        from jaxlm.data import hubs
+
+        return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.text_field)
+    return Files(corpus.source, corpus.text_field)
+
+
+class Files:
+    """Documents of files, one file after the other, by path."""
+
+    def __init__(self, source: str, text_field: str):
+        self.files = files.find(source)
+        self.text_field = text_field
+
+    def identity(self) -> Any:
+        return {"files": files.identity(self.files), "text_field": self.text_field}
+
+    def text_bytes(self) -> int:
+        return sum(file.text_bytes for file in self.files)
+
+    def documents(self) -> Iterator[str]:
+        for file in self.files:
+            yield from readers.read(file.path, self.text_field)
+
+    def sample(self, limit: int) -> Iterator[str]:
+        """The first documents of every file, an equal share each; what short files leave goes to later ones."""
+        for index, file in enumerate(self.files):
+            share = limit / (len(self.files) - index)
+            used = 0
+            for text in readers.read(file.path, self.text_field):
+                used += len(text.encode())
+                yield text
+                if used >= share:
+                    break
+            limit -= used
+            if limit <= 0:
+                return
+
+
+def first_bytes(documents: Iterator[str], limit: int) -> Iterator[str]:
+    """Documents from the start until `limit` bytes of text have passed."""
+    for text in documents:
+        yield text
+        limit -= len(text.encode())
+        if limit <= 0:
+            return

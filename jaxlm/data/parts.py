@@ -1,0 +1,194 @@
+"""One part of a preparation: some documents of a split, tokenised into one ArrayRecord file. In: texts. Out: a record.
+
+A part is finished when its record (JSON, written last) and its files are there; files are written under another name
+and renamed, so a process that is killed leaves nothing half done. Runs in worker processes, which do not import JAX.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
+
+from jaxlm.data import files, sentences, tokenizer
+
+FOLDER = "parts"
+BATCH_CHARACTERS = 2**20  # encoded at once: bounds memory, and enough for the library's threads
+Arrays = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every part of one preparation shares; small, sent to workers with each part."""
+
+    directory: str
+    sentences: bool
+    dtype: str  # of tokens: uint16 or uint32
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Part:
+    """Documents number * (documents a part) and on of a split."""
+
+    split: str
+    number: int
+    texts: list[str]
+
+    @property
+    def name(self) -> str:
+        return part_name(self.split, self.number)
+
+
+def part_name(split: str, number: int) -> str:
+    """'train-00003'."""
+    return f"{split}-{number:05d}"
+
+
+def finished(directory: str | os.PathLike[str], name: str) -> dict[str, Any] | None:
+    """The record of a part whose files are all there with their right size, else None."""
+    folder = Path(directory) / FOLDER
+    try:
+        record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        whole = (folder / f"{name}.npz").stat().st_size == record["arrays_bytes"]
+        return record if whole and shard_file(directory, record) is not None else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def shard_file(directory: str | os.PathLike[str], record: dict[str, Any]) -> Path | None:
+    """Where the part's ArrayRecord file is, before or after it got its final name; None when it has another size."""
+    name = part_name(record["split"], record["number"])
+    places = [
+        Path(directory) / FOLDER / f"{name}.arrayrecord",
+        *Path(directory).glob(f"{name}-of-*.arrayrecord"),
+    ]
+    return next(
+        (place for place in places if place.is_file() and place.stat().st_size == record["bytes"]), None
+    )
+
+
+def load_arrays(directory: str | os.PathLike[str], name: str) -> Arrays:
+    """'lengths': tokens a document; with sentences 'sentences': tokens each, and 'counts': sentences a document."""
+    with np.load(Path(directory) / FOLDER / f"{name}.npz") as arrays:
+        return dict(arrays)
+
+
+def write(job: Job, part: Part) -> dict[str, Any]:
+    """Tokenise a part into its files; its record."""
+    folder = Path(job.directory) / FOLDER
+    temporary = folder / f"{part.name}.arrayrecord.tmp-{os.getpid()}"
+    tally = _Tally(_loaded(job.directory).special("unk"))
+    writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
+    for text, ids, sentence_lengths in _encoded(job, part.texts):
+        if len(ids):  # a document of nothing but control characters
+            record = ids.astype(job.dtype).tobytes()
+            writer.write(record)
+            tally.add(text, ids, record, sentence_lengths)
+    writer.close()
+    commit(temporary, folder / f"{part.name}.arrayrecord")
+    return _finish(folder, part, tally)
+
+
+class _Tally:
+    """Counts and arrays of the documents written so far."""
+
+    def __init__(self, unknown: int | None):
+        self.unknown = unknown
+        self.counts = dict.fromkeys(("documents", "tokens", "characters", "text_bytes", "unknown_tokens"), 0)
+        self.content = hashlib.sha256()
+        self.lengths: list[int] = []
+        self.sentences: list[np.ndarray] = []
+
+    def add(self, text: str, ids: np.ndarray, record: bytes, sentence_lengths: np.ndarray | None) -> None:
+        self.counts["documents"] += 1
+        self.counts["tokens"] += len(ids)
+        self.counts["characters"] += len(text)
+        self.counts["text_bytes"] += len(text) if text.isascii() else len(text.encode())
+        if self.unknown is not None:
+            self.counts["unknown_tokens"] += int((ids == self.unknown).sum())
+        self.content.update(len(ids).to_bytes(8, "little") + record)
+        self.lengths.append(len(ids))
+        if sentence_lengths is not None:
+            self.content.update(sentence_lengths.tobytes())
+            self.sentences.append(sentence_lengths)
+
+    def arrays(self) -> Arrays:
+        arrays: Arrays = {"lengths": np.array(self.lengths, np.uint32)}
+        if self.sentences:
+            arrays["sentences"] = np.concatenate(self.sentences).astype(np.uint32)
+            arrays["counts"] = np.array([len(lengths) for lengths in self.sentences], np.int64)
+        return arrays
+
+
+def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
+    """Write the arrays, then the record."""
+    arrays = tally.arrays()
+    temporary = folder / f"{part.name}.npz.tmp-{os.getpid()}"
+    with open(temporary, "wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    commit(temporary, folder / f"{part.name}.npz")
+    shard = folder / f"{part.name}.arrayrecord"
+    record = {
+        "split": part.split,
+        "number": part.number,
+        **tally.counts,
+        "read": len(part.texts),
+        "sentences": int(arrays["counts"].sum()) if "counts" in arrays else 0,
+        "longest_sentence": int(arrays["sentences"].max()) if "sentences" in arrays else 0,
+        "bytes": shard.stat().st_size,
+        "sha256": files.sha256(shard),
+        "content": tally.content.hexdigest(),
+        "arrays_bytes": (folder / f"{part.name}.npz").stat().st_size,
+    }
+    write_json(folder / f"{part.name}.json", record)
+    return record
+
+
+def _encoded(job: Job, texts: Sequence[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+    tokens = _loaded(job.directory)
+    for batch in _batches(texts):
+        if not job.sentences:
+            yield from (
+                (text, ids, None) for text, ids in zip(batch, tokens.encode_batch(batch), strict=True)
+            )
+            continue
+        for text, (ids, offsets) in zip(batch, tokens.encode_batch_with_offsets(batch), strict=True):
+            yield text, ids, sentences.token_lengths(sentences.starts(text), offsets[:, 1])
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(directory: str) -> tokenizer.Tokenizer:
+    return tokenizer.load(directory)
+
+
+def commit(temporary: Path, path: Path) -> None:
+    """Make a written file durable, then give it its name."""
+    with open(temporary, "rb+") as stream:
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON under another name and rename it."""
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    commit(temporary, path)

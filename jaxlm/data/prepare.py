@@ -1,0 +1,297 @@
+"""Corpus → tokenizer → shards. In: a `Corpus`, a tokenizer config, a cache folder. Out: `Prepared`: a folder of shards.
+
+Cached by content: the same corpus, tokenizer and options are found again at once, a change of any makes a new folder.
+Parallel, and resumable after SIGKILL with an identical result: finished parts are kept. The tokenizer is trained on the
+training split only, on at most `sample_bytes` of it (the first documents of every file). Memory is bounded by parts.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
+from jaxlm.errors import UserError
+
+# A part is a 64th of the corpus between these bounds (characters): parallel when small, few files when big. It must not
+# depend on the number of processes: the same corpus gives the same shards on any machine.
+PARTS = 64
+SMALLEST_PART = 2**20
+LARGEST_PART = 2**27
+IN_PROCESS_BYTES = 4 * 2**20  # below this starting workers takes longer than the work
+
+Log = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A folder for `shards.open_shards`, its tokenizer, and its index (counts, fingerprints)."""
+
+    directory: Path
+    tokenizer: tokenizer.Tokenizer
+    index: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex SHA-256 of all tokens, their order, splits and tokenizer."""
+        return self.index["fingerprint"]
+
+
+def default_cache() -> Path:
+    """$JAXLM_CACHE, or ~/.cache/jaxlm."""
+    return Path(os.environ.get("JAXLM_CACHE") or "~/.cache/jaxlm").expanduser()
+
+
+def prepare(
+    text: corpus.Corpus,
+    tokenizer_config: tokenizer.TokenizerConfig,
+    *,
+    sentences: bool,
+    cache: str | os.PathLike[str] | None = None,
+    log: Log = print,
+    processes: int | None = None,
+    output: str | os.PathLike[str] | None = None,
+) -> Prepared:
+    """Find or make the shards of a corpus.
+
+    cache: None is `default_cache()`. processes: None is one a core. output: a folder of its own instead of the cache.
+    UserError for whatever is wrong with the corpus, the tokenizer, or the folder.
+    """
+    text.validate("corpus")
+    tokenizer_config.validate("tokenizer")
+    if corpus.is_prepared(text.source):
+        return _adopt(text, tokenizer_config, sentences)
+    root = Path(cache).expanduser() if cache is not None else default_cache()
+    with _disk_errors(output or root):
+        source = corpus.open_source(text, root, log)
+        identity = _digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
+        made = _tokenizer(source, text, tokenizer_config, identity, root, log)
+        part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
+        key = _digest([identity, made.fingerprint, sentences, part])
+        name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
+        directory = Path(output).expanduser() if output is not None else root / "shards" / name
+        directory.mkdir(parents=True, exist_ok=True)
+        about = {
+            "key": key,
+            "dtype": "uint16" if made.size <= 2**16 else "uint32",
+            "sentences": sentences,
+            "corpus": {**dataclasses.asdict(text), "identity": identity},
+            "tokenizer_config": tokenizer.describe(tokenizer_config),
+        }
+        with _locked(directory, log):
+            index = _found(directory, key, log) or _make(
+                source, text, made, directory, about, part, log, processes
+            )
+    return Prepared(directory=directory, tokenizer=made, index=index)
+
+
+def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
+    """A folder prepared earlier, given as the source: it must be what the config asks for."""
+    directory = Path(text.source).expanduser()
+    index = shards.read_index(directory)
+    made = tokenizer.load(directory)
+    if made.fingerprint != index["tokenizer"]["fingerprint"]:
+        raise UserError(
+            f"shards {directory}: the tokenizer in this folder is not the one the shards were made with "
+            f"({index['tokenizer']['fingerprint'][:12]}). Restore {made.name} or prepare the corpus again."
+        )
+    asked = tokenizer.describe(config)
+    if isinstance(config, tokenizer.Pretrained):
+        same = tokenizer.load(config.path).fingerprint == made.fingerprint
+    else:
+        same = asked == index["tokenizer"]["config"]
+    if not same:
+        raise UserError(
+            f"shards {directory}: made with tokenizer {index['tokenizer']['config']}, the run asks for {asked}. "
+            f'Set tokenizer=Pretrained(path="{directory}"), or prepare the corpus again.'
+        )
+    for name in ("validation_share", "test_share"):
+        if getattr(text, name) != index["corpus"][name]:
+            raise UserError(
+                f"shards {directory}: prepared with {name}={index['corpus'][name]}, the run asks for "
+                f"{getattr(text, name)}. Set {name}={index['corpus'][name]}, or prepare the corpus again."
+            )
+    if sentences and not index["sentences"]:
+        raise UserError(
+            f"shards {directory}: made without sentences, which this objective needs. Prepare them again with "
+            "sentences (tools/prepare_corpus.py --sentences)."
+        )
+    return Prepared(directory=directory, tokenizer=made, index=index)
+
+
+def _tokenizer(
+    source: corpus.Source,
+    text: corpus.Corpus,
+    config: tokenizer.TokenizerConfig,
+    identity: str,
+    root: Path,
+    log: Log,
+) -> tokenizer.Tokenizer:
+    """Load a pretrained tokenizer, or find or train the one of this corpus and config."""
+    if config.sample_bytes == 0:
+        return tokenizer.train(config, ())
+    described = tokenizer.describe(config)
+    key = _digest([identity, described, config.sample_bytes])[:12]
+    directory = root / "tokenizers" / f"{described['type'].lower()}-{key}"
+    if directory.is_dir():
+        return tokenizer.load(directory)
+    log(f"training the tokenizer {config}")
+    sample = [document for document in source.sample(config.sample_bytes) if text.split(document) == "train"]
+    if not sample:
+        raise _nothing(text)
+    made = tokenizer.train(config, sample)
+    if made.size < described["vocab_size"]:
+        log(
+            f"the corpus gave {made.size:,} of vocab_size={described['vocab_size']:,} tokens: it has no more pieces"
+        )
+    temporary = directory.with_name(f"{directory.name}.tmp-{os.getpid()}")
+    temporary.mkdir(parents=True, exist_ok=True)
+    made.save(temporary)
+    try:
+        temporary.rename(directory)
+    except OSError:  # another process was first, with the same result
+        shutil.rmtree(temporary)
+    return made
+
+
+def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
+    """The index of a finished preparation whose files are there; None when there is something left to make."""
+    if not (directory / shards.INDEX).is_file():
+        return None
+    index = shards.read_index(directory)
+    if index["key"] != key:
+        raise UserError(
+            f"{directory}: already holds shards of another corpus, tokenizer or option. Choose another folder or "
+            "delete this one."
+        )
+    for entry in index["splits"].values():
+        for file in (*entry["shards"], *entry["arrays"]):
+            path = directory / file["file"]
+            if not path.is_file() or path.stat().st_size != file["bytes"]:
+                log(f"{path}: missing or damaged, is made again")
+                return None
+    return index
+
+
+def _make(
+    source: corpus.Source,
+    text: corpus.Corpus,
+    made: tokenizer.Tokenizer,
+    directory: Path,
+    about: dict[str, Any],
+    part: int,
+    log: Log,
+    processes: int | None,
+) -> dict[str, Any]:
+    """Write all parts that are not finished, and assemble them."""
+    _start_or_continue(directory, about["key"])
+    made.save(directory)
+    job = parts.Job(directory=str(directory), sentences=about["sentences"], dtype=about["dtype"])
+    expected = source.text_bytes()
+    log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")
+    lines = progress.Progress(log, expected)
+    wanted = workers.count(processes) if expected > IN_PROCESS_BYTES or not expected else 1
+    by_split: dict[str, list[dict[str, Any]]] = {}
+    for record in production.records(
+        job, production.gather(source, text, part), min(wanted, max(expected // part, 1)), lines
+    ):
+        by_split.setdefault(record["split"], []).append(record)
+    # Parts finish in any order; a part with nothing but empty documents is no shard.
+    found = {
+        split: sorted(
+            (r for r in by_split.get(split, ()) if r["documents"]), key=lambda record: record["number"]
+        )
+        for split in corpus.SPLITS
+    }
+    _check_splits(text, {split: sum(r["documents"] for r in records) for split, records in found.items()})
+    index = assembly.assemble(
+        directory, {split: records for split, records in found.items() if records}, made, about
+    )
+    log(lines.summary())
+    return index
+
+
+def _start_or_continue(directory: Path, key: str) -> None:
+    """Make room for parts; leave those of an earlier attempt at the same, and clear what it had not finished."""
+    folder = directory / parts.FOLDER
+    started = folder / "key"
+    if started.is_file() and started.read_text() != key:
+        raise UserError(
+            f"{directory}: holds an unfinished preparation of another corpus, tokenizer or option. Choose another "
+            "folder or delete this one."
+        )
+    folder.mkdir(exist_ok=True)
+    started.write_text(key)
+    for leftover in (*folder.glob("*.tmp-*"), *directory.glob("*.tmp-*")):
+        leftover.unlink()
+
+
+def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
+    """No split that was asked for may be empty."""
+    total = sum(documents.values())
+    if not total:
+        raise _nothing(text)
+    shares = {"validation": text.validation_share, "test": text.test_share}
+    for split, share in shares.items():
+        if share and not documents[split]:
+            raise UserError(
+                f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty. "
+                f"Set it to {min(0.5, 3 / total):.2g} or more, to 0 for no such split, or use more documents."
+            )
+    if not documents["train"]:
+        raise UserError(
+            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Lower "
+            "validation_share and test_share, or use more documents (a .txt file needs blank lines between them)."
+        )
+
+
+def _nothing(text: corpus.Corpus) -> UserError:
+    return UserError(
+        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
+        f'"{text.text_field}" is the right one, and that the held-out shares leave some.'
+    )
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, log: Log) -> Iterator[None]:
+    """Two runs that prepare the same at once: the second waits and finds it done. Death frees the lock."""
+    try:
+        import fcntl
+    except ImportError:  # not a POSIX system: renames alone keep the result whole
+        yield
+        return
+    with open(directory / ".lock", "w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"{directory}: another process is preparing this; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        except OSError as error:
+            log(
+                f"{directory}: this file system has no locks ({error}): do not prepare the same twice at once"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _disk_errors(place: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise UserError(
+                f"{error.filename or place}: cannot be written: {error.strerror}. Make room or give access, or choose "
+                "another place with JAXLM_CACHE=DIR; finished parts are kept."
+            ) from error
+        raise
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""Documents of one file. In: a path of a known kind and the name of the text field. Out: an iterator of str.
+
+`.txt`: documents are separated by blank lines. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the
+text field. `.parquet`: one row a document. Streaming: one document (or Parquet batch) in memory. What cannot be read
+is a UserError with file and line.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+
+from jaxlm.data import extras, files
+from jaxlm.errors import UserError, did_you_mean
+
+# A single document beyond this is a file without separators, not a document.
+LONGEST_DOCUMENT = 256 * 2**20
+
+
+def read(path: str, text_field: str) -> Iterator[str]:
+    """All documents of a file in order; empty ones are left out."""
+    reader = READERS[files.suffixes(path)[0]]
+    for text in reader(path, text_field):
+        text = text.strip()
+        if text:
+            yield text
+
+
+def read_text(path: str, text_field: str) -> Iterator[str]:
+    """Blocks between blank lines; line breaks inside a block are kept."""
+    lines: list[str] = []
+    size = 0
+    with files.opened(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            line = _decoded(raw, path, number)
+            size += len(line)
+            if line.strip():
+                lines.append(line)
+            if lines and (not line.strip() or size > LONGEST_DOCUMENT):
+                _check_length(size, path, number)
+                yield "".join(lines)
+                lines, size = [], 0
+    if lines:
+        yield "".join(lines)
+
+
+def read_json_lines(path: str, text_field: str) -> Iterator[str]:
+    """The text field of one JSON object a line; blank lines are skipped."""
+    with files.opened(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            line = _decoded(raw, path, number)
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(
+                    f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}). Every line must be one "
+                    'JSON object such as {"text": "..."}: repair or remove the line.'
+                ) from error
+            if not isinstance(record, dict):
+                raise UserError(
+                    f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
+                )
+            yield field(record, text_field, f"{path}:{number}")
+
+
+def read_parquet(path: str, text_field: str) -> Iterator[str]:
+    """The text column, in batches of rows."""
+    if files.suffixes(path)[1]:
+        raise UserError(
+            f"corpus file {path}: Parquet is compressed inside and read out of order: decompress the file."
+        )
+    parquet = extras.require("pyarrow.parquet", "parquet", "reading .parquet files")
+    arrow = extras.require("pyarrow", "parquet", "reading .parquet files")
+    with files.opened(path) as stream:
+        try:
+            table = parquet.ParquetFile(stream)
+            if text_field not in table.schema_arrow.names:
+                field(dict.fromkeys(table.schema_arrow.names), text_field, path)
+            row = 0
+            for batch in table.iter_batches(batch_size=512, columns=[text_field]):
+                for value in batch.column(0).to_pylist():
+                    row += 1
+                    yield field({text_field: value}, text_field, f"{path}: row {row}")
+        except arrow.ArrowException as error:
+            raise UserError(
+                f"corpus file {path}: not a readable Parquet file: {error}. Fetch it again."
+            ) from error
+
+
+def field(record: dict, text_field: str, where: str) -> str:
+    """`record[text_field]` as str; UserError that names the fields there are."""
+    if text_field not in record:
+        names = ", ".join(sorted(map(str, record))) or "none"
+        raise UserError(
+            f'{where}: no field "{text_field}".{did_you_mean(text_field, map(str, record))} Fields there: {names}. '
+            "Set text_field to the one that holds the text."
+        )
+    value = record[text_field]
+    if isinstance(value, bytes):
+        return _decoded(value, where, 0)
+    if not isinstance(value, str):
+        raise UserError(
+            f'{where}: field "{text_field}" is {type(value).__name__}, not text. Repair or remove the record.'
+        )
+    # JSON can spell half a surrogate pair, which no tokenizer takes.
+    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _decoded(raw: bytes, path: str, number: int) -> str:
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        where = f"{path}:{number}" if number else path
+        raise UserError(f"{where}: not UTF-8 text ({error.reason}). Convert the file to UTF-8.") from error
+
+
+def _check_length(size: int, path: str, number: int) -> None:
+    if size > LONGEST_DOCUMENT:
+        raise UserError(
+            f"{path}:{number}: one document of more than {LONGEST_DOCUMENT >> 20} MiB. Separate the documents of a "
+            "text file with blank lines, or use JSONL."
+        )
+
+
+READERS: dict[str, Callable[[str, str], Iterator[str]]] = {
+    ".txt": read_text,
+    ".text": read_text,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".json": read_json_lines,
+    ".parquet": read_parquet,
+}

@@ -1,0 +1,36 @@
+import numpy as np
+
+from jaxlm.batch import Batch
+from jaxlm.data.show import show_batch
+
+WORDS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "cat", "sat", "mat", "dog"]
+
+
+def test_the_text_shows_masks_targets_segments_positions_and_labels():
+    batch = Batch(
+        tokens_BT=np.array([[1, 4, 3, 2, 6, 2, 1, 7, 2, 0, 0]]),
+        segments_BT=np.array([[1, 1, 1, 1, 1, 1, 2, 2, 2, 0, 0]]),
+        positions_BT=np.array([[0, 1, 2, 3, 4, 5, 0, 1, 2, 0, 0]]),
+        types_BT=np.array([[0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]]),
+        predict_BM=np.array([[2, 7, 0]]),
+        targets_BM=np.array([[5, 4, 0]]),
+        weights_BM=np.array([[1.0, 1.0, 0.0]], np.float32),
+        first_BC=np.array([[0, 6]]),
+        labels_BC=np.array([[1, 0]]),
+        label_weights_BC=np.array([[1.0, 1.0]], np.float32),
+    )
+    assert show_batch(batch, WORDS.__getitem__, rows=2).splitlines() == [
+        "row 0: 9 of 11 tokens used, 2 items, 2 predicted",
+        "  item 1: row 0..5, positions 0..5, type 0 x4 then type 1 x2, label 1",
+        "    [CLS] cat [MASK]→sat [SEP] mat [SEP]",
+        "    predicted at: 2",
+        "  item 2: row 6..8, positions 0..2, type 0 x3, label 0",
+        "    [CLS] dog→cat [SEP]",
+        "    predicted at: 7",
+    ]
+
+
+def test_a_batch_without_targets_and_an_empty_row_can_be_shown():
+    zero = np.zeros((1, 4), np.int32)
+    batch = Batch(tokens_BT=zero, segments_BT=zero, positions_BT=zero, types_BT=zero)
+    assert show_batch(batch, WORDS.__getitem__, rows=1) == "row 0: 0 of 4 tokens used, 0 items, 0 predicted"

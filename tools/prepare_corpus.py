@@ -1,0 +1,132 @@
+"""Prepare a corpus ahead of time: text → tokenizer → shards, in a folder that training reads at once.
+
+    python tools/prepare_corpus.py --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=DIR
+
+Does what training would do on its first run, and may be killed and run again: finished parts are kept. Prints the size
+of the corpus, how long its documents are, how much of it the tokenizer does not know, and the config line to use.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from jaxlm import errors
+from jaxlm.data import corpus, prepare, shards, tokenizer
+
+PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 100)
+FORMS = "wordpiece:SIZE:lowercase, wordpiece:SIZE:cased, unigram:SIZE, bpe:SIZE, or the path of a tokenizer"
+
+
+def parse_tokenizer(words: str) -> tokenizer.TokenizerConfig:
+    """'wordpiece:30522:lowercase' → WordPiece(...); anything without a known kind in front is a path."""
+    kind, *rest = words.split(":")
+    if kind not in ("wordpiece", "unigram", "bpe"):
+        return tokenizer.Pretrained(path=words)
+    size = int(rest[0]) if rest and rest[0].isdigit() else None
+    case = rest[1:]
+    if (
+        size is None
+        or (kind == "wordpiece") != (case in (["lowercase"], ["cased"]))
+        or (kind != "wordpiece" and case)
+    ):
+        raise errors.UserError(f"--tokenizer={words}: allowed: {FORMS}.")
+    if kind == "wordpiece":
+        return tokenizer.WordPiece(vocab_size=size, lowercase=case == ["lowercase"])
+    return (tokenizer.Unigram if kind == "unigram" else tokenizer.Bpe)(vocab_size=size)
+
+
+def report(made: prepare.Prepared) -> str:
+    """A table: per split documents, tokens, characters, unknown-token rate, percentiles of tokens a document."""
+    lines = [
+        f"{'split':12}{'documents':>12}{'tokens':>16}{'characters':>16}{'chars/token':>13}{'unknown':>10}{'shards':>8}"
+    ]
+    lengths = []
+    for split, entry in made.index["splits"].items():
+        unknown = f"{100 * entry['unknown_tokens'] / entry['tokens']:.3f} %"
+        lines.append(
+            f"{split:12}{entry['documents']:12,}{entry['tokens']:16,}{entry['characters']:16,}"
+            f"{entry['characters'] / entry['tokens']:13.2f}{unknown:>10}{len(entry['shards']):8}"
+        )
+        opened = shards.open_shards(made.directory, split, tokenizer_fingerprint=made.tokenizer.fingerprint)
+        values = " ".join(f"{name}%:{value:,.0f}" for name, value in _percentiles(opened.lengths))
+        lengths.append(f"{split:12}tokens a document: {values}")
+        if made.index["sentences"]:
+            lengths.append(f"{'':12}sentences: {entry['sentences']:,}")
+    return "\n".join([*lines, "", *lengths])
+
+
+def _percentiles(lengths: np.ndarray) -> list[tuple[int, float]]:
+    return list(zip(PERCENTILES, np.percentile(lengths, PERCENTILES).tolist(), strict=True))
+
+
+def config_line(made: prepare.Prepared) -> str:
+    """What to write in a config to train on the folder."""
+    about = made.index["corpus"]
+    place = str(made.directory.resolve())
+    return (
+        f'corpus=Corpus(source="{place}", validation_share={about["validation_share"]}, '
+        f'test_share={about["test_share"]}), tokenizer=Pretrained(path="{place}")'
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = options.add_argument
+    add(
+        "--source",
+        required=True,
+        help="path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://), "
+        "tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT] or builtin:pydocs",
+    )
+    add("--text_field", default="text", help="field or column that holds the text (default: text)")
+    add(
+        "--tokenizer", required=True, help=FORMS + " (tokenizer.json, .model, vocab.txt or a folder with one)"
+    )
+    add(
+        "--output",
+        help="folder for the shards (default: a folder in the cache, $JAXLM_CACHE or ~/.cache/jaxlm)",
+    )
+    add("--sentences", action="store_true", help="record sentences: needed for next sentence prediction")
+    add("--validation_share", type=float, default=0.01, help="share of documents held out (default: 0.01)")
+    add(
+        "--test_share",
+        type=float,
+        default=0.0,
+        help="share of documents held out for a final test (default: 0)",
+    )
+    add("--processes", type=int, help="worker processes (default: one a core)")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare and report; the exit status."""
+    options = parser().parse_args(arguments)
+    try:
+        made = prepare.prepare(
+            corpus.Corpus(
+                source=options.source,
+                text_field=options.text_field,
+                validation_share=options.validation_share,
+                test_share=options.test_share,
+            ),
+            parse_tokenizer(options.tokenizer),
+            sentences=options.sentences,
+            processes=options.processes,
+            output=options.output,
+        )
+        print(f"\n{report(made)}\n\nfolder: {made.directory}\nIn a config:\n    {config_line(made)}")
+    except errors.UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return errors.EXIT_USER
+    return errors.EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
