@@ -33,6 +33,7 @@ def get_config() -> Run:
             norm_epsilon=1e-12,
             activation="gelu",
             init_scale=0.02,
+            position_init="normal",
             next_sentence="pooled",
         ),
         objective=NextSentence(

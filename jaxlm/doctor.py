@@ -29,7 +29,7 @@ TESTED: dict[str, tuple[str, str]] = {
     "grain": ("0.2.18", "0.3"),
     "numpy": ("2.0", "3"),
     "tokenizers": ("0.22", "0.24"),
-    "sentencepiece": ("0.2.1", "0.3"),
+    "sentencepiece": ("0.2.3", "0.3"),
 }
 _ALSO_SHOWN = (
     "array-record",

@@ -22,7 +22,7 @@ from jaxlm.infer import fill_mask
 from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.meter import Line
-from jaxlm.monitor.throughput import peak_flops
+from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.partition import state as partition
 
 # A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
@@ -89,6 +89,9 @@ def facts(
     notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
     if rows.plan.efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
+    flops = cost.training_flops(run.model, _total_loss(run.objective), batch)
+    # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
+    workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Facts(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
         precision=f"{assemble.precision(run)} compute, float32 weights",
@@ -99,7 +102,8 @@ def facts(
         packing_efficiency=rows.plan.efficiency,
         rows_per_epoch=len(rows),
         rows_per_step=run.batch_size,
-        flops_per_step=cost.training_flops(run.model, _total_loss(run.objective), batch),
+        flops_per_step=flops,
+        seconds_per_step=2.0 * flops / (matmul_rate(assemble.precision(run)) * workers),
         peak_flops=peak * jax.device_count() if peak else None,
         memory_per_device=assemble.memory_estimate(compiled),
         memory_capacity=assemble.memory_capacity(),

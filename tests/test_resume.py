@@ -16,6 +16,8 @@ from orbax.checkpoint import v1 as ocp
 
 # Wall-clock measurements differ between any two runs; everything else must not.
 CLOCKS = ("time/", "throughput/")
+# Steps of some 0.1 s, so that a storm spreads its kills over the run.
+SLOW_STEPS = ("--config.batch_size=64", "--config.logging.every_steps=2", "--config.checkpoint.every_steps=4")
 
 
 def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
@@ -42,34 +44,36 @@ def assert_same_run(one: pathlib.Path, other: pathlib.Path, step: int) -> None:
 @pytest.fixture(scope="module")
 def uninterrupted(train_command, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    process = train_command(workdir)
+    process = train_command(workdir, *SLOW_STEPS)
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
     return workdir
 
 
-def _kill_at(process, steps: int, workdir: pathlib.Path, rng: random.Random) -> None:
-    """SIGKILL a random moment after the run has got on for a few steps."""
-    wanted = rng.randint(0, steps)
+def _kill_soon(process, rng: random.Random) -> None:
+    """SIGKILL at a random moment of the next few steps, or of the start."""
+    wanted = rng.choice([0, 1, 1, 2])
     seen = 0
     for line in process.stdout:
         seen += line.startswith("step ")
-        if seen > wanted // 5:
+        if seen >= wanted:
             break
-    time.sleep(rng.uniform(0.0, 0.4))
+    time.sleep(rng.uniform(0.0, 0.3))
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
 
 def _storm(train_command, workdir: pathlib.Path, kills: int, seed: int) -> list[str]:
+    """Starts and kills a run; what its checkpoint folder held after every kill."""
     rng = random.Random(seed)
     history = []
     for _ in range(kills):
-        process = train_command(workdir)
-        _kill_at(process, 25, workdir, rng)
+        process = train_command(workdir, *SLOW_STEPS)
+        _kill_soon(process, rng)
+        assert process.returncode == -signal.SIGKILL, f"seed {seed}: the run ended before kill {len(history)}: {history}"
         folder = workdir / "checkpoints"
         history.append(",".join(sorted(p.name for p in folder.iterdir())) if folder.exists() else "-")
-    process = train_command(workdir)
+    process = train_command(workdir, *SLOW_STEPS)
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, f"seed {seed}: {history}\n{output}"
     return history
@@ -94,10 +98,10 @@ def test_ten_kills_end_in_the_same_bits(train_command, uninterrupted, tmp_path, 
 def test_a_kill_in_every_phase_of_a_save_loses_nothing(train_command, uninterrupted, tmp_path):
     for phase in ("save_started", "save_written", "save_committed", "save_pruned"):
         workdir = tmp_path / phase
-        process = train_command(workdir, JAXLM_FAULT=f"kill@step=21:phase={phase}")
+        process = train_command(workdir, *SLOW_STEPS, JAXLM_FAULT=f"kill@step=20:phase={phase}")
         output, _ = process.communicate(timeout=280)
         assert process.returncode == -signal.SIGKILL, output
-        process = train_command(workdir)
+        process = train_command(workdir, *SLOW_STEPS)
         output, _ = process.communicate(timeout=280)
         assert process.returncode == 0, output
         assert_same_run(uninterrupted, workdir, 60)
@@ -105,7 +109,7 @@ def test_a_kill_in_every_phase_of_a_save_loses_nothing(train_command, uninterrup
 
 def test_sigterm_commits_and_exits_75_and_the_same_command_goes_on(train_command, uninterrupted, tmp_path):
     workdir = tmp_path / "stopped"
-    process = train_command(workdir)
+    process = train_command(workdir, *SLOW_STEPS)
     for line in process.stdout:
         if line.startswith("step "):
             break
@@ -114,7 +118,7 @@ def test_sigterm_commits_and_exits_75_and_the_same_command_goes_on(train_command
     assert process.returncode == 75, output
     saved = [int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdecimal()]
     assert saved and max(saved) < 60
-    process = train_command(workdir)
+    process = train_command(workdir, *SLOW_STEPS)
     output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
     assert f"step {max(saved)}" in output, output

@@ -38,6 +38,7 @@ def bert(dropout: float = 0.0) -> Bert:
         norm_epsilon=1e-12,
         activation="gelu",
         init_scale=0.1,
+        position_init="normal",
         next_sentence="pooled",
     )
 

@@ -29,7 +29,7 @@ class Facts:
     checkpoint_bytes: float | None = None
     checkpoints_kept: int | None = None
     disk_free: float | None = None
-    seconds_per_step: float | None = None
+    seconds_per_step: float | None = None  # estimate
     resumed_from: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -113,4 +113,5 @@ def _time(facts: Facts) -> str:
     if facts.seconds_per_step is None or not math.isfinite(facts.seconds_per_step):
         return ""
     left = facts.steps - (facts.resumed_from or 0)
-    return f"{duration(left * facts.seconds_per_step)} at {facts.seconds_per_step:.3g} s per step"
+    pace = f"{facts.seconds_per_step:.3g} s per step at half the measured matmul rate"
+    return f"about {duration(left * facts.seconds_per_step)}, {pace}"

@@ -11,6 +11,9 @@ import math
 import time
 from collections.abc import Callable, Iterator
 
+import jax
+import jax.numpy as jnp
+
 # Dense bfloat16 FLOP/s of one JAX device, by the start of its device_kind; the first match counts. Vendor
 # data sheets
 # without sparsity. TPU v2, v3 and 7x show two JAX devices per chip, so theirs is half a chip's. No entry: MFU
@@ -49,6 +52,20 @@ PEAK_FLOPS: tuple[tuple[str, float], ...] = (
 def peak_flops(device_kind: str) -> float | None:
     """FLOP/s of one JAX device in dense bfloat16, or None when it is not in the table."""
     return next((peak for start, peak in PEAK_FLOPS if device_kind.lower().startswith(start.lower())), None)
+
+
+def matmul_rate(dtype: str) -> float:
+    """FLOP/s of one device in a square matrix product, measured now: what a step can be estimated from."""
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    product(a, a).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(a, a).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * size**3 / min(seconds)
 
 
 class Throughput:

@@ -34,11 +34,11 @@ def test_table_holds_every_fact_in_aligned_columns():
         "  attention          splash (TPU, rows of 512)",
         "  parameters         110M",
         "  tokens per step    131k, 98.7% of it useful (packing)",
-        "  training           2000 steps, 262M tokens, 40 epochs of 12800 rows; resumed from step 800",
+        "  training           2000 steps, 262M tokens, 40 epochs of 12800 rows (6.55M tokens); resumed from step 800",
         "  FLOPs per step     85T (at best 0.0386 s per step: peak 2.2PFLOP/s)",
         "  memory per device  9.5 GiB estimated, 30% of 32.0 GiB",
         "  checkpoint         1.2 GiB, up to 4 of them; 700.0 GiB free",
-        "  time left          10m00s at 0.5 s per step",
+        "  time left          about 10m00s, 0.5 s per step at half the measured matmul rate",
         "  note               warm start from x",
     ]
 

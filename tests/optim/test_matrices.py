@@ -60,6 +60,7 @@ def test_vectors_of_bert_are_its_biases_and_norms():
         norm_epsilon=1e-12,
         activation="gelu",
         init_scale=0.02,
+        position_init="normal",
         next_sentence="pooled",
     )
     decayed = matrices.decayed(build.build(config).axes)

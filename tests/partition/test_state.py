@@ -220,6 +220,7 @@ def test_bert_is_sharded_but_for_its_small_parts(fsdp_tensor):
         norm_epsilon=1e-12,
         activation="gelu",
         init_scale=0.02,
+        position_init="normal",
         next_sentence="pooled",
     )
     model = build.build(config)

@@ -25,6 +25,7 @@ def get_config() -> Run:
             norm_epsilon=1e-12,
             activation="gelu",
             init_scale=0.02,
+            position_init="normal",
             next_sentence="none",
         ),
         objective=MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"),

@@ -1,0 +1,147 @@
+"""Attention through one function; the mask is data.
+
+In: queries, keys, values (K key/value heads divide N query heads) and a `Mask`. Out: o_BTNH in the dtype of
+q. Guaranteed: scores and softmax in float32, no NaN for rows of padding, and the same result, to rounding,
+from every implementation that `kernels.choose` may pick.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+from jaxlm.models import activations, kernels, masks
+from jaxlm.models.dropout import dropout
+
+# Finite: a row with no allowed key then averages all values instead of dividing zero by zero.
+_FORBIDDEN = -0.7 * float(np.finfo(np.float32).max)
+
+
+def attention(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask: masks.Mask,
+    *,
+    dropout_rate: float = 0.0,
+    key: jax.Array | None = None,
+    implementation: kernels.Implementation = "auto",
+) -> jax.Array:
+    """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1). `key` None means no dropout."""
+    rate = 0.0 if key is None else dropout_rate
+    case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0)
+    match kernels.pick(case, implementation).name:
+        case "splash":
+            return splash_attention(q_BTNH, k_BSKH, v_BSKH, mask)
+        case "cudnn":
+            return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, mask)
+        case _:
+            return xla_attention(q_BTNH, k_BSKH, v_BSKH, mask, rate, key)
+
+
+def xla_attention(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask: masks.Mask,
+    dropout_rate: float = 0.0,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    """The reference: the scores exist as an array of B*N*T*S."""
+    allowed_BTS = masks.materialise(mask).allowed_BTS
+    assert allowed_BTS is not None
+    heads, width = q_BTNH.shape[2:]
+    # Heads in front of positions: on a CPU, forward and backward then take half the time of products over BTNH.
+    q_BNTH = (q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype)).swapaxes(1, 2)
+    k_BNSH, v_BNSH = (_one_per_head(x, heads).swapaxes(1, 2) for x in (k_BSKH, v_BSKH))
+    scores_BNTS = jnp.einsum("BNTH,BNSH->BNTS", q_BNTH, k_BNSH, preferred_element_type=jnp.float32)
+    scores_BNTS = jnp.where(allowed_BTS[:, None], scores_BNTS, _FORBIDDEN)
+    probabilities_BNTS = jax.nn.softmax(scores_BNTS, axis=-1).astype(q_BTNH.dtype)
+    probabilities_BNTS = dropout(probabilities_BNTS, dropout_rate, key)
+    return jnp.einsum("BNTS,BNSH->BNTH", probabilities_BNTS, v_BNSH).swapaxes(1, 2)
+
+
+def _one_per_head(x_BSKH: jax.Array, heads: int) -> jax.Array:
+    """Key/value heads repeated for the query heads that share them."""
+    kv_heads = x_BSKH.shape[2]
+    return x_BSKH if kv_heads == heads else jnp.repeat(x_BSKH, heads // kv_heads, axis=2)
+
+
+def cudnn_attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask) -> jax.Array:
+    """cuDNN's fused attention; the mask travels as a bias of B*T*S."""
+    allowed_BTS = masks.materialise(mask).allowed_BTS
+    assert allowed_BTS is not None
+    return jax.nn.dot_product_attention(
+        q_BTNH, k_BSKH, v_BSKH, mask=allowed_BTS[:, None], implementation="cudnn"
+    )
+
+
+def splash_attention(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask, *, interpret: bool = False
+) -> jax.Array:
+    """The TPU's block-sparse flash attention, on every device's share of rows and heads.
+
+    `interpret` runs the kernel without a TPU, for tests.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    run = functools.partial(_splash_local, causal=mask.causal, window=mask.window, interpret=interpret)
+    arrays = (q_BTNH, k_BSKH, v_BSKH, mask.segments_BT, mask.segments_BS)
+    if mesh.empty:
+        return run(*arrays)
+    # A Pallas call is opaque to the partitioner: without shard_map every device would compute the whole
+    # batch.
+    share = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
+    rows = jax.sharding.PartitionSpec(share[0])
+    return jax.shard_map(run, in_specs=(share, share, share, rows, rows), out_specs=share, check_vma=False)(
+        *arrays
+    )
+
+
+def _splash_local(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segments_BT: jax.Array,
+    segments_BS: jax.Array,
+    *,
+    causal: bool,
+    window: tuple[int, int] | None,
+    interpret: bool,
+) -> jax.Array:
+    _, length, heads, width = q_BTNH.shape
+    kernel = _splash_kernel(heads, length, k_BSKH.shape[1], causal, window, interpret)
+    q_BNTH = (q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype)).swapaxes(1, 2)
+    segments = splash.SegmentIds(q=segments_BT, kv=segments_BS)
+    o_BNTH = jax.vmap(kernel)(q_BNTH, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
+    return o_BNTH.swapaxes(1, 2)
+
+
+def _splash_kernel(
+    heads: int, length: int, keys: int, causal: bool, window: tuple[int, int] | None, interpret: bool
+) -> splash.splash_attention_kernel.SplashAttentionKernel:
+    shape = (length, keys)
+    pattern: splash.Mask = splash.FullMask(shape)
+    if causal or window is not None:
+        before, after = window if window is not None else (None, None)
+        pattern = splash.LocalMask(shape, (before, 0 if causal else after), offset=0)
+    # 512: larger tiles amortise the pass over the keys; a tile has to divide the length.
+    tile_q, tile_kv = (next(t for t in (512, 384, 256, 128) if n % t == 0) for n in shape)
+    sizes = splash.BlockSizes(
+        block_q=tile_q,
+        block_kv=tile_kv,
+        block_kv_compute=tile_kv,
+        block_q_dkv=tile_q,
+        block_kv_dkv=tile_kv,
+        block_kv_dkv_compute=tile_kv,
+        block_q_dq=tile_q,
+        block_kv_dq=tile_kv,
+    )
+    return splash.make_splash_mha(
+        splash.MultiHeadMask([pattern] * heads),
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=sizes,
+        interpret=interpret,
+    )

@@ -1,0 +1,89 @@
+"""What a model costs: parameters, and floating-point operations of a training step.
+
+Convention: only matrix products count (`dot_general`, 2 x multiply-adds, scan bodies times their length); a
+training step is 3 x the forward pass (one more product for the gradient of each operand), without
+recomputation by remat or flash kernels; attention is counted at the full T x S, also where a causal mask or
+segments make half of it useless; prediction heads are counted at the positions they run on, over the padded
+vocabulary. Embedding look-ups count nothing.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend import core
+
+from jaxlm.batch import Batch
+from jaxlm.models import build
+
+
+def count_parameters(params: Any, axes: Any | None = None) -> int:
+    """Numbers in a tree of arrays or shapes. Given `axes`, embeddings are left out.
+
+    An embedding is a table of vectors: a 'vocab', 'positions' or 'types' axis next to an 'embed' axis.
+    """
+    total = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    if axes is None:
+        return total
+    names = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
+    tables = [
+        math.prod(leaf.shape)
+        for leaf, name in zip(jax.tree.leaves(params), names, strict=True)
+        if "embed" in name and {"vocab", "positions", "types"} & set(name)
+    ]
+    return total - sum(tables)
+
+
+def training_flops(config: build.Config, loss: Callable[[Any, Batch], jax.Array], batch: Any) -> int:
+    """FLOPs of one training step on `batch` (arrays or shapes, the whole global batch).
+
+    `loss(module, batch)` gives the scalar to minimise. It is traced abstractly with plain attention, so the
+    answer is the same whatever kernel, loop or remat policy runs.
+    """
+    plain: Any = dataclasses.replace(config, attention="xla", remat="none")  # type: ignore[type-var]
+    model = build.build(plain)
+    return 3 * forward_flops(lambda params, batch: loss(model.bind(params), batch), model.shapes, batch)
+
+
+def forward_flops(function: Callable, *arguments: Any) -> int:
+    """FLOPs of the matrix products in one call of `function`; arguments may be shapes."""
+    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _count(jaxpr: core.Jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            total += _dot_flops(equation)
+            continue
+        if equation.primitive.name == "pallas_call":
+            raise ValueError("FLOPs inside a Pallas kernel cannot be counted: trace with plain attention.")
+        inner = [_count(inner) for inner in _inner_jaxprs(equation)]
+        if equation.primitive.name == "cond":
+            total += max(inner)
+        elif equation.primitive.name == "while" and any(inner):
+            raise ValueError("A while loop with matrix products has no static count; use scan.")
+        else:
+            total += (
+                sum(inner) * equation.params.get("length", 1)
+                if equation.primitive.name == "scan"
+                else sum(inner)
+            )
+    return total
+
+
+def _dot_flops(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left = equation.invars[0].aval.shape
+    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+
+
+def _inner_jaxprs(equation: Any) -> Iterator[core.Jaxpr]:
+    for value in equation.params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item

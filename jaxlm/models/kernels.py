@@ -1,0 +1,140 @@
+"""Which implementation of attention fits: the capability table.
+
+In: what is known when tracing (platform, dtype, head width, lengths, dropout, mask). Out: a `Choice`, a
+name and the reason, which a run logs once. Guaranteed: 'auto' never picks something that cannot run; a
+request by name that cannot run is a `UserError` that says why.
+
+    xla     everywhere: any shape, dtype, mask and dropout; O(T*S) memory
+    splash  TPU: segment ids stay ids, causal, window; lengths in 128s; no dropout; jax.experimental.pallas
+    cudnn   NVIDIA: bfloat16 or float16, the mask becomes a bias of T*S; no dropout;
+    jax.nn.dot_product_attention
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm.errors import UserError
+from jaxlm.models.masks import Mask
+
+Implementation = Literal["auto", "xla", "splash", "cudnn"]
+
+# Below this many keys plain XLA attention is a few percent of an encoder's work, and a kernel has little to
+# save. An estimate: not yet measured on accelerators.
+_KERNEL_FROM = 256
+
+Name = Literal["xla", "splash", "cudnn"]
+_NATIVE: dict[str, Name] = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What runs, and why."""
+
+    name: Name
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """What a choice depends on."""
+
+    platform: str  # 'cpu', 'gpu', 'cuda', 'rocm', 'tpu'
+    dtype: str
+    head_dim: int
+    query_length: int
+    key_length: int
+    dropout: bool  # on the probabilities, in this call
+    positions: bool  # distances are not places in the row
+    window: bool
+
+
+def platform() -> str:
+    """Of the mesh that is set (it may be a described one), else of the default backend."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device is not None else jax.default_backend()
+
+
+def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool) -> Case:
+    """The case of this call."""
+    return Case(
+        platform=platform(),
+        dtype=jnp.dtype(q_BTNH.dtype).name,
+        head_dim=q_BTNH.shape[-1],
+        query_length=q_BTNH.shape[1],
+        key_length=k_BSKH.shape[1],
+        dropout=dropout,
+        positions=mask.positions_BT is not None or mask.positions_BS is not None,
+        window=mask.window is not None,
+    )
+
+
+_recorders: list[list[Choice]] = []
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Choice]]:
+    """Collects what `pick` chooses while a program is traced, for the log."""
+    _recorders.append([])
+    try:
+        yield _recorders[-1]
+    finally:
+        _recorders.pop()
+
+
+def pick(case: Case, requested: Implementation) -> Choice:
+    """`choose`, on record."""
+    choice = choose(case, requested)
+    for recorder in _recorders:
+        recorder.append(choice)
+    return choice
+
+
+def choose(case: Case, requested: Implementation = "auto") -> Choice:
+    """The implementation for a case. `requested` other than 'auto' is obeyed or refused, never replaced."""
+    obstacles = {"xla": None, "splash": _splash_obstacle(case), "cudnn": _cudnn_obstacle(case)}
+    if requested != "auto":
+        if obstacles[requested] is not None:
+            raise UserError(
+                f"model.attention={requested!r} cannot run here: {obstacles[requested]}. "
+                'Use "auto", which takes a kernel where one fits, or "xla".'
+            )
+        return Choice(requested, "asked for")
+    native = _NATIVE.get(case.platform)
+    if native is None:
+        return Choice("xla", f"no kernel for platform {case.platform!r}")
+    if obstacles[native] is not None:
+        return Choice("xla", f"{native} cannot: {obstacles[native]}")
+    if case.key_length < _KERNEL_FROM:
+        return Choice("xla", f"{case.key_length} keys are too few for {native} to pay (from {_KERNEL_FROM})")
+    return Choice(native, f"platform {case.platform}, {case.dtype}, head width {case.head_dim}")
+
+
+def _splash_obstacle(case: Case) -> str | None:
+    if case.platform != "tpu":
+        return f"splash needs a TPU, this is {case.platform!r}"
+    if case.dropout:
+        return "splash has no dropout on the probabilities (model.attention_dropout)"
+    if case.positions:
+        return "splash measures distances along the row, this mask brings its own positions"
+    if case.query_length % 128 or case.key_length % 128:
+        return f"splash needs lengths in 128s, found {case.query_length} and {case.key_length}"
+    return None
+
+
+def _cudnn_obstacle(case: Case) -> str | None:
+    if case.platform not in ("gpu", "cuda"):
+        return f"cuDNN needs an NVIDIA GPU, this is {case.platform!r}"
+    if case.dropout:
+        return "cuDNN through jax.nn has no dropout on the probabilities (model.attention_dropout)"
+    if case.dtype not in ("bfloat16", "float16"):
+        return f"cuDNN needs bfloat16 or float16, found {case.dtype}"
+    if case.head_dim % 8 or case.head_dim > 128:
+        return f"cuDNN needs a head width up to 128 in 8s, found {case.head_dim}"
+    if case.query_length % 2 or case.key_length % 2:
+        return f"cuDNN needs even lengths, found {case.query_length} and {case.key_length}"
+    return None

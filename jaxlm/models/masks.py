@@ -1,0 +1,59 @@
+"""Who may attend to whom, as data: kernels consume it, the reference materialises it.
+
+In: segment numbers of queries and keys, and what is static (causal, window). Out: a `Mask`. Guaranteed: a
+query sees the keys of its own segment and nothing else; padding (segment 0) sees padding, so that no query
+of self- attention is left without a key.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mask:
+    """Attention allowed where segments are equal, and, if asked for, not ahead and not farther than the
+    window.
+
+    Distances are between `positions`; None means places in the row, which is the same within one segment.
+    """
+
+    segments_BT: jax.Array  # of the queries
+    segments_BS: jax.Array  # of the keys
+    positions_BT: jax.Array | None = None
+    positions_BS: jax.Array | None = None
+    allowed_BTS: jax.Array | None = None  # bool, all of the above; filled by `materialise`
+    causal: bool = dataclasses.field(default=False, metadata={"static": True})
+    # (keys before, keys after) that a query sees besides itself; None is all of them
+    window: tuple[int, int] | None = dataclasses.field(default=None, metadata={"static": True})
+
+
+def within_segments(
+    segments_BT: jax.Array, *, causal: bool = False, window: tuple[int, int] | None = None
+) -> Mask:
+    """Self-attention over a packed row."""
+    return Mask(segments_BT=segments_BT, segments_BS=segments_BT, causal=causal, window=window)
+
+
+def materialise(mask: Mask) -> Mask:
+    """The same mask with `allowed_BTS` filled in: worth it once, outside a loop over layers."""
+    if mask.allowed_BTS is not None:
+        return mask
+    allowed_BTS = mask.segments_BT[:, :, None] == mask.segments_BS[:, None, :]
+    # keys minus queries: positive is ahead
+    ahead_BTS = _positions(mask.positions_BS, mask.segments_BS)[:, None, :]
+    ahead_BTS = ahead_BTS - _positions(mask.positions_BT, mask.segments_BT)[:, :, None]
+    if mask.causal:
+        allowed_BTS &= ahead_BTS <= 0
+    if mask.window is not None:
+        before, after = mask.window
+        allowed_BTS &= (ahead_BTS >= -before) & (ahead_BTS <= after)
+    return dataclasses.replace(mask, allowed_BTS=allowed_BTS)
+
+
+def _positions(positions: jax.Array | None, segments: jax.Array) -> jax.Array:
+    if positions is not None:
+        return positions
+    return jnp.arange(segments.shape[1], dtype=jnp.int32)[None]

@@ -1,0 +1,43 @@
+"""How a parameter is made: shape, logical axes, initialiser in one line.
+
+In: the module's `nnx.Rngs` (used in `__init__` only). Out: an `nnx.Param` whose `axes` metadata names every
+dimension ('vocab', 'embed', 'heads', 'kv_heads', 'head_dim', 'mlp', 'positions', 'types', 'layers' or
+None). Guaranteed: float32 master values, whatever the compute dtype.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+Axes = tuple[str | None, ...]
+
+
+def weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, scale: float) -> nnx.Param:
+    """A normal of standard deviation `scale` cut at two of them (BERT, section 3; TensorFlow's
+    truncated_normal).
+
+    As published the cut is not corrected for: the standard deviation of what is drawn is 0.88 x `scale`.
+    """
+    initialise = jax.nn.initializers.truncated_normal(scale, jnp.float32)
+    return nnx.Param(initialise(rngs.params(), shape), axes=axes)
+
+
+def sinusoids(rngs: nnx.Rngs, shape: tuple[int, int], axes: Axes, scale: float) -> nnx.Param:
+    """Sines and cosines of the position (Vaswani et al., 2017, section 3.5) with the RMS `scale`; no draw.
+
+    Neighbouring positions start out alike, so that attention to a neighbour is found early.
+    """
+    positions, width = shape
+    angles = jnp.arange(positions)[:, None] * 10000.0 ** (-jnp.arange(0, width, 2) / width)
+    waves = jnp.stack([jnp.sin(angles), jnp.cos(angles)], axis=-1).reshape(positions, -1)[:, :width]
+    return nnx.Param((scale * 2**0.5 * waves).astype(jnp.float32), axes=axes)
+
+
+def zeros(shape: tuple[int, ...], axes: Axes) -> nnx.Param:
+    """A bias."""
+    return nnx.Param(jnp.zeros(shape, jnp.float32), axes=axes)
+
+
+def ones(shape: tuple[int, ...], axes: Axes) -> nnx.Param:
+    """The scale of a norm."""
+    return nnx.Param(jnp.ones(shape, jnp.float32), axes=axes)

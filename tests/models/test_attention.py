@@ -1,0 +1,175 @@
+"""Claims about attention: the reference against numpy, kernels against the reference, the capability table."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from jaxlm.errors import UserError
+from jaxlm.models import kernels, masks
+from jaxlm.models.attention import attention, splash_attention, xla_attention
+
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def inputs(batch=2, length=7, keys=7, heads=6, kv_heads=2, width=5, seed=0):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return (
+        draw(batch, length, heads, width),
+        draw(batch, keys, kv_heads, width),
+        draw(batch, keys, kv_heads, width),
+    )
+
+
+def by_hand(q_BTNH, k_BSKH, v_BSKH, allowed_BTS):
+    """One query at a time, in float64."""
+    q_BTNH, k_BSKH, v_BSKH = (np.asarray(x, np.float64) for x in (q_BTNH, k_BSKH, v_BSKH))
+    out = np.zeros_like(q_BTNH)
+    share = q_BTNH.shape[2] // k_BSKH.shape[2]
+    for b, t, n in np.ndindex(q_BTNH.shape[:3]):
+        scores = k_BSKH[b, :, n // share] @ q_BTNH[b, t, n] / np.sqrt(q_BTNH.shape[-1])
+        weights = np.where(allowed_BTS[b, t], np.exp(scores - scores.max()), 0)
+        out[b, t, n] = weights / weights.sum() @ v_BSKH[b, :, n // share]
+    return out
+
+
+SEGMENTS = np.array([[1, 1, 1, 2, 2, 0, 0], [1, 2, 2, 2, 2, 2, 3]], np.int32)
+
+
+@pytest.mark.parametrize(
+    ("causal", "window"), [(False, None), (True, None), (False, (1, 2)), (True, (2, 0)), (False, (0, 0))]
+)
+def test_the_reference_equals_a_loop_over_queries(causal, window):
+    mask = masks.within_segments(jnp.asarray(SEGMENTS), causal=causal, window=window)
+    allowed = np.zeros((2, 7, 7), bool)
+    for b, t, s in np.ndindex(2, 7, 7):
+        near = window is None or -window[0] <= s - t <= window[1]
+        allowed[b, t, s] = SEGMENTS[b, t] == SEGMENTS[b, s] and near and (s <= t or not causal)
+    np.testing.assert_array_equal(masks.materialise(mask).allowed_BTS, allowed)
+    q, k, v = inputs()
+    np.testing.assert_allclose(attention(q, k, v, mask), by_hand(q, k, v, allowed), atol=1e-5)
+
+
+def test_positions_replace_places_in_the_row():
+    """A row that is stored backwards, with its positions, gives the same, backwards."""
+    q, k, v = inputs()
+    places = jnp.tile(jnp.arange(7), (2, 1))
+    forward = masks.Mask(segments_BT=SEGMENTS, segments_BS=SEGMENTS, causal=True, window=(2, 0))
+    back = SEGMENTS[:, ::-1]
+    positions = places[:, ::-1]
+    backward = masks.Mask(
+        segments_BT=back,
+        segments_BS=back,
+        positions_BT=positions,
+        positions_BS=positions,
+        causal=True,
+        window=(2, 0),
+    )
+    flipped = attention(q[:, ::-1], k[:, ::-1], v[:, ::-1], backward)
+    np.testing.assert_allclose(attention(q, k, v, forward), flipped[:, ::-1], atol=1e-6)
+
+
+def test_a_query_without_any_key_gives_numbers_not_nan():
+    q, k, v = inputs()
+    mask = masks.Mask(segments_BT=jnp.full((2, 7), 9), segments_BS=jnp.asarray(SEGMENTS))
+    value, grads = jax.value_and_grad(lambda q: attention(q, k, v, mask).sum())(q)
+    assert np.isfinite(value) and np.isfinite(grads).all()
+
+
+def test_dropout_keeps_the_expectation_and_needs_a_key():
+    q, k, v = inputs()
+    mask = masks.within_segments(jnp.asarray(SEGMENTS))
+    plain = attention(q, k, v, mask)
+    np.testing.assert_array_equal(attention(q, k, v, mask, dropout_rate=0.3), plain)
+    draw = jit(jax.vmap(lambda key: attention(q, k, v, mask, dropout_rate=0.3, key=key)))
+    drawn = draw(jax.random.split(jax.random.key(0), 4000))
+    error = np.abs(drawn.mean(0) - plain)
+    assert not np.array_equal(drawn[0], plain)
+    assert (error < 5 * np.asarray(drawn).std(0) / np.sqrt(4000) + 1e-6).all()
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (False, (64, 64))])
+def test_splash_equals_the_reference_forward_and_backward(causal, window):
+    q, k, v = inputs(batch=2, length=256, keys=256, heads=4, kv_heads=2, width=64)
+    segments = jnp.asarray(np.repeat([[1, 2, 3, 0], [1, 1, 1, 2]], [50, 70, 100, 36], axis=1), jnp.int32)
+    mask = masks.within_segments(segments, causal=causal, window=window)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=q.shape), jnp.float32)
+    weights = weights * (segments > 0)[..., None, None]
+
+    def both(call):
+        return jit(
+            jax.value_and_grad(lambda q, k, v: (call(q, k, v, mask) * weights).sum(), argnums=(0, 1, 2))
+        )(q, k, v)
+
+    expected = both(xla_attention)
+    found = both(functools.partial(splash_attention, interpret=True))
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * max(1.0, float(np.abs(a).max()))
+
+
+def test_splash_on_a_mesh_works_on_each_device_s_share():
+    q, k, v = inputs(batch=4, length=128, keys=128, heads=4, kv_heads=2, width=16)
+    segments = jnp.asarray(np.repeat([[1, 2]], [50, 78], axis=1).repeat(4, 0), jnp.int32)
+    mask = masks.within_segments(segments)
+    expected = xla_attention(q, k, v, mask)
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh):
+        found = jit(lambda q, k, v: splash_attention(q, k, v, mask, interpret=True))(q, k, v)
+    np.testing.assert_allclose(expected, found, atol=1e-5)
+
+
+CASE = kernels.Case(
+    platform="tpu",
+    dtype="bfloat16",
+    head_dim=64,
+    query_length=512,
+    key_length=512,
+    dropout=False,
+    positions=False,
+    window=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "reason"),
+    [
+        ({}, "splash", "tpu"),
+        ({"dropout": True}, "xla", "attention_dropout"),
+        ({"query_length": 500}, "xla", "128s"),
+        ({"positions": True}, "xla", "positions"),
+        ({"query_length": 128, "key_length": 128}, "xla", "too few"),
+        ({"platform": "cuda"}, "cudnn", "cuda"),
+        ({"platform": "gpu", "dtype": "float32"}, "xla", "float32"),
+        ({"platform": "gpu", "head_dim": 60}, "xla", "head width"),
+        ({"platform": "gpu", "query_length": 511}, "xla", "even"),
+        ({"platform": "gpu", "dropout": True}, "xla", "attention_dropout"),
+        ({"platform": "rocm"}, "xla", "no kernel"),
+        ({"platform": "cpu"}, "xla", "no kernel"),
+    ],
+    ids=str,
+)
+def test_the_capability_table(change, name, reason):
+    choice = kernels.choose(dataclasses.replace(CASE, **change))
+    assert choice.name == name and reason in choice.reason
+
+
+def test_a_kernel_asked_for_by_name_is_taken_or_refused():
+    assert kernels.choose(dataclasses.replace(CASE, key_length=128), "splash").name == "splash"
+    with pytest.raises(UserError, match=r"model\.attention='cudnn'.*NVIDIA GPU.*\"xla\""):
+        kernels.choose(CASE, "cudnn")
+    assert kernels.choose(CASE, "xla").name == "xla"
+
+
+def test_the_platform_is_the_one_of_the_mesh():
+    q, k, _ = inputs()
+    mask = masks.within_segments(jnp.asarray(SEGMENTS))
+    assert kernels.case(q, k, mask, dropout=False).platform == "cpu"
+    device = jax.sharding.AbstractDevice(device_kind="TPU v5", num_cores=1, platform="tpu")
+    mesh = jax.sharding.AbstractMesh((4,), ("data",), (AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        assert kernels.case(q, k, mask, dropout=False).platform == "tpu"

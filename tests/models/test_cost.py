@@ -1,0 +1,82 @@
+"""Claims about the FLOP count: it equals the analytic one, whatever the loop, remat policy or kernel."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxlm.batch import Batch
+from jaxlm.models import cost
+from jaxlm.models.bert import Bert
+from jaxlm.models.build import build
+
+CONFIG = Bert(
+    vocab_size=101,
+    hidden=36,
+    layers=5,
+    heads=4,
+    mlp=56,
+    max_positions=17,
+    types=2,
+    dropout=0.1,
+    attention_dropout=0.0,
+    norm_epsilon=1e-12,
+    activation="gelu",
+    init_scale=0.02,
+    position_init="normal",
+    next_sentence="pooled",
+)
+B, T, M, C = 3, 13, 6, 2
+
+
+def batch() -> Batch:
+    row = jax.ShapeDtypeStruct((B, T), jnp.int32)
+    fields = dict.fromkeys(("tokens_BT", "segments_BT", "positions_BT", "types_BT"), row)
+    predict, first = jax.ShapeDtypeStruct((B, M), jnp.int32), jax.ShapeDtypeStruct((B, C), jnp.int32)
+    return Batch(**fields, predict_BM=predict, first_BC=first)
+
+
+def loss(module, batch):
+    x_BTD = module.encode(batch, jax.random.key(0))
+    x_BMD = jnp.take_along_axis(x_BTD, batch.predict_BM[..., None], 1)
+    x_BCD = jnp.take_along_axis(x_BTD, batch.first_BC[..., None], 1)
+    return module.predict_tokens(x_BMD).sum() + module.predict_next_sentence(x_BCD).sum()
+
+
+def by_formula() -> int:
+    """Products of one forward pass, from the paper's shapes; the head at M positions, over 128 table rows."""
+    d, f = CONFIG.hidden, CONFIG.mlp
+    layer = 4 * d * d + 2 * d * f + 2 * T * d  # projections, MLP, scores and their use at the full T x T
+    tokens = M * (d * d + 128 * d)
+    pairs = C * (d * d + 2 * d)
+    return 2 * B * (CONFIG.layers * T * layer + tokens + pairs)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"layer_loop": "unrolled"}, {"remat": "block"}, {"attention": "splash"}],
+    ids=str,
+)
+def test_a_step_costs_three_times_the_formula_s_forward_pass(change):
+    assert cost.training_flops(dataclasses.replace(CONFIG, **change), loss, batch()) == 3 * by_formula()
+
+
+def test_the_backward_pass_costs_twice_the_forward_pass():
+    """Which is where the factor 3 comes from; only the embedding side of the first layer could be less."""
+    model = build(CONFIG)
+    forward = cost.forward_flops(lambda p, b: loss(model.bind(p), b), model.shapes, batch())
+    step = cost.forward_flops(jax.value_and_grad(lambda p, b: loss(model.bind(p), b)), model.shapes, batch())
+    assert step == 3 * forward
+
+
+def test_both_branches_of_a_condition_count_as_the_dearer_one():
+    a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
+    both = lambda p: jax.lax.cond(p, lambda: (a @ b).sum(), lambda: jnp.float32(0))
+    assert cost.forward_flops(both, True) == 2 * 3 * 5 * 7
+
+
+def test_embeddings_can_be_left_out_of_the_count():
+    model = build(CONFIG)
+    tables = (128 + CONFIG.max_positions + CONFIG.types) * CONFIG.hidden
+    assert cost.count_parameters(model.shapes) - cost.count_parameters(model.shapes, model.axes) == tables

@@ -1,0 +1,37 @@
+"""Claims about dropout: the rate, the scale, the key."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlm.models.dropout import dropout, keep_mask
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_the_share_that_stays_is_the_rate_and_the_scale_makes_up_for_it(rate, implementation):
+    keep, factor = keep_mask(jax.random.key(0, impl=implementation), rate, (301, 1001))
+    share = float(np.asarray(keep).mean())
+    assert abs(share - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / keep.size)
+    assert factor == pytest.approx(1 / (1 - rate), rel=1e-4)
+    # Both halves of a drawn word are used: they must not be copies.
+    left, right = np.asarray(keep)[:, :500], np.asarray(keep)[:, 501:]
+    assert abs((left == right).mean() - (rate**2 + (1 - rate) ** 2)) < 0.01
+
+
+def test_entries_are_zero_or_scaled_and_the_dtype_stays():
+    x = jnp.ones((7, 33), jnp.bfloat16)
+    y = dropout(x, 0.25, jax.random.key(1))
+    assert y.dtype == x.dtype and y.shape == x.shape
+    assert set(np.unique(np.asarray(y, np.float32))) == {0.0, np.float32(jnp.bfloat16(4 / 3))}
+
+
+def test_no_key_or_no_rate_is_the_identity():
+    x = jnp.ones((3, 5))
+    assert dropout(x, 0.5, None) is x and dropout(x, 0.0, jax.random.key(0)) is x
+
+
+def test_another_key_is_another_mask():
+    masks = [np.asarray(keep_mask(k, 0.5, (9, 31))[0]) for k in jax.random.split(jax.random.key(0), 2)]
+    assert not np.array_equal(*masks)

@@ -1,0 +1,148 @@
+"""What a user can get wrong ends with exit code 78 and one message that says what, where and how to fix it."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+
+import pytest
+
+
+def refused(process: subprocess.Popen) -> str:
+    """The message of a command that must end with 78 and without a stack trace."""
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 78, output
+    assert "Traceback" not in output, output
+    return output
+
+
+def test_unknown_config_key(train_command, tmp_path):
+    message = refused(train_command(tmp_path / "run", "--config.model.layer=3"))
+    assert 'Unknown config key --config.model.layer' in message and 'Did you mean "model.layers"' in message
+    assert not (tmp_path / "run").exists(), "a mistyped command must not leave a folder behind"
+
+
+def test_unreadable_corpus(train_command, tmp_path):
+    missing = refused(train_command(tmp_path / "run", "--config.data.corpus=/nowhere/*.txt"))
+    assert "/nowhere/*.txt" in missing
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "one"}\n{"text": \n')
+    assert re.search(r"bad\.jsonl:2", refused(train_command(tmp_path / "run", f"--config.data.corpus={bad}")))
+    (tmp_path / "other.jsonl").write_text('{"body": "one"}\n')
+    message = refused(train_command(tmp_path / "run", f"--config.data.corpus={tmp_path}/other.jsonl"))
+    assert "text_field" in message and "body" in message
+
+
+def test_empty_corpus(train_command, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    message = refused(train_command(tmp_path / "run", f"--config.data.corpus={tmp_path}/empty.txt"))
+    assert "empty.txt" in message and "no " in message
+
+
+def test_a_first_start_that_failed_does_not_claim_the_workdir(train_command, tmp_path, corpus):
+    refused(train_command(tmp_path / "run", "--config.data.corpus=/nowhere/*.txt"))
+    process = train_command(tmp_path / "run", f"--config.data.corpus={corpus}", "--config.steps=2")
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+
+
+def test_batch_that_the_mesh_does_not_divide(train_command, tmp_path):
+    process = train_command(tmp_path / "run", "--config.batch_size=12", devices=8)
+    message = refused(process)
+    assert "config.batch_size=12" in message and "data=8" in message and "Nearest: 8 or 16" in message
+
+
+def test_mesh_that_does_not_fit_the_devices(train_command, tmp_path):
+    assert "config.mesh: fsdp=3" in refused(train_command(tmp_path / "run", "--config.mesh.fsdp=3", devices=8))
+
+
+@pytest.fixture(scope="module")
+def finished(train_command, tmp_path_factory):
+    """A finished run of a few steps, and its shards."""
+    workdir, cache = tmp_path_factory.mktemp("finished") / "run", tmp_path_factory.mktemp("own-cache")
+    process = train_command(workdir, "--config.steps=3", JAXLM_CACHE=str(cache))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    (index,) = cache.glob("shards/*/index.json")
+    return workdir, index.parent, cache
+
+
+def test_workdir_of_another_run(train_command, finished):
+    workdir, _, cache = finished
+    message = refused(train_command(workdir, "--config.steps=3", "--config.model.layers=3", JAXLM_CACHE=str(cache)))
+    assert "holds another run" in message and "model.layers: 2 in the run folder, 3 now" in message
+    message = refused(train_command(workdir, "--config.steps=9", JAXLM_CACHE=str(cache)))
+    assert "--allow_config_change" in message
+
+
+def test_wrong_tokenizer(train_command, finished, tmp_path):
+    _, shards, cache = finished
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words) + "\n")
+    recipe = tmp_path / "recipe.py"
+    tiny = pathlib.Path(__file__).parent / "recipes" / "tiny.py"
+    recipe.write_text(
+        tiny.read_text().replace(
+            "tokenizer=WordPiece(vocab_size=500, lowercase=True)", f"tokenizer=Pretrained(path={str(tmp_path)!r})"
+        ).replace("import WordPiece", "import Pretrained")
+    )
+    message = refused(
+        train_command(tmp_path / "run", f"--config.data.corpus={shards}", recipe=str(recipe), JAXLM_CACHE=str(cache))
+    )
+    assert "tokenizer" in message and str(shards) in message
+
+
+def test_damaged_shard(train_command, finished, tmp_path):
+    _, shards, cache = finished
+    shard = next(shards.glob("train-*.arrayrecord"))
+    whole = shard.read_bytes()
+    prepared = f"--config.data.corpus={shards}"
+    try:
+        shard.write_bytes(whole[: len(whole) // 2])
+        message = refused(train_command(tmp_path / "a", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        assert shard.name in message and "bytes" in message
+        flipped = bytearray(whole)
+        flipped[len(whole) // 2] ^= 1
+        shard.write_bytes(flipped)
+        message = refused(train_command(tmp_path / "b", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        assert shard.name in message and "SHA-256" in message
+        shard.unlink()
+        assert shard.name in refused(train_command(tmp_path / "c", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
+    finally:
+        shard.write_bytes(whole)
+
+
+def test_a_damaged_shard_of_the_cache_is_made_again_and_says_so(train_command, finished, tmp_path):
+    _, shards, cache = finished
+    shard = next(shards.glob("train-*.arrayrecord"))
+    shard.write_bytes(shard.read_bytes()[:100])
+    process = train_command(tmp_path / "a", "--config.steps=3", JAXLM_CACHE=str(cache))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0 and f"{shard.name}: missing or damaged, is made again" in output, output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_no_disk_space_for_a_checkpoint(train_command, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs here: {mounted.stderr.strip()}")
+    try:
+        message = refused(train_command(disk / "run"))
+        assert "free" in message and "checkpoint.keep.latest" in message and str(disk) in message
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_config_json_of_a_newer_version_is_refused(train_command, finished, tmp_path):
+    workdir, _, cache = finished
+    config = workdir / "config.json"
+    text = config.read_text()
+    try:
+        config.write_text(json.dumps({"format": 99, "config": {}}))
+        message = refused(train_command(workdir, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        assert "format 99" in message
+    finally:
+        config.write_text(text)

@@ -1,0 +1,255 @@
+"""The contenders of tools/benchmark.py: jaxlm's step, and PyTorch + transformers on the same weights and text.
+
+Every side has `step() -> (loss, useful tokens)`, which returns when the step is finished on the device.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+import transformers
+
+from jaxlm import assemble
+from jaxlm.batch import Batch, Row
+from jaxlm.config import Run, Stage
+from jaxlm.convert import bert as convert
+from jaxlm.data import draws
+from jaxlm.models.build import build
+from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.optim.optimizers import AdamW
+from jaxlm.optim.horizon import Horizon
+from jaxlm.optim.schedules import Constant
+from jaxlm.step import make_train_step, new_state
+
+RATE = 1e-4  # constant, AdamW with weight decay 0.01, no clipping: the same on both sides
+
+
+class Side:
+    """One contender."""
+
+    def step(self) -> tuple[float, float]:
+        """(loss in nats, useful tokens) of one optimizer step."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+class Ours(Side):
+    """The step that train.py jits."""
+
+    def __init__(self, run: Run, precision: Any, batches: Iterator[Batch], params: Any) -> None:
+        model = build(run.model, dtype=precision)
+        schedule = Constant(peak=RATE, warmup="0")
+        adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=0.0, b1=0.9, b2=0.999, epsilon=1e-8)
+        optimizer = adamw.make(Horizon(((1000, 1),)), model.axes)
+        generator = assemble.dropout_generator(run)
+        step = make_train_step(model, run.objective, optimizer, seed=0, dropout_generator=generator)
+        self._step = jax.jit(step, donate_argnums=0)
+        self._state = jax.jit(lambda p: new_state(p, optimizer, ema=False))(params)
+        self._batches = batches
+
+    def step(self) -> tuple[float, float]:
+        """Waits for the loss, as the peer's does."""
+        batch = next(self._batches)
+        self._state, measures = self._step(self._state, batch)
+        got = jax.device_get((measures, self._state.step))[0]
+        return float(got["loss"][0]), float(got["useful_tokens"][0])
+
+    def close(self) -> None:
+        """Drops the state."""
+        self._state = None
+
+
+class Theirs(Side):
+    """BertForMaskedLM with SDPA attention and fused AdamW."""
+
+    def __init__(
+        self, run: Run, batches: Iterator[dict], params: Any, *, bf16: bool, pure: bool, compile_model: bool
+    ) -> None:
+        torch.manual_seed(0)
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        config = transformers.BertConfig(**_hf_config(run))
+        config._attn_implementation = "sdpa"
+        model = transformers.BertForMaskedLM(config)
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in convert.export_params(params, run.model).items()}
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+        assert not unexpected and all("decoder" in name for name in missing), (missing, unexpected)
+        model.tie_weights()
+        model.train().to(self._device)
+        self._model = model.to(torch.bfloat16) if pure else model
+        self._autocast = bf16
+        self._optimizer = torch.optim.AdamW(
+            _decayed(self._model), RATE, betas=(0.9, 0.999), eps=1e-8, fused=True
+        )
+        self._forward = torch.compile(self._model) if compile_model else self._model
+        self._batches = batches
+
+    def step(self) -> tuple[float, float]:
+        """Forward, backward, update; the loss is read, as in every logging loop."""
+        batch = {k: v.to(self._device) for k, v in next(self._batches).items()}
+        useful = batch.pop("useful")
+        with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
+            loss = self._forward(**batch).loss
+        loss.backward()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return float(loss), float(useful)
+
+    def close(self) -> None:
+        """Drops the model."""
+        self._model = self._forward = self._optimizer = None
+
+
+def _hf_config(run: Run) -> dict[str, Any]:
+    config = convert.to_hf_config(run.model)
+    config.pop("architectures")
+    return {**config, "pad_token_id": 0}
+
+
+def _decayed(model: torch.nn.Module) -> list[dict]:
+    named = list(model.named_parameters())
+    return [
+        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.01},
+        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+class Bench:
+    """Makes contenders on one tokenised corpus, all from the same initial weights."""
+
+    def __init__(self, run: Run, *, compile_peer: bool) -> None:
+        self.run = dataclasses.replace(run, objective=_masked_lm(run.objective))
+        self.run.model.next_sentence = "none"
+        if jax.default_backend() == "cpu":
+            self.run.model.layer_loop = "unrolled"  # about 10 % faster on CPUs
+        self.compile_peer = compile_peer
+        self.text = assemble.text(self.run, print)
+        model = build(self.run.model)
+        self.params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+
+    def raw(self, batch_size: int, row_length: int) -> dict[str, Callable[[], Side]]:
+        """Equal shapes: the same full rows for everybody."""
+        batches = self._full_rows(batch_size, row_length, 64)
+        ours = lambda precision: Ours(self.run, precision, _cycle(batches), self.params)
+        peer_batches = [_for_transformers(batch) for batch in batches]
+        theirs = lambda **kind: Theirs(
+            self.run, _cycle(peer_batches), self.params, compile_model=self.compile_peer, **kind
+        )
+        contenders = {
+            "jaxlm float32": lambda: ours("float32"),
+            "transformers float32": lambda: theirs(bf16=False, pure=False),
+            "transformers bfloat16 autocast": lambda: theirs(bf16=True, pure=False),
+        }
+        if jax.default_backend() != "cpu":  # XLA gains nothing from bfloat16 on CPUs
+            contenders["jaxlm bfloat16"] = lambda: ours("bfloat16")
+        return contenders
+
+    def pipelines(self, batch_size: int, row_length: int) -> dict[str, Callable[[], Side]]:
+        """Whole input pipelines at one batch shape."""
+        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        run = dataclasses.replace(self.run, batch_size=batch_size, stages=(Stage(length=row_length, share=1.0),))
+        theirs = lambda batches: Theirs(
+            run, batches, self.params, bf16=precision == "bfloat16", pure=False, compile_model=False
+        )
+        return {
+            "jaxlm float32" if precision == "float32" else "jaxlm bfloat16": lambda: Ours(
+                run, precision, self._packed(run), self.params
+            ),
+            f"transformers {precision}, concatenated": lambda: theirs(self._concatenated(batch_size, row_length)),
+            f"transformers {precision}, one document a row": lambda: theirs(self._one_each(batch_size, row_length)),
+        }
+
+    def describe_text(self) -> str:
+        """Documents and their median length."""
+        lengths = self.text.splits["train"].lengths
+        return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
+
+    def _packed(self, run: Run) -> Iterator[Batch]:
+        rows = assemble.rows(run, self.text, run.stages[0], "train")
+        mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+        yield from assemble.train_feed(run, self.text, rows, mesh, start=0)
+
+    def _full_rows(self, batch_size: int, row_length: int, number: int) -> list[Batch]:
+        """Batches of rows that one document fills to the last token."""
+        train, vocabulary = self.text.splits["train"], self.text.vocabulary
+        long = np.flatnonzero(train.lengths >= row_length - 2)[: number * batch_size]
+        made = []
+        for i, k in enumerate(long):
+            inner = train[int(k)][: row_length - 2]
+            row = Row(
+                tokens_T=np.concatenate([[vocabulary.cls], inner, [vocabulary.sep]]).astype(np.int32),
+                segments_T=np.ones(row_length, np.int32),
+                positions_T=np.arange(row_length, dtype=np.int32),
+                types_T=np.zeros(row_length, np.int32),
+                first_C=np.zeros(1, np.int32),
+                labels_C=np.full(1, -1, np.int32),
+            )
+            made.append(self.run.objective.prepare(row, vocabulary, draws.generator(0, "benchmark", i), train=True))
+        whole = len(made) // batch_size
+        groups = [made[b * batch_size : (b + 1) * batch_size] for b in range(whole)]
+        return [Batch(**{name: np.stack([r[name] for r in group]) for name in group[0]}) for group in groups]
+
+    def _collator(self) -> Callable[[list], dict]:
+        """What run_mlm.py uses, at the recipe's masking rate, over the ids of our tokenizer."""
+        vocabulary = self.text.vocabulary
+        names = {"pad": vocabulary.pad, "unk": vocabulary.unk, "cls": vocabulary.cls, "sep": vocabulary.sep}
+        tokens = {f"{role}_token": self.text.tokenizer.token(id) for role, id in names.items()}
+        tokens["mask_token"] = self.text.tokenizer.token(vocabulary.mask)
+        folder = self.text.directory
+        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens)
+        collate = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=self.run.objective.rate)
+
+        def call(rows: list[np.ndarray]) -> dict:
+            batch = dict(collate([{"input_ids": row.tolist()} for row in rows]))
+            batch["useful"] = batch["attention_mask"].sum()
+            if bool(batch["attention_mask"].all()):
+                batch.pop("attention_mask")  # the fastest path of SDPA
+            return batch
+
+        return call
+
+    def _loader(self, rows: Any, batch_size: int) -> Iterator[dict]:
+        loader = torch.utils.data.DataLoader(
+            rows, batch_size=batch_size, shuffle=True, drop_last=True, collate_fn=self._collator()
+        )
+        while True:
+            yield from loader
+
+    def _ids(self) -> Iterator[np.ndarray]:
+        train, vocabulary = self.text.splits["train"], self.text.vocabulary
+        for k in range(len(train)):
+            yield np.concatenate([[vocabulary.cls], train[k], [vocabulary.sep]])
+
+    def _concatenated(self, batch_size: int, row_length: int) -> Iterator[dict]:
+        stream = np.concatenate(list(self._ids()))
+        rows = list(stream[: len(stream) // row_length * row_length].reshape(-1, row_length))
+        return self._loader(rows, batch_size)
+
+    def _one_each(self, batch_size: int, row_length: int) -> Iterator[dict]:
+        return self._loader([ids[:row_length] for ids in self._ids()], batch_size)
+
+
+def _masked_lm(objective: Any) -> MaskedLM:
+    return getattr(objective, "masked_lm", objective)
+
+
+def _cycle(batches: list) -> Iterator[Any]:
+    while True:
+        yield from (dict(b) if isinstance(b, dict) else b for b in batches)
+
+
+def _for_transformers(batch: Batch) -> dict[str, torch.Tensor]:
+    """The same rows with labels at the masked positions; full rows of one document need no attention mask."""
+    labels = np.full(batch.tokens_BT.shape, -100, np.int64)
+    for b in range(len(labels)):
+        real = batch.weights_BM[b] > 0
+        labels[b, batch.predict_BM[b][real]] = batch.targets_BM[b][real]
+    return {
+        "input_ids": torch.from_numpy(batch.tokens_BT.astype(np.int64)),
+        "labels": torch.from_numpy(labels),
+        "useful": torch.tensor(float(labels.size)),
+    }
