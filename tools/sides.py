@@ -97,7 +97,7 @@ class Theirs(Side):
         loss.backward()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return float(loss), float(useful)
+        return float(loss.detach()), float(useful)
 
     def close(self) -> None:
         """Drops the model."""

@@ -69,8 +69,9 @@ def _tokens(facts: Facts) -> str:
 def _training(facts: Facts) -> str:
     text = f"{facts.steps} steps, {human(facts.steps * facts.tokens_per_step)} tokens"
     if facts.rows_per_epoch and facts.rows_per_step:
+        per_epoch = facts.rows_per_epoch * facts.tokens_per_step / facts.rows_per_step
         epochs = facts.steps * facts.rows_per_step / facts.rows_per_epoch
-        text += f", {epochs:.3g} epochs of {facts.rows_per_epoch} rows"
+        text += f", {epochs:.3g} epochs of {facts.rows_per_epoch} rows ({human(per_epoch)} tokens)"
     if facts.resumed_from:
         text += f"; resumed from step {facts.resumed_from}"
     return text
