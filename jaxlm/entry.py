@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from jaxlm.errors import EXIT_NUMERICAL, EXIT_USER, NumericalError, UserError
+from jaxlm.runtime import memory
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Calls `main(sys.argv)` and exits. A broken pipe (`... | head`) is not an error."""
+    memory.prefer_huge_pages()
     try:
         code = main(sys.argv)
         sys.stdout.flush()

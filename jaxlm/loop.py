@@ -84,8 +84,9 @@ class Loop:
     def run(self) -> int:
         """Trains the stages that are left. Returns the exit code."""
         step = self.start
-        if step >= self.run_config.steps:
-            self.parts.console.say(f"the run is complete: {step} steps are trained")
+        if step >= self.run_config.steps or self.early.over:
+            why = f"stopped early ({self.early})" if self.early.over else "all its steps are trained"
+            self.parts.console.say(f"the run is complete at step {step}: {why}")
             return EXIT_DONE
         for number, (first, last) in enumerate(self.run_config.stage_steps()):
             if step >= last:

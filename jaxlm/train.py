@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
 def train(command: flags.Command) -> int:
     """Trains, or continues, one run. Returns the exit code."""
-    import jax  # after the command line was read, so that a typing mistake is answered at once
+    import jax  # here, not above: mistakes are answered at once, and spawned readers import this module too
 
     from jaxlm import assemble
     from jaxlm.checkpoint import space

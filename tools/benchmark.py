@@ -2,7 +2,7 @@
 
     python tools/benchmark.py bert_base --against=transformers
 
-Two questions, each with alternating blocks of steps, medians, and the losses beside the speeds:
+Two questions, each with a process per contender, alternating blocks of steps, and the losses beside the speeds:
 (a) raw: seconds per step at equal shapes, equal weights, equal batches (full rows of one document, no padding, so the
     peer needs no mask), in float32 and at each side's best precision;
 (b) pipeline: useful tokens per second (padding does not count) of whole input pipelines: ours packs documents and keeps
@@ -13,20 +13,21 @@ Needs the extra `parity`. Prints a Markdown table; `--output` appends it with ha
 import argparse
 import dataclasses
 import datetime
-import gc
+import multiprocessing
 import pathlib
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import jax
-import numpy as np
 import sides
 
-from jaxlm.config import flags
+from jaxlm.config import Run, flags
+from jaxlm.runtime import memory
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -51,50 +52,83 @@ class Result:
         return sum(self.tokens) / sum(self.seconds)
 
 
-def race(contenders: dict[str, Callable[[], sides.Side]], rounds: int, block: int) -> dict[str, Result]:
+class Contender:
+    """One side in a process of its own, so that no side works in the memory and threads another has left behind."""
+
+    def __init__(self, name: str, options: argparse.Namespace) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.result = Result(name, [], [], [])
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, name, options), daemon=True)
+        self._process.start()
+        self._pipe.recv()  # compiled and warm
+
+    def run(self, steps: int) -> None:
+        """Measures a block of steps; the other processes sleep."""
+        self._pipe.send(steps)
+        for seconds, tokens, loss in self._pipe.recv():
+            self.result.seconds.append(seconds)
+            self.result.tokens.append(tokens)
+            self.result.losses.append(loss)
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._pipe.send(0)
+        self._process.join()
+
+
+def serve(pipe: Any, name: str, options: argparse.Namespace) -> None:
+    """The life of a contender: make the side, warm up, then measure as many steps as asked for, until that is 0."""
+    side = sides.Bench(recipe(options), options).make(name)
+    for _ in range(2):
+        side.step()
+    pipe.send("ready")
+    while steps := pipe.recv():
+        measured = []
+        for _ in range(steps):
+            begin = time.perf_counter()
+            loss, tokens = side.step()
+            measured.append((time.perf_counter() - begin, tokens, loss))
+        pipe.send(measured)
+
+
+def race(names: list[str], options: argparse.Namespace) -> dict[str, Result]:
     """Runs the contenders in alternating blocks of steps; the first two steps of each compile and warm up."""
-    started = {}
-    for name, make in contenders.items():
+    started = []
+    for name in names:
         print(f"  starting {name}", flush=True)
-        side = make()
-        for _ in range(2):
-            side.step()
-        started[name] = side
-    results = {name: Result(name, [], [], []) for name in contenders}
-    for _ in range(rounds):
-        for name, side in started.items():
-            for _ in range(block):
-                begin = time.perf_counter()
-                loss, tokens = side.step()
-                results[name].seconds.append(time.perf_counter() - begin)
-                results[name].tokens.append(tokens)
-                results[name].losses.append(loss)
-            print(f"  {name}: {results[name].pace:.3f} s per step, loss {results[name].losses[-1]:.3f}", flush=True)
-    for side in started.values():
-        side.close()
-    gc.collect()
-    return results
+        started.append(Contender(name, options))
+    for _ in range(options.rounds):
+        for contender in started:
+            contender.run(options.block)
+            done = contender.result
+            print(f"  {done.name}: {done.pace:.3f} s per step, loss {done.losses[-1]:.3f}", flush=True)
+    for contender in started:
+        contender.close()
+    return {contender.result.name: contender.result for contender in started}
 
 
-def raw_table(results: dict[str, Result], reference: str) -> Iterator[str]:
+def raw_table(results: dict[str, Result]) -> Iterator[str]:
     """One line per contender: seconds, spread, ratio to ours, losses."""
     yield "| raw step | s per step (median) | min to max | ours is | losses of the measured steps |"
     yield "|---|---|---|---|---|"
+    ours = next(iter(results.values())).pace
     for name, r in results.items():
-        ratio = r.pace / results[reference].pace
+        ratio = r.pace / ours
         losses = " ".join(f"{loss:.3f}" for loss in r.losses[:6])
         yield f"| {name} | {r.pace:.3f} | {min(r.seconds):.3f} to {max(r.seconds):.3f} | {ratio:.2f}× | {losses} |"
 
 
-def pipeline_table(results: dict[str, Result], reference: str) -> Iterator[str]:
+def pipeline_table(results: dict[str, Result]) -> Iterator[str]:
     """One line per contender: useful tokens per second and the ratio to ours."""
     yield "| whole pipeline | useful tokens/s | useful per step | ours is | mean loss |"
     yield "|---|---|---|---|---|"
-    ours = results[reference].tokens_per_second
+    ours = next(iter(results.values())).tokens_per_second
     for name, r in results.items():
         useful = statistics.mean(r.tokens)
         loss = statistics.mean(r.losses)
-        yield f"| {name} | {r.tokens_per_second:,.0f} | {useful:,.0f} | {ours / r.tokens_per_second:.2f}× | {loss:.3f} |"
+        ratio = ours / r.tokens_per_second
+        yield f"| {name} | {r.tokens_per_second:,.0f} | {useful:,.0f} | {ratio:.2f}× | {loss:.3f} |"
 
 
 def hardware() -> str:
@@ -107,15 +141,30 @@ def hardware() -> str:
         with open("/proc/cpuinfo") as file:
             model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "")
         device = f"CPU {model or platform.machine()}, {torch.get_num_threads()} threads"
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout
     versions = f"jax {jax.__version__}, torch {torch.__version__}, transformers {transformers.__version__}"
     return f"{device}; {versions}; {datetime.date.today()}, commit {commit.strip() or 'unknown'}"
 
 
+def recipe(options: argparse.Namespace) -> Run:
+    """The run that is measured."""
+    overrides = [f"--config.data.corpus={options.corpus}"] if options.corpus else []
+    run = flags.parse(["benchmark", f"--config={ROOT}/configs/{options.recipe}.py", *overrides]).run
+    if options.dropout is not None:
+        run.model.dropout = run.model.attention_dropout = options.dropout
+    return run
+
+
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a recipe of configs/ with a BERT: bert_base, bert_base_fast, bert_tiny, ...")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "recipe", help="a recipe of configs/ with a BERT: bert_base, bert_base_fast, bert_tiny, ..."
+    )
     parser.add_argument("--against", choices=["transformers"], default="transformers")
     parser.add_argument("--part", choices=["raw", "pipeline", "both"], default="both")
     parser.add_argument("--batch_size", type=int, default=8)
@@ -123,28 +172,27 @@ def main() -> None:
     parser.add_argument("--pipeline_row_length", type=int, default=512)
     parser.add_argument("--pipeline_batch_size", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--block", type=int, default=3, help="steps of a contender before the next one's turn")
+    parser.add_argument(
+        "--block", type=int, default=3, help="steps of a contender before the next one's turn"
+    )
     parser.add_argument("--corpus", default="", help="default: the recipe's")
     parser.add_argument("--dropout", type=float, default=None, help="default: the recipe's")
     parser.add_argument("--compile", choices=["on", "off"], default="on", help="torch.compile for the peer")
     parser.add_argument("--output", type=pathlib.Path, default=None, help="append the tables to this file")
     options = parser.parse_args()
-    overrides = [f"--config.data.corpus={options.corpus}"] if options.corpus else []
-    run = flags.parse(["benchmark", f"--config={ROOT}/configs/{options.recipe}.py", *overrides]).run
-    if options.dropout is not None:
-        run.model.dropout = run.model.attention_dropout = options.dropout
+    run = recipe(options)
+    memory.prefer_huge_pages()
     lines = [f"### {options.recipe}, {hardware()}", "", f"`python {' '.join(sys.argv)}`", ""]
-    bench = sides.Bench(run, compile_peer=options.compile == "on")
+    rates = f"dropout {run.model.dropout}"
     if options.part in ("raw", "both"):
-        contenders = bench.raw(options.batch_size, options.row_length)
-        results = race(contenders, options.rounds, options.block)
-        shape = f"{options.batch_size} rows × {options.row_length} tokens, dropout {run.model.dropout}"
-        lines += [f"Raw step, {shape}:", "", *raw_table(results, "jaxlm float32"), ""]
+        results = race(sides.raw_names(), options)
+        shape = f"{options.batch_size} rows × {options.row_length} tokens, {rates}"
+        lines += [f"Raw step, {shape}:", "", *raw_table(results), ""]
     if options.part in ("pipeline", "both"):
-        contenders = bench.pipelines(options.pipeline_batch_size, options.pipeline_row_length)
-        results = race(contenders, options.rounds, options.block)
-        shape = f"{options.pipeline_batch_size} rows × {options.pipeline_row_length} tokens"
-        lines += [f"Whole pipelines, {shape}, {bench.describe_text()}:", "", *pipeline_table(results, "jaxlm float32"), ""]
+        results = race(sides.pipeline_names(), options)
+        shape = f"{options.pipeline_batch_size} rows × {options.pipeline_row_length} tokens, {rates}"
+        lines += [f"Whole pipelines, {shape}, {sides.Bench(run, options).describe_text()}:", ""]
+        lines += [*pipeline_table(results), ""]
     text = "\n".join(lines)
     print(text)
     if options.output:
@@ -153,5 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    np.random.seed(0)
     main()

@@ -19,8 +19,8 @@ from jaxlm.convert import bert as convert
 from jaxlm.data import draws
 from jaxlm.models.build import build
 from jaxlm.objectives.masked_lm import MaskedLM
-from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.horizon import Horizon
+from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import Constant
 from jaxlm.step import make_train_step, new_state
 
@@ -33,9 +33,6 @@ class Side:
     def step(self) -> tuple[float, float]:
         """(loss in nats, useful tokens) of one optimizer step."""
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Frees what it holds."""
 
 
 class Ours(Side):
@@ -59,28 +56,26 @@ class Ours(Side):
         got = jax.device_get((measures, self._state.step))[0]
         return float(got["loss"][0]), float(got["useful_tokens"][0])
 
-    def close(self) -> None:
-        """Drops the state."""
-        self._state = None
-
 
 class Theirs(Side):
     """BertForMaskedLM with SDPA attention and fused AdamW."""
 
     def __init__(
-        self, run: Run, batches: Iterator[dict], params: Any, *, bf16: bool, pure: bool, compile_model: bool
+        self, run: Run, batches: Iterator[dict], params: Any, *, bf16: bool, compile_model: bool
     ) -> None:
         torch.manual_seed(0)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         config = transformers.BertConfig(**_hf_config(run))
         config._attn_implementation = "sdpa"
         model = transformers.BertForMaskedLM(config)
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in convert.export_params(params, run.model).items()}
+        tensors = {
+            k: torch.from_numpy(np.array(v)) for k, v in convert.export_params(params, run.model).items()
+        }
         missing, unexpected = model.load_state_dict(tensors, strict=False)
         assert not unexpected and all("decoder" in name for name in missing), (missing, unexpected)
         model.tie_weights()
         model.train().to(self._device)
-        self._model = model.to(torch.bfloat16) if pure else model
+        self._model = model
         self._autocast = bf16
         self._optimizer = torch.optim.AdamW(
             _decayed(self._model), RATE, betas=(0.9, 0.999), eps=1e-8, fused=True
@@ -99,10 +94,6 @@ class Theirs(Side):
         self._optimizer.zero_grad(set_to_none=True)
         return float(loss.detach()), float(useful)
 
-    def close(self) -> None:
-        """Drops the model."""
-        self._model = self._forward = self._optimizer = None
-
 
 def _hf_config(run: Run) -> dict[str, Any]:
     config = convert.to_hf_config(run.model)
@@ -118,58 +109,65 @@ def _decayed(model: torch.nn.Module) -> list[dict]:
     ]
 
 
+def raw_names() -> list[str]:
+    """Contenders of the raw step, ours first. XLA gains nothing from bfloat16 on CPUs."""
+    ours = ["jaxlm float32"] if jax.default_backend() == "cpu" else ["jaxlm bfloat16", "jaxlm float32"]
+    return [*ours, "transformers float32", "transformers bfloat16 autocast"]
+
+
+def pipeline_names() -> list[str]:
+    """Contenders of the whole pipeline, ours first, all at one precision."""
+    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return [
+        f"jaxlm {dtype}, packed",
+        f"transformers {dtype}, concatenated",
+        f"transformers {dtype}, one document a row",
+    ]
+
+
 class Bench:
     """Makes contenders on one tokenised corpus, all from the same initial weights."""
 
-    def __init__(self, run: Run, *, compile_peer: bool) -> None:
+    def __init__(self, run: Run, options: Any) -> None:
         self.run = dataclasses.replace(run, objective=_masked_lm(run.objective))
         self.run.model.next_sentence = "none"
         if jax.default_backend() == "cpu":
-            self.run.model.layer_loop = "unrolled"  # about 10 % faster on CPUs
-        self.compile_peer = compile_peer
-        self.text = assemble.text(self.run, print)
+            self.run.model.layer_loop = "unrolled"  # about 5 % faster on CPUs
+        self.options = options
+        self.text = assemble.text(self.run, lambda line: None)
+
+    def make(self, name: str) -> Side:
+        """The contender of that name."""
+        ours, dtype = name.startswith("jaxlm"), "bfloat16" if "bfloat16" in name else "float32"
         model = build(self.run.model)
-        self.params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+        params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+        batches = self._batches(name)
+        if ours:
+            return Ours(self.run, dtype, batches, params)
+        fixed = "one document" not in name  # torch.compile would compile for every other length
+        compiled = self.options.compile == "on" and fixed
+        return Theirs(self.run, batches, params, bf16=dtype == "bfloat16", compile_model=compiled)
 
-    def raw(self, batch_size: int, row_length: int) -> dict[str, Callable[[], Side]]:
-        """Equal shapes: the same full rows for everybody."""
-        batches = self._full_rows(batch_size, row_length, 64)
-        ours = lambda precision: Ours(self.run, precision, _cycle(batches), self.params)
-        peer_batches = [_for_transformers(batch) for batch in batches]
-        theirs = lambda **kind: Theirs(
-            self.run, _cycle(peer_batches), self.params, compile_model=self.compile_peer, **kind
-        )
-        contenders = {
-            "jaxlm float32": lambda: ours("float32"),
-            "transformers float32": lambda: theirs(bf16=False, pure=False),
-            "transformers bfloat16 autocast": lambda: theirs(bf16=True, pure=False),
-        }
-        if jax.default_backend() != "cpu":  # XLA gains nothing from bfloat16 on CPUs
-            contenders["jaxlm bfloat16"] = lambda: ours("bfloat16")
-        return contenders
-
-    def pipelines(self, batch_size: int, row_length: int) -> dict[str, Callable[[], Side]]:
-        """Whole input pipelines at one batch shape."""
-        precision = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-        run = dataclasses.replace(self.run, batch_size=batch_size, stages=(Stage(length=row_length, share=1.0),))
-        theirs = lambda batches: Theirs(
-            run, batches, self.params, bf16=precision == "bfloat16", pure=False, compile_model=False
-        )
-        return {
-            "jaxlm float32" if precision == "float32" else "jaxlm bfloat16": lambda: Ours(
-                run, precision, self._packed(run), self.params
-            ),
-            f"transformers {precision}, concatenated": lambda: theirs(self._concatenated(batch_size, row_length)),
-            f"transformers {precision}, one document a row": lambda: theirs(self._one_each(batch_size, row_length)),
-        }
+    def _batches(self, name: str) -> Iterator[Any]:
+        o = self.options
+        run = dataclasses.replace(self.run, batch_size=o.pipeline_batch_size)
+        stage = Stage(length=o.pipeline_row_length, share=1.0)
+        if "packed" in name:
+            return self._packed(run, stage)
+        if "concatenated" in name:
+            return self._concatenated(o.pipeline_batch_size, o.pipeline_row_length)
+        if "one document" in name:
+            return self._one_each(o.pipeline_batch_size, o.pipeline_row_length)
+        rows = self._full_rows(o.batch_size, o.row_length, 64)
+        return _cycle(rows if name.startswith("jaxlm") else [_for_transformers(batch) for batch in rows])
 
     def describe_text(self) -> str:
         """Documents and their median length."""
         lengths = self.text.splits["train"].lengths
         return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
 
-    def _packed(self, run: Run) -> Iterator[Batch]:
-        rows = assemble.rows(run, self.text, run.stages[0], "train")
+    def _packed(self, run: Run, stage: Stage) -> Iterator[Batch]:
+        rows = assemble.rows(run, self.text, stage, "train")
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
         yield from assemble.train_feed(run, self.text, rows, mesh, start=0)
 
@@ -188,7 +186,9 @@ class Bench:
                 first_C=np.zeros(1, np.int32),
                 labels_C=np.full(1, -1, np.int32),
             )
-            made.append(self.run.objective.prepare(row, vocabulary, draws.generator(0, "benchmark", i), train=True))
+            made.append(
+                self.run.objective.prepare(row, vocabulary, draws.generator(0, "benchmark", i), train=True)
+            )
         whole = len(made) // batch_size
         groups = [made[b * batch_size : (b + 1) * batch_size] for b in range(whole)]
         return [Batch(**{name: np.stack([r[name] for r in group]) for name in group[0]}) for group in groups]
@@ -200,8 +200,12 @@ class Bench:
         tokens = {f"{role}_token": self.text.tokenizer.token(id) for role, id in names.items()}
         tokens["mask_token"] = self.text.tokenizer.token(vocabulary.mask)
         folder = self.text.directory
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **tokens)
-        collate = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=self.run.objective.rate)
+        tokenizer = transformers.PreTrainedTokenizerFast(
+            tokenizer_file=str(folder / "tokenizer.json"), **tokens
+        )
+        collate = transformers.DataCollatorForLanguageModeling(
+            tokenizer, mlm_probability=self.run.objective.rate
+        )
 
         def call(rows: list[np.ndarray]) -> dict:
             batch = dict(collate([{"input_ids": row.tolist()} for row in rows]))

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Trains on all GPUs of this host, in one process. CUDA_VISIBLE_DEVICES is respected. Ends with the exit code
+# of the run; put launch/retry.sh in front to repeat it.
+#
+#   launch/gpu_host.sh --config=configs/bert_base.py --workdir=runs/wiki [--config.mesh.fsdp=4 ...]
+#   XLA_PROFILE=deterministic launch/gpu_host.sh ...
+#
+# Edit, or set in the environment: PYTHON (default: python), XLA_PROFILE:
+#   (empty)        XLA's defaults
+#   overlap        schedules communication behind computation; measure it, it needs more memory
+#   deterministic  the same bits in every run on the same GPUs; slower
+# XLA_FLAGS of your own are kept and have precedence.
+set -euo pipefail
+
+case ${XLA_PROFILE:-} in
+  '') flags='' ;;
+  overlap) flags='--xla_gpu_enable_latency_hiding_scheduler=true' ;;
+  deterministic) flags='--xla_gpu_deterministic_ops=true' ;;
+  *) echo "XLA_PROFILE=$XLA_PROFILE: allowed are overlap, deterministic, or nothing" >&2; exit 78 ;;
+esac
+if [[ -n $flags ]]; then export XLA_FLAGS="$flags ${XLA_FLAGS:-}"; fi
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec "${PYTHON:-python}" -m jaxlm.train "$@"

@@ -1,0 +1,106 @@
+"""The train step compiles for TPUs that are not there (libtpu and jax.experimental.topologies), kernels included.
+
+`pytest -m tpu_compile`; needs the extra `tpu`. Compiles in a subprocess: libtpu can crash, which must be one failure.
+"""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+pytestmark = [
+    pytest.mark.tpu_compile,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason='needs libtpu: pip install "jaxlm[tpu]"'),
+]
+
+PROGRAM = """
+import json, sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import topologies
+from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.config import flags
+from jaxlm.models import kernels
+from jaxlm.models.build import build
+from jaxlm.optim.horizon import Horizon
+from jaxlm.partition import mesh as meshes, state as partition
+from jaxlm.partition.mesh import Mesh
+from jaxlm.step import make_train_step, new_state
+
+recipe, topology, axes, length, rows, layers = json.loads(sys.argv[1])
+run = flags.load(recipe)
+run.model.layers = layers
+devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+grid = meshes.make(Mesh(**axes), devices)
+model = build(run.model, dtype="bfloat16")
+optimizer = run.optimizer.make(Horizon(((run.steps, rows * length),)), model.axes)
+create = lambda key: new_state(model.init(key), optimizer, ema=False)
+abstract = jax.eval_shape(create, jax.random.key(0))
+where = partition.shardings(abstract, model.axes, grid)
+like = partition.with_shardings(abstract, where)
+vocabulary = Vocabulary(size=99, pad=0, unk=1, cls=2, sep=3, mask=4, special_V=np.arange(99) < 5, continues_V=np.zeros(99, bool))
+slots = getattr(run.objective, "pairs_per_row", 1)
+zeros = np.zeros(length, np.int32)
+row = Row(tokens_T=zeros, segments_T=zeros, positions_T=zeros, types_T=zeros, first_C=np.zeros(slots, np.int32), labels_C=np.full(slots, -1, np.int32))
+fields = run.objective.prepare(row, vocabulary, np.random.default_rng(0), train=True)
+sharding = partition.batch_sharding(grid)
+batch = Batch(**{k: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=sharding) for k, v in fields.items()})
+step = make_train_step(model, run.objective, optimizer, seed=0, dropout_generator="rbg")
+with jax.set_mesh(grid), kernels.recorded() as chosen:
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None)).lower(like, batch).compile()
+text, memory = compiled.as_text(), compiled.memory_analysis()
+print(json.dumps({
+    "kernels": sorted({c.name for c in chosen}),
+    "custom_calls": text.count("tpu_custom_call"),
+    "collectives": any(f" {name}" in text for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")),
+    "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
+}))
+"""
+
+
+def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, layers: int) -> dict:
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "",
+        "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+        "TPU_LOG_DIR": "disabled",
+        "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",
+    }
+    arguments = json.dumps([str(ROOT / "configs" / f"{recipe}.py"), topology, axes, length, rows, layers])
+    done = subprocess.run([sys.executable, "-c", PROGRAM, arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("topology", "axes", "limit"),
+    [
+        ("v5e:2x2", dict(data=4), 15.7),
+        ("v5e:2x2", dict(data=1, fsdp=2, tensor=2), 15.7),
+        ("v6e:2x2", dict(data=1, fsdp=4), 31.2),
+        ("v4:2x2x1", dict(data=-1), 15.7),
+        ("v5p:2x2x1", dict(data=-1), 95.0),
+    ],
+    ids=str,
+)
+def test_packed_rows_of_512_use_splash_attention_and_fit(topology, axes, limit):
+    found = compiled("bert_base_fast", topology, axes, length=512, rows=64, layers=12)
+    assert found["kernels"] == ["splash"] and found["custom_calls"] > 0
+    assert found["collectives"] and found["gib"] < limit
+
+
+def test_the_published_recipe_with_dropout_compiles():
+    found = compiled("bert_base", "v5e:2x2", dict(data=4), length=128, rows=64, layers=12)
+    assert found["kernels"] == ["xla"] and found["gib"] < 15.7
+
+
+def test_bert_large_is_split_over_a_pod():
+    found = compiled("bert_large", "v5e:4x4", dict(data=-1, fsdp=4), length=512, rows=256, layers=24)
+    assert found["gib"] < 15.7

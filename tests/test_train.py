@@ -1,0 +1,113 @@
+"""Whole runs, as a user starts them: numerical failures, early stopping, warm start, another mesh, using the result."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+FEW = ("--config.steps=12", "--config.evaluation.every_steps=4", "--config.logging.every_steps=3")
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == code, output
+    return output
+
+
+def lines(workdir) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(train_command, tmp_path_factory):
+    """A finished run of 12 steps and what it printed."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    return workdir, finish(train_command(workdir, *FEW, "--config.show_batch=2"))
+
+
+def test_a_run_leaves_what_the_readme_says(trained):
+    workdir, output = trained
+    present = {path.name for path in workdir.iterdir()}
+    assert {"config.json", "run.log", "metrics.jsonl", "tensorboard", "tokenizer", "checkpoints"} <= present
+    assert list((workdir / "tensorboard").iterdir())
+    for fact in ("parameters", "FLOPs per step", "tokens per step", "memory per device", "checkpoint", "attention"):
+        assert re.search(rf"^  {fact}  ", output, re.MULTILINE), fact
+    assert re.search(r"^step 3/12  loss \d\.\d+  accuracy .*lr .*grad .*tok/s .*data wait .*eta", output, re.MULTILINE)
+    assert "[MASK]→" in output and output.count("row 0: ") == 1
+    assert re.search(r"masked-LM loss \d\.\d+ nats; unigram cross-entropy of the same tokens \d\.\d+ nats", output)
+
+
+def test_metric_lines_have_the_documented_names(trained):
+    workdir, _ = trained
+    documented = (__import__("pathlib").Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    names = {name for line in lines(workdir) for name in line if name != "step"}
+    assert {"train/loss", "eval/loss", "optim/learning_rate", "throughput/useful_tokens_per_second"} <= names
+    for name in names:
+        stem = "eval/mlm_" if name.startswith("eval/mlm") else name
+        assert stem in documented, name
+    assert [line["step"] for line in lines(workdir)] == [3, 4, 6, 8, 9, 12]
+
+
+def test_the_same_command_on_a_finished_run_trains_nothing(trained, train_command):
+    workdir, _ = trained
+    before = (workdir / "metrics.jsonl").read_text()
+    assert "the run is complete at step 12" in finish(train_command(workdir, *FEW))
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_fill_mask_uses_the_result(trained):
+    workdir, _ = trained
+    command = [sys.executable, "-m", "jaxlm.fill_mask", f"--run={workdir}", "--top=3"]
+    good = subprocess.run([*command, "returns the [MASK] of [MASK]"], capture_output=True, text=True, timeout=120)
+    assert good.returncode == 0, good.stderr
+    filled = [line for line in good.stdout.splitlines() if line.startswith("    ")]
+    assert len(filled) == 2 and all(line.count("%") == 3 for line in filled)
+    bad = subprocess.run([*command, "no gap here"], capture_output=True, text=True, timeout=120)
+    assert bad.returncode == 78 and "has no [MASK] to fill" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_one_bad_step_is_skipped_and_counted(train_command, tmp_path):
+    finish(train_command(tmp_path / "run", *FEW, JAXLM_FAULT="nan@step=5"))
+    final = lines(tmp_path / "run")[-1]
+    assert final["train/skipped_steps"] == 1.0 and final["train/loss"] is not None
+
+
+def test_bad_steps_in_a_row_end_the_run_with_70_and_their_rows(train_command, tmp_path):
+    fault = ",".join(f"nan@step={step}" for step in range(5, 13))
+    process = train_command(tmp_path / "run", *FEW, "--config.non_finite_limit=3", JAXLM_FAULT=fault)
+    output = finish(process, 70)
+    assert "3 steps in a row" in output and "Traceback" not in output
+    (dump,) = (tmp_path / "run" / "crash").glob("non_finite-step-*.json")
+    found = json.loads(dump.read_text())
+    assert found["steps"][0] <= 5 and found["rows"][1] - found["rows"][0] + 1 >= 3 * 8
+    assert len(found["documents"]) == found["rows"][1] - found["rows"][0] + 1
+
+
+def test_early_stopping_ends_the_run_and_stays_ended(train_command, tmp_path):
+    stale = ("--config.evaluation.patience=1", "--config.checkpoint.keep.best_mode=max")
+    output = finish(train_command(tmp_path / "run", "--config.evaluation.every_steps=4", *stale))
+    assert "stopped early: 1 evaluations without a better eval/loss" in output
+    again = finish(train_command(tmp_path / "run", "--config.evaluation.every_steps=4", *stale))
+    assert "stopped early" in again and "step 60/60" not in again
+
+
+def test_a_checkpoint_continues_on_another_mesh(train_command, trained, tmp_path):
+    workdir = tmp_path / "run"
+    finish(train_command(workdir, *FEW, JAXLM_FAULT="term@step=7"), 75)
+    mesh = ("--config.mesh.fsdp=4", "--config.mesh.tensor=2")
+    output = finish(train_command(workdir, *FEW, *mesh, devices=8))
+    assert "resumed from the checkpoint of step" in output and "changed since the last start:  mesh.fsdp: 1" in output
+    one, other = lines(trained[0]), lines(workdir)
+    assert [line["step"] for line in one] == [line["step"] for line in other]
+    assert other[-1]["eval/loss"] == pytest.approx(one[-1]["eval/loss"], abs=1e-4)
+
+
+def test_a_new_run_starts_from_the_weights_of_another(train_command, trained, tmp_path):
+    workdir, _ = trained
+    schedule = ("--config.optimizer.schedule.peak=1e-9", "--config.ema_decay=0")
+    output = finish(train_command(tmp_path / "run", *FEW, f"--config.init_from={workdir}", *schedule))
+    assert f"weights from step 12 of {workdir}" in output
+    start, end = lines(tmp_path / "run"), lines(workdir)
+    assert start[-1]["eval/loss"] == pytest.approx(end[-1]["eval/loss"], abs=1e-4)
