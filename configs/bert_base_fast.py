@@ -20,7 +20,9 @@ def get_config() -> Run:
     run = bert_base()
     run.model.dropout = run.model.attention_dropout = 0.0
     run.model.next_sentence = "none"
-    run.objective = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off")
+    run.objective = MaskedLM(
+        rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
+    )
     run.optimizer = AdamW(
         schedule=WarmupLinear(peak=5e-4, warmup="6%", end=1e-5),
         weight_decay=1e-5,

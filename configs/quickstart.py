@@ -36,7 +36,9 @@ def get_config() -> Run:
             next_sentence="none",
             layer_loop="unrolled",
         ),
-        objective=MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"),
+        objective=MaskedLM(
+            rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
+        ),
         tokenizer=WordPiece(vocab_size=8192, lowercase=True),
         optimizer=Muon(
             schedule=WarmupLinear(peak=0.02, warmup="40 steps", end=0.0),

@@ -4,7 +4,6 @@ Shared by training, the benchmark and the tools, so that all of them see the sam
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -15,14 +14,15 @@ import numpy as np
 
 from jaxlm.batch import Batch, Vocabulary
 from jaxlm.checkpoint.store import open_run
-from jaxlm.config import Run, Stage
-from jaxlm.data import feed, pipeline, prepare, shards
+from jaxlm.config import Run, Stage, flags
+from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.corpus import Corpus
 from jaxlm.data.rows import Rows
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
+from jaxlm.runtime import distributed
 from jaxlm.runtime.compilation import cache_folder
 from jaxlm.step import TrainState
 
@@ -39,15 +39,10 @@ class Text:
     splits: dict[str, shards.Shards]
     cache: pathlib.Path
 
-    @functools.cached_property
-    def fingerprint(self) -> str:
-        """Of the tokenised training split."""
-        return self.splits["train"].fingerprint
-
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
     """Tokenises the corpus, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
-    cache = pathlib.Path(run.data.cache) if run.data.cache else cache_folder()
+    cache = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
     corpus = Corpus(
         source=run.data.corpus,
         text_field=run.data.text_field,
@@ -72,15 +67,17 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
     return Text(ready.tokenizer, vocabulary, pathlib.Path(ready.directory), splits, cache)
 
 
-def rows(run: Run, text: Text, stage: Stage, split: Split) -> Rows:
-    """The packed rows of a stage: endless and shuffled for training, one fixed epoch for validation."""
+def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -> Rows:
+    """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for validation."""
+    # Two stages of one row length must not read the same rows in the same order.
+    seed = draws.derived_seed(run.seed, f"stage {number}") if number else run.seed
     return pipeline.make_rows(
         run.objective,
         text.splits[split],
         text.vocabulary,
         row_length=stage.length,
         method=run.data.packing,
-        seed=run.seed,
+        seed=seed if split == "train" else run.seed,
         cache=text.cache / "plans",
         train=split == "train",
     )
@@ -96,7 +93,7 @@ def train_feed(run: Run, text: Text, rows: Rows, mesh: jax.sharding.Mesh, *, sta
         batch_size=run.batch_size,
         host_rows=feed.host_rows(sharding, run.batch_size).tolist(),
         start=start,
-        seed=run.seed,
+        seed=rows.seed,
         train=True,
         workers=run.data.workers,
     )
@@ -141,9 +138,13 @@ def dropout_generator(run: Run) -> str:
     return "rbg" if jax.default_backend() == "tpu" else "threefry2x32"
 
 
-def warm_start(run: Run, state: TrainState, like: TrainState, text: Text, say: Callable[[str], None]) -> TrainState:
+def warm_start(
+    run: Run, state: TrainState, like: TrainState, text: Text, say: Callable[[str], None]
+) -> TrainState:
     """The new state with the weights of the run folder `init_from`. UserError when tokenizer or shapes differ."""
-    source, step = open_run(run.init_from)
+    folder = flags.local_folder(run.init_from, "config.init_from")
+    source, step = open_run(folder, say=say)
+    step = distributed.from_main(step)  # the source may still be training: all hosts take one step
     theirs = source.meta(step)["fingerprints"]["tokenizer"]
     if theirs != text.tokenizer.fingerprint:
         raise UserError(
@@ -163,7 +164,11 @@ def unigram_counts(text: Text, limit: int = 50_000_000) -> np.ndarray:
 
     train = text.splits["train"]
     last = int(np.searchsorted(np.cumsum(train.lengths, dtype=np.int64), limit)) + 1
-    return count_tokens((train[k] for k in range(min(last, len(train)))), text.vocabulary.size)
+    last = min(last, len(train))
+    blocks = (range(k, min(k + 1024, last)) for k in range(0, last, 1024))
+    return count_tokens(
+        (tokens for block in blocks for tokens in train.__getitems__(block)), text.vocabulary.size
+    )
 
 
 def memory_capacity() -> int | None:

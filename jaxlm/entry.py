@@ -14,8 +14,8 @@ from jaxlm.runtime import memory
 
 
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Calls `main(sys.argv)` and exits. A broken pipe (`... | head`) is not an error."""
-    memory.prefer_huge_pages()
+    """Calls `main(sys.argv)` and exits."""
+    memory.keep_freed_memory()
     try:
         code = main(sys.argv)
         sys.stdout.flush()
@@ -25,7 +25,10 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     except NumericalError as error:
         print(f"numerical failure: {error}", file=sys.stderr)
         code = EXIT_NUMERICAL
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
+        code = 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 141  # what a shell reports for SIGPIPE: `... --explain | head`
     sys.exit(code)

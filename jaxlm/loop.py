@@ -5,7 +5,6 @@ dispatched. Log lines, evaluations, checkpoints and the end of the run happen at
 that what stands in metrics.jsonl never runs ahead of, nor falls behind, the checkpoint it is resumed from.
 """
 
-import contextlib
 import dataclasses
 import functools
 import time
@@ -25,6 +24,7 @@ from jaxlm.data.show import show_batch
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.meter import Line, Meter
 from jaxlm.monitor.metrics import Writer
@@ -72,6 +72,7 @@ class Loop:
         self.deadline = time.monotonic() + 60.0 * limit if limit else None
         self.latest_metrics: dict[str, float] = {}
         self.throughput = Throughput(flops_per_step=0.0, peak=None)
+        self.unclocked = (0, 0.0)  # steps and useful tokens of the next line that its clock did not see
         self.fingerprints: dict[str, str] = {"tokenizer": parts.text.tokenizer.fingerprint}
         if meta is not None:
             self.meter.restore(meta["meter"])
@@ -102,21 +103,23 @@ class Loop:
     def _stage(self, stage: Stage, number: int, first: int, last: int, step: int) -> int | None:
         """Trains one stage; an exit code ends the run."""
         parts, run = self.parts, self.run_config
-        with self.throughput.excluded():
-            rows = assemble.rows(run, parts.text, stage, "train")
-            self.held_out_rows = assemble.rows(run, parts.text, stage, "validation")
+        rows = assemble.rows(run, parts.text, stage, "train", number=number)
+        held_out = assemble.rows(run, parts.text, stage, "validation")
+        self.held_out_rows = held_out
         mine = {
             f"stage {number} rows": rows.fingerprint,
-            f"stage {number} held-out rows": self.held_out_rows.fingerprint,
+            f"stage {number} held-out rows": held_out.fingerprint,
         }
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
         with assemble.train_feed(run, parts.text, rows, parts.mesh, start=step - first) as feed:
             batch = next(feed)
-            if run.show_batch and step == self.start:
-                parts.console.say(show_batch(jax.device_get(batch), parts.text.tokenizer.token, rows=run.show_batch))
-            train_step = self._compile(stage, rows, batch)
-            self.evaluate = self._evaluator(self.held_out_rows)
+            if run.show_batch and step == self.start and jax.process_count() == 1:
+                parts.console.say(
+                    show_batch(jax.device_get(batch), parts.text.tokenizer.token, rows=run.show_batch)
+                )
+            train_step = self._compile(rows, batch, report.Span(stage, number, first, last, step))
+            self.evaluate = self._evaluator(held_out, batch)
             while step < last:
                 fault.at("before_step", step + 1)
                 batch = _poisoned(batch) if fault.nan(step + 1) else batch
@@ -134,7 +137,7 @@ class Loop:
                     self.throughput.waited(feed.wait_s)
         return None
 
-    def _compile(self, stage: Stage, rows: Rows, batch: Batch) -> Callable[[TrainState, Batch], tuple]:
+    def _compile(self, rows: Rows, batch: Batch, span: report.Span) -> Callable[[TrainState, Batch], tuple]:
         """The compiled step of a stage; prints the preflight table."""
         parts, run = self.parts, self.run_config
         step = make_train_step(
@@ -150,17 +153,24 @@ class Loop:
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(parts.shardings, None))
         with report.recorded_attention() as attention:
             compiled = jitted.lower(self.state, batch).compile()
-        facts = report.facts(parts, stage, rows, batch, compiled, attention, start=self.start)
-        parts.console.say(report.preflight(facts))
+        facts = report.facts(parts, span, rows, batch, compiled, attention)
+        parts.console.say(preflight.table(facts))
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None
+        self._log(self.meter.drain())
         self.throughput = Throughput(flops_per_step=facts.flops_per_step or 0.0, peak=total_peak)
+        # The next line may hold steps from before this clock started: a resumed run's, or the last stage's.
+        waiting = self.meter.state()
+        self.unclocked = (waiting["steps"], waiting["sums"].get("useful_tokens", (0.0, 0.0))[0])
         return compiled
 
-    def _evaluator(self, rows: Rows) -> HeldOut:
+    def _evaluator(self, rows: Rows, batch: Batch) -> HeldOut:
         parts = self.parts
         eval_step = jax.jit(make_eval_step(parts.model, self.run_config.objective))
-        batches = functools.partial(assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh)
+        self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch)))
+        batches = functools.partial(
+            assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh
+        )
         return HeldOut(eval_step, batches)
 
     # ---------------------------------------------------------------------------------------------- between steps
@@ -190,22 +200,27 @@ class Loop:
         """Evaluates and logs; whether this is the best so far."""
         fault.at("evaluate", step)
         lines = self.meter.drain()
-        if step == self.run_config.steps and (rest := self.meter.cut()):
-            lines.append(rest)
         started = time.perf_counter()
-        with self._uncounted():
+        with self.throughput.excluded():
             weights = self.state.params if self.state.ema is None else self.state.ema
             self.latest_metrics = self.evaluate(weights)
+        better = self.early.update(step, self.latest_metrics)
+        if (step == self.run_config.steps or self.early.over) and (rest := self.meter.cut()):
+            lines.append(rest)
         shown = {**self.latest_metrics, "time/evaluation_s": time.perf_counter() - started}
         self._log(lines, at=step, extra=shown)
         self.parts.console.say(report.evaluation_line(step, self.latest_metrics))
-        return self.early.update(step, self.latest_metrics)
+        return better
 
     def _save(self, step: int, *, final: bool) -> None:
         """Everything measured up to `step` is on disk before the checkpoint is."""
-        with self._uncounted():
-            self._log(self.meter.drain())
-            self.parts.writer.flush()
+        self._log(self.meter.drain())
+        with self.throughput.excluded():
+            if not self.parts.writer.flush() and not final:
+                self.parts.console.say(
+                    f"WARNING: no checkpoint of step {step}: its metrics cannot be written yet"
+                )
+                return
             meta = {
                 "meter": self.meter.state(),
                 "early_stopping": self.early.state(),
@@ -220,9 +235,8 @@ class Loop:
 
     def _log(self, lines: list[Line], *, at: int = 0, extra: dict[str, float] | None = None) -> None:
         """Writes log lines; `extra` joins the line of step `at`, so that every step has one line at most."""
-        extra = dict(extra or {})
+        extra, rates = dict(extra or {}), self._rates(lines)
         for line in lines:
-            rates = self.throughput.read(steps=line.steps, useful_tokens=line.sums["useful_tokens"])
             metrics = {**report.named(line), **rates}
             joined = extra if line.step == at else {}
             self.parts.writer.write(line.step, {**metrics, **joined})
@@ -233,8 +247,14 @@ class Loop:
         if extra:
             self.parts.writer.write(at, extra)
 
-    def _uncounted(self) -> contextlib.AbstractContextManager:
-        return self.throughput.excluded()
+    def _rates(self, lines: list[Line]) -> dict[str, float]:
+        """Rates over all lines that came due together."""
+        if not lines:
+            return {}
+        steps = sum(line.steps for line in lines) - self.unclocked[0]
+        tokens = sum(line.sums["useful_tokens"] for line in lines) - self.unclocked[1]
+        self.unclocked = (0, 0.0)
+        return self.throughput.read(steps=steps, useful_tokens=tokens)
 
     def _out_of_time(self, step: int) -> bool:
         if self.deadline is None:
@@ -249,14 +269,15 @@ class Loop:
         in_a_row = int(self.meter.last("skipped_in_a_row") or 0)
         if in_a_row < self.run_config.non_finite_limit:
             return
-        path = report.dump_rows(self.parts, rows, first=first, step=step, steps=in_a_row)
+        bad = range(self.meter.read_to - in_a_row, step)  # and what was dispatched since it was read
+        path = report.dump_rows(self.parts, rows, [s - first for s in bad if s >= first], step)
         raise NumericalError(
-            f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {step}; nothing of them "
-            f"was applied. Rows and documents they read: {path}. Fix: lower optimizer.schedule.peak, raise its warmup, "
-            "or use precision=float32; then run the same command: it continues from the last checkpoint."
+            f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {self.meter.read_to}; "
+            f"nothing of them was applied. Rows and items they read: {path}. Fix: lower optimizer.schedule.peak, raise "
+            "its warmup, or use precision=float32; then run the same command: it continues from the last checkpoint."
         )
 
 
 def _poisoned(batch: Batch) -> Batch:
     """The batch with targets of weight NaN (fault injection)."""
-    return dataclasses.replace(batch, weights_BM=batch.weights_BM * float("nan"))
+    return dataclasses.replace(batch, weights_BM=jax.tree.map(lambda x: x * float("nan"), batch.weights_BM))

@@ -4,6 +4,7 @@ Only reads; nothing here changes training.
 """
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import time
@@ -24,6 +25,7 @@ from jaxlm.monitor import preflight as table
 from jaxlm.monitor.meter import Line
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.partition import state as partition
+from jaxlm.runtime import distributed
 
 # A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
 _LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
@@ -45,7 +47,9 @@ def named(line: Line) -> dict[str, float]:
 
 def evaluation_line(step: int, metrics: Mapping[str, float]) -> str:
     """One line for a person."""
-    return f"evaluation at step {step}:  " + "  ".join(f"{k.removeprefix('eval/')} {v:.4f}" for k, v in metrics.items())
+    return f"evaluation at step {step}:  " + "  ".join(
+        f"{k.removeprefix('eval/')} {v:.4f}" for k, v in metrics.items()
+    )
 
 
 def provenance(run: Run) -> dict[str, Any]:
@@ -60,6 +64,7 @@ def provenance(run: Run) -> dict[str, Any]:
 
 def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
     """Raises UserError when the tokenizer or the rows of this start are not those of the checkpoint."""
+    distributed.check_same(now)
     for name, value in now.items():
         if saved.get(name, value) != value:
             raise UserError(
@@ -78,10 +83,19 @@ def recorded_attention() -> Iterator[list[str]]:
         found += [f"{choice.name} ({choice.reason})" for choice in choices]
 
 
-def facts(
-    parts: Any, stage: Stage, rows: Rows, batch: Any, compiled: Any, attention: list[str], *, start: int
-) -> table.Facts:
-    """Everything the preflight table shows."""
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A stage of the run, and how far it is: steps [first, last), of which those before `step` are done."""
+
+    stage: Stage
+    number: int
+    first: int
+    last: int
+    step: int
+
+
+def facts(parts: Any, span: Span, rows: Rows, batch: Any, compiled: Any, attention: list[str]) -> table.Facts:
+    """Everything the preflight table of a stage shows."""
     run: Run = parts.run
     peak = peak_flops(jax.devices()[0].device_kind)
     axes = " ".join(f"{name} {size}" for name, size in parts.mesh.shape.items() if size > 1) or "one device"
@@ -97,8 +111,10 @@ def facts(
         precision=f"{assemble.precision(run)} compute, float32 weights",
         attention="; ".join(dict.fromkeys(attention)),
         parameters=cost.count_parameters(parts.abstract.params),
-        steps=run.steps,
-        tokens_per_step=run.batch_size * stage.length,
+        stage=f"stage {span.number + 1} of {len(run.stages)}: " if len(run.stages) > 1 else "",
+        steps=span.last - span.first,
+        done=span.step - span.first,
+        tokens_per_step=run.batch_size * span.stage.length,
         packing_efficiency=rows.plan.efficiency,
         rows_per_epoch=len(rows),
         rows_per_step=run.batch_size,
@@ -110,7 +126,6 @@ def facts(
         checkpoint_bytes=space.state_bytes(parts.abstract),
         checkpoints_kept=run.checkpoint.keep.count(),
         disk_free=space.free_bytes(parts.place.root),
-        resumed_from=start or None,
         notes=tuple(notes),
     )
 
@@ -120,19 +135,14 @@ def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
     return lambda module, batch: sum(total for total, _ in objective.loss(module, batch, None).terms.values())
 
 
-def preflight(facts: table.Facts) -> str:
-    """The table before the first step of a stage."""
-    return table.table(facts)
-
-
-def dump_rows(parts: Any, rows: Rows, *, first: int, step: int, steps: int) -> pathlib.Path:
-    """Writes which rows, and which documents, the last `steps` steps read; returns the file."""
+def dump_rows(parts: Any, rows: Rows, batches: list[int], step: int) -> pathlib.Path:
+    """Writes the rows of these batches of the stage, and the items (documents, or pairs) in them; returns the file."""
     size = parts.run.batch_size
-    begin, end = (step - steps - first) * size, (step - first) * size
+    numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
     listing = {
-        "steps": [step - steps + 1, step],
-        "rows": [begin, end - 1],
-        "documents": {i: [item for item, _, _ in rows.plan.pieces(rows.plan_row(i))] for i in range(max(begin, 0), end)},
+        "up to step": step,
+        "rows": [numbers[0], numbers[-1]],
+        "items": {i: [item for item, _, _ in rows.plan.pieces(rows.plan_row(i))] for i in numbers},
     }
     path = parts.place.crash / f"non_finite-step-{step}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,12 +159,16 @@ def finish(parts: Any, state: Any, held_out: Rows, step: int, metrics: Mapping[s
         counts = assemble.unigram_counts(parts.text)
         baseline = unigram_cross_entropy(counts, assemble.evaluation_batches(run, parts.text, held_out))
         loss = metrics["eval/mlm_loss"]
-        say(f"held-out masked-LM loss {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats")
+        say(
+            f"held-out masked-LM loss {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats"
+        )
         say(f"the model is {baseline - loss:.4f} nats per predicted token below the unigram baseline")
     if run.fill and jax.process_count() == 1:
         weights = state.params if state.ema is None else state.ema
         model = parts.model.bind(weights)
-        shown = fill_mask.table(fill_mask.fill(model, parts.text.tokenizer, run.fill, row_length=held_out.row_length))
+        shown = fill_mask.table(
+            fill_mask.fill(model, parts.text.tokenizer, run.fill, row_length=held_out.row_length)
+        )
         parts.place.samples.mkdir(exist_ok=True)
         (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n")
         say(shown)
@@ -166,4 +180,3 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "absent"
-

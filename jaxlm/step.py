@@ -36,7 +36,9 @@ class TrainState:
 def new_state(params: Any, optimizer: optax.GradientTransformation, *, ema: bool) -> TrainState:
     """The state before the first step."""
     zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, params, optimizer.init(params), averages.init(params) if ema else None, zero, zero)
+    return TrainState(
+        zero, params, optimizer.init(params), averages.init(params) if ema else None, zero, zero
+    )
 
 
 def make_train_step(
@@ -54,7 +56,7 @@ def make_train_step(
     `model` is what models.build returns, `objective` has `weights` and `loss`. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
     """
-    base = jax.random.key(seed, impl=dropout_generator)
+    base = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)  # 0 is the initial weights'
 
     def gradient(params: Any, batch: Batch, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
         def loss(params: Any) -> tuple[jax.Array, Measures]:
@@ -88,7 +90,7 @@ def make_train_step(
         finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])
         params = optax.apply_updates(state.params, updates)
         ema = None if state.ema is None else averages.update(state.ema, params, state.step, ema_decay)
-        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)  # noqa: E731
+        kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
         in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         new = TrainState(
             step=state.step + 1,

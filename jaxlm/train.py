@@ -9,13 +9,19 @@ The same command line continues an interrupted run, to the same bits. Exit codes
 import contextlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jaxlm import entry
-from jaxlm.config import flags, folder, tree
+
+# Imports stand in the functions: the processes that tokenise import this module too, and do without JAX.
+if TYPE_CHECKING:
+    from jaxlm.config.flags import Command
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line, then explains the run or trains it."""
+    from jaxlm.config import flags
+
     command = flags.parse(argv)
     if command.explain:
         print(flags.explain(command.run, command.overrides))
@@ -23,13 +29,15 @@ def main(argv: Sequence[str]) -> int:
     return train(command)
 
 
-def train(command: flags.Command) -> int:
+def train(command: "Command") -> int:
     """Trains, or continues, one run. Returns the exit code."""
-    import jax  # here, not above: mistakes are answered at once, and spawned readers import this module too
+    import jax
 
     from jaxlm import assemble
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
+    from jaxlm.config import folder, tree
+    from jaxlm.errors import UserError
     from jaxlm.loop import Loop, Parts
     from jaxlm.models.build import build
     from jaxlm.monitor.console import Console
@@ -57,7 +65,7 @@ def train(command: flags.Command) -> int:
 
         # --------------------------------------------------------------------------------------------------- mesh
         mesh = meshes.make(run.mesh)
-        meshes.check_batch_size(run.batch_size // run.accumulate, mesh)
+        meshes.check_batch_size(run.batch_size, mesh, accumulate=run.accumulate)
         scope.enter_context(jax.set_mesh(mesh))
 
         # --------------------------------------------------------------------------------------------------- data
@@ -74,7 +82,7 @@ def train(command: flags.Command) -> int:
         def create(key: jax.Array):
             return new_state(model.init(key), optimizer, ema=run.ema_decay > 0.0)
 
-        key = jax.random.key(run.seed)
+        key = jax.random.fold_in(jax.random.key(run.seed), 0)  # 1 is the dropout of step.py
         abstract = jax.eval_shape(create, key)
         where = partition.shardings(abstract, model.axes, mesh)
         like = partition.with_shardings(abstract, where)
@@ -86,6 +94,11 @@ def train(command: flags.Command) -> int:
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
         start = checkpoints.newest_intact()
         meta = None
+        if start is None and place.has_checkpoints():
+            raise UserError(
+                f"No checkpoint in {place.checkpoints} is intact, see above. Fix: put a good copy back, or remove that "
+                "folder to start anew."
+            )
         if start is None:
             state = jax.jit(create, out_shardings=where)(key)
             if run.init_from:
@@ -127,7 +140,10 @@ def train(command: flags.Command) -> int:
             stop=stop,
             watchdog=dog,
         )
-        return Loop(parts, state, start=start or 0, meta=meta).run()
+        with distributed.ending_when_a_peer_is_lost(
+            console.say
+        ):  # before anything above is closed, which may wait
+            return Loop(parts, state, start=start or 0, meta=meta).run()
 
 
 if __name__ == "__main__":

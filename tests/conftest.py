@@ -15,7 +15,9 @@ _XLA_FLAGS = {
     "xla_llvm_disable_expensive_passes": "true",
 }
 _given = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = " ".join([_given, *(f"--{k}={v}" for k, v in _XLA_FLAGS.items() if k not in _given)]).strip()
+os.environ["XLA_FLAGS"] = " ".join(
+    [_given, *(f"--{k}={v}" for k, v in _XLA_FLAGS.items() if k not in _given)]
+).strip()
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -49,8 +51,18 @@ def corpus(tmp_path_factory) -> str:
 
     folder = pathlib.Path(sysconfig.get_paths()["stdlib"])
     texts = []
-    for name in ("argparse", "difflib", "datetime", "decimal", "fractions", "random", "statistics", "string", "tarfile"):
-        candidates = [folder / f"{name}.py", folder / f"_py{name}.py", folder / f"_pydatetime.py"]
+    for name in (
+        "argparse",
+        "difflib",
+        "datetime",
+        "decimal",
+        "fractions",
+        "random",
+        "statistics",
+        "string",
+        "tarfile",
+    ):
+        candidates = [folder / f"{name}.py", folder / f"_py{name}.py", folder / "_pydatetime.py"]
         source = next(p for p in candidates if p.exists()).read_text()
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
@@ -70,7 +82,9 @@ def train_command(corpus, tmp_path_factory):
     root = pathlib.Path(__file__).parents[1]
     cache = tmp_path_factory.getbasetemp() / "cache"
 
-    def start(workdir, *overrides: str, recipe: str = "tests/recipes/tiny.py", devices: int = 1, **environment: str):
+    def start(
+        workdir, *overrides: str, recipe: str = "tests/recipes/tiny.py", devices: int = 1, **environment: str
+    ):
         command = [sys.executable, "-m", "jaxlm.train", f"--config={recipe}", f"--workdir={workdir}"]
         flags = f"--xla_force_host_platform_device_count={devices}"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAXLM_CACHE": str(cache), **environment}

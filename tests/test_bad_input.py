@@ -19,7 +19,7 @@ def refused(process: subprocess.Popen) -> str:
 
 def test_unknown_config_key(train_command, tmp_path):
     message = refused(train_command(tmp_path / "run", "--config.model.layer=3"))
-    assert 'Unknown config key --config.model.layer' in message and 'Did you mean "model.layers"' in message
+    assert "Unknown config key --config.model.layer" in message and 'Did you mean "model.layers"' in message
     assert not (tmp_path / "run").exists(), "a mistyped command must not leave a folder behind"
 
 
@@ -54,7 +54,9 @@ def test_batch_that_the_mesh_does_not_divide(train_command, tmp_path):
 
 
 def test_mesh_that_does_not_fit_the_devices(train_command, tmp_path):
-    assert "config.mesh: fsdp=3" in refused(train_command(tmp_path / "run", "--config.mesh.fsdp=3", devices=8))
+    assert "config.mesh: fsdp=3" in refused(
+        train_command(tmp_path / "run", "--config.mesh.fsdp=3", devices=8)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,9 @@ def finished(train_command, tmp_path_factory):
 
 def test_workdir_of_another_run(train_command, finished):
     workdir, _, cache = finished
-    message = refused(train_command(workdir, "--config.steps=3", "--config.model.layers=3", JAXLM_CACHE=str(cache)))
+    message = refused(
+        train_command(workdir, "--config.steps=3", "--config.model.layers=3", JAXLM_CACHE=str(cache))
+    )
     assert "holds another run" in message and "model.layers: 2 in the run folder, 3 now" in message
     message = refused(train_command(workdir, "--config.steps=9", JAXLM_CACHE=str(cache)))
     assert "--allow_config_change" in message
@@ -83,12 +87,17 @@ def test_wrong_tokenizer(train_command, finished, tmp_path):
     recipe = tmp_path / "recipe.py"
     tiny = pathlib.Path(__file__).parent / "recipes" / "tiny.py"
     recipe.write_text(
-        tiny.read_text().replace(
-            "tokenizer=WordPiece(vocab_size=500, lowercase=True)", f"tokenizer=Pretrained(path={str(tmp_path)!r})"
-        ).replace("import WordPiece", "import Pretrained")
+        tiny.read_text()
+        .replace(
+            "tokenizer=WordPiece(vocab_size=500, lowercase=True)",
+            f"tokenizer=Pretrained(path={str(tmp_path)!r})",
+        )
+        .replace("import WordPiece", "import Pretrained")
     )
     message = refused(
-        train_command(tmp_path / "run", f"--config.data.corpus={shards}", recipe=str(recipe), JAXLM_CACHE=str(cache))
+        train_command(
+            tmp_path / "run", f"--config.data.corpus={shards}", recipe=str(recipe), JAXLM_CACHE=str(cache)
+        )
     )
     assert "tokenizer" in message and str(shards) in message
 
@@ -108,7 +117,9 @@ def test_damaged_shard(train_command, finished, tmp_path):
         message = refused(train_command(tmp_path / "b", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
         assert shard.name in message and "SHA-256" in message
         shard.unlink()
-        assert shard.name in refused(train_command(tmp_path / "c", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        assert shard.name in refused(
+            train_command(tmp_path / "c", prepared, "--config.steps=3", JAXLM_CACHE=str(cache))
+        )
     finally:
         shard.write_bytes(whole)
 
@@ -126,7 +137,9 @@ def test_a_damaged_shard_of_the_cache_is_made_again_and_says_so(train_command, f
 def test_no_disk_space_for_a_checkpoint(train_command, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"no tmpfs here: {mounted.stderr.strip()}")
     try:

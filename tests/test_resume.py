@@ -70,7 +70,9 @@ def _storm(train_command, workdir: pathlib.Path, kills: int, seed: int) -> list[
     for _ in range(kills):
         process = train_command(workdir, *SLOW_STEPS)
         _kill_soon(process, rng)
-        assert process.returncode == -signal.SIGKILL, f"seed {seed}: the run ended before kill {len(history)}: {history}"
+        assert process.returncode == -signal.SIGKILL, (
+            f"seed {seed}: the run ended before kill {len(history)}: {history}"
+        )
         folder = workdir / "checkpoints"
         history.append(",".join(sorted(p.name for p in folder.iterdir())) if folder.exists() else "-")
     process = train_command(workdir, *SLOW_STEPS)

@@ -77,7 +77,13 @@ def batch(seed: int = 0) -> Batch:
 
 
 def trained(
-    *, mesh: Mesh | None = None, accumulate: int = 1, dropout: float = 0.0, steps: int = 2, b: Batch | None = None, **extra
+    *,
+    mesh: Mesh | None = None,
+    accumulate: int = 1,
+    dropout: float = 0.0,
+    steps: int = 2,
+    b: Batch | None = None,
+    **extra,
 ) -> tuple[TrainState, list[dict]]:
     """The state after a few steps on a mesh, and the measures of every step as floats."""
     devices = jax.devices() if mesh else jax.devices()[:1]
@@ -98,7 +104,9 @@ def trained(
         for _ in range(steps):
             state, m = jitted(state, data)
             measures.append({k: (float(s), float(w)) for k, (s, w) in jax.device_get(m).items()})
-        assert jitted._cache_size() == min(steps, 1), "the step compiled twice: its output is sharded otherwise than its input"
+        assert jitted._cache_size() == min(steps, 1), (
+            "the step compiled twice: its output is sharded otherwise than its input"
+        )
         jax.tree.map(lambda x, s: x.sharding.is_equivalent_to(s, x.ndim) or pytest.fail(str(x)), state, where)
     return state, measures
 
@@ -124,7 +132,13 @@ def test_micro_batches_equal_the_large_batch(reference, accumulate):
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5, err_msg=name)
 
 
-MESHES = [dict(data=8), dict(fsdp=8), dict(data=2, fsdp=2, tensor=2), dict(fsdp=4, tensor=2), dict(fsdp=2, tensor=4)]
+MESHES = [
+    dict(data=8),
+    dict(fsdp=8),
+    dict(data=2, fsdp=2, tensor=2),
+    dict(fsdp=4, tensor=2),
+    dict(fsdp=2, tensor=4),
+]
 
 
 @pytest.mark.parametrize("mesh", MESHES, ids=str)
@@ -136,7 +150,9 @@ def test_eight_devices_equal_one(reference, mesh):
 
 def test_eight_devices_equal_one_and_repeat_with_dropout():
     one, again = trained(dropout=0.1)[0], trained(dropout=0.1)[0]
-    assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(again), strict=True))
+    assert all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(again), strict=True)
+    )
     assert_close(trained(dropout=0.1, mesh=Mesh(data=1, fsdp=4, tensor=2))[0], one)
 
 
@@ -150,7 +166,9 @@ def test_a_non_finite_step_changes_nothing_but_the_counters():
     before, _ = trained(steps=0)
     after, measures = trained(steps=2, b=bad)
     assert int(after.step) == 2 and int(after.skipped) == 2 and int(after.skipped_in_a_row) == 2
-    kept = dataclasses.replace(after, step=before.step, skipped=before.skipped, skipped_in_a_row=before.skipped_in_a_row)
+    kept = dataclasses.replace(
+        after, step=before.step, skipped=before.skipped, skipped_in_a_row=before.skipped_in_a_row
+    )
     for x, y in zip(jax.tree.leaves(kept), jax.tree.leaves(before), strict=True):
         assert np.array_equal(x, y)
     assert measures[-1]["loss"] == (0.0, 0.0), "a skipped step must not enter the mean"

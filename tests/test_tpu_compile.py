@@ -16,7 +16,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 pytestmark = [
     pytest.mark.tpu_compile,
     pytest.mark.timeout(900),
-    pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason='needs libtpu: pip install "jaxlm[tpu]"'),
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason='needs libtpu: pip install "jaxlm[tpu]"'
+    ),
 ]
 
 PROGRAM = """
@@ -74,7 +76,9 @@ def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, 
         "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",
     }
     arguments = json.dumps([str(ROOT / "configs" / f"{recipe}.py"), topology, axes, length, rows, layers])
-    done = subprocess.run([sys.executable, "-c", PROGRAM, arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, arguments], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -64,12 +64,11 @@ def _percentiles(lengths: np.ndarray) -> list[tuple[int, float]]:
 
 
 def config_line(made: prepare.Prepared) -> str:
-    """What to write in a config to train on the folder."""
+    """What to add to the command line of a recipe with this tokenizer to train on the folder."""
     about = made.index["corpus"]
-    place = str(made.directory.resolve())
     return (
-        f'corpus=Corpus(source="{place}", validation_share={about["validation_share"]}, '
-        f'test_share={about["test_share"]}), tokenizer=Pretrained(path="{place}")'
+        f"--config.data.corpus={made.directory.resolve()} --config.data.validation_share={about['validation_share']} "
+        f"--config.data.test_share={about['test_share']}"
     )
 
 
@@ -98,8 +97,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--test_share",
         type=float,
-        default=0.0,
-        help="share of documents held out for a final test (default: 0)",
+        default=0.01,
+        help="share of documents held out for a final test (default: 0.01)",
     )
     add("--processes", type=int, help="worker processes (default: one a core)")
     return options
@@ -121,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
             processes=options.processes,
             output=options.output,
         )
-        print(f"\n{report(made)}\n\nfolder: {made.directory}\nIn a config:\n    {config_line(made)}")
+        print(f"\n{report(made)}\n\nfolder: {made.directory}\nTo train on it, add:\n    {config_line(made)}")
     except errors.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return errors.EXIT_USER

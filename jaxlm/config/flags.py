@@ -45,8 +45,12 @@ def parse(argv: Sequence[str]) -> Command:
         flag_values=values,
         sys_argv=list(argv),
     )
-    flags.DEFINE_string("workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values)
-    flags.DEFINE_bool("explain", False, "Print every resolved value and its origin, then stop.", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "explain", False, "Print every resolved value and its origin, then stop.", flag_values=values
+    )
     flags.DEFINE_bool(
         "allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values
     )
@@ -62,7 +66,8 @@ def parse(argv: Sequence[str]) -> Command:
     except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"Bad command line: {error}") from error
     if values.help:
-        raise SystemExit(f"usage: {argv[0]} --config=FILE [--config.KEY=VALUE ...]\n{values.main_module_help()}")
+        print(f"usage: python -m jaxlm.train --config=FILE [--config.KEY=VALUE ...]\n{values.get_help()}")
+        raise SystemExit(0)
     if len(rest) > 1:
         raise UserError(f"Unexpected argument {rest[1]!r}: overrides are written --config.key=value.")
     if path is None:
@@ -70,8 +75,15 @@ def parse(argv: Sequence[str]) -> Command:
     run = config.value
     run.validate()
     overrides = config_flags.get_override_values(values["config"])
-    workdir = pathlib.Path(values.workdir or pathlib.Path("runs") / pathlib.Path(path).stem)
+    workdir = local_folder(values.workdir or f"runs/{pathlib.Path(path).stem}", "--workdir")
     return Command(run, workdir, overrides, values.explain, values.allow_config_change)
+
+
+def local_folder(path: str, where: str) -> pathlib.Path:
+    """A folder of this machine, with ~ expanded. UserError for a bucket."""
+    if "://" in path:
+        raise UserError(f"{where}={path}: run folders are local (or mounted) folders. Fix: mount the bucket.")
+    return pathlib.Path(path).expanduser()
 
 
 def load(path: str | pathlib.Path) -> Run:
@@ -88,7 +100,9 @@ def explain(run: Run, overrides: dict[str, Any]) -> str:
         if path:
             rows.append((path, type(node).__name__, "type"))
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
-    return "\n".join(f"{k:<{widths[0]}}  {v:<{min(widths[1], 60)}}  {o}" for k, v, o in [rows[0], *sorted(rows[1:])])
+    return "\n".join(
+        f"{k:<{widths[0]}}  {v:<{min(widths[1], 60)}}  {o}" for k, v, o in [rows[0], *sorted(rows[1:])]
+    )
 
 
 def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[str, Any]) -> str:
@@ -96,7 +110,7 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
         return "command line"
     if not has_default:
         return "recipe"
-    parent = run
+    parent: Any = run
     *above, name = re.findall(r"\w+|\[\d+\]", path)
     for step in above:
         parent = parent[int(step[1:-1])] if step.startswith("[") else getattr(parent, step)
@@ -129,26 +143,42 @@ def _config_path(argv: Sequence[str]) -> str | None:
 def _recipes_hint(path: str = "") -> str:
     recipes = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
     hint = did_you_mean(path, recipes)
-    return f"Name a recipe with --config=FILE; here are: {', '.join(recipes) or 'none (no folder configs/ here)'}.{hint}"
+    listed = ", ".join(recipes) or "none (no folder configs/ here)"
+    return f"Name a recipe with --config=FILE; here are: {listed}.{hint}"
+
+
+def _recipe(path: str) -> Run:
+    """Executes a recipe. UserError when it cannot be loaded or does not give a Run."""
+    try:
+        run = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1:] or [""]
+        raise UserError(f"The recipe {path} cannot be loaded: {type(error).__name__}: {reason[0]}") from error
+    if not isinstance(run, Run):
+        raise UserError(f"The recipe {path} gives {type(run).__name__}; its get_config() must return a Run.")
+    return run
 
 
 def _check_overrides(argv: Sequence[str], path: str | None) -> None:
     """Answers an unknown key before config_flags does, with the closest known key."""
     keys = [m.group(1) for a in argv if (m := re.match(r"--?(?:no)?config\.([^=]+)", a))]
-    if not keys or path is None:
+    if path is None:
         return
-    run = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
+    run = _recipe(path)
     known = [key for key, _, _ in tree.leaves(run)] + [key for key, _ in tree.nodes(run, "") if key]
     for key in keys:
-        plain = re.sub(r"\[(\d+)\]", r"[\1]", key)
-        element = re.fullmatch(r"(.*)\[\d+\]", plain)
-        if plain in known or (element and element.group(1) in known):
+        element = re.fullmatch(r"(.*)\[\d+\]", key)
+        if (
+            key in known
+            or (element and element.group(1) in known)
+            or any(k.startswith(f"{key}[") for k in known)
+        ):
             continue
-        if any(k.startswith(f"{plain}[") for k in known):
-            continue
-        last = plain.rpartition(".")[2]
-        hint = did_you_mean(plain, known) or did_you_mean(last, [k.rpartition(".")[2] for k in known])
-        siblings = _siblings(plain, known)
+        last = key.rpartition(".")[2]
+        hint = did_you_mean(key, known) or did_you_mean(last, [k.rpartition(".")[2] for k in known])
+        siblings = _siblings(key, known)
         raise UserError(f"Unknown config key --config.{key} in {path}.{hint} {siblings}".rstrip())
 
 

@@ -39,7 +39,9 @@ class RunFolder:
 
     def has_checkpoints(self) -> bool:
         """Whether a checkpoint was ever saved, intact or not."""
-        return self.checkpoints.is_dir() and any(p.name[:1].isdecimal() for p in self.checkpoints.iterdir())
+        return self.checkpoints.is_dir() and any(
+            path.name.isdecimal() or path.name.endswith(".corrupt") for path in self.checkpoints.iterdir()
+        )
 
     @property
     def samples(self) -> pathlib.Path:
@@ -52,7 +54,9 @@ class RunFolder:
         return self.root / "crash"
 
 
-def enter(workdir: pathlib.Path, run: Run, *, allow_config_change: bool) -> tuple[RunFolder, list[drift.Change]]:
+def enter(
+    workdir: pathlib.Path, run: Run, *, allow_config_change: bool
+) -> tuple[RunFolder, list[drift.Change]]:
     """Opens a run folder, or one to be: (folder, operational changes since the last start). Writes nothing.
 
     Raises UserError for the folder of another run, and for a folder with other things in it. A run that never saved a
@@ -64,7 +68,9 @@ def enter(workdir: pathlib.Path, run: Run, *, allow_config_change: bool) -> tupl
         if folder.has_checkpoints():
             changes = drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(workdir))
     elif workdir.exists() and (not workdir.is_dir() or _foreign(workdir)):
-        raise UserError(f"{workdir} exists and is not a run folder (no config.json). Fix: name another --workdir.")
+        raise UserError(
+            f"{workdir} exists and is not a run folder (no config.json). Fix: name another --workdir."
+        )
     return folder, changes
 
 
@@ -85,7 +91,9 @@ def read(workdir: pathlib.Path) -> tuple[RunFolder, Run]:
     """The folder and Run of an existing run folder. Raises UserError when there is none."""
     folder = RunFolder(workdir)
     if not folder.config.is_file():
-        raise UserError(f"{workdir} is not a run folder: it has no config.json. Fix: name the --workdir of a run.")
+        raise UserError(
+            f"{workdir} is not a run folder: it has no config.json. Fix: name the --workdir of a run."
+        )
     return folder, tree.from_json(_read(folder.config))
 
 

@@ -5,6 +5,7 @@ Fields without a default change results; fields with one are operational. Compon
 """
 
 import dataclasses
+import itertools
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
@@ -34,15 +35,19 @@ class Data:
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text
     test_share: float
-    cache: str = ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
-    check: Literal["auto", "size", "sha256"] = "auto"  # of shards when opened; auto: SHA-256 up to 1 GiB, sizes always
+    cache: str = (
+        ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
+    )
+    check: Literal["auto", "size", "sha256"] = (
+        "auto"  # of shards when opened; auto: SHA-256 up to 1 GiB, sizes always
+    )
     workers: int = 0  # reader processes; 0 reads with two threads in this process
     prefetch: int = 4  # batches kept ready on the devices
 
     def validate(self, where: str) -> None:
         """Checks the shares of the splits."""
         for name in ("validation_share", "test_share"):
-            _within(getattr(self, name), 0.0, 0.5, f"{where}.{name}")
+            _within(getattr(self, name), 0.0, 0.49, f"{where}.{name}")
         if self.validation_share == 0.0:
             raise UserError(
                 f"{where}.validation_share=0.0: evaluation needs held-out documents. Set it to 0.01, say."
@@ -57,7 +62,9 @@ class Evaluation:
 
     every_steps: int = 1000
     rows: int = 512  # held-out rows per evaluation; 0 means all
-    patience: int = 0  # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
+    patience: int = (
+        0  # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
+    )
 
     def validate(self, where: str) -> None:
         """Checks the counts."""
@@ -130,7 +137,13 @@ class Run:
         _within(self.steps, 1, None, f"{where}.steps")
         _within(self.accumulate, 1, None, f"{where}.accumulate")
         _within(self.non_finite_limit, 1, None, f"{where}.non_finite_limit")
-        _within(self.ema_decay, 0.0, 1.0, f"{where}.ema_decay")
+        _within(self.ema_decay, 0.0, 0.999999, f"{where}.ema_decay")
+        _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
+        _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
+        _within(self.show_batch, 0, None, f"{where}.show_batch")
+        for i, sentence in enumerate(self.fill):
+            if "[MASK]" not in sentence:
+                raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")
         _within(self.batch_size, 1, None, f"{where}.batch_size")
         if self.batch_size % self.accumulate:
             raise UserError(
@@ -144,7 +157,8 @@ class Run:
             raise UserError(
                 f"{where}.stages: the shares are {shares}; they must not be negative and must add up to 1."
             )
-        for stage in self.stages:
+        for i, stage in enumerate(self.stages):
+            _within(stage.length, 8, None, f"{where}.stages[{i}].length")
             self.model.check_row_length(stage.length, f"{where}.model")
 
     def stage_steps(self) -> list[tuple[int, int]]:
@@ -154,10 +168,10 @@ class Run:
             total += stage.share
             bounds.append(round(total * self.steps))
         bounds.append(self.steps)
-        return list(zip(bounds[:-1], bounds[1:], strict=True))
+        return list(itertools.pairwise(bounds))
 
 
 def _within(value: float, low: float, high: float | None, where: str) -> None:
-    if value < low or (high is not None and value > high):
+    if not (low <= value and (high is None or value <= high)):  # so that NaN is refused too
         allowed = f"at least {low}" if high is None else f"{low} to {high}"
         raise UserError(f"{where}={value} is out of range; allowed: {allowed}.")

@@ -27,7 +27,7 @@ def nodes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """(path, value, has_default) of every plain value: has_default is the field's, or that of any field above it."""
+    """(path, value, has_default) of every plain value: has_default is the field's."""
     for where, parent in nodes(node, path):
         for field in dataclasses.fields(parent):
             value = getattr(parent, field.name)
@@ -76,7 +76,11 @@ def _fits(value: Any, annotation: Any) -> bool:
 
 
 def _describe(annotation: Any) -> str:
-    return getattr(annotation, "__name__", str(annotation)) if not typing.get_args(annotation) else str(annotation)
+    return (
+        getattr(annotation, "__name__", str(annotation))
+        if not typing.get_args(annotation)
+        else str(annotation)
+    )
 
 
 def to_json(node: Any) -> Any:
@@ -101,6 +105,9 @@ def from_json(value: Any, where: str = "config") -> Any:
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := sorted(set(fields) - known):
         raise UserError(f"{where}: {value['type']} of this version has no field {', '.join(unknown)}.")
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in fields and not has_default(f)]
+    if missing:
+        raise UserError(f"{where}: {value['type']} of this version also needs {', '.join(missing)}.")
     return kind(**fields)
 
 

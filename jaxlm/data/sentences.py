@@ -4,7 +4,6 @@ English and languages written alike, plus CJK stops. A stop ends a sentence unle
 initial, a decimal or a list number, or the next word goes on in lower case. A blank line and a list item always start
 one. Offsets only: a document has the same tokens with and without sentences.
 """
-# ruff: noqa: RUF001  the marks of other scripts are meant
 
 import itertools
 import re

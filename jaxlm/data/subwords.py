@@ -3,7 +3,6 @@
 Guaranteed: raw text never produces a special id (a document that says "[SEP]" gets ordinary pieces), encoding in
 batches equals encoding one by one, and `fingerprint` changes when any id could.
 """
-# ruff: noqa: RUF001  the marks of other scripts are meant
 
 import abc
 import functools

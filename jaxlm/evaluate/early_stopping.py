@@ -4,6 +4,7 @@ Its state survives JSON, so that a resumed run stops where the uninterrupted one
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from jaxlm.checkpoint.policy import Keep
@@ -19,14 +20,18 @@ class EarlyStopping:
         self._stale = 0
         self.evaluated_at: int | None = None
 
-    def update(self, step: int, metrics: dict[str, float]) -> bool:
-        """Takes an evaluation; True when it is the best so far. UserError when the metric is not among them."""
-        name = self._keep.best_metric
-        if name not in metrics:
+    def check(self, names: Iterable[str]) -> None:
+        """UserError when the metric is not among those that an evaluation gives."""
+        names, name = list(names), self._keep.best_metric
+        if name not in names:
             raise UserError(
-                f"config.checkpoint.keep.best_metric={name!r} is not measured; known: {', '.join(sorted(metrics))}."
-                f"{did_you_mean(name, metrics)}"
+                f"config.checkpoint.keep.best_metric={name!r} is not measured; known: {', '.join(sorted(names))}."
+                f"{did_you_mean(name, names)}"
             )
+
+    def update(self, step: int, metrics: dict[str, float]) -> bool:
+        """Takes an evaluation; True when it is the best so far."""
+        name = self._keep.best_metric
         value = metrics[name] if self._keep.best_mode == "min" else -metrics[name]
         better = not math.isnan(value) and (self._best is None or value < self._best)
         self._best, self._stale = (value, 0) if better else (self._best, self._stale + 1)

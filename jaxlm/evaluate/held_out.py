@@ -16,10 +16,17 @@ from jaxlm.batch import Batch
 class HeldOut:
     """Evaluates parameters on the same rows every time."""
 
-    def __init__(self, eval_step: Callable[[Any, Batch], dict], batches: Callable[[], Iterable[Batch]]) -> None:
+    def __init__(
+        self, eval_step: Callable[[Any, Batch], dict], batches: Callable[[], Iterable[Batch]]
+    ) -> None:
         self._step = eval_step
         self._batches = batches
         self._add = jax.jit(lambda total, new: jax.tree.map(jnp.add, total, new), donate_argnums=0)
+
+    @staticmethod
+    def names(measures: dict[str, Any]) -> list[str]:
+        """The metrics that an eval step with these measures leads to."""
+        return ["eval/loss", *(f"eval/{name}" for name in measures if not name.startswith("loss/"))]
 
     def __call__(self, params: Any) -> dict[str, float]:
         """{"eval/loss": ..., "eval/<measure>": ...}; eval/loss is the sum of the objective's terms."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxlm.batch import Batch, Vocabulary
 from jaxlm.errors import UserError
+from jaxlm.objectives.scores import gather_positions
 
 MASK = "[MASK]"
 
@@ -25,7 +26,9 @@ class Filled:
     candidates: tuple[tuple[str, float], ...]
 
 
-def fill(model: Any, tokenizer: Any, sentences: Sequence[str], *, row_length: int, top: int = 5) -> list[Filled]:
+def fill(
+    model: Any, tokenizer: Any, sentences: Sequence[str], *, row_length: int, top: int = 5
+) -> list[Filled]:
     """The `top` likeliest tokens for every [MASK], sentence by sentence.
 
     `model` is bound to its weights; `row_length` is the longest row it takes. Raises UserError for a sentence without
@@ -38,14 +41,13 @@ def fill(model: Any, tokenizer: Any, sentences: Sequence[str], *, row_length: in
 
     @jax.jit
     def predict(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x_BTD = model.encode(batch, None)
-        x_BMD = jax.numpy.take_along_axis(x_BTD, batch.predict_BM[..., None], axis=1)
-        return jax.lax.top_k(jax.nn.softmax(model.predict_tokens(x_BMD)), top)
+        x_BMD = gather_positions(model.encode(batch, None), batch.predict_BM)
+        return jax.lax.top_k(jax.nn.softmax(model.predict_tokens(x_BMD)), min(top, tokenizer.vocabulary.size))
 
     shares, tokens = jax.device_get(predict(batch))
     found = []
     for row, sentence in enumerate(sentences):
-        for slot in np.flatnonzero(batch.weights_BM[row]):
+        for slot in np.flatnonzero(np.asarray(batch.weights_BM)[row]):
             pairs = zip(tokens[row, slot], shares[row, slot], strict=True)
             found.append(Filled(sentence, tuple((tokenizer.token(int(t)), float(p)) for t, p in pairs)))
     return found

@@ -38,5 +38,9 @@ def load_run(workdir: pathlib.Path, *, step: int | None = None) -> Loaded:
 def _best(checkpoints: Checkpoints, keep: Keep, newest: int) -> int:
     """The step with the best metric, or the newest when none was evaluated."""
     sign = 1.0 if keep.best_mode == "min" else -1.0
-    scored = [(sign * m[keep.best_metric], s) for s in checkpoints.steps() if keep.best_metric in (m := checkpoints.metrics(s))]
+    scored = [
+        (sign * m[keep.best_metric], s)
+        for s in checkpoints.steps()
+        if keep.best_metric in (m := checkpoints.metrics(s))
+    ]
     return min(scored)[1] if scored else newest

@@ -32,6 +32,7 @@ class Meter:
         self._every, self._lag = every_steps, lag
         self._unread: deque[tuple[int, Mapping[str, Any]]] = deque()
         self._newest: dict[str, float] = {}
+        self.read_to = 0  # the newest step that was read
         self._clear()
 
     def add(self, step: int, measures: Mapping[str, tuple[Any, Any]]) -> list[Line]:
@@ -74,6 +75,7 @@ class Meter:
         while len(self._unread) > keep:
             step, measures = self._unread.popleft()
             self._accumulate(step, jax.device_get(measures))
+            self.read_to = step
             if step % self._every == 0:
                 lines.append(self._line())
         return lines

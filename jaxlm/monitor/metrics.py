@@ -10,6 +10,7 @@ Only the main process writes.
 import json
 import math
 import os
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ class Writer:
     ) -> None:
         self._workdir, self._enabled, self._say = Path(workdir), enabled, say
         self._use_tensorboard, self._wandb_project, self._config = tensorboard, wandb, config
-        self._file: Any = None
+        self._file: int | None = None
+        self._unwritten, self._warned = "", False  # ASCII: json.dumps escapes the rest
         self._written: dict[int, set[str]] = {}
         self._trackers: list[tuple[str, Any]] = []
 
@@ -42,7 +44,7 @@ class Writer:
             return
         self._workdir.mkdir(parents=True, exist_ok=True)
         self._written = truncate_after(self._workdir / FILE, step)
-        self._file = open(self._workdir / FILE, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self._file = os.open(self._workdir / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         if self._use_tensorboard:
             self._start("TensorBoard", lambda: _TensorBoard(self._workdir / "tensorboard", step))
         if self._wandb_project:
@@ -59,18 +61,35 @@ class Writer:
             return
         written.update(fresh)
         line = {name: value if math.isfinite(value) else None for name, value in fresh.items()}
-        self._file.write(json.dumps({"step": step, **line}) + "\n")
-        self._file.flush()
+        self._unwritten += json.dumps({"step": step, **line}) + "\n"
+        self._to_file(sync=False)
         for name, tracker in list(self._trackers):
             self._try(name, lambda tracker=tracker: tracker.write(step, fresh))
 
-    def flush(self) -> None:
-        """Makes all lines durable; call it before a save, so that they never fall behind a checkpoint."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+    def flush(self) -> bool:
+        """Makes all lines durable; False when the disk does not take them, and then a checkpoint must not be saved."""
         for name, tracker in list(self._trackers):
             self._try(name, tracker.flush)
+        return self._to_file(sync=True)
+
+    def _to_file(self, *, sync: bool) -> bool:
+        """Writes what is waiting; a full disk costs a warning, and the lines wait for the next time."""
+        if self._file is None:
+            return True
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[os.write(self._file, self._unwritten.encode()) :]
+            if sync:
+                os.fsync(self._file)
+        except OSError as error:
+            if not self._warned:
+                self._say(
+                    f"WARNING: {self._workdir / FILE} cannot be written ({error.strerror}); its lines wait"
+                )
+            self._warned = True
+            return False
+        self._warned = False
+        return True
 
     def close(self) -> None:
         """Flushes and closes."""
@@ -79,7 +98,7 @@ class Writer:
             self._try(name, tracker.close)
         self._trackers.clear()
         if self._file is not None:
-            self._file.close()
+            os.close(self._file)
             self._file = None
 
     def __enter__(self) -> "Writer":
@@ -145,7 +164,7 @@ class _TensorBoard:
         from tensorboardX import SummaryWriter
 
         # purge_step hides what an interrupted run wrote for steps that are trained again.
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
@@ -164,10 +183,11 @@ class _Wandb:
             import wandb  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise RuntimeError('wandb is not installed; pip install "jaxlm[wandb]"') from None
-        name = workdir.absolute().name
-        self._run = wandb.init(
-            project=project, id=name, name=name, dir=str(workdir), resume="allow", config=dict(config or {})
-        )
+        name, identity = workdir.absolute().name, workdir / "wandb_id"
+        if not identity.exists():  # folders of one name on two machines are two runs
+            identity.write_text(f"{name}-{secrets.token_hex(4)}")
+        settings = {"id": identity.read_text(), "name": name, "dir": str(workdir), "resume": "allow"}
+        self._run = wandb.init(project=project, config=dict(config or {}), **settings)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         self._run.log(dict(metrics), step=step)

@@ -30,7 +30,8 @@ class Facts:
     checkpoints_kept: int | None = None
     disk_free: float | None = None
     seconds_per_step: float | None = None  # estimate
-    resumed_from: int | None = None
+    stage: str = ""  # "stage 1 of 2: "
+    done: int = 0  # steps of these that are trained already
     notes: tuple[str, ...] = ()
 
 
@@ -67,13 +68,13 @@ def _tokens(facts: Facts) -> str:
 
 
 def _training(facts: Facts) -> str:
-    text = f"{facts.steps} steps, {human(facts.steps * facts.tokens_per_step)} tokens"
+    text = f"{facts.stage}{facts.steps} steps, {human(facts.steps * facts.tokens_per_step)} tokens"
     if facts.rows_per_epoch and facts.rows_per_step:
         per_epoch = facts.rows_per_epoch * facts.tokens_per_step / facts.rows_per_step
         epochs = facts.steps * facts.rows_per_step / facts.rows_per_epoch
         text += f", {epochs:.3g} epochs of {facts.rows_per_epoch} rows ({human(per_epoch)} tokens)"
-    if facts.resumed_from:
-        text += f"; resumed from step {facts.resumed_from}"
+    if facts.done:
+        text += f"; {facts.done} steps of them are done"
     return text
 
 
@@ -113,6 +114,6 @@ def _checkpoint(facts: Facts) -> str:
 def _time(facts: Facts) -> str:
     if facts.seconds_per_step is None or not math.isfinite(facts.seconds_per_step):
         return ""
-    left = facts.steps - (facts.resumed_from or 0)
+    left = facts.steps - facts.done
     pace = f"{facts.seconds_per_step:.3g} s per step at half the measured matmul rate"
     return f"about {duration(left * facts.seconds_per_step)}, {pace}"

@@ -16,7 +16,7 @@ import jax
 
 def cache_folder() -> Path:
     """$JAXLM_CACHE, or ~/.cache/jaxlm."""
-    return Path(os.environ.get("JAXLM_CACHE") or Path.home() / ".cache" / "jaxlm").absolute()
+    return Path(os.environ.get("JAXLM_CACHE") or "~/.cache/jaxlm").expanduser().absolute()
 
 
 def enable(say: Callable[[str], None] = print, folder: Path | None = None) -> Path | None:

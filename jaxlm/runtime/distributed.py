@@ -8,12 +8,14 @@ it blocks.
 
 import contextlib
 import glob
+import hashlib
 import importlib.util
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxlm.errors import EXIT_RESUMABLE, UserError
 
@@ -89,12 +91,36 @@ def agree(flag: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(flag))
 
 
+def from_main(number: int) -> int:
+    """The main process's number, on all hosts."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.broadcast_one_to_all(number))
+
+
 def barrier(name: str) -> None:
     """Waits until all hosts are here."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
         multihost_utils.sync_global_devices(name)
+
+
+def check_same(values: Mapping[str, str]) -> None:
+    """Raises UserError unless all hosts have the same values; with another corpus each would feed other rows."""
+    if jax.process_count() == 1:
+        return
+    from jax.experimental import multihost_utils
+
+    digest = hashlib.sha256(repr(sorted(values.items())).encode()).digest()[:4]
+    found = multihost_utils.process_allgather(np.frombuffer(digest, np.int32))
+    if len(set(np.asarray(found).ravel().tolist())) > 1:
+        raise UserError(
+            f"The hosts differ in {', '.join(values)}: they read different corpora, or have different packages. Fix: "
+            "the same corpus and versions everywhere, or one shared cache folder ($JAXLM_CACHE)."
+        )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,10 @@ def parse(*arguments: str) -> flags.Command:
 
 def test_overrides_have_the_type_of_their_key():
     run = parse(
-        "--config.steps=7", "--config.model.dropout=0", "--config.data.packing=none", "--config.stages[0].length=64"
+        "--config.steps=7",
+        "--config.model.dropout=0",
+        "--config.data.packing=none",
+        "--config.stages[0].length=64",
     ).run
     assert run.steps == 7 and isinstance(run.steps, int)
     assert run.model.dropout == 0.0 and isinstance(run.model.dropout, float)
@@ -33,18 +36,30 @@ def test_the_workdir_is_named_after_the_recipe():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.model.layer=3", r'Unknown config key --config\.model\.layer in .*Did you mean "model\.layers"\?'),
+        (
+            "--config.model.layer=3",
+            r'Unknown config key --config\.model\.layer in .*Did you mean "model\.layers"\?',
+        ),
         ("--config.modle.layers=3", r'Did you mean "model\.layers"\?'),
         ("--config.setps=3", r'Did you mean "steps"\?'),
         ("--confg=3", r'Unknown flag --confg\. Did you mean "config"\?'),
         ("--config.model.layers=many", r"config\.model\.layers=many: invalid literal for int"),
-        ("--config.data.packing=bestfit", r"config\.data\.packing='bestfit'; allowed: none, concatenate, best_fit"),
+        (
+            "--config.data.packing=bestfit",
+            r"config\.data\.packing='bestfit'; allowed: none, concatenate, best_fit",
+        ),
         ("--config.batch_size=0", r"config\.batch_size=0 is out of range; allowed: at least 1"),
         ("--config.accumulate=3", r"config\.batch_size=256 must be divisible by config\.accumulate=3"),
         ("--config.stages[0].length=1024", r"config\.model\.max_positions=512: rows are 1024 tokens long"),
         ("--config.stages[0].share=0.5", r"config\.stages: the shares are \[0\.5, 0\.1\]; .* add up to 1"),
-        ("--config.model.hidden=100", r"config\.model\.hidden=100 does not divide by config\.model\.heads=12"),
-        ("--config.data.validation_share=0", r"config\.data\.validation_share=0\.0: evaluation needs held-out"),
+        (
+            "--config.model.hidden=100",
+            r"config\.model\.hidden=100 does not divide by config\.model\.heads=12",
+        ),
+        (
+            "--config.data.validation_share=0",
+            r"config\.data\.validation_share=0\.0: evaluation needs held-out",
+        ),
         ("--config.objective.masked_lm.rate=1.5", r"config\.objective\.masked_lm\.rate=1\.5"),
         ("--config.optimizer.schedule.warmup=soon", r"config\.optimizer\.schedule\.warmup='soon'"),
         ("stray", r"Unexpected argument 'stray'"),
@@ -57,7 +72,9 @@ def test_a_mistake_is_answered_with_the_key_and_what_is_allowed(argument, messag
 
 def test_a_missing_recipe_lists_the_ones_there_are(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(UserError, match=r'no such file.*configs/bert_large\.py.*Did you mean "configs/bert_base\.py"'):
+    with pytest.raises(
+        UserError, match=r'no such file.*configs/bert_large\.py.*Did you mean "configs/bert_base\.py"'
+    ):
         flags.parse(["train", "--config=configs/bert_bas.py"])
     with pytest.raises(UserError, match="No recipe given"):
         flags.parse(["train"])
@@ -65,7 +82,10 @@ def test_a_missing_recipe_lists_the_ones_there_are(monkeypatch):
 
 def test_explain_names_the_origin_of_every_value():
     command = parse("--config.model.layers=6")
-    lines = {line.split()[0]: line.split()[-1] for line in flags.explain(command.run, command.overrides).splitlines()}
+    lines = {
+        line.split()[0]: line.split()[-1]
+        for line in flags.explain(command.run, command.overrides).splitlines()
+    }
     assert lines["batch_size"] == "recipe"
     assert lines["logging.every_steps"] == "default"
     explained = flags.explain(command.run, command.overrides)

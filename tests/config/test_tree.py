@@ -25,7 +25,9 @@ class Trunk:
 
 
 def _trunk() -> Trunk:
-    return Trunk(leaf=Leaf(size=3, rate=0.5), leaves=(Leaf(size=5, rate=1), Leaf(size=7, rate=2.0)), name="oak")
+    return Trunk(
+        leaf=Leaf(size=3, rate=0.5), leaves=(Leaf(size=5, rate=1), Leaf(size=7, rate=2.0)), name="oak"
+    )
 
 
 def test_leaves_name_every_value_and_whether_it_has_a_default():

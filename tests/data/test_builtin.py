@@ -99,5 +99,7 @@ def test_reading_the_sources_imports_none_of_the_packages():
 
 
 def test_underlines_of_titles_are_left_out():
-    (text,) = builtin.texts_of_source('def f():\n    """Adds two numbers and returns.\n\n    Returns\n    -------\n    out - the sum of both\n    """\n')
+    (text,) = builtin.texts_of_source(
+        'def f():\n    """Adds two numbers and returns.\n\n    Returns\n    -------\n    out - the sum of both\n    """\n'
+    )
     assert text == "Adds two numbers and returns.\n\nReturns\nout - the sum of both"

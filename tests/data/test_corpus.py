@@ -1,5 +1,4 @@
 """Corpora: every format gives the same documents; everything a user can get wrong names the place and the fix."""
-# ruff: noqa: RUF001  the marks of other scripts are meant
 
 import bz2
 import gzip

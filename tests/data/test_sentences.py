@@ -1,5 +1,4 @@
 """Sentences: the rules one by one, and their boundaries in tokens."""
-# ruff: noqa: RUF001  the marks of other scripts are meant
 
 import numpy as np
 import pytest

@@ -24,7 +24,17 @@ ALLOWED = {
     "step": {"batch", "optim"},  # the moving average of the weights
     "convert": {"models"},
 }
-MAY_IMPORT_ACROSS = {"train", "loop", "assemble", "report", "entry", "fill_mask", "doctor", "evaluate", "infer"}
+MAY_IMPORT_ACROSS = {
+    "train",
+    "loop",
+    "assemble",
+    "report",
+    "entry",
+    "fill_mask",
+    "doctor",
+    "evaluate",
+    "infer",
+}
 
 
 def _ours(path: pathlib.Path) -> set[str]:
@@ -58,7 +68,16 @@ def test_there_is_no_junk_drawer():
 
 
 def test_only_build_splits_and_merges_nnx():
-    banned = ("nnx.split(", "nnx.merge(", "nnx.jit", "nnx.scan", "nnx.vmap", "nnx.remat", "nnx.Optimizer", "nnx.Dropout")
+    banned = (
+        "nnx.split(",
+        "nnx.merge(",
+        "nnx.jit",
+        "nnx.scan",
+        "nnx.vmap",
+        "nnx.remat",
+        "nnx.Optimizer",
+        "nnx.Dropout",
+    )
     for path in FILES:
         text = path.read_text()
         hits = [b for b in banned if b in text]

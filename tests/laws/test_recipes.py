@@ -23,7 +23,10 @@ def test_recipe_builds_abstractly(path):
     run = flags.load(path)
     model = build(run.model)
     horizon = Horizon(
-        tuple((b - a, run.batch_size * s.length) for (a, b), s in zip(run.stage_steps(), run.stages, strict=True))
+        tuple(
+            (b - a, run.batch_size * s.length)
+            for (a, b), s in zip(run.stage_steps(), run.stages, strict=True)
+        )
     )
     optimizer = run.optimizer.make(horizon, model.axes)
     create = lambda key: new_state(model.init(key), optimizer, ema=run.ema_decay > 0)

@@ -42,9 +42,13 @@ def violations(source: str) -> list[str]:
                 text = call.args[0]
                 if isinstance(text, ast.Constant) and "->" in str(text.value) and len(statement.targets) == 1:
                     result = str(text.value).replace("...", "").replace(" ", "").split("->")[1]
-                    suffix = _suffix(statement.targets[0]) if isinstance(statement.targets[0], ast.Name) else None
+                    suffix = (
+                        _suffix(statement.targets[0]) if isinstance(statement.targets[0], ast.Name) else None
+                    )
                     if suffix and suffix != result:
-                        found.append(f"line {statement.lineno}: {ast.unparse(statement.targets[0])} = ...->{result}")
+                        found.append(
+                            f"line {statement.lineno}: {ast.unparse(statement.targets[0])} = ...->{result}"
+                        )
     return found
 
 

@@ -7,7 +7,9 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxlm"
 FILE_LINES, FUNCTION_LINES = 300, 40
 
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS = {"train.py:train": "the run in chapters, read from top to bottom; splitting it would hide the flow"}
+LONG_FUNCTIONS = {
+    "train.py:train": "the run in chapters, read from top to bottom; splitting it would hide the flow"
+}
 
 
 def test_files_are_short():
@@ -47,7 +49,9 @@ def test_every_module_says_what_it_is():
 def _own_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     """Lines of a function without its docstring and without the functions inside it."""
     inner = [n for n in ast.walk(node) if isinstance(n, ast.FunctionDef) and n is not node]
-    outermost = [n for n in inner if not any(o is not n and o.lineno <= n.lineno <= (o.end_lineno or 0) for o in inner)]
+    outermost = [
+        n for n in inner if not any(o is not n and o.lineno <= n.lineno <= (o.end_lineno or 0) for o in inner)
+    ]
     nested = sum((n.end_lineno or 0) - n.lineno + 1 for n in outermost)
     docstring = 0
     if ast.get_docstring(node):

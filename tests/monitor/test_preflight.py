@@ -22,7 +22,7 @@ FACTS = Facts(
     checkpoints_kept=4,
     disk_free=700 * 2**30,
     seconds_per_step=0.5,
-    resumed_from=800,
+    done=800,
     notes=("warm start from x",),
 )
 
@@ -34,7 +34,7 @@ def test_table_holds_every_fact_in_aligned_columns():
         "  attention          splash (TPU, rows of 512)",
         "  parameters         110M",
         "  tokens per step    131k, 98.7% of it useful (packing)",
-        "  training           2000 steps, 262M tokens, 40 epochs of 12800 rows (6.55M tokens); resumed from step 800",
+        "  training           2000 steps, 262M tokens, 40 epochs of 12800 rows (6.55M tokens); 800 steps of them are done",
         "  FLOPs per step     85T (at best 0.0386 s per step: peak 2.2PFLOP/s)",
         "  memory per device  9.5 GiB estimated, 30% of 32.0 GiB",
         "  checkpoint         1.2 GiB, up to 4 of them; 700.0 GiB free",

@@ -1,7 +1,7 @@
 """The run that tests use: seconds long, masked LM, dropout on (so that its randomness is part of every claim)."""
 
-from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
 from jaxlm.checkpoint.policy import Keep
+from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.models.bert import Bert
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -28,7 +28,9 @@ def get_config() -> Run:
             position_init="normal",
             next_sentence="none",
         ),
-        objective=MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"),
+        objective=MaskedLM(
+            rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
+        ),
         tokenizer=WordPiece(vocab_size=500, lowercase=True),
         optimizer=AdamW(
             schedule=WarmupLinear(peak=3e-3, warmup="10%", end=0.0),
