@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxlm import assemble
 from jaxlm.checkpoint import space
@@ -132,7 +133,9 @@ def facts(parts: Any, span: Span, rows: Rows, batch: Any, compiled: Any, attenti
 
 def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
     """(module, batch) -> the sum of the terms, without dropout."""
-    return lambda module, batch: sum(total for total, _ in objective.loss(module, batch, None).terms.values())
+    return lambda module, batch: jnp.stack(
+        [s for s, _ in objective.loss(module, batch, None).terms.values()]
+    ).sum()
 
 
 def dump_rows(parts: Any, rows: Rows, batches: list[int], step: int) -> pathlib.Path:

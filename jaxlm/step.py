@@ -61,7 +61,8 @@ def make_train_step(
     def gradient(params: Any, batch: Batch, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
         def loss(params: Any) -> tuple[jax.Array, Measures]:
             out = objective.loss(model.bind(params), batch, key)
-            total = sum(s / jnp.maximum(weights[name], 1.0) for name, (s, _) in out.terms.items())
+            shares = [s / jnp.maximum(weights[name], 1.0) for name, (s, _) in out.terms.items()]
+            total = sum(shares, start=jnp.zeros(()))
             return total, {"loss": (total, jnp.ones(())), **out.measures}
 
         (_, measures), grads = jax.value_and_grad(loss, has_aux=True)(params)

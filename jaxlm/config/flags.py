@@ -37,24 +37,7 @@ class Command:
 
 def parse(argv: Sequence[str]) -> Command:
     """Parses `argv` (argv[0] is the program). Raises UserError for anything the user typed wrong."""
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        "config",
-        None,
-        "Recipe file, e.g. configs/bert_base.py; override with --config.key=value.",
-        flag_values=values,
-        sys_argv=list(argv),
-    )
-    flags.DEFINE_string(
-        "workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "explain", False, "Print every resolved value and its origin, then stop.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values
-    )
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    values, config = _definitions(argv)
     path = _config_path(argv)
     with _neighbours(path):
         _check_overrides(argv, path)
@@ -77,6 +60,29 @@ def parse(argv: Sequence[str]) -> Command:
     overrides = config_flags.get_override_values(values["config"])
     workdir = local_folder(values.workdir or f"runs/{pathlib.Path(path).stem}", "--workdir")
     return Command(run, workdir, overrides, values.explain, values.allow_config_change)
+
+
+def _definitions(argv: Sequence[str]) -> tuple[flags.FlagValues, Any]:
+    """The flags of a training command, and the holder of the config."""
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        "config",
+        None,
+        "Recipe file, e.g. configs/bert_base.py; override with --config.key=value.",
+        flag_values=values,
+        sys_argv=list(argv),
+    )
+    flags.DEFINE_string(
+        "workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "explain", False, "Print every resolved value and its origin, then stop.", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values
+    )
+    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
+    return values, config
 
 
 def local_folder(path: str, where: str) -> pathlib.Path:

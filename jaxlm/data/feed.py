@@ -9,14 +9,16 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
 
 from jaxlm.batch import Batch
 
-Shardings = jax.sharding.NamedSharding | Batch  # one for all fields (their first axis), or one per field
+Shardings: TypeAlias = (
+    "jax.sharding.NamedSharding | Batch"  # one for all fields (their first axis), or one per field
+)
 
 
 def host_rows(shardings: Shardings, batch_size: int, devices: set[jax.Device] | None = None) -> np.ndarray:
@@ -107,7 +109,7 @@ class Feed:
                 f"the host's batch has {local.shape[0]} rows, its devices hold {len(self._rows)}"
             )
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             low, high, _ = index[0].indices(self._batch_size)
             at = int(np.searchsorted(self._rows, low))
             return local[(slice(at, at + high - low), *index[1:])]

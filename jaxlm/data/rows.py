@@ -51,7 +51,9 @@ class Rows:
             return i
         if i < 0:
             raise IndexError(f"row {i}")
-        return int(self._order[i])
+        row = self._order[i]
+        assert row is not None, "nothing is filtered"
+        return int(row)
 
     def __getitem__(self, i: int) -> Row:
         return self.read([i])[0]

@@ -6,6 +6,7 @@ from every implementation that `kernels.choose` may pick.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,7 @@ def _splash_local(
 
 def _splash_kernel(
     heads: int, length: int, keys: int, causal: bool, window: tuple[int, int] | None, interpret: bool
-) -> splash.splash_attention_kernel.SplashAttentionKernel:
+) -> Callable[..., jax.Array]:
     shape = (length, keys)
     pattern: splash.Mask = splash.FullMask(shape)
     if causal or window is not None:

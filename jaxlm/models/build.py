@@ -55,7 +55,7 @@ def build(config: Config, *, dtype: Dtype = "float32") -> Model:
         names, shape = variable.get_metadata("axes"), variable.get_value().shape
         if len(names) != len(shape):
             raise ValueError(f"{'/'.join(map(str, path))}: axes {names} do not match shape {shape}.")
-        *outer, name = path
+        *outer, name = map(str, path)
         inner = axes
         for part in outer:
             inner = inner.setdefault(part, {})

@@ -30,13 +30,13 @@ class SelfAttention(nnx.Module):
         self.implementation: kernels.Implementation = implementation
         self.dtype = dtype
         inner = (heads, width // heads)
-        for name in ("q", "k", "v"):
-            setattr(
-                self,
-                f"w{name}",
-                parameters.weight(rngs, (width, *inner), ("embed", "heads", "head_dim"), scale),
-            )
-            setattr(self, f"b{name}", parameters.zeros(inner, ("heads", "head_dim")))
+        axes = ("embed", "heads", "head_dim")
+        self.wq = parameters.weight(rngs, (width, *inner), axes, scale)
+        self.bq = parameters.zeros(inner, axes[1:])
+        self.wk = parameters.weight(rngs, (width, *inner), axes, scale)
+        self.bk = parameters.zeros(inner, axes[1:])
+        self.wv = parameters.weight(rngs, (width, *inner), axes, scale)
+        self.bv = parameters.zeros(inner, axes[1:])
         self.wo = parameters.weight(rngs, (*inner, width), ("heads", "head_dim", "embed"), scale)
         self.bo = parameters.zeros((width,), ("embed",))
 

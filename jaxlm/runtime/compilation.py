@@ -21,8 +21,8 @@ def cache_folder() -> Path:
 
 def enable(say: Callable[[str], None] = print, folder: Path | None = None) -> Path | None:
     """Switches the cache on; returns its folder, or None. JAX_COMPILATION_CACHE_DIR has precedence."""
-    if jax.config.jax_compilation_cache_dir:
-        return Path(jax.config.jax_compilation_cache_dir)
+    if given := getattr(jax.config, "jax_compilation_cache_dir", None):
+        return Path(given)
     target = (folder or cache_folder()) / "compilation" / _machine()
     try:
         target.mkdir(parents=True, exist_ok=True)

@@ -370,7 +370,7 @@ def test_the_command_line_prepares_reports_and_explains(tmp_path):
         "unknown",
         "50%:",
         "sentences:",
-        f'Pretrained(path="{tmp_path}/out")',
+        f"--config.data.corpus={tmp_path}/out --config.data.validation_share=0.1 --config.data.test_share=0.01",
     ):
         assert words in done.stdout
     wrong = call("--tokenizer=wordpiece:401")
