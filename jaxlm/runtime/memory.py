@@ -24,7 +24,8 @@ def keep_freed_memory() -> bool:
         return False
     # One arena: memory of others comes in blocks of 64 MiB at most, and from the system beyond.
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: -1, _TOP_PAD: 256 << 20, _ARENA_MAX: 1}
-    return all([mallopt(option, value) for option, value in settings.items()])
+    accepted = [mallopt(option, value) for option, value in settings.items()]
+    return all(accepted)
 
 
 def _accelerated() -> bool:
