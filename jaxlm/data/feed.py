@@ -8,20 +8,20 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from jaxlm.batch import Batch
 
-Shardings: TypeAlias = (
-    "jax.sharding.NamedSharding | Batch"  # one for all fields (their first axis), or one per field
-)
+# One for all fields (their first axis), or one per field.
+Shardings: TypeAlias = NamedSharding | Batch
 
 
-def host_rows(shardings: Shardings, batch_size: int, devices: set[jax.Device] | None = None) -> np.ndarray:
+def host_rows(shardings: Shardings, batch_size: int, devices: Collection[Any] | None = None) -> np.ndarray:
     """Sorted offsets in a global batch of the rows on `devices` (default: those of this process)."""
     sharding = shardings.tokens_BT if isinstance(shardings, Batch) else shardings
     rows = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec(*sharding.spec[:1]))

@@ -7,6 +7,7 @@ from every implementation that `kernels.choose` may pick.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +122,7 @@ def _splash_local(
 
 def _splash_kernel(
     heads: int, length: int, keys: int, causal: bool, window: tuple[int, int] | None, interpret: bool
-) -> Callable[..., jax.Array]:
+) -> Callable[..., Any]:
     shape = (length, keys)
     pattern: splash.Mask = splash.FullMask(shape)
     if causal or window is not None:
