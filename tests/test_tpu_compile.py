@@ -34,10 +34,11 @@ from jaxlm.partition import mesh as meshes, state as partition
 from jaxlm.partition.mesh import Mesh
 from jaxlm.step import make_train_step, new_state
 
-recipe, topology, axes, length, rows, layers = json.loads(sys.argv[1])
+recipe, topology, axes, length, rows, remat = json.loads(sys.argv[1])
 run = flags.load(recipe)
-run.model.layers = layers
-devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+run.model.remat = remat
+chips = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
+devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **chips).devices
 grid = meshes.make(Mesh(**axes), devices)
 model = build(run.model, dtype="bfloat16")
 optimizer = run.optimizer.make(Horizon(((run.steps, rows * length),)), model.axes)
@@ -65,7 +66,7 @@ print(json.dumps({
 """
 
 
-def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, layers: int) -> dict:
+def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, remat: str = "none") -> dict:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -75,7 +76,7 @@ def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, 
         "TPU_LOG_DIR": "disabled",
         "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",
     }
-    arguments = json.dumps([str(ROOT / "configs" / f"{recipe}.py"), topology, axes, length, rows, layers])
+    arguments = json.dumps([str(ROOT / "configs" / f"{recipe}.py"), topology, axes, length, rows, remat])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, capture_output=True, text=True
     )
@@ -89,22 +90,23 @@ def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, 
         ("v5e:2x2", dict(data=4), 15.7),
         ("v5e:2x2", dict(data=1, fsdp=2, tensor=2), 15.7),
         ("v6e:2x2", dict(data=1, fsdp=4), 31.2),
-        ("v4:2x2x1", dict(data=-1), 15.7),
+        ("v4:2x2x1", dict(data=-1), 31.2),
         ("v5p:2x2x1", dict(data=-1), 95.0),
     ],
     ids=str,
 )
 def test_packed_rows_of_512_use_splash_attention_and_fit(topology, axes, limit):
-    found = compiled("bert_base_fast", topology, axes, length=512, rows=64, layers=12)
+    found = compiled("bert_base_fast", topology, axes, length=512, rows=64)
     assert found["kernels"] == ["splash"] and found["custom_calls"] > 0
     assert found["collectives"] and found["gib"] < limit
 
 
 def test_the_published_recipe_with_dropout_compiles():
-    found = compiled("bert_base", "v5e:2x2", dict(data=4), length=128, rows=64, layers=12)
+    found = compiled("bert_base", "v5e:2x2", dict(data=4), length=128, rows=64)
     assert found["kernels"] == ["xla"] and found["gib"] < 15.7
 
 
 def test_bert_large_is_split_over_a_pod():
-    found = compiled("bert_large", "v5e:4x4", dict(data=-1, fsdp=4), length=512, rows=256, layers=24)
+    # remat "block" makes this libtpu (0.0.42) crash on v5e; without any, 31 GiB of temporaries do not fit.
+    found = compiled("bert_large", "v5e:4x4", dict(data=-1, fsdp=4), length=512, rows=256, remat="dots")
     assert found["gib"] < 15.7
