@@ -15,7 +15,7 @@ import jax
 
 from jaxlm import assemble, report
 from jaxlm.batch import Batch
-from jaxlm.checkpoint.policy import SaveClock
+from jaxlm.checkpoint.policy import AGREE_EVERY, SaveClock
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run, Stage
 from jaxlm.config.folder import RunFolder
@@ -33,8 +33,6 @@ from jaxlm.runtime import distributed, fault
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState, make_eval_step, make_train_step
-
-_AGREE_EVERY = 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -262,7 +260,7 @@ class Loop:
         over = time.monotonic() >= self.deadline
         if jax.process_count() == 1:
             return over
-        return step % _AGREE_EVERY == 0 and distributed.agree(over)  # agreeing waits for the devices
+        return step % AGREE_EVERY == 0 and distributed.agree(over)
 
     def _check_finite(self, step: int, first: int, rows: Rows) -> None:
         """Ends the run when too many steps in a row were not finite, naming the rows they read."""

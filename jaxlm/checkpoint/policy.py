@@ -33,6 +33,11 @@ class Keep:
             if getattr(self, name) < 0:
                 raise UserError(f"{where}.{name}={getattr(self, name)}: 0 (off) or more.")
 
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """`best_metric`, turned so that lower is better; NaN where it is absent."""
+        value = metrics.get(self.best_metric, math.nan)
+        return value if self.best_mode == "min" else -value
+
     def count(self) -> int:
         """How many checkpoints are on disk at most, `every_steps` aside, during a save."""
         return self.latest + self.best + 1
@@ -44,11 +49,17 @@ def kept_steps(metrics_by_step: Mapping[int, Mapping[str, float]], keep: Keep) -
     kept = set(steps[-keep.latest :])
     if keep.every_steps:
         kept |= {s for s in steps if s % keep.every_steps == 0}
-    if keep.best:
-        sign = 1.0 if keep.best_mode == "min" else -1.0
-        scored = [(sign * metrics_by_step[s].get(keep.best_metric, math.nan), s) for s in steps]
-        kept |= {s for value, s in sorted(x for x in scored if not math.isnan(x[0]))[: keep.best]}
-    return kept
+    return kept | set(best_first(metrics_by_step, keep)[: keep.best])
+
+
+def best_first(metrics_by_step: Mapping[int, Mapping[str, float]], keep: Keep) -> list[int]:
+    """The steps that have the metric, best first, the older of equals before the newer."""
+    scored = [(keep.score(metrics), step) for step, metrics in metrics_by_step.items()]
+    return [step for score, step in sorted(pair for pair in scored if not math.isnan(pair[0]))]
+
+
+# Hosts agree on a clock's answer only every so many steps: agreeing may wait for the devices.
+AGREE_EVERY = 20
 
 
 class SaveClock:
@@ -64,7 +75,7 @@ class SaveClock:
         every_steps: int,
         every_minutes: float,
         agree: Callable[[bool], bool] | None = None,
-        agree_every: int = 20,
+        agree_every: int = AGREE_EVERY,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._every_steps, self._seconds = every_steps, 60.0 * every_minutes

@@ -31,8 +31,7 @@ class EarlyStopping:
 
     def update(self, step: int, metrics: dict[str, float]) -> bool:
         """Takes an evaluation; True when it is the best so far."""
-        name = self._keep.best_metric
-        value = metrics[name] if self._keep.best_mode == "min" else -metrics[name]
+        value = self._keep.score(metrics)
         better = not math.isnan(value) and (self._best is None or value < self._best)
         self._best, self._stale = (value, 0) if better else (self._best, self._stale + 1)
         self.evaluated_at = step

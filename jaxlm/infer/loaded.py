@@ -7,8 +7,8 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from jaxlm.checkpoint.policy import Keep
-from jaxlm.checkpoint.store import Checkpoints, open_run
+from jaxlm.checkpoint.policy import best_first
+from jaxlm.checkpoint.store import open_run
 from jaxlm.config import Run, folder
 from jaxlm.data.tokenizer import Tokenizer, load
 from jaxlm.models.build import Model, build
@@ -29,18 +29,9 @@ def load_run(workdir: pathlib.Path, *, step: int | None = None) -> Loaded:
     """Loads a run folder, float32, onto the default device. Raises UserError where there is none."""
     place, run = folder.read(workdir)
     checkpoints, newest = open_run(workdir)
-    step = _best(checkpoints, run.checkpoint.keep, newest) if step is None else step
+    if step is None:
+        metrics = {saved: checkpoints.metrics(saved) for saved in checkpoints.steps()}
+        step = next(iter(best_first(metrics, run.checkpoint.keep)), newest)
     model = build(run.model, dtype="float32")
     params = checkpoints.restore_params(step, model.shapes, part="ema" if run.ema_decay else "params")
     return Loaded(run, load(place.tokenizer), model, params, step)
-
-
-def _best(checkpoints: Checkpoints, keep: Keep, newest: int) -> int:
-    """The step with the best metric, or the newest when none was evaluated."""
-    sign = 1.0 if keep.best_mode == "min" else -1.0
-    scored = [
-        (sign * m[keep.best_metric], s)
-        for s in checkpoints.steps()
-        if keep.best_metric in (m := checkpoints.metrics(s))
-    ]
-    return min(scored)[1] if scored else newest
