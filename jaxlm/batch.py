@@ -5,9 +5,10 @@ fields of a `Batch` (numpy on the host, global `jax.Array`s on the devices: the 
 batch, and the objective's `loss` returns a `Loss`. Nothing else passes between these three.
 
 Shape letters, for the whole project (suffixes of variable and field names, and einsum subscripts):
-    B batch rows     T query length    S key length          D model width    F hidden width of the MLP
-    N query heads    K key/value heads H head width          V vocabulary     L layers
-    M predicted positions per row      C items (sentences, pairs, documents) per row       E experts
+    B batch rows     T query length    S key length, and the length of an encoder-decoder's source row
+    D model width    F hidden width of the MLP               V vocabulary     L layers
+    N query heads    K key/value heads H head width          E experts
+    M predicted positions per row      C items (sentences, pairs, documents) per row
 """
 
 import dataclasses
@@ -16,26 +17,42 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlm.errors import UserError
+
 # Arrays are numpy on the host and jax on the device, behind one set of fields.
 Array = Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What data and objectives need to know of a tokenizer: ids only, no text.
+    """What data and objectives need to know of a tokenizer: ids only, no text. -1: the tokenizer has no such token.
 
     `special_V` marks tokens that are never masked nor drawn at random ([PAD], [CLS], [SEP], [MASK], ...; [UNK] is not
     special here). `continues_V` marks pieces that continue a word ('##ing', or no leading space marker).
     """
 
     size: int
-    pad: int
-    unk: int
-    cls: int
-    sep: int
-    mask: int
+    pad: int  # of a tokenizer without one: `eos`, since padding is known by its segment and never by its id
+    unk: int = -1
+    cls: int = -1
+    sep: int = -1
+    mask: int = -1
+    bos: int = -1  # begins a text for a decoder; of GPT-2 the same id as `eos`
+    eos: int = -1
+    sentinels: tuple[int, ...] = ()  # <extra_id_0>, <extra_id_1>, ...: stand for spans (T5, UL2)
+    infill: tuple[int, ...] = ()  # prefix, suffix, middle: the markers of fill-in-the-middle; all or none
     special_V: np.ndarray  # bool
     continues_V: np.ndarray  # bool
+
+    def require(self, who: str, *roles: str) -> None:
+        """UserError unless the tokenizer has every role ('mask', 'eos', 'sentinels', ...) that `who` needs."""
+        missing = [role for role in roles if getattr(self, role) in (-1, ())]
+        if missing:
+            raise UserError(
+                f"{who} needs the special tokens {', '.join(roles)}; this tokenizer has no {', no '.join(missing)}. "
+                "Add them to the tokenizer's vocabulary, or train a tokenizer that has them (docs/data.md lists which "
+                "kind has which)."
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,16 +74,25 @@ class Row:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a model sees. int32 unless said otherwise. A field that an objective does not use is None."""
+    """What a model sees. int32 unless said otherwise. A field that an objective does not use is None.
+
+    `tokens_BT` is the row in which predictions are made: an encoder's input, or a decoder's. An encoder-decoder has its
+    encoder's row in the `source` fields, and attends from a segment to the source segment of the same number.
+    """
 
     tokens_BT: Array  # input ids, masks applied
     segments_BT: Array  # item number within the row from 1; 0 is padding. Attention stays within a segment
     positions_BT: Array  # position within the item
-    types_BT: Array  # token type (sentence A 0, B 1)
-    predict_BM: Array | None = None  # positions in the row that carry a target; 0 in unused slots
+    types_BT: Array | None = None  # token type (sentence A 0, B 1); None: the model has no types
+    prefix_BT: Array | None = None  # 1 where a causal model lets the whole item see this token (prefix LM)
+    source_tokens_BS: Array | None = None
+    source_segments_BS: Array | None = None
+    source_positions_BS: Array | None = None
+    # positions in the row that carry a target, 0 in unused slots; None: every position has its target in place (M = T)
+    predict_BM: Array | None = None
     targets_BM: Array | None = None  # ids to predict there; 0 in unused slots
     weights_BM: Array | None = None  # float32: 1 where a target is real, else 0
-    first_BC: Array | None = None  # position of every item's [CLS]; 0 in unused slots
+    first_BC: Array | None = None  # position of every item's first token ([CLS]); 0 in unused slots
     labels_BC: Array | None = None  # item label; 0 in unused slots
     label_weights_BC: Array | None = None  # float32: 1 where an item is real, else 0
 
