@@ -1,25 +1,26 @@
-"""BERT between our parameters and transformers' BertForPreTraining (next_sentence "pooled") or
-BertForMaskedLM ("none").
+"""BERT between our parameters and transformers' BertForPreTraining, BertForMaskedLM or bare BertModel.
 
-In: a dict of numpy arrays under transformers' names and a `Bert` config, or our parameters. Out: the other
-side, and config.json both ways. Guaranteed: the exported vocabulary is unpadded; a round trip is bit-
-identical; names that do not fit are listed.
+Which heads there are is in the config, and read from the tensors of a file: many published files hold more, or less,
+than their config.json's `architectures` says.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Set
 from typing import Any
 
-import numpy as np
-
-from jaxlm.convert import table
+from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
-from jaxlm.models.build import build
-from jaxlm.models.mlp import Activation
+
+MODEL_TYPES = ("bert",)
+TIED = {
+    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+IGNORED = (r"bert\.embeddings\.(position_ids|token_type_ids)",)
 
 _LAYER = "bert.encoder.layer.{}."
-
 _ENCODER = (
     Row("embeddings/tokens/table", "bert.embeddings.word_embeddings.weight", "V D -> V D", padded="V"),
     Row("embeddings/positions", "bert.embeddings.position_embeddings.weight"),
@@ -50,20 +51,15 @@ _TOKEN_HEAD = (
     Row("token_head/norm/bias", "cls.predictions.transform.LayerNorm.bias"),
     Row("token_head/b_vocab", "cls.predictions.bias", padded="V"),
 )
-_NEXT_SENTENCE_HEAD = (
+_POOLER = (
     Row("next_sentence_head/w_pool", "bert.pooler.dense.weight", "E D -> D E"),
     Row("next_sentence_head/b_pool", "bert.pooler.dense.bias"),
+)
+_CLASSES = (
     Row("next_sentence_head/w", "cls.seq_relationship.weight", "C D -> D C"),
     Row("next_sentence_head/b", "cls.seq_relationship.bias"),
 )
-# Copies of other weights that some files hold besides them.
-_TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-    "cls.predictions.decoder.bias": "cls.predictions.bias",
-}
-_BUFFER = "bert.embeddings.position_ids"
 
-# ours -> theirs, for config.json
 _FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "hidden_size",
@@ -77,58 +73,58 @@ _FIELDS = {
     "norm_epsilon": "layer_norm_eps",
     "init_scale": "initializer_range",
 }
-_ACTIVATIONS: dict[Activation, str] = {
-    "gelu": "gelu",
-    "gelu_tanh": "gelu_new",
-    "relu": "relu",
-    "silu": "silu",
+# What transformers assumes of files older than the key.
+_DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
+# (token_head, next_sentence) -> architecture; a pooler beside a token head has no class of its own
+_ARCHITECTURES = {
+    ("transform", "pooled"): "BertForPreTraining",
+    ("transform", "pooler"): "BertForMaskedLM",
+    ("transform", "none"): "BertForMaskedLM",
+    ("none", "pooled"): "BertForNextSentencePrediction",
+    ("none", "pooler"): "BertModel",
+    ("none", "none"): "BertModel",
 }
-_ARCHITECTURES = {"pooled": "BertForPreTraining", "none": "BertForMaskedLM"}
 
 
 def rows(config: Bert) -> tuple[Row, ...]:
     """The table for this config."""
-    return _ENCODER + _TOKEN_HEAD + (_NEXT_SENTENCE_HEAD if config.next_sentence == "pooled" else ())
-
-
-def import_params(state_dict: Mapping[str, np.ndarray], config: Bert) -> dict[str, Any]:
-    """Our parameters (nested dict of numpy arrays) from transformers' tensors."""
-    tensors = {_current_name(name): array for name, array in state_dict.items()}
-    tensors.pop(_BUFFER, None)
-    for copy, original in _TIED.items():
-        array = tensors.pop(copy, None)
-        if array is not None and original in tensors and not np.array_equal(array, tensors[original]):
-            raise UserError(
-                f"{copy} differs from {original}: our decoder is tied, so this checkpoint cannot be held."
-            )
-    return table.to_ours(rows(config), tensors, build(config).shapes, {"V": config.vocab_size})
-
-
-def export_params(params: Mapping[str, Any], config: Bert) -> dict[str, np.ndarray]:
-    """transformers' tensors from our parameters; tied copies are left out, as in files that transformers
-    saves.
-    """
-    return table.to_theirs(rows(config), params, {"V": config.vocab_size})
+    table = _ENCODER + (_TOKEN_HEAD if config.token_head == "transform" else ())
+    table += {"pooled": _POOLER + _CLASSES, "pooler": _POOLER, "none": ()}[config.next_sentence]
+    if _architecture(config) != "BertModel":
+        return table
+    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("bert.")) for row in table)
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> Bert:
     """A `Bert` from a config.json. Raises UserError for what our BERT does not have."""
-    activations: dict[str, Activation] = {theirs: ours for ours, theirs in _ACTIVATIONS.items()}
-    if hf["hidden_act"] not in activations:
-        raise UserError(f"hidden_act={hf['hidden_act']!r}: known activations are {sorted(activations)}.")
-    if hf.get("position_embedding_type", "absolute") != "absolute":
-        raise UserError(
-            f"position_embedding_type={hf['position_embedding_type']!r}: only 'absolute' exists here."
-        )
+    fields.refuse(hf, "position_embedding_type", "absolute")
     if hf.get("is_decoder") or hf.get("add_cross_attention"):
         raise UserError(
             "This BERT is a decoder (is_decoder or add_cross_attention); only encoders exist here."
         )
+    fields.refuse(hf, "tie_word_embeddings", True)
+    architecture = (hf.get("architectures") or ["BertForPreTraining"])[0]
+    heads = {name: heads for heads, name in reversed(_ARCHITECTURES.items())}
+    token_head, next_sentence = ("none", "pooler") if architecture == "BertModel" else ("transform", "none")
+    if architecture in ("BertForPreTraining", "BertForNextSentencePrediction"):
+        token_head, next_sentence = heads[architecture]
     return Bert(
-        **{ours: hf[theirs] for ours, theirs in _FIELDS.items()},
-        activation=activations[hf["hidden_act"]],
+        **fields.read(hf, _FIELDS, _DEFAULTS),
+        activation=fields.activation(hf, "hidden_act"),
         position_init="normal",
-        next_sentence="none" if "BertForMaskedLM" in (hf.get("architectures") or ()) else "pooled",
+        token_head=token_head,
+        next_sentence=next_sentence,
+    )
+
+
+def fitted(config: Bert, names: Set[str]) -> Bert:
+    """The config with the heads that a file holds."""
+    has = {row.ours: row.theirs in names for row in _TOKEN_HEAD + _POOLER + _CLASSES}
+    pooled = "pooled" if has["next_sentence_head/w"] else "pooler"
+    return dataclasses.replace(
+        config,
+        token_head="transform" if has["token_head/w"] else "none",
+        next_sentence=pooled if has["next_sentence_head/w_pool"] else "none",
     )
 
 
@@ -136,12 +132,17 @@ def to_hf_config(config: Bert) -> dict[str, Any]:
     """The contents of config.json."""
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "bert",
-        "architectures": [_ARCHITECTURES[config.next_sentence]],
-        "hidden_act": _ACTIVATIONS[config.activation],
+        "architectures": [_architecture(config)],
+        "hidden_act": fields.activation_name(config.activation),
         "tie_word_embeddings": True,
     }
 
 
-def _current_name(name: str) -> str:
-    """Files converted from the original TensorFlow release call the norm's parameters gamma and beta."""
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+def current_name(name: str) -> str:
+    """Files of the original TensorFlow release say gamma and beta; those of a bare BertModel have no prefix."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def _architecture(config: Bert) -> str:
+    return _ARCHITECTURES[config.token_head, config.next_sentence]

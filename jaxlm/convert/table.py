@@ -1,69 +1,178 @@
 """The engine of conversion: one row per weight, applied in both directions.
 
-In: `Row`s (our path, their name, the axes of their array and of ours), a nested dict of shapes or arrays.
-Out: the other side. Guaranteed: every array on either side is named by exactly one row, shapes are checked,
-values are moved and never computed, so a round trip is bit-identical.
+In: `Row`s (our path, their name, the axes of their array and of ours), a source or our arrays. Out: the other side, a
+whole parameter or any part of it. Guaranteed: every array on either side is named by the rows exactly once, shapes are
+checked, values are moved and never computed, so a round trip is bit-identical.
 
-`axes` is written like "(N H) D -> D N H": their axes, then ours; letters in brackets are one axis of
-theirs. '{}' in their name is the layer; our array then has the layers stacked in front.
+`axes` is written like "(N H) D -> D N H": their axes, then ours; letters in brackets are one axis of theirs. '{}' in
+their name is the layer; our array then has the layers stacked in front.
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.errors import UserError
 
 _SHOWN = 8
+_PART = "P"
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One weight: `ours` a path like 'blocks/mlp/w_in', `theirs` a name like
-    'encoder.layer.{}.dense.weight'.
+    """One weight: `ours` a path like 'blocks/mlp/w_in', `theirs` a name like 'encoder.layer.{}.dense.weight'.
+
+    A fused tensor of theirs has several rows, one per part: `part=(i, n)` says that ours is part i of the n along the
+    axis called P, e.g. Row("blocks/attention/wk", "h.{}.attn.c_attn.weight", "D (P N H) -> D N H", part=(1, 3)).
     """
 
     ours: str
     theirs: str
     axes: str = ""  # '' keeps the array as it is
     padded: str = ""  # the letter of an axis that is longer on our side, filled with zeros
+    part: tuple[int, int] | None = None
+    layers: tuple[int, ...] | None = None  # their numbers of our stacked layers; None: 0, 1, 2, ...
+
+    @property
+    def stacked(self) -> bool:
+        """Whether ours has the layers in front."""
+        return "{}" in self.theirs
+
+    def names(self, shape: Sequence[int]) -> list[str]:
+        """Their names, in the order of our layers."""
+        if not self.stacked:
+            return [self.theirs]
+        numbers = range(shape[0]) if self.layers is None else self.layers
+        if len(numbers) != shape[0]:
+            raise ValueError(f"{self.ours} has {shape[0]} layers, its row names {len(numbers)}.")
+        return [self.theirs.replace("{}", str(i)) for i in numbers]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How one array of ours lies in one of theirs: a row, with the lengths of its axes."""
+
+    theirs: tuple[str, ...]  # the letters of every axis of theirs
+    ours: str
+    length: Mapping[str, int]  # of every letter; of a padded one, theirs
+    shape: tuple[int, ...]  # ours, padding included
+    part: int
+
+    @property
+    def their_shape(self) -> tuple[int, ...]:
+        """The whole tensor of theirs."""
+        return tuple(math.prod(self.length[k] for k in group) for group in self.theirs)
+
+    def read(self, read: Callable[[Index], np.ndarray], index: Index) -> np.ndarray:
+        """Ours[index], reading no more of theirs than the smallest block that holds it."""
+        starts = [slice(*i.indices(n)) for i, n in zip(index, self.shape, strict=True)]
+        ranges = {
+            k: (i.start, min(i.stop, self.length[k])) for k, i in zip(self.ours, starts, strict=True)
+        } | {_PART: (self.part, self.part + 1)}
+        wanted = tuple(i.stop - i.start for i in starts)
+        had = tuple(max(0, ranges[k][1] - ranges[k][0]) for k in self.ours)
+        if 0 in had and had != wanted:  # all of it is padding
+            return np.zeros(wanted, read(tuple(slice(0, 0) for _ in self.theirs)).dtype)
+        hulls = [_hull(group, self.length, ranges) for group in self.theirs]
+        array = read(tuple(hull for hull, _ in hulls))
+        inner = [entry for _, entries in hulls for entry in entries]
+        array = array.reshape([size for size, _ in inner])[tuple(cut for _, cut in inner)]
+        loose = "".join(self.theirs)
+        order = self.ours + (_PART if _PART in loose else "")
+        array = array.transpose([loose.index(k) for k in order]).reshape(had)
+        if had == wanted:
+            return np.ascontiguousarray(array)
+        return np.pad(array, [(0, size - n) for size, n in zip(wanted, had, strict=True)])
+
+    def write(self, ours: np.ndarray, theirs: np.ndarray) -> None:
+        """Puts ours (all of it) into its place in `theirs`, cast to its dtype; padding is left out."""
+        loose = "".join(self.theirs)
+        view = theirs.reshape([self.length[k] for k in loose], copy=False)
+        view = view[tuple(self.part if k == _PART else slice(None) for k in loose)]
+        kept = loose.replace(_PART, "")
+        ours = ours[tuple(slice(self.length[k]) for k in self.ours)]
+        view[...] = ours.transpose([self.ours.index(k) for k in kept])
+
+
+def layout(row: Row, shape: Sequence[int], sizes: Mapping[str, int]) -> Layout:
+    """The layout of one layer of a row. `shape` is ours without the layers, `sizes` their length of padded axes."""
+    theirs, ours = _letters(row, len(shape))
+    index, count = row.part or (0, 1)
+    length = dict(zip(ours, shape, strict=True)) | {_PART: count} | {k: sizes[k] for k in row.padded}
+    return Layout(theirs, ours, length, tuple(shape), index)
 
 
 def to_ours(
-    rows: Sequence[Row], tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Any], sizes: dict[str, int]
+    rows: Sequence[Row],
+    tensors: Mapping[str, np.ndarray] | Source,
+    shapes: Mapping[str, Any],
+    sizes: Mapping[str, int],
 ) -> dict:
     """Our nested dict from their tensors. `shapes` is our abstract tree, `sizes` their length of padded axes.
 
     Raises UserError that lists missing and unexpected names, or names the array whose shape does not fit.
     """
-    ours = flatten(shapes)
-    _check_cover(rows, ours)
-    names = {row.ours: _names(row, ours[row.ours].shape) for row in rows}
-    expected = [name for row in rows for name in names[row.ours]]
-    _check_names(expected, tensors)
-    flat = {}
+    source, ours = of_arrays(tensors), flatten(shapes)
+    check_cover(rows, ours)
+    missing, unexpected = difference(rows, source, ours)
+    check_names(missing, unexpected, source.where)
     for row in rows:
-        shape = tuple(ours[row.ours].shape)
-        stacked = "{}" in row.theirs
-        pieces = [_forward(row, tensors[name], shape[stacked:], sizes, name) for name in names[row.ours]]
-        flat[row.ours] = np.stack(pieces) if stacked else pieces[0]
-    return nest(flat)
+        check_shapes(row, source, ours[row.ours].shape, sizes)
+    return nest({row.ours: read(row, source, ours[row.ours].shape, sizes) for row in rows})
 
 
-def to_theirs(rows: Sequence[Row], params: Mapping[str, Any], sizes: dict[str, int]) -> dict[str, np.ndarray]:
+def read(
+    row: Row, source: Source, shape: Sequence[int], sizes: Mapping[str, int], index: Index | None = None
+) -> np.ndarray:
+    """Our array of a row, or the part of it that `index` says (one slice per axis of ours)."""
+    cuts = tuple(slice(None) for _ in shape) if index is None else index
+    place = layout(row, shape[row.stacked :], sizes)
+    names = row.names(shape)[cuts[0]] if row.stacked else row.names(shape)
+    pieces = [place.read(functools.partial(source.read, name), cuts[row.stacked :]) for name in names]
+    return np.stack(pieces) if row.stacked else pieces[0]
+
+
+def to_theirs(
+    rows: Sequence[Row], params: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
     """Their tensors from our nested dict of arrays."""
     ours = flatten(params)
-    _check_cover(rows, ours)
-    tensors = {}
+    check_cover(rows, ours)
+    shapes = their_shapes(rows, ours, sizes)
+    dtypes = {
+        name: np.asarray(ours[row.ours]).dtype for row in rows for name in row.names(ours[row.ours].shape)
+    }
+    tensors = {name: np.empty(shape, dtypes[name]) for name, shape in shapes.items()}
     for row in rows:
-        array = np.asarray(ours[row.ours])
-        layers = array if "{}" in row.theirs else array[None]
-        for name, piece in zip(_names(row, array.shape), layers, strict=True):
-            tensors[name] = _backward(row, piece, sizes)
+        write(row, np.asarray(ours[row.ours]), tensors, sizes)
     return tensors
+
+
+def write(row: Row, array: np.ndarray, tensors: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
+    """Puts our array of a row into the tensors that it is, or is a part of; cast to their dtypes."""
+    place = layout(row, array.shape[row.stacked :], sizes)
+    pieces = array if row.stacked else array[None]
+    for name, piece in zip(row.names(array.shape), pieces, strict=True):
+        place.write(piece, tensors[name])
+
+
+def their_shapes(
+    rows: Sequence[Row], ours: Mapping[str, Any], sizes: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of theirs, from our arrays or their shapes by path."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for row in rows:
+        shape = tuple(ours[row.ours].shape)
+        for name in row.names(shape):
+            theirs = layout(row, shape[row.stacked :], sizes).their_shape
+            if shapes.setdefault(name, theirs) != theirs:
+                raise ValueError(f"The parts of {name} want the shapes {shapes[name]} and {theirs}.")
+    return shapes
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,36 +198,83 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _forward(
-    row: Row, array: np.ndarray, shape: tuple[int, ...], sizes: dict[str, int], name: str
-) -> np.ndarray:
-    theirs, ours = _letters(row, len(shape))
-    length = dict(zip(ours, shape, strict=True)) | {k: sizes[k] for k in row.padded}
-    expected = tuple(math.prod(length[letter] for letter in group) for group in theirs)
-    if array.shape != expected:
-        raise UserError(
-            f"{name}: the checkpoint has shape {array.shape}, the model config says {expected} "
-            f"({row.ours} is {shape}). Make the config from the checkpoint's own config.json."
+def difference(
+    rows: Sequence[Row], found: Source | Mapping[str, Any], ours: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Their names that the rows want and `found` lacks, and those it has besides."""
+    expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
+    return sorted(expected - set(found)), sorted(set(found) - expected)
+
+
+def check_cover(rows: Sequence[Row], ours: Mapping[str, Any]) -> None:
+    """ValueError (a bug of a table) unless the rows name every array of ours once, and every part of theirs once."""
+    paths = [row.ours for row in rows]
+    if sorted(paths) != sorted(ours):
+        twice = {path for path in paths if paths.count(path) > 1}
+        raise ValueError(
+            f"The table and the model name different weights: {sorted((set(paths) ^ set(ours)) | twice)}."
         )
-    loose = "".join(theirs)
-    array = array.reshape([length[letter] for letter in loose]).transpose([loose.index(k) for k in ours])
-    padding = [(0, size - had) for size, had in zip(shape, array.shape, strict=True)]
-    return np.pad(array, padding) if any(after for _, after in padding) else np.ascontiguousarray(array)
+    parts: dict[str, list[tuple[int, int] | None]] = {}
+    for row in rows:
+        for name in row.names(ours[row.ours].shape):
+            parts.setdefault(name, []).append(row.part)
+    for name, found in parts.items():
+        wanted = [None] if None in found else [(i, found[0][1]) for i in range(found[0][1])]  # type: ignore[index]
+        if sorted(found, key=str) != sorted(wanted, key=str):
+            raise ValueError(f"The table's rows do not make up the whole of {name} once: parts {found}.")
 
 
-def _backward(row: Row, array: np.ndarray, sizes: dict[str, int]) -> np.ndarray:
-    theirs, ours = _letters(row, array.ndim)
-    array = array[tuple(slice(sizes[k] if k in row.padded else None) for k in ours)]
-    length = dict(zip(ours, array.shape, strict=True))
-    array = array.transpose([ours.index(letter) for group in theirs for letter in group])
-    return np.ascontiguousarray(array.reshape([math.prod(length[k] for k in group) for group in theirs]))
+def check_shapes(row: Row, source: Source, shape: Sequence[int], sizes: Mapping[str, int]) -> None:
+    """UserError naming the first tensor of a row whose shape does not fit."""
+    expected = layout(row, shape[row.stacked :], sizes).their_shape
+    for name in row.names(shape):
+        if name in source and source.shape(name) != expected:
+            raise UserError(
+                f"{source.where}: {name} has shape {source.shape(name)}, the model config says {expected} "
+                f"({row.ours} is {tuple(shape)}). Make the config from the checkpoint's own config.json."
+            )
 
 
-def _letters(row: Row, rank: int) -> tuple[list[str], str]:
-    """'(N H) D -> D N H' -> (['NH', 'D'], 'DNH')."""
+def check_names(missing: Sequence[str], unexpected: Sequence[str], where: str = "The checkpoint") -> None:
+    """UserError that lists both, if there are any."""
+    if missing or unexpected:
+        raise UserError(
+            f"{where} does not fit the model: {listed('missing', missing)}; {listed('unexpected', unexpected)}. "
+            "Make the config from the checkpoint's own config.json, or pick the architecture that it holds."
+        )
+
+
+def listed(label: str, names: Sequence[str]) -> str:
+    """'2 missing (a, b)'."""
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {label}" + (f" ({', '.join(names[:_SHOWN])}{more})" if names else "")
+
+
+def _hull(
+    group: str, length: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]
+) -> tuple[slice, list[tuple[int, slice]]]:
+    """The shortest slice of an axis made of `group`'s letters that holds all ranges; and, letter by letter, the length
+    inside that slice and what of it is wanted."""
+    start, width = 0, math.prod(length[k] for k in group)
+    inner: list[tuple[int, slice]] = []
+    contiguous = True
+    for letter in group:
+        low, high = ranges[letter]
+        if not contiguous:
+            inner.append((length[letter], slice(low, high)))
+            continue
+        stride = width // length[letter]
+        start, width = start + low * stride, (high - low) * stride
+        inner.append((high - low, slice(None)))
+        contiguous = high - low == 1
+    return slice(start, start + width), inner
+
+
+def _letters(row: Row, rank: int) -> tuple[tuple[str, ...], str]:
+    """'(N H) D -> D N H' -> (('NH', 'D'), 'DNH')."""
     if not row.axes:
         same = "ABCDEFGH"[:rank] if not row.padded else row.padded
-        return list(same), same
+        return tuple(same), same
     left, right = row.axes.split("->")
     groups, rest = [], left.split()
     while rest:
@@ -128,30 +284,11 @@ def _letters(row: Row, rank: int) -> tuple[list[str], str]:
             rest = rest[end + 1 :]
         else:
             groups.append(rest.pop(0))
-    return groups, "".join(right.split())
-
-
-def _names(row: Row, shape: Sequence[int]) -> list[str]:
-    return [row.theirs.format(i) for i in range(shape[0])] if "{}" in row.theirs else [row.theirs]
-
-
-def _check_cover(rows: Sequence[Row], ours: Mapping[str, Any]) -> None:
-    table = [row.ours for row in rows]
-    if sorted(table) != sorted(ours):
-        raise ValueError(f"The table and the model name different weights: {sorted(set(table) ^ set(ours))}.")
-
-
-def _check_names(expected: Sequence[str], found: Mapping[str, Any]) -> None:
-    missing = sorted(set(expected) - set(found))
-    unexpected = sorted(set(found) - set(expected))
-    if missing or unexpected:
-        raise UserError(
-            f"The checkpoint does not fit the model: {_listed('missing', missing)}; "
-            f"{_listed('unexpected', unexpected)}. "
-            "Make the config from the checkpoint's own config.json, or pick the architecture that it holds."
+    ours = "".join(right.split())
+    if sorted("".join(groups).replace(_PART, "")) != sorted(ours) or (_PART in "".join(groups)) != bool(
+        row.part
+    ):
+        raise ValueError(
+            f"{row.ours}: axes {row.axes!r} with part={row.part} do not name the same letters twice."
         )
-
-
-def _listed(label: str, names: list[str]) -> str:
-    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {label}" + (f" ({', '.join(names[:_SHOWN])}{more})" if names else "")
+    return tuple(groups), ours

@@ -1,4 +1,4 @@
-"""Sentence pairs as items: `[CLS] a [SEP] b [SEP]`. In: shards with sentence lengths. Out: Items that stay whole.
+"""Segment pairs as items: `[CLS] a [SEP] b [SEP]`. In: shards with sentence lengths. Out: Items that stay whole.
 
 The pairs of a split are a table made ahead of time from sentence lengths alone (see pair_table.py), kept on disk and
 memory-mapped; the tokens are read when a row is built.
@@ -6,7 +6,7 @@ memory-mapped; the tokens are read when a row is built.
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,12 @@ from jaxlm.data.plan import write_folder
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other pairs.
-VERSION = 1
-NEXT, RANDOM = 0, 1
+VERSION = 2
+NEXT, NEGATIVE = 0, 1
 
 
 class Pairs:
-    """One item per pair; label 0 where b follows a, 1 where b is from another document."""
+    """One item per pair; label 0 where b follows a, 1 where it does not (see pair_table.Settings.negatives)."""
 
     overhead = 3
     splittable = False
@@ -87,7 +87,8 @@ def make_pairs(
     *,
     row_length: int,
     short_share: float,
-    random_share: float,
+    negatives: pair_table.Negatives,
+    negative_share: float,
     duplicates: int,
     seed: int,
     cache: str | os.PathLike[str] | None,
@@ -95,34 +96,39 @@ def make_pairs(
     """The pairs of a split, made now or found under `cache`; with None they stay in memory.
 
     Every document is gone through `duplicates` times with other draws. UserError if the shards have no sentences or
-    none at all.
+    no pair can be made of them.
     """
-    sentences = pair_table.read_sentences(shards)
     settings = pair_table.Settings(
         max_tokens=row_length - Pairs.overhead,
         short_share=short_share,
-        random_share=random_share,
+        negatives=negatives,
+        negative_share=negative_share,
         duplicates=duplicates,
         seed=seed,
     )
-    fingerprint = digest(
-        "pairs",
-        VERSION,
-        shards.fingerprint,
-        settings,
-        sentences.lengths,
-        sentences.document,
-        sentences.offsets,
-    )
-    blocks = pair_table.blocks(sentences, settings)
-    if not len(sentences.document):
-        raise UserError("no sentence pair can be made: the split has no sentences. Use a larger corpus.")
+    # The fingerprint of shards covers their sentence lengths: a table that was made is found without reading any.
+    fingerprint = digest("pairs", VERSION, shards.fingerprint, settings)
     if cache is None:
-        return Pairs(shards, vocabulary, np.concatenate(list(blocks)), fingerprint)
+        made = list(_blocks(shards, settings))
+        return Pairs(shards, vocabulary, np.concatenate(made), fingerprint)
     path = pathlib.Path(cache) / f"pairs-{fingerprint[:24]}" / "pairs.npy"
     if not path.exists():
+        blocks = _blocks(shards, settings)
         write_folder(path.parent, lambda folder: _append_blocks(folder / path.name, blocks))
     return _reopen(shards, vocabulary, None, fingerprint, str(path))
+
+
+def _blocks(shards: Shards, settings: pair_table.Settings) -> Iterator[np.ndarray]:
+    """The blocks of the table; at least one pair."""
+    none = True
+    for block in pair_table.blocks(pair_table.read_sentences(shards), settings):
+        none = none and not len(block)
+        yield block
+    if none:
+        raise UserError(
+            "no sentence pair can be made: the split has no sentences, or no document with two where their order is "
+            "asked. Use a larger corpus, or one of longer documents."
+        )
 
 
 def _append_blocks(path: pathlib.Path, blocks: Any) -> None:

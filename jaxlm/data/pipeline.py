@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary
-from jaxlm.data import documents, draws, packing, pairs
+from jaxlm.data import documents, draws, packing, pairs, passages
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.rows import Rows
 
@@ -34,13 +34,15 @@ def make_rows(
     cache: str | os.PathLike[str] | None,
     train: bool,
 ) -> Rows:
-    """The packed rows of a split, as the objective wants them: endless and shuffled to train, else one fixed epoch."""
+    """The packed rows of a split, as the objective wants them: endless and shuffled to train, else one fixed epoch.
+
+    `row_length` is that of the rows after `prepare`; the plan packs `objective.plan_length(row_length)` tokens.
+    """
     if objective.items not in _ITEMS:
         raise ValueError(f"{type(objective).__name__}.items={objective.items!r}; known: {', '.join(_ITEMS)}")
-    items, max_items = _ITEMS[objective.items](objective, shards, vocabulary, row_length, seed, cache, train)
-    plan = packing.plan(
-        items, row_length=row_length, method=method, max_items=max_items, seed=seed, cache=cache
-    )
+    length = objective.plan_length(row_length)
+    items, max_items = _ITEMS[objective.items](objective, shards, vocabulary, length, seed, cache, train)
+    plan = packing.plan(items, row_length=length, method=method, max_items=max_items, seed=seed, cache=cache)
     return Rows(items, plan, vocabulary, seed=seed, shuffle=train)
 
 
@@ -129,6 +131,12 @@ def _documents(
     return documents.Documents(shards, vocabulary), row_length
 
 
+def _passages(
+    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, *_: object
+) -> tuple[Items, int]:
+    return passages.Passages(shards, vocabulary, objective.overhead), row_length
+
+
 def _pairs(
     objective: Any,
     shards: Shards,
@@ -152,4 +160,8 @@ def _pairs(
 
 
 # What an objective calls its items -> how they are made, and how many may share a row.
-_ITEMS: dict[str, Callable[..., tuple[Items, int]]] = {"documents": _documents, "pairs": _pairs}
+_ITEMS: dict[str, Callable[..., tuple[Items, int]]] = {
+    "documents": _documents,
+    "passages": _passages,
+    "pairs": _pairs,
+}

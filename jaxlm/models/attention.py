@@ -27,20 +27,28 @@ def attention(
     v_BSKH: jax.Array,
     mask: masks.Mask,
     *,
+    scale: float | None = None,
+    bias_NTS: jax.Array | None = None,
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
     implementation: kernels.Implementation = "auto",
 ) -> jax.Array:
-    """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1). `key` None means no dropout."""
+    """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1). `key` None means no dropout.
+
+    `scale` of the scores is 1/sqrt(H) unless given; `bias_NTS` (float32, or [B, N, T, S]) is added to the scaled scores.
+    """
     rate = 0.0 if key is None else dropout_rate
-    case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0)
+    scale = q_BTNH.shape[-1] ** -0.5 if scale is None else scale
+    if scale != 1:
+        q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
+    case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS is not None)
     match kernels.pick(case, implementation).name:
         case "splash":
             return splash_attention(q_BTNH, k_BSKH, v_BSKH, mask)
         case "cudnn":
-            return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, mask)
+            return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
         case _:
-            return xla_attention(q_BTNH, k_BSKH, v_BSKH, mask, rate, key)
+            return xla_attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS, rate, key)
 
 
 def xla_attention(
@@ -48,35 +56,44 @@ def xla_attention(
     k_BSKH: jax.Array,
     v_BSKH: jax.Array,
     mask: masks.Mask,
+    bias_NTS: jax.Array | None = None,
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """The reference: the scores exist as an array of B*N*T*S."""
+    """The reference: the scores exist as an array of B*N*T*S. Queries are scaled already."""
     allowed_BTS = masks.materialise(mask).allowed_BTS
     assert allowed_BTS is not None
-    heads, width = q_BTNH.shape[2:]
+    batch, length, heads, width = q_BTNH.shape
+    kv_heads, keys = k_BSKH.shape[2], k_BSKH.shape[1]
     # Heads in front of positions: on a CPU, forward and backward then take half the time of products over BTNH.
-    q_BNTH = (q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype)).swapaxes(1, 2)
-    k_BNSH, v_BNSH = (_one_per_head(x, heads).swapaxes(1, 2) for x in (k_BSKH, v_BSKH))
-    scores_BNTS = jnp.einsum("BNTH,BNSH->BNTS", q_BNTH, k_BNSH, preferred_element_type=jnp.float32)
+    # Query heads that share a key head stand as further queries of it (R = N/K x T): no key is ever repeated.
+    q_BKRH = q_BTNH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
+    k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
+    scores_BKRS = jnp.einsum("BKRH,BKSH->BKRS", q_BKRH, k_BKSH, preferred_element_type=jnp.float32)
+    scores_BNTS = scores_BKRS.reshape(batch, heads, length, keys)
+    if bias_NTS is not None:
+        scores_BNTS = scores_BNTS + bias_NTS
     scores_BNTS = jnp.where(allowed_BTS[:, None], scores_BNTS, _FORBIDDEN)
     probabilities_BNTS = jax.nn.softmax(scores_BNTS, axis=-1).astype(q_BTNH.dtype)
     probabilities_BNTS = dropout(probabilities_BNTS, dropout_rate, key)
-    return jnp.einsum("BNTS,BNSH->BNTH", probabilities_BNTS, v_BNSH).swapaxes(1, 2)
+    p_BKRS = probabilities_BNTS.reshape(batch, kv_heads, -1, keys)
+    o_BKRH = jnp.einsum("BKRS,BKSH->BKRH", p_BKRS, v_BKSH)
+    return o_BKRH.reshape(batch, heads, length, width).swapaxes(1, 2)
 
 
-def _one_per_head(x_BSKH: jax.Array, heads: int) -> jax.Array:
-    """Key/value heads repeated for the query heads that share them."""
-    kv_heads = x_BSKH.shape[2]
-    return x_BSKH if kv_heads == heads else jnp.repeat(x_BSKH, heads // kv_heads, axis=2)
-
-
-def cudnn_attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask) -> jax.Array:
-    """cuDNN's fused attention; the mask travels as a bias of B*T*S."""
+def cudnn_attention(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    mask: masks.Mask,
+    bias_NTS: jax.Array | None = None,
+) -> jax.Array:
+    """cuDNN's fused attention; the mask travels as a bias of B*T*S. Queries are scaled already."""
     allowed_BTS = masks.materialise(mask).allowed_BTS
     assert allowed_BTS is not None
+    bias = None if bias_NTS is None else bias_NTS.astype(q_BTNH.dtype).reshape(-1, *bias_NTS.shape[-3:])
     return jax.nn.dot_product_attention(
-        q_BTNH, k_BSKH, v_BSKH, mask=allowed_BTS[:, None], implementation="cudnn"
+        q_BTNH, k_BSKH, v_BSKH, bias=bias, mask=allowed_BTS[:, None], scale=1.0, implementation="cudnn"
     )
 
 
@@ -94,6 +111,7 @@ def splash_attention(
         return run(*arrays)
     # A Pallas call is opaque to the partitioner: without shard_map every device would compute the whole
     # batch.
+    # By the key heads, which may be fewer: a device then holds the query heads of its key heads.
     share = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
     rows = jax.sharding.PartitionSpec(share[0])
     return jax.shard_map(run, in_specs=(share, share, share, rows, rows), out_specs=share, check_vma=False)(
@@ -112,11 +130,10 @@ def _splash_local(
     window: tuple[int, int] | None,
     interpret: bool,
 ) -> jax.Array:
-    _, length, heads, width = q_BTNH.shape
+    _, length, heads, _ = q_BTNH.shape
     kernel = _splash_kernel(heads, length, k_BSKH.shape[1], causal, window, interpret)
-    q_BNTH = (q_BTNH * jnp.asarray(width**-0.5, q_BTNH.dtype)).swapaxes(1, 2)
     segments = splash.SegmentIds(q=segments_BT, kv=segments_BS)
-    o_BNTH = jax.vmap(kernel)(q_BNTH, k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
+    o_BNTH = jax.vmap(kernel)(q_BTNH.swapaxes(1, 2), k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
     return o_BNTH.swapaxes(1, 2)
 
 

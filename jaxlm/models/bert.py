@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxlm.batch import Batch
-from jaxlm.errors import UserError
-from jaxlm.models import kernels, masks, parameters, stack
+from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.dense import dense
 from jaxlm.models.dropout import dropout
@@ -43,7 +42,9 @@ class Bert:
     activation: Activation
     init_scale: float
     position_init: Literal["normal", "sinusoidal"]  # how the learned positions start; published: "normal"
-    next_sentence: Literal["pooled", "none"]  # "none" has neither pooler nor next-sentence head
+    # "pooler" is a pooler without classes, as bare encoders have it; "none" has neither
+    next_sentence: Literal["pooled", "pooler", "none"]
+    token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
     # Operational: the same parameters and, to rounding, the same results.
     layer_loop: stack.Loop = "scan"
     remat: stack.Remat = "none"
@@ -55,44 +56,15 @@ class Bert:
 
     def validate(self, where: str) -> None:
         """Raise UserError for what cannot be built; `where` is the key path of this config."""
-        for name in ("vocab_size", "hidden", "layers", "heads", "mlp", "max_positions", "types"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: must be at least 1.")
-        if self.hidden % self.heads:
-            raise UserError(
-                f"{where}.hidden={self.hidden} does not divide by {where}.heads={self.heads}: every head is "
-                f"hidden/heads wide. Change one of the two (BERT uses heads of 64: "
-                f"heads={max(1, self.hidden // 64)})."
-            )
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: a rate in [0, 1); 0 turns it off.")
-        for name in ("norm_epsilon", "init_scale"):
-            if getattr(self, name) <= 0:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: must be above 0.")
+        names = ("vocab_size", "hidden", "layers", "heads", "mlp", "max_positions", "types")
+        checks.at_least_one(self, where, *names)
+        checks.divides(self, where)
+        checks.rates(self, where, "dropout", "attention_dropout")
+        checks.above_zero(self, where, "norm_epsilon", "init_scale")
 
     def check_row_length(self, row_length: int, where: str) -> None:
         """Raise UserError if a row of that many tokens has positions that this model has no embedding for."""
-        if row_length > self.max_positions:
-            raise UserError(
-                f"{where}.max_positions={self.max_positions}: rows are {row_length} tokens long, and every "
-                f"position needs a learned embedding. Shorten the rows to {self.max_positions} tokens at most, "
-                f"or set {where}.max_positions={row_length}."
-            )
-
-    def attention_choice(self, row_length: int, dtype: str) -> kernels.Choice:
-        """Which attention training runs on the platform at hand, and why. Raises UserError if it cannot."""
-        case = kernels.Case(
-            platform=kernels.platform(),
-            dtype=dtype,
-            head_dim=self.hidden // self.heads,
-            query_length=row_length,
-            key_length=row_length,
-            dropout=self.attention_dropout > 0,
-            positions=False,
-            window=False,
-        )
-        return kernels.choose(case, self.attention)
+        checks.row_length(row_length, self.max_positions, where)
 
 
 class Embeddings(nnx.Module):
@@ -167,14 +139,17 @@ class NextSentenceHead(nnx.Module):
         self.dtype = dtype
         self.w_pool = parameters.weight(rngs, (c.hidden, c.hidden), ("embed", None), c.init_scale)
         self.b_pool = parameters.zeros((c.hidden,), ("embed",))
-        self.w = parameters.weight(rngs, (c.hidden, 2), ("embed", None), c.init_scale)
-        self.b = parameters.zeros((2,), (None,))
+        if c.next_sentence == "pooled":
+            self.w = parameters.weight(rngs, (c.hidden, 2), ("embed", None), c.init_scale)
+            self.b = parameters.zeros((2,), (None,))
+
+    def pool(self, x_BCD: jax.Array) -> jax.Array:
+        """What the two classes, and sentence embeddings, are made from."""
+        w_DD, b_D = self.w_pool[...].astype(self.dtype), self.b_pool[...].astype(self.dtype)
+        return jnp.tanh(x_BCD @ w_DD + b_D)
 
     def __call__(self, x_BCD: jax.Array) -> jax.Array:
-        pooled_BCD = jnp.tanh(
-            x_BCD @ self.w_pool[...].astype(self.dtype) + self.b_pool[...].astype(self.dtype)
-        )
-        return pooled_BCD.astype(jnp.float32) @ self.w[...] + self.b[...]
+        return self.pool(x_BCD).astype(jnp.float32) @ self.w[...] + self.b[...]
 
 
 class BertModule(nnx.Module):
@@ -184,8 +159,9 @@ class BertModule(nnx.Module):
         self.config = c
         self.embeddings = Embeddings(c, rngs, dtype)
         self.blocks = stack.stacked(lambda r: Block(c, r, dtype), c.layers, rngs)
-        self.token_head = TokenHead(c, rngs, self.embeddings.tokens.table.shape[0], dtype)
-        if c.next_sentence == "pooled":
+        if c.token_head == "transform":
+            self.token_head = TokenHead(c, rngs, self.embeddings.tokens.table.shape[0], dtype)
+        if c.next_sentence != "none":
             self.next_sentence_head = NextSentenceHead(c, rngs, dtype)
 
     def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
@@ -210,6 +186,10 @@ class BertModule(nnx.Module):
         """
         return self.embeddings.tokens.logits(self.token_head(x_BMD), self.token_head.b_vocab[...])
 
-    def predict_next_sentence(self, x_BCD: jax.Array) -> jax.Array:
+    def classify_pair(self, x_BCD: jax.Array) -> jax.Array:
         """Features of the items' first tokens -> logits_BC2, float32."""
         return self.next_sentence_head(x_BCD)
+
+    def pool(self, x_BCD: jax.Array) -> jax.Array:
+        """Features of the items' first tokens through the pooler (dense, tanh): SimCSE's MLP layer."""
+        return self.next_sentence_head.pool(x_BCD)

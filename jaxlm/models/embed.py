@@ -39,9 +39,10 @@ class TokenEmbedding(nnx.Module):
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
         return self.table[...][tokens_BT].astype(self.dtype)
 
-    def logits(self, x_BMD: jax.Array, bias_V: jax.Array) -> jax.Array:
+    def logits(self, x_BMD: jax.Array, bias_V: jax.Array | None = None) -> jax.Array:
         """Scores of every token (V is the padded size), float32."""
         table_VD = self.table[...].astype(self.dtype)
-        logits_BMV = dense(x_BMD, table_VD.T, result=jnp.dtype("float32")) + bias_V
+        logits_BMV = dense(x_BMD, table_VD.T, result=jnp.dtype("float32"))
+        logits_BMV = logits_BMV if bias_V is None else logits_BMV + bias_V
         logits_BMV = constrain(logits_BMV, "batch", None, "vocab")
         return jnp.where(jnp.arange(logits_BMV.shape[-1]) < self.vocab_size, logits_BMV, _NEVER)

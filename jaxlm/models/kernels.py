@@ -51,6 +51,8 @@ class Case:
     dropout: bool  # on the probabilities, in this call
     positions: bool  # distances are not places in the row
     window: bool
+    prefix: bool = False  # some keys are seen from before them
+    bias: bool = False  # something is added to the scores
 
 
 def platform() -> str:
@@ -59,7 +61,7 @@ def platform() -> str:
     return device.platform if device is not None else jax.default_backend()
 
 
-def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool) -> Case:
+def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bias: bool = False) -> Case:
     """The case of this call."""
     return Case(
         platform=platform(),
@@ -70,6 +72,8 @@ def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool) -> 
         dropout=dropout,
         positions=mask.positions_BT is not None or mask.positions_BS is not None,
         window=mask.window is not None,
+        prefix=mask.prefix_BS is not None,
+        bias=bias,
     )
 
 
@@ -121,6 +125,10 @@ def _splash_obstacle(case: Case) -> str | None:
         return "splash has no dropout on the probabilities (model.attention_dropout)"
     if case.positions:
         return "splash measures distances along the row, this mask brings its own positions"
+    if case.prefix:
+        return "splash knows no prefix that is seen from before it (prefix LM)"
+    if case.bias:
+        return "splash adds no bias to the scores (relative positions)"
     if case.query_length % 128 or case.key_length % 128:
         return f"splash needs lengths in 128s, found {case.query_length} and {case.key_length}"
     return None

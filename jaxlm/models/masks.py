@@ -24,6 +24,9 @@ class Mask:
     segments_BS: jax.Array  # of the keys
     positions_BT: jax.Array | None = None
     positions_BS: jax.Array | None = None
+    prefix_BS: jax.Array | None = (
+        None  # keys that their whole segment sees, also from before (prefix LM): nonzero
+    )
     allowed_BTS: jax.Array | None = None  # bool, all of the above; filled by `materialise`
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     # (keys before, keys after) that a query sees besides itself; None is all of them
@@ -31,10 +34,21 @@ class Mask:
 
 
 def within_segments(
-    segments_BT: jax.Array, *, causal: bool = False, window: tuple[int, int] | None = None
+    segments_BT: jax.Array,
+    *,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
+    prefix_BT: jax.Array | None = None,
 ) -> Mask:
     """Self-attention over a packed row."""
-    return Mask(segments_BT=segments_BT, segments_BS=segments_BT, causal=causal, window=window)
+    return Mask(
+        segments_BT=segments_BT, segments_BS=segments_BT, prefix_BS=prefix_BT, causal=causal, window=window
+    )
+
+
+def between_segments(segments_BT: jax.Array, segments_BS: jax.Array) -> Mask:
+    """Cross-attention: a segment of the decoder's row sees the source segment of the same number."""
+    return Mask(segments_BT=segments_BT, segments_BS=segments_BS)
 
 
 def materialise(mask: Mask) -> Mask:
@@ -46,7 +60,8 @@ def materialise(mask: Mask) -> Mask:
     ahead_BTS = _positions(mask.positions_BS, mask.segments_BS)[:, None, :]
     ahead_BTS = ahead_BTS - _positions(mask.positions_BT, mask.segments_BT)[:, :, None]
     if mask.causal:
-        allowed_BTS &= ahead_BTS <= 0
+        behind_BTS = ahead_BTS <= 0
+        allowed_BTS &= behind_BTS if mask.prefix_BS is None else behind_BTS | (mask.prefix_BS[:, None] > 0)
     if mask.window is not None:
         before, after = mask.window
         allowed_BTS &= (ahead_BTS >= -before) & (ahead_BTS <= after)

@@ -1,4 +1,4 @@
-"""The two-layer MLP of a transformer block, and the activations it may use."""
+"""The MLPs of a transformer block, and the activations they may use."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -13,6 +13,7 @@ from jaxlm.models.activations import constrain
 from jaxlm.models.dense import dense
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+Biases = Literal["all", "none"]
 
 
 def activation(name: Activation) -> Callable[[jax.Array], jax.Array]:
@@ -34,7 +35,7 @@ def exact_gelu(x: jax.Array) -> jax.Array:
 
 
 class Mlp(nnx.Module):
-    """x_BTD -> x_BTD through F hidden units, with biases."""
+    """x_BTD -> x_BTD through F hidden units; with biases unless `biases` is "none"."""
 
     def __init__(
         self,
@@ -45,16 +46,61 @@ class Mlp(nnx.Module):
         activation: Activation,
         scale: float,
         dtype: jnp.dtype,
+        out_scale: float = 0.0,  # of the initial second weight; 0: `scale`
+        biases: Biases = "all",
     ):
         self.activation: Activation = activation
         self.dtype = dtype
         self.w_in = parameters.weight(rngs, (width, hidden), ("embed", "mlp"), scale)
-        self.b_in = parameters.zeros((hidden,), ("mlp",))
-        self.w_out = parameters.weight(rngs, (hidden, width), ("mlp", "embed"), scale)
-        self.b_out = parameters.zeros((width,), ("embed",))
+        self.w_out = parameters.weight(rngs, (hidden, width), ("mlp", "embed"), out_scale or scale)
+        if biases == "all":
+            self.b_in = parameters.zeros((hidden,), ("mlp",))
+            self.b_out = parameters.zeros((width,), ("embed",))
+
+    def hidden(self, x_BTD: jax.Array) -> jax.Array:
+        """The activated hidden units, h_BTF."""
+        h_BTF = dense(x_BTD, self.w_in[...].astype(self.dtype))
+        h_BTF = h_BTF + self.b_in[...].astype(self.dtype) if hasattr(self, "b_in") else h_BTF
+        return activation(self.activation)(constrain(h_BTF, "batch", "length", "mlp"))
+
+    def output(self, h_BTF: jax.Array) -> jax.Array:
+        """x_BTD from the hidden units."""
+        y_BTD = dense(h_BTF, self.w_out[...].astype(self.dtype))
+        return y_BTD + self.b_out[...].astype(self.dtype) if hasattr(self, "b_out") else y_BTD
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        w_in_DF, w_out_FD = self.w_in[...].astype(self.dtype), self.w_out[...].astype(self.dtype)
-        h_BTF = dense(x_BTD, w_in_DF) + self.b_in[...].astype(self.dtype)
-        h_BTF = activation(self.activation)(constrain(h_BTF, "batch", "length", "mlp"))
-        return dense(h_BTF, w_out_FD) + self.b_out[...].astype(self.dtype)
+        return self.output(self.hidden(x_BTD))
+
+
+class GatedMlp(nnx.Module):
+    """x_BTD -> x_BTD: activation(x W_gate) * (x W_in), then W_out (Shazeer, 2002.05202: SwiGLU, GeGLU); no biases."""
+
+    def __init__(
+        self,
+        rngs: nnx.Rngs,
+        *,
+        width: int,
+        hidden: int,
+        activation: Activation,
+        scale: float,
+        dtype: jnp.dtype,
+        out_scale: float = 0.0,  # of the initial last weight; 0: `scale`
+    ):
+        self.activation: Activation = activation
+        self.dtype = dtype
+        self.w_gate = parameters.weight(rngs, (width, hidden), ("embed", "mlp"), scale)
+        self.w_in = parameters.weight(rngs, (width, hidden), ("embed", "mlp"), scale)
+        self.w_out = parameters.weight(rngs, (hidden, width), ("mlp", "embed"), out_scale or scale)
+
+    def hidden(self, x_BTD: jax.Array) -> jax.Array:
+        """The gated hidden units, h_BTF."""
+        gate_BTF, up_BTF = (dense(x_BTD, w[...].astype(self.dtype)) for w in (self.w_gate, self.w_in))
+        gate_BTF, up_BTF = (constrain(h, "batch", "length", "mlp") for h in (gate_BTF, up_BTF))
+        return activation(self.activation)(gate_BTF) * up_BTF
+
+    def output(self, h_BTF: jax.Array) -> jax.Array:
+        """x_BTD from the hidden units."""
+        return dense(h_BTF, self.w_out[...].astype(self.dtype))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        return self.output(self.hidden(x_BTD))

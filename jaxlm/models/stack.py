@@ -1,14 +1,18 @@
 """Repeated blocks, stacked: one set of arrays with a leading 'layers' axis, whatever way they are run.
 
-In: a function that makes one block. Out: the block with every parameter stacked, and `run`, which applies
-the layers in order. Guaranteed: the parameters do not depend on `Loop` or `Remat`; each layer gets its own
-key.
+In: a function that makes one block. Out: the block with every parameter stacked, and `run`, which applies the layers in
+order; `run_cached` does so with something to remember per layer. Guaranteed: the parameters do not depend on `Loop` or
+`Remat`; each layer gets its own key.
+
+Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its last
+argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 Loop = Literal["scan", "unrolled"]
@@ -27,7 +31,7 @@ def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs)
 
 
 def run(
-    call: Callable[[Any, jax.Array, jax.Array | None], jax.Array],
+    call: Callable[..., jax.Array],
     blocks: nnx.Module,
     x_BTD: jax.Array,
     key: jax.Array | None,
@@ -35,16 +39,73 @@ def run(
     layers: int,
     loop: Loop,
     remat: Remat,
+    pattern: Sequence[Any] = (),
 ) -> jax.Array:
-    """`call(block, x_BTD, key) -> x_BTD` for every layer. `key` None is passed on as None."""
+    """`call(block, x_BTD, key[, kind]) -> x_BTD` for every layer. `key` None is passed on as None."""
     keys = None if key is None else jax.random.split(key, layers)
-    call = _rematerialised(call, remat, loop)
-    if loop == "scan":
-        x_BTD, _ = jax.lax.scan(lambda x, layer: (call(layer[0], x, layer[1]), None), x_BTD, (blocks, keys))
-        return x_BTD
-    for block, block_key in zip(_unstack(blocks, layers), _unstack(keys, layers), strict=True):
-        x_BTD = call(block, x_BTD, block_key)
-    return x_BTD
+    calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
+    step = lambda call, x, layer: (call(layer[0], x, layer[1]), None)
+    return _run(step, calls, x_BTD, (blocks, keys), layers, loop)[0]
+
+
+def run_cached(
+    call: Callable[..., tuple[jax.Array, Any]],
+    blocks: nnx.Module,
+    x_BTD: jax.Array,
+    cache: Any,
+    *,
+    layers: int,
+    loop: Loop,
+    pattern: Sequence[Any] = (),
+) -> tuple[jax.Array, Any]:
+    """`call(block, x_BTD, cache[, kind]) -> (x_BTD, cache)` for every layer; leaves of `cache` have layers in front."""
+    calls = _one_per_kind(call, pattern, lambda f: f)
+    step = lambda call, x, layer: call(layer[0], x, layer[1])
+    return _run(step, calls, x_BTD, (blocks, cache), layers, loop)
+
+
+def _one_per_kind(
+    call: Callable, pattern: Sequence[Any], wrap: Callable[[Callable], Callable]
+) -> list[Callable]:
+    bound = lambda kind: lambda *arguments: call(*arguments, kind)
+    return [wrap(bound(kind)) for kind in pattern] if pattern else [wrap(call)]
+
+
+def _run(
+    step: Callable, calls: Sequence[Callable], x: jax.Array, stacked: Any, layers: int, loop: Loop
+) -> tuple[jax.Array, Any]:
+    """`step(call, x, layer) -> (x, out)`, layer by layer; the outs are stacked."""
+    period = len(calls)
+    groups = layers // period if loop == "scan" else 0
+
+    def group(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+        if period == 1:
+            return step(calls[0], x, layer)
+        outs = []
+        for call, one in zip(calls, _unstack(layer, period), strict=True):
+            x, out = step(call, x, one)
+            outs.append(out)
+        return x, _stack(outs)
+
+    if groups == layers:
+        return jax.lax.scan(group, x, stacked)
+    outs = []
+    if groups:
+        whole = jax.tree.map(lambda a: a[: groups * period].reshape(groups, period, *a.shape[1:]), stacked)
+        x, out = jax.lax.scan(group, x, whole)
+        outs.append(jax.tree.map(lambda a: a.reshape(groups * period, *a.shape[2:]), out))
+    rest = jax.tree.map(lambda a: a[groups * period :], stacked) if groups else stacked
+    singles = []
+    for i, layer in enumerate(_unstack(rest, layers - groups * period)):
+        x, out = step(calls[i % period], x, layer)
+        singles.append(out)
+    if singles:
+        outs.append(_stack(singles))
+    return x, jax.tree.map(lambda *parts: jnp.concatenate(parts), *outs)
+
+
+def _stack(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _unstack(tree: Any, layers: int) -> list[Any]:

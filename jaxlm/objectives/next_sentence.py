@@ -63,7 +63,7 @@ class NextSentence:
         """Terms `mlm` and `nsp`; measures `{mlm,nsp}_loss` and `{mlm,nsp}_accuracy`. key None: evaluation."""
         x_BTD = model.encode(batch, key)
         masked = self.masked_lm.score(model, x_BTD, batch)
-        logits_BC2 = model.predict_next_sentence(scores.gather_positions(x_BTD, batch.first_BC))
+        logits_BC2 = model.classify_pair(scores.gather_positions(x_BTD, batch.first_BC))
         nats = scores.cross_entropy(logits_BC2, batch.labels_BC, batch.label_weights_BC)
         right = scores.accuracy(logits_BC2, batch.labels_BC, batch.label_weights_BC)
         return Loss(

@@ -1,12 +1,88 @@
 """Cross-entropy and accuracy as (sum, weight). In: logits, targets, weights. Out: float32 sums over everything.
 
-Slots of weight 0 contribute exactly 0, whatever the model says there.
+Slots of weight 0 contribute exactly 0, whatever the model says there. `predict` is the one loss of token prediction:
+with `chunk` the logits of [B, T, V] never exist, forward or backward. Temporary memory is then about
+2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxlm.batch import Array, Pair
+from jaxlm.batch import Array, Batch, Loss, Pair
+
+# Entries of a padded vocabulary are -1e9: no tokens, so label smoothing gives them no share.
+PADDING_LOGIT = -1e8
+
+
+def predict(
+    model: Any,
+    x_BTD: Array,
+    batch: Batch,
+    name: str,
+    *,
+    chunk: int = 0,
+    z_loss: float = 0.0,
+    label_smoothing: float = 0.0,
+) -> Loss:
+    """Term `name`; measures `{name}_loss` (plain nats), `{name}_accuracy` and, with z_loss, `{name}_z`.
+
+    Targets stand at `predict_BM`, or at every position without it. The term is the cross-entropy with `label_smoothing`
+    spread evenly over the vocabulary (Vaswani et al., 1706.03762), plus z_loss * log(Z)^2 (PaLM, 2204.02311).
+    `chunk`: positions of a row handled at once, the backward pass computing their logits again; 0: all at once.
+    """
+    x_BMD = x_BTD if batch.predict_BM is None else gather_positions(x_BTD, batch.predict_BM)
+
+    def sums(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
+        logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
+        return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
+
+    totals = _chunked(sums, chunk, x_BMD, batch.targets_BM, batch.weights_BM)
+    weight = count(batch.weights_BM)
+    measures = {f"{name}_loss": (totals["nats"], weight), f"{name}_accuracy": (totals["right"], weight)}
+    if z_loss:
+        measures[f"{name}_z"] = (totals["z"], weight)
+    return Loss({name: (totals["term"], weight)}, measures)
+
+
+def _sums(
+    logits_BMV: Array, targets_BM: Array, weights_BM: Array, z_loss: float, label_smoothing: float
+) -> dict[str, Array]:
+    total = lambda values_BM: jnp.where(weights_BM > 0, values_BM * weights_BM, 0.0).sum()
+    log_z_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
+    picked_BMV = jnp.take_along_axis(logits_BMV, targets_BM[..., None], axis=-1, mode="clip")
+    nats_BM = log_z_BM - picked_BMV[..., 0]
+    right_BM = jnp.argmax(logits_BMV, axis=-1) == targets_BM
+    found = {"nats": total(nats_BM), "right": jnp.where(right_BM, weights_BM, 0.0).sum()}
+    term_BM = nats_BM
+    if label_smoothing:
+        real_BMV = logits_BMV > PADDING_LOGIT
+        mean_BM = jnp.where(real_BMV, logits_BMV, 0.0).sum(axis=-1) / real_BMV.sum(axis=-1)
+        term_BM = (1.0 - label_smoothing) * nats_BM + label_smoothing * (log_z_BM - mean_BM)
+    if z_loss:
+        z_BM = z_loss * log_z_BM**2
+        found["z"] = total(z_BM)
+        term_BM = term_BM + z_BM
+    return {**found, "term": total(term_BM)}
+
+
+def _chunked(sums: Any, chunk: int, x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
+    """The sums over all positions, `chunk` of every row at a time; the rest of the division comes last."""
+    arrays, positions = (x_BMD, targets_BM, weights_BM), x_BMD.shape[1]
+    if not chunk or chunk >= positions:
+        return sums(*arrays)
+    sums = jax.checkpoint(sums)
+    whole = positions // chunk * chunk
+    # The chunks lead, so that the rows stay where the mesh has them.
+    split = lambda a: jnp.moveaxis(a[:, :whole].reshape(a.shape[0], -1, chunk, *a.shape[2:]), 1, 0)
+    add = lambda total, inputs: (jax.tree.map(jnp.add, total, sums(*inputs)), None)
+    like = jax.eval_shape(sums, *(a[:, :chunk] for a in arrays))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
+    total = jax.lax.scan(add, zeros, tuple(split(a) for a in arrays))[0]
+    if whole < positions:
+        total = jax.tree.map(jnp.add, total, sums(*(a[:, whole:] for a in arrays)))
+    return total
 
 
 def cross_entropy(logits: Array, targets: Array, weights: Array) -> Pair:

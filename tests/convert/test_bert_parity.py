@@ -11,6 +11,7 @@ import pytest
 
 from jaxlm.batch import Batch
 from jaxlm.convert import bert as convert
+from jaxlm.convert import families
 from jaxlm.convert.table import flatten
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
@@ -90,7 +91,7 @@ def ours(model, params, batch: Batch):
     mlm = optax.softmax_cross_entropy_with_integer_labels(logits_BMV, batch.targets_BM).mean()
     if model.config.next_sentence == "none":
         return mlm, (mlm, logits_BTV, None)
-    logits_B2 = module.predict_next_sentence(x_BTD[:, :1])[:, 0]
+    logits_B2 = module.classify_pair(x_BTD[:, :1])[:, 0]
     nsp = optax.softmax_cross_entropy_with_integer_labels(logits_B2, batch.labels_BC[:, 0]).mean()
     return mlm + nsp, (mlm, logits_BTV, logits_B2)
 
@@ -122,7 +123,7 @@ def close(a, b, tolerance, what=""):
 def test_logits_losses_and_every_gradient_equal_transformers(next_sentence, activation):
     config = dataclasses.replace(CONFIG, next_sentence=next_sentence, activation=activation)
     hf, model = reference(config), build(config)
-    params = convert.import_params(tensors(hf), config)
+    params = families.import_params(tensors(hf), config)
     (loss, (_, logits_BTV, logits_B2)), grads = jit(
         jax.value_and_grad(lambda p: ours(model, p, batch()), has_aux=True)
     )(params)
@@ -139,7 +140,7 @@ def test_logits_losses_and_every_gradient_equal_transformers(next_sentence, acti
     if next_sentence == "pooled":
         close(logits_B2, out.seq_relationship_logits.detach(), LOGITS)
     close(loss, out.loss.detach(), LOGITS)
-    our_grads = convert.export_params(grads, config)
+    our_grads = families.export_params(grads, config)
     their_grads = {name: p.grad for name, p in hf.named_parameters()}
     assert set(our_grads) == set(their_grads)
     for name, grad in their_grads.items():
@@ -153,8 +154,8 @@ def test_five_steps_of_adamw_equal_torch():
     # The 1e-3 keeps entries with no gradient but rounding (the key's bias) from being steered by their sign.
     rate, decay, epsilon = 1e-3, 0.01, 1e-3
     hf, model = reference(CONFIG, seed=2), build(CONFIG)
-    params = jax.tree.map(jnp.asarray, convert.import_params(tensors(hf), CONFIG))
-    before = convert.export_params(params, CONFIG)
+    params = jax.tree.map(jnp.asarray, families.import_params(tensors(hf), CONFIG))
+    before = families.export_params(params, CONFIG)
     optimizer = optax.adamw(rate, b1=0.9, b2=0.999, eps=epsilon, weight_decay=decay)
     their_optimizer = torch.optim.AdamW(
         hf.parameters(), lr=rate, betas=(0.9, 0.999), eps=epsilon, weight_decay=decay
@@ -172,7 +173,7 @@ def test_five_steps_of_adamw_equal_torch():
         their_optimizer.zero_grad()
         theirs(hf, batch()).loss.backward()
         their_optimizer.step()
-    after = convert.export_params(params, CONFIG)
+    after = families.export_params(params, CONFIG)
     for name, parameter in hf.named_parameters():
         move = np.abs(parameter.detach().numpy() - before[name]).max()
         # The second term is the rounding of the five sums themselves.
@@ -189,7 +190,7 @@ def test_transformers_loads_an_export_and_nothing_is_missing(tmp_path, next_sent
     config = dataclasses.replace(CONFIG, next_sentence=next_sentence)
     model = build(config)
     params = jit(model.init)(jax.random.key(3))
-    safetensors_file.save(tmp_path / "model.safetensors", convert.export_params(params, config))
+    safetensors_file.save(tmp_path / "model.safetensors", families.export_params(params, config))
     (tmp_path / "config.json").write_text(json.dumps(convert.to_hf_config(config)))
     kind = getattr(transformers, convert.to_hf_config(config)["architectures"][0])
     hf, report = kind.from_pretrained(tmp_path, output_loading_info=True)
@@ -205,7 +206,7 @@ def test_a_checkpoint_that_transformers_saved_comes_back_bit_identical(tmp_path)
     hf.save_pretrained(tmp_path)
     loaded = safetensors_file.load(tmp_path / "model.safetensors")
     config = convert.from_hf_config(hf.config.to_dict())
-    exported = convert.export_params(convert.import_params(loaded, config), config)
+    exported = families.export_params(families.import_params(loaded, config), config)
     assert set(exported) == {name for name, _ in hf.named_parameters()}
     for name, parameter in hf.named_parameters():
         assert np.array_equal(exported[name], parameter.detach().numpy()), name
@@ -218,6 +219,6 @@ def test_config_json_survives_both_ways():
 
 def test_parameters_are_the_same_number_as_in_torch():
     hf = reference(CONFIG)
-    exported = convert.export_params(jax.tree.map(lambda x: np.zeros(x.shape), build(CONFIG).shapes), CONFIG)
+    exported = families.export_params(jax.tree.map(lambda x: np.zeros(x.shape), build(CONFIG).shapes), CONFIG)
     assert sum(x.size for x in exported.values()) == sum(p.numel() for p in hf.parameters())
     assert len(flatten(build(CONFIG).shapes)) == len(convert.rows(CONFIG))

@@ -37,13 +37,16 @@ def corpus(documents, seed=0, most=30):
     return Shards([rng.integers(1, 25, rng.integers(1, most)) for _ in range(documents)])
 
 
-def make(shards, row_length=67, short_share=0.1, random_share=0.5, duplicates=1, seed=3, cache=None):
+def make(
+    shards, row_length=67, short_share=0.1, random_share=0.5, duplicates=1, seed=3, cache=None, negatives="random"
+):
     return pairs.make_pairs(
         shards,
         VOCABULARY,
         row_length=row_length,
         short_share=short_share,
-        random_share=random_share,
+        negatives=negatives,
+        negative_share=random_share,
         duplicates=duplicates,
         seed=seed,
         cache=cache,
@@ -116,7 +119,7 @@ def test_a_next_sentence_follows_and_a_random_one_is_from_elsewhere():
     assert len(whole) > 50
     assert (whole["document_a"] == whole["document_b"]).all()
     assert (whole["start_a"] + whole["length_a"] == whole["start_b"]).all()
-    other = table[table["label"] == pairs.RANDOM]
+    other = table[table["label"] == pairs.NEGATIVE]
     assert (other["document_a"] != other["document_b"]).all()
 
 
@@ -133,7 +136,7 @@ def test_every_sentence_is_used_as_the_first_or_next_of_some_pair():
 
 def test_a_document_of_one_sentence_is_paired_at_random():
     table = make(Shards([[7], [5], [9], [4]]), random_share=0.0).table
-    assert len(table) == 4 and (table["label"] == pairs.RANDOM).all()
+    assert len(table) == 4 and (table["label"] == pairs.NEGATIVE).all()
 
 
 def test_truncation_removes_one_by_one_from_the_longer_side():
@@ -168,6 +171,57 @@ def test_a_piece_is_cls_a_sep_b_sep_with_types():
         assert piece.tokens.tolist() == expected
         assert piece.types.tolist() == [0] * (a + 2) + [1] * (b + 1)
         assert piece.label == pair["label"]
+
+
+def test_a_swapped_pair_is_two_consecutive_segments_of_one_document_in_the_other_order():
+    table = make(corpus(300), row_length=400, short_share=0.1, negatives="swapped").table
+    assert abs(table["label"].mean() - 0.5) < 0.05
+    assert (table["document_a"] == table["document_b"]).all()
+    whole = table[table["length_a"] + table["length_b"].astype(int) < 397]
+    for label, first, second in ((pairs.NEXT, "a", "b"), (pairs.NEGATIVE, "b", "a")):
+        rows = whole[whole["label"] == label]
+        assert len(rows) > 50
+        assert (rows[f"start_{first}"] + rows[f"length_{first}"] == rows[f"start_{second}"]).all()
+
+
+def test_in_order_or_swapped_segments_have_one_distribution_of_lengths():
+    table = make(corpus(4000), negatives="swapped").table
+    in_order, swapped = (table[table["label"] == label] for label in (pairs.NEXT, pairs.NEGATIVE))
+    for name in ("length_a", "length_b"):
+        assert abs(in_order[name].mean() - swapped["length_b" if name == "length_a" else "length_a"].mean()) < 0.5
+
+
+def test_every_sentence_stands_in_one_swapped_or_ordered_pair_unless_it_is_left_alone_at_the_end():
+    shards = corpus(60, most=9)
+    table = make(shards, row_length=2003, short_share=0.0, negatives="swapped").table
+    used = [np.zeros(n, int) for n in shards.lengths]
+    for pair in table:
+        for side in "ab":
+            used[pair[f"document_{side}"]][pair[f"start_{side}"] :][: pair[f"length_{side}"]] += 1
+    for sentences, times in zip(shards.sentences, used, strict=True):
+        assert (times == (len(sentences) > 1)).all()
+
+
+def test_a_sentence_longer_than_the_target_takes_the_next_one_as_its_partner():
+    table = make(Shards([[70, 80, 90]]), short_share=0.0, negatives="swapped").table
+    assert len(table) == 1, "the third sentence is left alone"
+    assert table["length_a"][0] == table["length_b"][0] == 32
+
+
+def test_a_corpus_of_single_sentences_has_no_order():
+    with pytest.raises(UserError, match="no document with two"):
+        make(Shards([[7], [5]]), negatives="swapped")
+
+
+class Unreadable(Shards):
+    def sentence_lengths(self, k):
+        raise AssertionError("read although the table is there")
+
+
+def test_a_table_that_was_made_is_found_without_reading_sentences(tmp_path):
+    made = make(corpus(40), cache=tmp_path)
+    again = make(Unreadable(corpus(40).sentences), cache=tmp_path)
+    assert np.array_equal(made.table, again.table)
 
 
 def test_duplicates_have_other_draws_and_seeds_decide_them():

@@ -71,7 +71,7 @@ def run(model, params, batch: Batch, key=None):
 def outputs(model, params, batch: Batch, key=None):
     module = model.bind(params)
     x_BTD = module.encode(batch, key)
-    return module.predict_tokens(x_BTD), module.predict_next_sentence(x_BTD)
+    return module.predict_tokens(x_BTD), module.classify_pair(x_BTD)
 
 
 def loss(model, params, batch: Batch, key=None):
@@ -233,12 +233,6 @@ def test_the_published_config_is_valid_and_long_rows_are_refused_with_the_fix():
     CONFIG.check_row_length(17, "model")
     with pytest.raises(UserError, match=r"model\.max_positions=17.*128 tokens.*model\.max_positions=128"):
         CONFIG.check_row_length(128, "model")
-
-
-def test_the_choice_of_attention_can_be_told_before_the_run():
-    assert CONFIG.attention_choice(128, "float32").name == "xla"
-    with pytest.raises(UserError, match="splash needs a TPU"):
-        dataclasses.replace(CONFIG, attention="splash").attention_choice(128, "bfloat16")
 
 
 def test_weights_start_as_published():

@@ -41,7 +41,7 @@ def loss(module, batch):
     x_BTD = module.encode(batch, jax.random.key(0))
     x_BMD = jnp.take_along_axis(x_BTD, batch.predict_BM[..., None], 1)
     x_BCD = jnp.take_along_axis(x_BTD, batch.first_BC[..., None], 1)
-    return module.predict_tokens(x_BMD).sum() + module.predict_next_sentence(x_BCD).sum()
+    return module.predict_tokens(x_BMD).sum() + module.classify_pair(x_BCD).sum()
 
 
 def by_formula() -> int:

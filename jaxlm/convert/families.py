@@ -1,0 +1,233 @@
+"""Every family's conversion, found by its config or by config.json's model_type; imported when asked for.
+
+In: tensors (a dict of arrays, or a `Source`) and a model config; or our parameters. Out: the other side; `plan` is the
+same parameter by parameter and slice by slice. Guaranteed: tied copies are compared with their originals, buffers are
+dropped, older names are understood, everything missing or unexpected is listed.
+
+A family is one file of this package with the name of its file in `jaxlm/models`; see `Family`.
+"""
+
+import dataclasses
+import functools
+import importlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from jaxlm.convert import table
+from jaxlm.convert.source import Index, Source, of_arrays
+from jaxlm.convert.table import Row
+from jaxlm.errors import UserError, did_you_mean
+from jaxlm.models.build import build
+
+# config.json's model_type -> the file of this package (and of jaxlm/models)
+FILES: Mapping[str, str] = {
+    "albert": "albert",
+    "bart": "bart",
+    "bert": "bert",
+    "distilbert": "distilbert",
+    "electra": "electra",
+    "gpt2": "gpt2",
+    "llama": "llama",
+    "mistral": "llama",
+    "modernbert": "modernbert",
+    "qwen2": "llama",
+    "qwen3": "llama",
+    "roberta": "roberta",
+    "xlm-roberta": "roberta",
+    "t5": "t5",
+}
+_MODELS = "jaxlm.models."
+
+
+class Family(Protocol):
+    """What a family's file has; `fitted(config, names)` is optional: the config for the heads that a file holds."""
+
+    MODEL_TYPES: tuple[str, ...]
+    TIED: Mapping[str, str]  # name of a copy that some files hold -> the original
+    IGNORED: tuple[str, ...]  # regular expressions of buffers, matched against whole names
+
+    def from_hf_config(self, hf: Mapping[str, Any]) -> Any: ...
+    def to_hf_config(self, config: Any) -> dict[str, Any]: ...
+    def rows(self, config: Any) -> tuple[Row, ...]: ...
+    def current_name(self, name: str) -> str: ...
+
+
+def of_hf(hf: Mapping[str, Any]) -> Family:
+    """The family of a config.json. UserError when there is none here."""
+    kind = hf.get("model_type")
+    if kind is None:
+        raise UserError(
+            "config.json has no model_type, so nothing says which family this is. Add it; families here: "
+            f"{', '.join(FILES)}."
+        )
+    if kind not in FILES:
+        raise UserError(
+            f"config.json: model_type={kind!r} is not a family of jaxlm; there are {', '.join(FILES)}."
+            + did_you_mean(str(kind), FILES)
+        )
+    return _family(FILES[kind])
+
+
+def of_config(config: Any) -> Family:
+    """The family of a model config. UserError for a model without a conversion."""
+    module = type(config).__module__
+    name = module.removeprefix(_MODELS)
+    if not module.startswith(_MODELS) or name not in FILES.values():
+        raise UserError(f"{type(config).__name__} has no conversion: families with one: {', '.join(FILES)}.")
+    return _family(name)
+
+
+def config_from_hf(hf: Mapping[str, Any], names: Sequence[str] | None = None) -> Any:
+    """The model config of a config.json and, where given, of the tensors beside it, which say what heads there are."""
+    family = of_hf(hf)
+    try:
+        config = family.from_hf_config(hf)
+    except KeyError as error:
+        raise UserError(
+            f"config.json has no {error.args[0]!r}, which a {hf.get('model_type')} needs. Take the file from the "
+            "model's own folder."
+        ) from error
+    if names is not None and (fitted := getattr(family, "fitted", None)):
+        config = fitted(config, {family.current_name(name) for name in names})
+    config = _typed(config)
+    config.validate("config.json")
+    return config
+
+
+def import_params(tensors: Mapping[str, np.ndarray] | Source, config: Any) -> dict[str, Any]:
+    """Our parameters (nested dict of float32 arrays) from their tensors. UserError for all that does not fit."""
+    made = plan(tensors, config)
+    made.check()
+    return table.nest({path: made.read(path) for path in made.shapes})
+
+
+def export_params(params: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
+    """Their tensors from our parameters; tied copies are left out, as in files that transformers saves."""
+    return table.to_theirs(of_config(config).rows(config), params, sizes(config))
+
+
+def sizes(config: Any) -> dict[str, int]:
+    """Their length of the axes that are padded on our side."""
+    return {"V": config.vocab_size}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a source fills the parameters of a config."""
+
+    source: Source  # under present names, without copies and buffers
+    shapes: Mapping[str, Any]  # of ours, by path
+    rows: Mapping[str, Row]
+    sizes: Mapping[str, int]
+    missing: tuple[str, ...]  # their names
+    unexpected: tuple[str, ...]
+    dropped: tuple[str, ...]  # buffers and copies of theirs that need no place
+
+    def check(self) -> None:
+        """UserError that lists what is missing and unexpected."""
+        table.check_names(self.missing, self.unexpected, self.source.where)
+
+    def lacking(self) -> list[str]:
+        """Our paths that the source does not fill (all of them)."""
+        absent = set(self.missing)
+        return [p for p, row in self.rows.items() if absent & set(row.names(self.shapes[p].shape))]
+
+    def read(self, path: str, index: Index | None = None) -> np.ndarray:
+        """Our array at a path, or a part of it, float32."""
+        array = table.read(self.rows[path], self.source, self.shapes[path].shape, self.sizes, index)
+        return widened(array, path)
+
+
+def plan(
+    tensors: Mapping[str, np.ndarray] | Source, config: Any, *, shapes: Mapping[str, Any] | None = None
+) -> Plan:
+    """Compares names and shapes, and tied copies with their originals; reads nothing else.
+
+    `shapes`: our nested tree of the config, if it is at hand.
+    """
+    family = of_config(config)
+    # The names of a file and those of the table meet in their present form.
+    rows = [dataclasses.replace(row, theirs=family.current_name(row.theirs)) for row in family.rows(config)]
+    ours = table.flatten(build(config).shapes if shapes is None else shapes)
+    table.check_cover(rows, ours)
+    expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
+    source, dropped = _present(family, of_arrays(tensors), expected)
+    missing, unexpected = table.difference(rows, source, ours)
+    for row in rows:
+        table.check_shapes(row, source, ours[row.ours].shape, sizes(config))
+    by_path = {row.ours: row for row in rows}
+    return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), tuple(dropped))
+
+
+def widened(array: np.ndarray, name: str) -> np.ndarray:
+    """float32; UserError for a dtype that float32 does not hold to the bit."""
+    if array.dtype == np.float32:
+        return array
+    if array.dtype.name not in ("float16", "bfloat16"):
+        raise UserError(
+            f"{name} is stored as {array.dtype.name}: weights are float32, float16 or bfloat16. Convert it first."
+        )
+    return array.astype(np.float32)
+
+
+def _present(family: Family, source: Source, expected: set[str]) -> tuple[Source, list[str]]:
+    """The source under present names, without buffers and copies; and the names of those."""
+    entries, dropped = {}, []
+    for name, entry in source.entries.items():
+        now = family.current_name(name)
+        if now not in expected and any(re.fullmatch(pattern, now) for pattern in family.IGNORED):
+            dropped.append(name)
+        elif now in entries:
+            raise UserError(f"{source.where}: {name} and another tensor are both {now} in today's names.")
+        else:
+            entries[now] = entry
+    found = Source(entries, source.where)
+    for copy, original in family.TIED.items():
+        if copy in expected or copy not in entries:
+            continue
+        if original in entries:
+            _check_copy(found, copy, original)
+            dropped.append(copy)
+        else:
+            entries[original] = entries[copy]
+        del entries[copy]
+    return found, dropped
+
+
+def _check_copy(source: Source, copy: str, original: str) -> None:
+    if source.shape(copy) == source.shape(original) and np.array_equal(
+        source.read(copy), source.read(original)
+    ):
+        return
+    raise UserError(
+        f"{source.where}: {copy} differs from {original}: they are one weight in this model (tied), so this "
+        "checkpoint cannot be held."
+    )
+
+
+def _typed(config: Any) -> Any:
+    """The config with whole numbers where floats belong turned into floats. UserError for a value of another type."""
+    changed = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.type is float and type(value) is int:
+            changed[field.name] = float(value)
+        elif field.type in (int, float, str) and type(value) is not field.type:
+            raise UserError(
+                f"config.json: what makes {type(config).__name__}.{field.name} is {value!r}: must be of type "
+                f"{getattr(field.type, '__name__', field.type)}."
+            )
+    return dataclasses.replace(config, **changed)
+
+
+@functools.cache
+def _family(name: str) -> Family:
+    try:
+        return cast(Family, importlib.import_module(f"jaxlm.convert.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name != f"jaxlm.convert.{name}":
+            raise
+        raise UserError(f"The conversion of {name} is not part of this version.") from error

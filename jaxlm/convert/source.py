@@ -1,0 +1,60 @@
+"""Where named tensors come from: a file, several, or memory. In: a name, and which part of the tensor. Out: numpy.
+
+Guaranteed: `shape` and `dtype` cost no reading; `read` holds no more than what it returns (plus what a format needs to
+decode one tensor), so that whoever reads tensor by tensor never holds a whole checkpoint.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Index = tuple[slice, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One tensor that can be read."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[Index], np.ndarray]  # () is all of it
+    file: str = ""  # the file that holds it, for messages
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Tensors by name; `where` is what messages call them."""
+
+    entries: Mapping[str, Entry]
+    where: str = "The checkpoint"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor."""
+        return self.entries[name].shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """The dtype that a tensor is stored in."""
+        return self.entries[name].dtype
+
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """A tensor, or the part of it that `index` says, in the dtype it is stored in."""
+        return self.entries[name].read(index)
+
+
+def of_arrays(tensors: "Mapping[str, np.ndarray] | Source", where: str = "The checkpoint") -> Source:
+    """A source of arrays in memory; a source stays what it is."""
+    if isinstance(tensors, Source):
+        return tensors
+    return Source({name: _held(array) for name, array in tensors.items()}, where)
+
+
+def _held(array: Any) -> Entry:
+    return Entry(tuple(array.shape), np.dtype(array.dtype), lambda index: np.asarray(array)[index])

@@ -1,0 +1,193 @@
+"""Llama (Touvron et al., 2302.13971; Llama 2, 3) and what shares its shape: SmolLM2, Mistral, Qwen2, Qwen3.
+
+In: a `Llama` config and a `Batch`. Out: x_BTD, float32 logits of the next token, and a cache for generation. Guaranteed:
+documents packed into one row give what they give alone; RoPE, norms, softmax and logits in float32; no state.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlm.batch import Batch
+from jaxlm.errors import UserError
+from jaxlm.models import cache as caches
+from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
+from jaxlm.models.activations import constrain
+from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.mlp import Activation, GatedMlp
+from jaxlm.models.norm import RmsNorm
+
+
+@dataclasses.dataclass(kw_only=True)
+class Llama:
+    """The published Llama-7B is hidden 4096, layers 32, heads 32, kv_heads 32, head_dim 128, mlp 11008, "silu", norm_epsilon
+    1e-6, Rope(base=1e4, scaling=Unscaled()), embeddings "untied", biases "none", qk_norm "none", windows (0,)."""
+
+    vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int  # as many as heads: multi-head; 1: multi-query; between: grouped-query attention
+    head_dim: int
+    mlp: int
+    activation: Activation
+    max_positions: int  # the longest row; positions are computed, so nothing else depends on it
+    rope: rope.Rope
+    norm_epsilon: float
+    embeddings: Literal["tied", "untied"]  # tied: the decoder is the table of token embeddings
+    biases: self_attention.Biases  # of attention: "none" Llama, Mistral, Qwen3; "qkv" Qwen2
+    qk_norm: Literal["none", "head"]  # head: RMS norm on every head's queries and keys (Qwen3)
+    windows: tuple[
+        int, ...
+    ]  # tokens a layer sees back, itself included, in turns; 0: all. (4096,) is Mistral's
+    init_scale: float
+    # Operational: the same parameters and, to rounding, the same results.
+    layer_loop: stack.Loop = "scan"
+    remat: stack.Remat = "none"
+    attention: kernels.Implementation = "auto"
+
+    def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "LlamaModule":
+        """The module with fresh parameters; `dtype` is the dtype of the computation."""
+        return LlamaModule(self, rngs, dtype)
+
+    def validate(self, where: str) -> None:
+        """Raise UserError for what cannot be built; `where` is the key path of this config."""
+        names = ("vocab_size", "hidden", "layers", "heads", "kv_heads", "head_dim", "mlp", "max_positions")
+        checks.at_least_one(self, where, *names)
+        checks.above_zero(self, where, "norm_epsilon", "init_scale")
+        if self.heads % self.kv_heads:
+            raise UserError(
+                f"{where}.heads={self.heads} does not divide by {where}.kv_heads={self.kv_heads}: every key/value head "
+                "serves as many query heads. Change one of the two."
+            )
+        if self.head_dim % 2:
+            raise UserError(f"{where}.head_dim={self.head_dim}: must be even, RoPE turns pairs.")
+        if not self.windows or min(self.windows) < 0:
+            raise UserError(
+                f"{where}.windows={self.windows}: one entry or more; 0 is no window, else 1 or more."
+            )
+
+    def check_row_length(self, row_length: int, where: str) -> None:
+        """Raise UserError if rows of that many tokens are longer than the model is meant for."""
+        checks.row_length(row_length, self.max_positions, where)
+
+
+class Block(nnx.Module):
+    """Norm, attention, add; norm, gated MLP, add (pre-norm)."""
+
+    def __init__(self, c: Llama, rngs: nnx.Rngs, dtype: jnp.dtype):
+        self.norm_attention = RmsNorm(c.hidden, c.norm_epsilon)
+        self.attention = self_attention.SelfAttention(
+            rngs,
+            width=c.hidden,
+            heads=c.heads,
+            kv_heads=c.kv_heads,
+            head_dim=c.head_dim,
+            scale=c.init_scale,
+            biases=c.biases,
+            qk_norm=c.norm_epsilon if c.qk_norm == "head" else 0.0,
+            dropout=0.0,
+            implementation=c.attention,
+            dtype=dtype,
+        )
+        self.norm_mlp = RmsNorm(c.hidden, c.norm_epsilon)
+        self.mlp = GatedMlp(
+            rngs, width=c.hidden, hidden=c.mlp, activation=c.activation, scale=c.init_scale, dtype=dtype
+        )
+
+    def __call__(self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation) -> jax.Array:
+        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), mask, None, rotation=rotation)
+        return self._add_mlp(x_BTD)
+
+    def extend(
+        self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation, cache: caches.LayerCache
+    ) -> tuple[jax.Array, caches.LayerCache]:
+        """The same for the next tokens of a text that `cache` holds."""
+        a_BTD, cache = self.attention.extend(self.norm_attention(x_BTD), mask, cache, rotation=rotation)
+        return self._add_mlp(x_BTD + a_BTD), cache
+
+    def _add_mlp(self, x_BTD: jax.Array) -> jax.Array:
+        return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "length", None)
+
+
+class LlamaModule(nnx.Module):
+    """Weights and calls of one Llama; made by `Llama.module`, bound by `build.Model.bind`."""
+
+    def __init__(self, c: Llama, rngs: nnx.Rngs, dtype: jnp.dtype):
+        self.config, self.dtype = c, dtype
+        table = lambda: TokenEmbedding(
+            rngs, vocab_size=c.vocab_size, width=c.hidden, scale=c.init_scale, dtype=dtype
+        )
+        self.tokens = table()
+        self.blocks = stack.stacked(lambda r: Block(c, r, dtype), c.layers, rngs)
+        self.norm = RmsNorm(c.hidden, c.norm_epsilon)
+        if c.embeddings == "untied":
+            self.decoder = table()
+
+    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """x_BTD in the dtype of the computation, normed. There is no dropout: `key` is not used."""
+        c = self.config
+        x_BTD = constrain(self.tokens(batch.tokens_BT), "batch", "length", None)
+        rotation = c.rope.rotation(batch.positions_BT, c.head_dim)
+        mask = {
+            window: masks.materialise(
+                masks.within_segments(
+                    batch.segments_BT, causal=True, window=_back(window), prefix_BT=batch.prefix_BT
+                )
+            )
+            for window in c.windows
+        }
+        x_BTD = stack.run(
+            lambda block, x_BTD, _, window: block(x_BTD, mask[window], rotation),
+            self.blocks,
+            x_BTD,
+            None,
+            layers=c.layers,
+            loop=c.layer_loop,
+            remat=c.remat,
+            pattern=c.windows,
+        )
+        return self.norm(x_BTD)
+
+    def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
+        """Features of M positions -> logits_BMV of the next token, float32; V is the padded vocabulary."""
+        table = self.tokens if self.config.embeddings == "tied" else self.decoder
+        return table.logits(x_BMD)
+
+    def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
+        """An empty cache for the batch's rows, with room for `slots` tokens a row."""
+        c, rows = self.config, batch.tokens_BT.shape[0]
+        return caches.empty(
+            layers=c.layers,
+            rows=rows,
+            slots=slots,
+            kv_heads=c.kv_heads,
+            head_dim=c.head_dim,
+            dtype=self.dtype,
+        )
+
+    def extend(
+        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
+    ) -> tuple[jax.Array, caches.Cache]:
+        """x_BTD of the next T tokens (left-padded: segment 0), and the cache with them in it."""
+        c = self.config
+        rotation = c.rope.rotation(positions_BT, c.head_dim)
+        mask = {window: cache.mask(segments_BT, window=_back(window)) for window in c.windows}
+        segments_BS = mask[c.windows[0]][1]
+        x_BTD, layers = stack.run_cached(
+            lambda block, x_BTD, layer, window: block.extend(x_BTD, mask[window][0], rotation, layer),
+            self.blocks,
+            self.tokens(tokens_BT),
+            cache.layers(),
+            layers=c.layers,
+            loop=c.layer_loop,
+            pattern=c.windows,
+        )
+        return self.norm(x_BTD), cache.extended(layers, segments_BS)
+
+
+def _back(window: int) -> tuple[int, int] | None:
+    return (window - 1, 0) if window else None

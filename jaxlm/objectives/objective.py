@@ -1,0 +1,57 @@
+"""The base of every objective: what the pipeline, the step and the reports ask of one. In: subclasses. Out: defaults.
+
+An objective is a keyword-only dataclass that derives from `Objective`, fills rows on the host (`prepare`) and scores
+them on the device (`loss`). It names the items its rows hold and the special tokens it needs; nothing is registered.
+"""
+
+import os
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+
+
+class Objective:
+    """Methods without a default raise NotImplementedError; there are no fields here."""
+
+    # What a row holds: whole documents as [CLS] ... [SEP], bare pieces of documents, or pairs of sentences.
+    items: ClassVar[Literal["documents", "passages", "pairs"]] = "documents"
+    # Whether the loss of a row depends on the other rows of its batch: no accumulation then.
+    whole_batch: ClassVar[bool] = False
+    # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.
+    token_term: ClassVar[str] = ""
+
+    @property
+    def overhead(self) -> int:
+        """Special tokens that `prepare` adds to a piece, at most; for items "passages"."""
+        return 0
+
+    def plan_length(self, row_length: int) -> int:
+        """Tokens packed into a row before `prepare`, for rows of `row_length` after it."""
+        return row_length
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """UserError when the tokenizer lacks a special token that the objective needs."""
+
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "Objective":
+        """The objective with what it learns from the training split; most learn nothing."""
+        return self
+
+    def predictions(self, row_length: int, train: bool) -> int:
+        """M, the slots for targets of one row; `row_length` is that of the row that `prepare` gets."""
+        return row_length
+
+    def prepare(
+        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
+    ) -> dict[str, np.ndarray]:
+        """The fields of Batch for one row, without the leading B. All draws come from `rng`."""
+        raise NotImplementedError
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """What every term of the loss weighs over this batch, from the data alone."""
+        raise NotImplementedError
+
+    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+        """The terms to minimise and the measures to report; key None: evaluation, without dropout."""
+        raise NotImplementedError
