@@ -1,0 +1,68 @@
+"""One model in two libraries. In: a config of ours. Out: transformers' model with random weights, and ours with the same."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+import transformers
+
+from jaxlm.convert import families
+from jaxlm.models.build import build
+
+# Unoptimised code compiles three times faster; the programs here run for milliseconds.
+jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+    """A row of the table."""
+
+    name: str
+    config: Any  # of ours; odd sizes, no dropout
+    kind: Any  # of kinds.py
+    # What transformers' config needs besides ours (ids of special tokens within a small vocabulary).
+    extra: dict[str, Any] = dataclasses.field(default_factory=dict)
+    # Regular expression of parameters whose gradient is zero but for rounding: compared absolutely.
+    rounding: str = r"(?!)"
+    note: str = ""  # exceptions, for the table
+
+    @property
+    def family(self) -> str:
+        """File name of the family."""
+        return type(self.config).__module__.rsplit(".", 1)[1]
+
+    def reference(self, seed: int = 0) -> Any:
+        """transformers' model with weights far from their initial ones: zero biases and unit scales hide mistakes."""
+        torch.manual_seed(seed)
+        contents = families.of_config(self.config).to_hf_config(self.config) | self.extra
+        architecture = contents["architectures"][0]
+        kind = transformers.CONFIG_MAPPING[contents["model_type"]]
+        hf = kind(**{k: v for k, v in contents.items() if k != "model_type"})
+        hf._attn_implementation = "eager"
+        model = getattr(transformers, architecture)(hf).train()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        return model
+
+    def model(self, **changes: Any) -> Any:
+        """Ours; `changes` are operational fields of its config."""
+        return build(dataclasses.replace(self.config, **changes))
+
+    def params(self, hf: Any) -> Any:
+        """Our parameters with the reference's weights."""
+        return families.import_params(tensors(hf), self.config)
+
+
+def tensors(hf: Any) -> dict[str, np.ndarray]:
+    """The state dict as arrays."""
+    return {name: value.detach().numpy().copy() for name, value in hf.state_dict().items()}
+
+
+def present(case: Case, named: dict[str, Any]) -> dict[str, Any]:
+    """Under the names of our tables."""
+    family = families.of_config(case.config)
+    return {family.current_name(name): value for name, value in named.items()}

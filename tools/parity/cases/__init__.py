@@ -1,0 +1,1 @@
+"""One file per family: `CASES`, a list of Case."""
