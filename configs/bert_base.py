@@ -11,7 +11,7 @@ Differs     at 512 tokens up to 77 positions are predicted (published: 76); sent
 from jaxlm.config import Checkpointing, Data, Evaluation, Run, Stage
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.models.bert import Bert
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 from jaxlm.optim.optimizers import BertAdam
 from jaxlm.optim.schedules import BertLinear
@@ -38,7 +38,7 @@ def get_config() -> Run:
         ),
         objective=NextSentence(
             masked_lm=MaskedLM(
-                rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
+                rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()
             ),
             short_share=0.1,
             random_share=0.5,

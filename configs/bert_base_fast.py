@@ -10,7 +10,7 @@ Hardware    8 A100-80: 11.5 hours when published; not yet trained to the end wit
 from bert_base import get_config as bert_base
 
 from jaxlm.config import Run, Stage
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import WarmupLinear
 
@@ -20,9 +20,7 @@ def get_config() -> Run:
     run = bert_base()
     run.model.dropout = run.model.attention_dropout = 0.0
     run.model.next_sentence = "none"
-    run.objective = MaskedLM(
-        rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
-    )
+    run.objective = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
     run.optimizer = AdamW(
         schedule=WarmupLinear(peak=5e-4, warmup="6%", end=1e-5),
         weight_decay=1e-5,

@@ -13,7 +13,7 @@ Why         Muon leaves the plateau at the unigram loss three times as early as 
 from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.models.bert import Bert
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.optim.optimizers import Muon
 from jaxlm.optim.schedules import WarmupLinear
 
@@ -38,9 +38,7 @@ def get_config() -> Run:
             next_sentence="none",
             layer_loop="unrolled",
         ),
-        objective=MaskedLM(
-            rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
-        ),
+        objective=MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
         tokenizer=WordPiece(vocab_size=8192, lowercase=True),
         optimizer=Muon(
             schedule=WarmupLinear(peak=0.02, warmup="40 steps", end=0.0),

@@ -1,4 +1,4 @@
-"""From a Run to the parts that train it. In: the config. Out: corpus, rows, precision, model facts.
+"""From a Run to the parts that train it. In: the config. Out: corpora, rows, feeds, precision, model facts.
 
 Shared by training, the benchmark and the tools, so that all of them see the same rows and the same model.
 """
@@ -6,122 +6,162 @@ Shared by training, the benchmark and the tools, so that all of them see the sam
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from jaxlm.batch import Batch, Vocabulary
+from jaxlm import streams
+from jaxlm.batch import Vocabulary
 from jaxlm.checkpoint.store import open_run
 from jaxlm.config import Run, Stage, flags
 from jaxlm.data import draws, feed, pipeline, prepare, shards
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.rows import Rows
-from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
+from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
 from jaxlm.runtime import distributed
 from jaxlm.runtime.compilation import cache_folder
 from jaxlm.step import TrainState
+from jaxlm.streams import AnyBatch, Stream, StreamRows
 
 Split = Literal["train", "validation"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """The tokenised corpus of a run."""
+    """The tokenised corpora of a run, and what reads them: one stream per task."""
 
     tokenizer: Tokenizer
     vocabulary: Vocabulary
-    directory: pathlib.Path
-    splits: dict[str, shards.Shards]
     cache: pathlib.Path
+    streams: tuple[Stream, ...]
 
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
-    """Tokenises the corpus, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
+    """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
     cache = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
-    corpus = Corpus(
-        source=run.data.corpus,
-        text_field=run.data.text_field,
-        validation_share=run.data.validation_share,
-        test_share=run.data.test_share,
-    )
-    sentences = run.objective.items == "pairs"
-    ready = prepare.prepare(corpus, run.tokenizer, sentences=sentences, cache=cache, log=say)
-    vocabulary = ready.tokenizer.vocabulary
+    tasks = streams.tasks(run)
+    ready = _prepared(run, tasks, cache, say)
+    tokenizer = ready[repr(run.data.corpus_config())].tokenizer
+    vocabulary = tokenizer.vocabulary
     if vocabulary.size > run.model.vocab_size:
         raise UserError(
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
-    fingerprint = ready.tokenizer.fingerprint
-    splits = {
-        split: shards.open_shards(
-            ready.directory, split, tokenizer_fingerprint=fingerprint, check=run.data.check
+    opened: dict[tuple[str, str], shards.Shards] = {}
+    made = []
+    for task in tasks:
+        data = task.data or run.data
+        task.objective.check(vocabulary)
+        directory = ready[repr(data.corpus_config())].directory
+        for split in ("train", "validation"):
+            if (str(directory), split) not in opened:
+                opened[str(directory), split] = shards.open_shards(
+                    directory, split, tokenizer_fingerprint=tokenizer.fingerprint, check=data.check
+                )
+        splits = {split: opened[str(directory), split] for split in ("train", "validation")}
+        stream = Stream(
+            name=task.name,
+            objective=task.objective.fit(splits["train"], vocabulary, cache),
+            data=data,
+            batch_rows=task.rows,
+            seed=streams.stream_seed(run, task),
+            splits=splits,
         )
-        for split in ("train", "validation")
-    }
-    return Text(ready.tokenizer, vocabulary, pathlib.Path(ready.directory), splits, cache)
+        made.append(stream)
+    return Text(tokenizer, vocabulary, cache, tuple(made))
 
 
-def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -> Rows:
+def _prepared(
+    run: Run, tasks: tuple[Task, ...], cache: pathlib.Path, say: Callable[[str], None]
+) -> dict[str, prepare.Prepared]:
+    """The shards of every corpus of the run, once each; the tokenizer is that of the run's main corpus."""
+    used = [(run.data, False), *((task.data or run.data, task.objective.needs_sentences) for task in tasks)]
+    corpora = {repr(data.corpus_config()): data for data, _ in used}
+    config, ready = run.tokenizer, {}
+    for name, data in corpora.items():
+        ready[name] = prepare.prepare(
+            data.corpus_config(),
+            config,
+            sentences=any(needed for other, needed in used if repr(other.corpus_config()) == name),
+            cache=pathlib.Path(data.cache).expanduser() if data.cache else cache,
+            log=say,
+        )
+        config = Pretrained(path=str(ready[name].directory))
+    return ready
+
+
+def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -> tuple[StreamRows, ...]:
     """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for validation."""
+    return tuple(_stream_rows(text, stream, stage, split, number) for stream in text.streams)
+
+
+def _stream_rows(text: Text, stream: Stream, stage: Stage, split: Split, number: int) -> StreamRows:
     # Two stages of one row length must not read the same rows in the same order.
-    seed = draws.derived_seed(run.seed, f"stage {number}") if number else run.seed
-    return pipeline.make_rows(
-        run.objective,
-        text.splits[split],
+    seed = draws.derived_seed(stream.seed, f"stage {number}") if number else stream.seed
+    made = pipeline.make_rows(
+        stream.objective,
+        stream.splits[split],
         text.vocabulary,
         row_length=stage.length,
-        method=run.data.packing,
-        seed=seed if split == "train" else run.seed,
+        method=stream.data.packing,
+        seed=seed if split == "train" else stream.seed,
         cache=text.cache / "plans",
         train=split == "train",
     )
+    return StreamRows(stream, made)
 
 
-def train_feed(run: Run, text: Text, rows: Rows, mesh: jax.sharding.Mesh, *, start: int) -> feed.Feed:
+def train_feed(
+    run: Run, text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh, *, start: int
+) -> streams.Feeds:
     """Global training batches from the stage's batch `start` on, prefetched."""
-    sharding = batch_sharding(mesh)
+    return streams.Feeds([(r.stream, _train_feed(text, r, mesh, start)) for r in rows])
+
+
+def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: int) -> feed.Feed:
+    sharding, stream = batch_sharding(mesh), read.stream
     batches = pipeline.host_batches(
-        rows,
-        run.objective,
+        read.rows,
+        stream.objective,
         text.vocabulary,
-        batch_size=run.batch_size,
-        host_rows=feed.host_rows(sharding, run.batch_size).tolist(),
+        batch_size=stream.batch_rows,
+        host_rows=feed.host_rows(sharding, stream.batch_rows).tolist(),
         start=start,
-        seed=rows.seed,
+        seed=read.rows.seed,
         train=True,
-        workers=run.data.workers,
+        workers=stream.data.workers,
     )
-    return feed.Feed(batches, sharding, batch_size=run.batch_size, prefetch=run.data.prefetch)
+    return feed.Feed(batches, sharding, batch_size=stream.batch_rows, prefetch=stream.data.prefetch)
 
 
 def evaluation_batches(
-    run: Run, text: Text, rows: Rows, mesh: jax.sharding.Mesh | None = None
-) -> Iterator[Batch]:
-    """The held-out batches, the same every time: global arrays on `mesh`, or numpy without one."""
-    size = run.batch_size // run.accumulate
-    sharding = None if mesh is None else batch_sharding(mesh)
-    batches = pipeline.host_batches(
-        rows,
-        run.objective,
-        text.vocabulary,
-        batch_size=size,
-        host_rows=range(size) if sharding is None else feed.host_rows(sharding, size).tolist(),
-        start=0,
-        seed=run.seed,
-        train=False,
-        limit=run.evaluation.rows,
-    )
-    if sharding is None:
-        yield from batches
-        return
-    with feed.Feed(batches, sharding, batch_size=size) as ready:
-        yield from ready
+    run: Run, text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh | None = None
+) -> Iterator[AnyBatch]:
+    """The held-out batches, task after task, the same every time: global arrays on `mesh`, or numpy without one."""
+    for read in rows:
+        size = read.stream.batch_rows // run.accumulate
+        sharding = None if mesh is None else batch_sharding(mesh)
+        batches = pipeline.host_batches(
+            read.rows,
+            read.stream.objective,
+            text.vocabulary,
+            batch_size=size,
+            host_rows=range(size) if sharding is None else feed.host_rows(sharding, size).tolist(),
+            start=0,
+            seed=read.stream.seed,
+            train=False,
+            limit=run.evaluation.rows,
+        )
+        if sharding is None:
+            yield from map(read.stream.batch, batches)
+            continue
+        with feed.Feed(batches, sharding, batch_size=size) as ready:
+            yield from map(read.stream.batch, ready)
 
 
 def precision(run: Run) -> Literal["float32", "bfloat16"]:
@@ -158,17 +198,14 @@ def warm_start(
     return dataclasses.replace(state, params=params, ema=None if state.ema is None else averages.init(params))
 
 
-def unigram_counts(text: Text, limit: int = 50_000_000) -> np.ndarray:
-    """counts_V of the training split, from its first `limit` tokens."""
+def unigram_counts(train: shards.Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
+    """counts_V of a training split, from its first `limit` tokens."""
     from jaxlm.objectives.unigram import count_tokens
 
-    train = text.splits["train"]
     last = int(np.searchsorted(np.cumsum(train.lengths, dtype=np.int64), limit)) + 1
     last = min(last, len(train))
     blocks = (range(k, min(k + 1024, last)) for k in range(0, last, 1024))
-    return count_tokens(
-        (tokens for block in blocks for tokens in train.__getitems__(block)), text.vocabulary.size
-    )
+    return count_tokens((tokens for block in blocks for tokens in train.__getitems__(block)), vocabulary_size)
 
 
 def memory_capacity() -> int | None:

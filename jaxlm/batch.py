@@ -12,6 +12,7 @@ Shape letters, for the whole project (suffixes of variable and field names, and 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ class Vocabulary:
     eos: int = -1
     sentinels: tuple[int, ...] = ()  # <extra_id_0>, <extra_id_1>, ...: stand for spans (T5, UL2)
     infill: tuple[int, ...] = ()  # prefix, suffix, middle: the markers of fill-in-the-middle; all or none
+    stops: tuple[int, ...] = ()  # pieces that end a sentence: '.', '!', '?', ...
     special_V: np.ndarray  # bool
     continues_V: np.ndarray  # bool
 
@@ -95,6 +97,11 @@ class Batch:
     first_BC: Array | None = None  # position of every item's first token ([CLS]); 0 in unused slots
     labels_BC: Array | None = None  # item label; 0 in unused slots
     label_weights_BC: Array | None = None  # float32: 1 where an item is real, else 0
+
+
+def by_task(batch: "Batch | Mapping[str, Batch]") -> Mapping[str, Batch]:
+    """A run of several tasks has a mapping of their batches; the one batch of any other run is that of task ''."""
+    return {"": batch} if isinstance(batch, Batch) else batch
 
 
 # (sum, weight): divided only at the very end, so that accumulation, packing, padding and any mesh agree.

@@ -12,27 +12,26 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxlm import assemble, report
-from jaxlm.batch import Batch
 from jaxlm.checkpoint.policy import AGREE_EVERY, SaveClock
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run, Stage
 from jaxlm.config.folder import RunFolder
-from jaxlm.data.rows import Rows
-from jaxlm.data.show import show_batch
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.journal import Journal
 from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
-from jaxlm.monitor.meter import Line, Meter
 from jaxlm.monitor.metrics import Writer
-from jaxlm.monitor.throughput import Throughput, peak_flops
+from jaxlm.monitor.throughput import peak_flops
 from jaxlm.runtime import distributed, fault
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState, make_eval_step, make_train_step
+from jaxlm.streams import AnyBatch, StreamRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,12 @@ class Loop:
 
     def __init__(self, parts: Parts, state: TrainState, *, start: int, meta: dict | None) -> None:
         self.parts, self.run_config, self.state, self.start = parts, parts.run, state, start
-        self.meter = Meter(self.run_config.logging.every_steps)
+        self.journal = Journal(
+            parts.writer,
+            parts.console,
+            steps=self.run_config.steps,
+            every_steps=self.run_config.logging.every_steps,
+        )
         self.early = EarlyStopping(self.run_config.checkpoint.keep, self.run_config.evaluation.patience)
         self.clock = SaveClock(
             every_steps=self.run_config.checkpoint.every_steps,
@@ -69,11 +73,9 @@ class Loop:
         limit = self.run_config.time_limit_minutes
         self.deadline = time.monotonic() + 60.0 * limit if limit else None
         self.latest_metrics: dict[str, float] = {}
-        self.throughput = Throughput(flops_per_step=0.0, peak=None)
-        self.unclocked = (0, 0.0)  # steps and useful tokens of the next line that its clock did not see
         self.fingerprints: dict[str, str] = {"tokenizer": parts.text.tokenizer.fingerprint}
         if meta is not None:
-            self.meter.restore(meta["meter"])
+            self.journal.restore(meta["meter"])
             self.early.restore(meta["early_stopping"])
             self.saved_fingerprints = meta["fingerprints"]
             report.check_same(self.saved_fingerprints, self.fingerprints)
@@ -104,18 +106,14 @@ class Loop:
         rows = assemble.rows(run, parts.text, stage, "train", number=number)
         held_out = assemble.rows(run, parts.text, stage, "validation")
         self.held_out_rows = held_out
-        mine = {
-            f"stage {number} rows": rows.fingerprint,
-            f"stage {number} held-out rows": held_out.fingerprint,
-        }
+        mine = {k: v for r in rows for k, v in r.fingerprint(f"stage {number} rows").items()}
+        mine |= {k: v for r in held_out for k, v in r.fingerprint(f"stage {number} held-out rows").items()}
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
         with assemble.train_feed(run, parts.text, rows, parts.mesh, start=step - first) as feed:
             batch = next(feed)
             if run.show_batch and step == self.start and jax.process_count() == 1:
-                parts.console.say(
-                    show_batch(jax.device_get(batch), parts.text.tokenizer.token, rows=run.show_batch)
-                )
+                parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
             train_step = self._compile(rows, batch, report.Span(stage, number, first, last, step))
             self.evaluate = self._evaluator(held_out, batch)
             while step < last:
@@ -123,7 +121,7 @@ class Loop:
                 batch = _poisoned(batch) if fault.nan(step + 1) else batch
                 self.state, measures = train_step(self.state, batch)
                 step += 1
-                self._log(self.meter.add(step, measures))
+                self.journal.step(step, measures)
                 self._check_finite(step, first, rows)
                 fault.at("after_step", step)
                 parts.watchdog.beat(step)
@@ -132,10 +130,12 @@ class Loop:
                     return code
                 if step < last:
                     batch = next(feed)
-                    self.throughput.waited(feed.wait_s)
+                    self.journal.waited(feed.wait_s)
         return None
 
-    def _compile(self, rows: Rows, batch: Batch, span: report.Span) -> Callable[[TrainState, Batch], tuple]:
+    def _compile(
+        self, rows: tuple[StreamRows, ...], batch: AnyBatch, span: report.Span
+    ) -> Callable[[TrainState, AnyBatch], tuple]:
         """The compiled step of a stage; prints the preflight table."""
         parts, run = self.parts, self.run_config
         step = make_train_step(
@@ -155,14 +155,10 @@ class Loop:
         parts.console.say(preflight.table(facts))
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None
-        self._log(self.meter.drain())
-        self.throughput = Throughput(flops_per_step=facts.flops_per_step or 0.0, peak=total_peak)
-        # The next line may hold steps from before this clock started: a resumed run's, or the last stage's.
-        waiting = self.meter.state()
-        self.unclocked = (waiting["steps"], waiting["sums"].get("useful_tokens", (0.0, 0.0))[0])
+        self.journal.start_clock(facts.flops_per_step or 0.0, total_peak)
         return compiled
 
-    def _evaluator(self, rows: Rows, batch: Batch) -> HeldOut:
+    def _evaluator(self, rows: tuple[StreamRows, ...], batch: AnyBatch) -> HeldOut:
         parts = self.parts
         eval_step = jax.jit(make_eval_step(parts.model, self.run_config.objective))
         self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch)))
@@ -197,30 +193,28 @@ class Loop:
     def _evaluate(self, step: int) -> bool:
         """Evaluates and logs; whether this is the best so far."""
         fault.at("evaluate", step)
-        lines = self.meter.drain()
+        lines = self.journal.drain()
         started = time.perf_counter()
-        with self.throughput.excluded():
+        with self.journal.excluded():
             weights = self.state.params if self.state.ema is None else self.state.ema
             self.latest_metrics = self.evaluate(weights)
         better = self.early.update(step, self.latest_metrics)
-        if (step == self.run_config.steps or self.early.over) and (rest := self.meter.cut()):
-            lines.append(rest)
         shown = {**self.latest_metrics, "time/evaluation_s": time.perf_counter() - started}
-        self._log(lines, at=step, extra=shown)
+        self.journal.evaluated(step, lines, shown, last=step == self.run_config.steps or self.early.over)
         self.parts.console.say(report.evaluation_line(step, self.latest_metrics))
         return better
 
     def _save(self, step: int, *, final: bool) -> None:
         """Everything measured up to `step` is on disk before the checkpoint is."""
-        self._log(self.meter.drain())
-        with self.throughput.excluded():
-            if not self.parts.writer.flush() and not final:
+        self.journal.catch_up()
+        with self.journal.excluded():
+            if not self.journal.flush() and not final:
                 self.parts.console.say(
                     f"WARNING: no checkpoint of step {step}: its metrics cannot be written yet"
                 )
                 return
             meta = {
-                "meter": self.meter.state(),
+                "meter": self.journal.state(),
                 "early_stopping": self.early.state(),
                 "fingerprints": self.fingerprints,
                 "examples": step * self.run_config.batch_size,
@@ -231,29 +225,6 @@ class Loop:
             self.parts.checkpoints.save(step, self.state, meta, metrics, final=final)
         self.clock.saved()
 
-    def _log(self, lines: list[Line], *, at: int = 0, extra: dict[str, float] | None = None) -> None:
-        """Writes log lines; `extra` joins the line of step `at`, so that every step has one line at most."""
-        extra, rates = dict(extra or {}), self._rates(lines)
-        for line in lines:
-            metrics = {**report.named(line), **rates}
-            joined = extra if line.step == at else {}
-            self.parts.writer.write(line.step, {**metrics, **joined})
-            remaining = self.throughput.remaining_s(self.run_config.steps - line.step)
-            self.parts.console.line(line.step, metrics, remaining_s=remaining)
-            if joined:
-                extra = {}
-        if extra:
-            self.parts.writer.write(at, extra)
-
-    def _rates(self, lines: list[Line]) -> dict[str, float]:
-        """Rates over all lines that came due together."""
-        if not lines:
-            return {}
-        steps = sum(line.steps for line in lines) - self.unclocked[0]
-        tokens = sum(line.sums["useful_tokens"] for line in lines) - self.unclocked[1]
-        self.unclocked = (0, 0.0)
-        return self.throughput.read(steps=steps, useful_tokens=tokens)
-
     def _out_of_time(self, step: int) -> bool:
         if self.deadline is None:
             return False
@@ -262,20 +233,20 @@ class Loop:
             return over
         return step % AGREE_EVERY == 0 and distributed.agree(over)
 
-    def _check_finite(self, step: int, first: int, rows: Rows) -> None:
+    def _check_finite(self, step: int, first: int, rows: tuple[StreamRows, ...]) -> None:
         """Ends the run when too many steps in a row were not finite, naming the rows they read."""
-        in_a_row = int(self.meter.last("skipped_in_a_row") or 0)
+        in_a_row = int(self.journal.last("skipped_in_a_row") or 0)
         if in_a_row < self.run_config.non_finite_limit:
             return
-        bad = range(self.meter.read_to - in_a_row, step)  # and what was dispatched since it was read
+        bad = range(self.journal.read_to - in_a_row, step)  # and what was dispatched since it was read
         path = report.dump_rows(self.parts, rows, [s - first for s in bad if s >= first], step)
         raise NumericalError(
-            f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {self.meter.read_to}; "
+            f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {self.journal.read_to}; "
             f"nothing of them was applied. Rows and items they read: {path}. Fix: lower optimizer.schedule.peak, raise "
             "its warmup, or use precision=float32; then run the same command: it continues from the last checkpoint."
         )
 
 
-def _poisoned(batch: Batch) -> Batch:
-    """The batch with targets of weight NaN (fault injection)."""
-    return dataclasses.replace(batch, weights_BM=jax.tree.map(lambda x: x * float("nan"), batch.weights_BM))
+def _poisoned(batch: AnyBatch) -> AnyBatch:
+    """The batch with weights that are NaN (fault injection)."""
+    return jax.tree.map(lambda x: x * float("nan") if jnp.issubdtype(x.dtype, jnp.floating) else x, batch)

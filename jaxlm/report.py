@@ -8,7 +8,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import assemble
+from jaxlm.batch import by_task
 from jaxlm.checkpoint import space
 from jaxlm.config import Run, Stage, tree
-from jaxlm.data.rows import Rows
+from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
 from jaxlm.infer import fill_mask
 from jaxlm.models import cost, kernels
@@ -27,6 +28,7 @@ from jaxlm.monitor.meter import Line
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.partition import state as partition
 from jaxlm.runtime import distributed
+from jaxlm.streams import StreamRows
 
 # A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
 _LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
@@ -95,15 +97,19 @@ class Span:
     step: int
 
 
-def facts(parts: Any, span: Span, rows: Rows, batch: Any, compiled: Any, attention: list[str]) -> table.Facts:
+def facts(
+    parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[str]
+) -> table.Facts:
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
     peak = peak_flops(jax.devices()[0].device_kind)
     axes = " ".join(f"{name} {size}" for name, size in parts.mesh.shape.items() if size > 1) or "one device"
     unsharded = partition.unsharded(parts.abstract.params, parts.model.axes, parts.mesh)
     notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
-    if rows.plan.efficiency < 0.5:
+    efficiency = sum(r.rows.plan.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
+    if efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
+    notes += [_task_note(r, span.last - span.first) for r in rows if r.stream.name]
     flops = cost.training_flops(run.model, _total_loss(run.objective), batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
@@ -116,8 +122,10 @@ def facts(parts: Any, span: Span, rows: Rows, batch: Any, compiled: Any, attenti
         steps=span.last - span.first,
         done=span.step - span.first,
         tokens_per_step=run.batch_size * span.stage.length,
-        packing_efficiency=rows.plan.efficiency,
-        rows_per_epoch=len(rows),
+        packing_efficiency=efficiency,
+        rows_per_epoch=len(rows[0].rows)
+        if len(rows) == 1
+        else None,  # several tasks have epochs of their own
         rows_per_step=run.batch_size,
         flops_per_step=flops,
         seconds_per_step=2.0 * flops / (matmul_rate(assemble.precision(run)) * workers),
@@ -131,51 +139,85 @@ def facts(parts: Any, span: Span, rows: Rows, batch: Any, compiled: Any, attenti
     )
 
 
+def _task_note(read: StreamRows, steps: int) -> str:
+    """The epochs of one of several tasks."""
+    rows, per_step = len(read.rows), read.stream.batch_rows
+    return (
+        f"task {read.stream.name}: {per_step} rows per step, {steps * per_step / rows:.3g} epochs of {rows} rows, "
+        f"{100 * read.rows.plan.efficiency:.1f}% of them useful"
+    )
+
+
 def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
-    """(module, batch) -> the sum of the terms, without dropout."""
+    """(module, batch) -> the sum of the terms, as in training: some objectives encode once per dropout."""
     return lambda module, batch: jnp.stack(
-        [s for s, _ in objective.loss(module, batch, None).terms.values()]
+        [s for s, _ in objective.loss(module, batch, jax.random.key(0)).terms.values()]
     ).sum()
 
 
-def dump_rows(parts: Any, rows: Rows, batches: list[int], step: int) -> pathlib.Path:
+def shown(batch: Any, token: Callable[[int], str], rows: int) -> str:
+    """The first rows of a batch as the model sees them, of every task."""
+    parts = []
+    for name, one in by_task(jax.device_get(batch)).items():
+        parts += [f"task {name}:"] if name else []
+        parts.append(show_batch(one, token, rows=rows))
+    return "\n\n".join(parts)
+
+
+def dump_rows(parts: Any, rows: Sequence[StreamRows], batches: list[int], step: int) -> pathlib.Path:
     """Writes the rows of these batches of the stage, and the items (documents, or pairs) in them; returns the file."""
-    size = parts.run.batch_size
-    numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
-    listing = {
-        "up to step": step,
-        "rows": [numbers[0], numbers[-1]],
-        "items": {i: [item for item, _, _ in rows.plan.pieces(rows.plan_row(i))] for i in numbers},
-    }
+    listings = {read.stream.name: _listing(read, batches) for read in rows}
+    found = listings.get("", {"tasks": listings})
     path = parts.place.crash / f"non_finite-step-{step}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(listing) + "\n")
+    path.write_text(json.dumps({"up to step": step, **found}) + "\n")
     return path
 
 
-def finish(parts: Any, state: Any, held_out: Rows, step: int, metrics: Mapping[str, float]) -> None:
-    """Prints the held-out loss beside the unigram baseline, and the filled sentences of the recipe."""
-    from jaxlm.objectives.unigram import unigram_cross_entropy
+def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
+    size, rows = read.stream.batch_rows, read.rows
+    numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
+    items = {i: [item for item, _, _ in rows.plan.pieces(rows.plan_row(i))] for i in numbers}
+    return {"rows": [numbers[0], numbers[-1]], "items": items}
 
+
+def finish(
+    parts: Any, state: Any, held_out: Sequence[StreamRows], step: int, metrics: Mapping[str, float]
+) -> None:
+    """Prints the held-out losses beside the unigram baseline, and the filled sentences of the recipe."""
     run, say = parts.run, parts.console.say
-    if "eval/mlm_loss" in metrics and jax.process_count() == 1:
-        counts = assemble.unigram_counts(parts.text)
-        baseline = unigram_cross_entropy(counts, assemble.evaluation_batches(run, parts.text, held_out))
-        loss = metrics["eval/mlm_loss"]
-        say(
-            f"held-out masked-LM loss {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats"
-        )
-        say(f"the model is {baseline - loss:.4f} nats per predicted token below the unigram baseline")
+    if jax.process_count() == 1:
+        for read in held_out:
+            _beside_baseline(parts, read, metrics)
     if run.fill and jax.process_count() == 1:
         weights = state.params if state.ema is None else state.ema
         model = parts.model.bind(weights)
         shown = fill_mask.table(
-            fill_mask.fill(model, parts.text.tokenizer, run.fill, row_length=held_out.row_length)
+            fill_mask.fill(model, parts.text.tokenizer, run.fill, row_length=run.stages[-1].length)
         )
         parts.place.samples.mkdir(exist_ok=True)
         (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n")
         say(shown)
     say(f"done: {step} steps; run folder {parts.place.root}")
+
+
+def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float]) -> None:
+    """The held-out loss of a task that predicts tokens, and that of a model that knows only how frequent they are."""
+    from jaxlm.objectives.unigram import unigram_cross_entropy
+
+    term, say = read.stream.objective.token_term, parts.console.say
+    loss = metrics.get(f"eval/{read.stream.of(f'{term}_loss')}")
+    if loss is None:
+        return
+    counts = assemble.unigram_counts(read.stream.splits["train"], parts.text.vocabulary.size)
+    batches = assemble.evaluation_batches(parts.run, parts.text, [read])
+    baseline = unigram_cross_entropy(counts, (one for batch in batches for one in by_task(batch).values()))
+    named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
+    of = f" of task {read.stream.name}" if read.stream.name else ""
+    say(
+        f"held-out {named} loss{of} {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats"
+    )
+    say(f"the model is {baseline - loss:.4f} nats per predicted token below the unigram baseline")
 
 
 def _version(package: str) -> str:

@@ -6,14 +6,14 @@ randomness follows from (seed, step).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlm.batch import Batch, Pair
+from jaxlm.batch import Batch, Pair, by_task
 from jaxlm.optim import ema as averages
 from jaxlm.optim import transforms
 
@@ -120,11 +120,17 @@ def _single(values: dict[str, jax.Array]) -> Measures:
     return {name: (value, jnp.ones(())) for name, value in values.items()}
 
 
+def _useful_tokens(batch: Batch | Mapping[str, Batch]) -> jax.Array:
+    """Tokens that are not padding, of all tasks; of an encoder-decoder both rows."""
+    rows = [b for task in by_task(batch).values() for b in (task.segments_BT, task.source_segments_BS)]
+    return jnp.stack([(segments > 0).sum() for segments in rows if segments is not None]).sum()
+
+
 def _report(measures: Measures, finite: jax.Array, new: TrainState, batch: Batch) -> Measures:
     """The measures of a step; a skipped step counts only in the counters, so that no window turns NaN."""
     shown = {k: (jnp.where(finite, s, 0.0), jnp.where(finite, w, 0.0)) for k, (s, w) in measures.items()}
     counters = {
-        "useful_tokens": (batch.segments_BT > 0).sum(),
+        "useful_tokens": _useful_tokens(batch),
         "skipped_steps": new.skipped,
         "skipped_in_a_row": new.skipped_in_a_row,
     }

@@ -33,7 +33,7 @@ def train(command: "Command") -> int:
     """Trains, or continues, one run. Returns the exit code."""
     import jax
 
-    from jaxlm import assemble
+    from jaxlm import assemble, streams
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import folder, tree
@@ -65,7 +65,7 @@ def train(command: "Command") -> int:
 
         # --------------------------------------------------------------------------------------------------- mesh
         mesh = meshes.make(run.mesh)
-        meshes.check_batch_size(run.batch_size, mesh, accumulate=run.accumulate)
+        streams.check_rows(run, mesh)
         scope.enter_context(jax.set_mesh(mesh))
 
         # --------------------------------------------------------------------------------------------------- data

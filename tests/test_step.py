@@ -10,7 +10,7 @@ import pytest
 from jaxlm.batch import Batch
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
@@ -44,7 +44,7 @@ def bert(dropout: float = 0.0) -> Bert:
 
 
 OBJECTIVE = NextSentence(
-    masked_lm=MaskedLM(rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"),
+    masked_lm=MaskedLM(rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
     short_share=0.1,
     random_share=0.5,
     duplicates=1,

@@ -18,25 +18,29 @@ from jaxlm import errors
 from jaxlm.data import corpus, prepare, shards, tokenizer
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 100)
-FORMS = "wordpiece:SIZE:lowercase, wordpiece:SIZE:cased, unigram:SIZE, bpe:SIZE, or the path of a tokenizer"
+FORMS = (
+    "wordpiece:SIZE:lowercase, wordpiece:SIZE:cased, unigram:SIZE:SENTINELS, bpe:SIZE:SENTINELS, "
+    "bytebpe:SIZE:SENTINELS, bytebpe:SIZE:SENTINELS:infill, or the path of a tokenizer"
+)
 
 
 def parse_tokenizer(words: str) -> tokenizer.TokenizerConfig:
     """'wordpiece:30522:lowercase' → WordPiece(...); anything without a known kind in front is a path."""
     kind, *rest = words.split(":")
-    if kind not in ("wordpiece", "unigram", "bpe"):
+    if kind not in ("wordpiece", "unigram", "bpe", "bytebpe"):
         return tokenizer.Pretrained(path=words)
-    size = int(rest[0]) if rest and rest[0].isdigit() else None
-    case = rest[1:]
-    if (
-        size is None
-        or (kind == "wordpiece") != (case in (["lowercase"], ["cased"]))
-        or (kind != "wordpiece" and case)
-    ):
-        raise errors.UserError(f"--tokenizer={words}: allowed: {FORMS}.")
-    if kind == "wordpiece":
-        return tokenizer.WordPiece(vocab_size=size, lowercase=case == ["lowercase"])
-    return (tokenizer.Unigram if kind == "unigram" else tokenizer.Bpe)(vocab_size=size)
+    match kind, rest:
+        case "wordpiece", [size, "lowercase" | "cased" as case] if size.isdigit():
+            return tokenizer.WordPiece(vocab_size=int(size), lowercase=case == "lowercase")
+        case "unigram", [size, sentinels] if (size + sentinels).isdigit():
+            return tokenizer.Unigram(vocab_size=int(size), sentinels=int(sentinels))
+        case "bpe", [size, sentinels] if (size + sentinels).isdigit():
+            return tokenizer.Bpe(vocab_size=int(size), sentinels=int(sentinels))
+        case "bytebpe", [size, sentinels, *infill] if (size + sentinels).isdigit() and infill in ([], ["infill"]):
+            return tokenizer.ByteBpe(
+                vocab_size=int(size), sentinels=int(sentinels), infill="on" if infill else "off"
+            )
+    raise errors.UserError(f"--tokenizer={words}: allowed: {FORMS}.")
 
 
 def report(made: prepare.Prepared) -> str:
@@ -86,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--text_field", default="text", help="field or column that holds the text (default: text)")
     add(
+        "--text_fields",
+        default="",
+        help="two or more fields whose texts belong together, with commas between: anchor,positive",
+    )
+    add(
         "--tokenizer", required=True, help=FORMS + " (tokenizer.json, .model, vocab.txt or a folder with one)"
     )
     add(
@@ -112,6 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
             corpus.Corpus(
                 source=options.source,
                 text_field=options.text_field,
+                text_fields=tuple(options.text_fields.split(",")) if options.text_fields else (),
                 validation_share=options.validation_share,
                 test_share=options.test_share,
             ),

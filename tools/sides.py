@@ -163,7 +163,7 @@ class Bench:
 
     def describe_text(self) -> str:
         """Documents and their median length."""
-        lengths = self.text.splits["train"].lengths
+        lengths = self.text.streams[0].splits["train"].lengths
         return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
 
     def _packed(self, run: Run, stage: Stage) -> Iterator[Batch]:
@@ -173,7 +173,7 @@ class Bench:
 
     def _full_rows(self, batch_size: int, row_length: int, number: int) -> list[Batch]:
         """Batches of rows that one document fills to the last token."""
-        train, vocabulary = self.text.splits["train"], self.text.vocabulary
+        train, vocabulary = self.text.streams[0].splits["train"], self.text.vocabulary
         long = np.flatnonzero(train.lengths >= row_length - 2)[: number * batch_size]
         made = []
         for i, k in enumerate(long):
@@ -224,7 +224,7 @@ class Bench:
             yield from loader
 
     def _ids(self) -> Iterator[np.ndarray]:
-        train, vocabulary = self.text.splits["train"], self.text.vocabulary
+        train, vocabulary = self.text.streams[0].splits["train"], self.text.vocabulary
         for k in range(len(train)):
             yield np.concatenate([[vocabulary.cls], train[k], [vocabulary.sep]])
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
+from jaxlm.data.corpus import Corpus, check_fields, check_shares
 from jaxlm.errors import UserError
 from jaxlm.partition.mesh import Mesh
 
@@ -32,6 +33,9 @@ class Data:
 
     corpus: str
     text_field: str = "text"
+    text_fields: tuple[
+        str, ...
+    ] = ()  # two or more, for records of texts that belong together; not text_field then
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text
     test_share: float
@@ -45,15 +49,25 @@ class Data:
     prefetch: int = 4  # batches kept ready on the devices
 
     def validate(self, where: str) -> None:
-        """Checks the shares of the splits."""
-        for name in ("validation_share", "test_share"):
-            _within(getattr(self, name), 0.0, 0.49, f"{where}.{name}")
+        """Checks the shares of the splits and the fields."""
+        check_shares(self.validation_share, self.test_share, where)
+        check_fields(self.text_fields, where)
         if self.validation_share == 0.0:
             raise UserError(
                 f"{where}.validation_share=0.0: evaluation needs held-out documents. Set it to 0.01, say."
             )
         _within(self.workers, 0, 1024, f"{where}.workers")
         _within(self.prefetch, 1, 1024, f"{where}.prefetch")
+
+    def corpus_config(self) -> Corpus:
+        """What of this decides the shards; two Data that differ in the rest share them."""
+        return Corpus(
+            source=self.corpus,
+            text_field=self.text_field,
+            text_fields=tuple(self.text_fields),
+            validation_share=self.validation_share,
+            test_share=self.test_share,
+        )
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -149,6 +163,8 @@ class Run:
             raise UserError(
                 f"{where}.batch_size={self.batch_size} must be divisible by {where}.accumulate={self.accumulate}."
             )
+        self.objective.check_batch(self.batch_size, self.accumulate, where)
+        self.objective.check_model(self.model, f"{where}.model")
         self._validate_stages(where)
 
     def _validate_stages(self, where: str) -> None:

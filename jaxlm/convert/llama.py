@@ -1,7 +1,7 @@
-"""Llama between our parameters and transformers' LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM.
+"""Llama between our parameters and transformers' Llama, Mistral, Qwen2 and Qwen3 for causal LM.
 
-In: a config.json or a `Llama`. Out: the other, and the table of weights. Guaranteed: the four differ in config.json only as
-their configs differ here (a window, biases, QK norm); a config that none of the four can say is refused.
+In: a config.json or a `Llama`. Out: the other, and the table of weights. Guaranteed: the four differ in config.json
+only as their configs differ here (a window, biases, QK norm); a config that none of the four can say is refused.
 """
 
 import math
@@ -135,8 +135,9 @@ def _kind(config: Llama) -> str:
     if config.qk_norm == "none" and not windowed:
         return "llama"
     raise UserError(
-        f"No published architecture has biases={config.biases!r}, qk_norm={config.qk_norm!r} and windows={config.windows} "
-        "together: Llama has no window, Mistral one window and no biases, Qwen2 qkv biases, Qwen3 QK norm."
+        f"No published architecture has biases={config.biases!r}, qk_norm={config.qk_norm!r} and "
+        f"windows={config.windows} together: Llama has no window, Mistral one window and no biases, Qwen2 qkv biases, "
+        "Qwen3 QK norm."
     )
 
 
@@ -208,8 +209,8 @@ def _rope(hf: Mapping[str, Any]) -> rope.Rope:
         )
         return rope.Rope(base=base, scaling=scaling)
     raise UserError(
-        f"config.json: rope_type={kind!r}: known are default, linear, llama3, yarn. (dynamic and longrope make the angles of "
-        "a token depend on the length of the whole text, which packed rows and a cache cannot keep.)"
+        f"config.json: rope_type={kind!r}: known are default, linear, llama3, yarn. (dynamic and longrope make the "
+        "angles of a token depend on the length of the whole text, which packed rows and a cache cannot keep.)"
     )
 
 

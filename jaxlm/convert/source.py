@@ -58,3 +58,13 @@ def of_arrays(tensors: "Mapping[str, np.ndarray] | Source", where: str = "The ch
 
 def _held(array: Any) -> Entry:
     return Entry(tuple(array.shape), np.dtype(array.dtype), lambda index: np.asarray(array)[index])
+
+
+def transposed(entry: Entry) -> Entry:
+    """The same tensor with its axes reversed."""
+
+    def read(index: Index) -> np.ndarray:
+        whole = index + tuple(slice(None) for _ in entry.shape[len(index) :])
+        return entry.read(whole[::-1]).T
+
+    return Entry(entry.shape[::-1], entry.dtype, read, entry.file)

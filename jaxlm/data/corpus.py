@@ -24,26 +24,36 @@ class Corpus:
     source: a path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
         'tfds:NAME[:SPLIT]', 'hf:NAME[@CONFIG][:SPLIT]', 'builtin:pydocs', or a folder of prepared shards.
     text_field: the field or column that holds the text (JSONL, Parquet, tfds, hf).
+    text_fields: several of them, for records of texts that belong together; in place of text_field.
     validation_share, test_share: shares of documents, chosen by a hash of the text; 0 makes no such split.
     """
 
     source: str
     text_field: str = "text"
+    text_fields: tuple[str, ...] = ()
     validation_share: float
     test_share: float
 
+    @property
+    def fields(self) -> readers.Fields:
+        """The fields to read."""
+        return tuple(self.text_fields) or (self.text_field,)
+
+    def describe(self) -> dict[str, Any]:
+        """For the index of prepared shards."""
+        shares = {"validation_share": self.validation_share, "test_share": self.test_share}
+        return {"source": self.source, **readers.named(self.fields), **shares}
+
+    def texts(self, document: str) -> list[str]:
+        """The texts of a document: itself, unless it has several fields."""
+        return document.split(readers.FIELD_END) if len(self.fields) > 1 else [document]
+
     def validate(self, where: str) -> None:
-        """UserError for a share outside [0, 1) or nothing left to train on."""
+        """UserError for a share outside [0, 1), nothing left to train on, or fields that are no fields."""
         if not self.source:
             raise UserError(f"{where}.source is empty: name a path, a glob, or 'builtin:pydocs'.")
-        for name in ("validation_share", "test_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: must be at least 0 and below 1.")
-        if self.validation_share + self.test_share >= 1:
-            raise UserError(
-                f"{where}: validation_share={self.validation_share} and test_share={self.test_share} leave nothing to "
-                "train on: their sum must be below 1."
-            )
+        check_shares(self.validation_share, self.test_share, where)
+        check_fields(self.text_fields, where)
 
     def split(self, text: str) -> Split:
         """The split of a document, from a hash of its text."""
@@ -52,6 +62,27 @@ class Corpus:
         if share < self.test_share:
             return "test"
         return "validation" if share < self.test_share + self.validation_share else "train"
+
+
+def check_shares(validation_share: float, test_share: float, where: str) -> None:
+    """The one rule for held-out shares: each in [0, 1), and something is left to train on."""
+    for name, share in (("validation_share", validation_share), ("test_share", test_share)):
+        if not 0 <= share < 1:
+            raise UserError(f"{where}.{name}={share}: must be at least 0 and below 1.")
+    if validation_share + test_share >= 1:
+        raise UserError(
+            f"{where}: validation_share={validation_share} and test_share={test_share} leave nothing to "
+            "train on: their sum must be below 1."
+        )
+
+
+def check_fields(text_fields: tuple[str, ...], where: str) -> None:
+    """UserError for one field only, or a name twice."""
+    if len(text_fields) == 1 or len(set(text_fields)) != len(text_fields):
+        raise UserError(
+            f"{where}.text_fields={tuple(text_fields)}: two or more different fields whose texts belong together. For "
+            f"one field set {where}.text_field instead."
+        )
 
 
 class Source(Protocol):
@@ -89,33 +120,33 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if kind in ("tfds", "hf"):
         from jaxlm.data import hubs
 
-        return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.text_field)
-    return Files(corpus.source, corpus.text_field)
+        return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.fields)
+    return Files(corpus.source, corpus.fields)
 
 
 class Files:
     """Documents of files, one file after the other, by path."""
 
-    def __init__(self, source: str, text_field: str):
+    def __init__(self, source: str, fields: readers.Fields):
         self.files = files.find(source)
-        self.text_field = text_field
+        self.fields = fields
 
     def identity(self) -> Any:
-        return {"files": files.identity(self.files), "text_field": self.text_field}
+        return {"files": files.identity(self.files), **readers.named(self.fields)}
 
     def text_bytes(self) -> int:
         return sum(file.text_bytes for file in self.files)
 
     def documents(self) -> Iterator[str]:
         for file in self.files:
-            yield from readers.read(file.path, self.text_field)
+            yield from readers.read(file.path, self.fields)
 
     def sample(self, limit: int) -> Iterator[str]:
         """The first documents of every file, an equal share each; what short files leave goes to later ones."""
         for index, file in enumerate(self.files):
             share = limit / (len(self.files) - index)
             used = 0
-            for text in readers.read(file.path, self.text_field):
+            for text in readers.read(file.path, self.fields):
                 used += len(text.encode())
                 yield text
                 if used >= share:

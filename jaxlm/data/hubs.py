@@ -16,10 +16,10 @@ READ_AT_ONCE = 256  # records a call: random access has a fixed cost per call
 class Tfds:
     """One split (default 'train') of a dataset that tfds has prepared as ArrayRecord."""
 
-    def __init__(self, name: str, text_field: str):
+    def __init__(self, name: str, fields: readers.Fields):
         self.name, _, split = name.partition(":")
         self.split = split or "train"
-        self.text_field = text_field
+        self.fields = fields
         tfds = extras.require("tensorflow_datasets", "tfds", f'the corpus "tfds:{name}"')
         try:
             self.builder = tfds.builder(self.name, file_format="array_record")
@@ -35,7 +35,7 @@ class Tfds:
         return {
             "tfds": info.full_name,
             "split": self.split,
-            "text_field": self.text_field,
+            **readers.named(self.fields),
             "records": len(self.source),
             "bytes": sum(split.num_bytes or 0 for split in info.splits.values()),
         }
@@ -48,7 +48,7 @@ class Tfds:
         for start in range(0, len(self.source), READ_AT_ONCE):
             keys = list(range(start, min(start + READ_AT_ONCE, len(self.source))))
             for key, record in zip(keys, self.source.__getitems__(keys), strict=True):
-                text = readers.field(record, self.text_field, f"tfds:{self.name} record {key}").strip()
+                text = readers.document(record, self.fields, f"tfds:{self.name} record {key}").strip()
                 if text:
                     yield text
 
@@ -59,11 +59,11 @@ class Tfds:
 class HuggingFace:
     """One split (default 'train') of a dataset on the Hugging Face hub or in a local dataset folder, streamed."""
 
-    def __init__(self, name: str, text_field: str):
+    def __init__(self, name: str, fields: readers.Fields):
         rest, _, split = name.partition(":")
         self.name, _, self.config = rest.partition("@")
         self.split = split or "train"
-        self.text_field = text_field
+        self.fields = fields
         datasets = extras.require("datasets", "hf", f'the corpus "hf:{name}"')
         try:
             self.builder = datasets.load_dataset_builder(self.name, self.config or None)
@@ -85,7 +85,8 @@ class HuggingFace:
             for split, names in files.items()
         }
         return {
-            "hf": [self.name, self.config, self.split, self.text_field],
+            "hf": [self.name, self.config, self.split],
+            **readers.named(self.fields),
             "builder": [str(self.builder.hash), str(self.builder.info.version)],
             "files": versions,
         }
@@ -96,7 +97,7 @@ class HuggingFace:
 
     def documents(self) -> Iterator[str]:
         for number, record in enumerate(self.data):
-            text = readers.field(record, self.text_field, f"hf:{self.name} record {number}").strip()
+            text = readers.document(record, self.fields, f"hf:{self.name} record {number}").strip()
             if text:
                 yield text
 

@@ -8,7 +8,8 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ FILE = "tokenizer.json"
 class JsonTokenizer(subwords.Tokenizer):
     """WordPiece, byte-level BPE, Unigram, ...: whatever a tokenizer.json says."""
 
-    def __init__(self, text: str, name: str):
+    def __init__(self, text: str, name: str, roles: Mapping[str, str] = types.MappingProxyType({})):
         self.text = text
         self.name = name
         try:
@@ -36,11 +37,16 @@ class JsonTokenizer(subwords.Tokenizer):
         self.fingerprint = _fingerprint(self.config)
         self.pieces = _pieces(self._tokenizer)
         self.marker = _marker(self.config)
+        self.assign_roles(roles)
 
-    def __getstate__(self) -> tuple[str, str]:
-        return self.text, self.name  # the library's own pickle forgets encode_special_tokens
+    def __getstate__(self) -> tuple[str, str, dict[str, str]]:
+        return (
+            self.text,
+            self.name,
+            dict(self.roles),
+        )  # the library's own pickle forgets encode_special_tokens
 
-    def __setstate__(self, state: tuple[str, str]) -> None:
+    def __setstate__(self, state: tuple[str, str, dict[str, str]]) -> None:
         self.__init__(*state)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -69,7 +75,7 @@ class JsonTokenizer(subwords.Tokenizer):
 
     def save(self, directory: str | os.PathLike[str]) -> list[str]:
         (Path(directory) / FILE).write_text(self.text, encoding="utf-8")
-        return [FILE]
+        return [FILE, *self.save_roles(directory)]
 
 
 def _library_tokenizer(text: str) -> tokenizers.Tokenizer:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from jaxlm.data import draws
-from jaxlm.data.items import Shards
+from jaxlm.data.sentence_lengths import Sentences
 from jaxlm.errors import UserError
 
 PAIR = np.dtype(
@@ -44,30 +44,6 @@ class Settings:
     negative_share: float  # of pairs of label 1, where there is a choice
     duplicates: int
     seed: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Sentences:
-    """The sentences of all documents one after another; documents and sentences without tokens are left out."""
-
-    lengths: np.ndarray  # [sentences]
-    ends: np.ndarray  # int64 [sentences + 1]: tokens before each sentence
-    offsets: np.ndarray  # int64 [documents + 1]: first sentence of each document
-    document: np.ndarray  # [documents]: its number in the shards
-
-
-def read_sentences(shards: Shards) -> Sentences:
-    """All sentence lengths of a split; about 12 bytes of memory per sentence."""
-    counts, parts = np.zeros(len(shards), np.int64), [np.zeros(0, np.int32)]
-    for low in range(0, len(shards), BLOCK):  # an array per document would cost 100 bytes each
-        block = [shards.sentence_lengths(k) for k in range(low, min(low + BLOCK, len(shards)))]
-        counts[low : low + len(block)] = [np.count_nonzero(lengths) for lengths in block]
-        together = np.concatenate(block)
-        parts.append(together[together > 0].astype(np.int32))
-    lengths = np.concatenate(parts)
-    ends = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-    offsets = np.concatenate([[0], np.cumsum(counts[counts > 0])])
-    return Sentences(lengths, ends, offsets, np.flatnonzero(counts))
 
 
 def blocks(sentences: Sentences, settings: Settings) -> Iterator[np.ndarray]:

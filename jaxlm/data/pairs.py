@@ -5,16 +5,15 @@ memory-mapped; the tokens are read when a row is built.
 """
 
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from jaxlm.batch import Vocabulary
 from jaxlm.data import pair_table
-from jaxlm.data.items import CHUNK, Piece, Place, Shards, digest, read
-from jaxlm.data.plan import write_folder
+from jaxlm.data.items import Piece, Place, Shards, digest, read
+from jaxlm.data.sentence_lengths import read_sentences
+from jaxlm.data.table_items import TableItems
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other pairs.
@@ -22,29 +21,14 @@ VERSION = 2
 NEXT, NEGATIVE = 0, 1
 
 
-class Pairs:
+class Pairs(TableItems):
     """One item per pair; label 0 where b follows a, 1 where it does not (see pair_table.Settings.negatives)."""
 
     overhead = 3
-    splittable = False
 
-    def __init__(
-        self, shards: Shards, vocabulary: Vocabulary, table: np.ndarray, fingerprint: str, path: str = ""
-    ) -> None:
-        self.shards, self.vocabulary, self.table, self.path = shards, vocabulary, table, path
-        self.fingerprint = fingerprint
-        self.cls, self.sep = vocabulary.cls, vocabulary.sep
-        self._lengths: np.ndarray | None = None
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of both sentences, without special tokens."""
-        if self._lengths is None:  # only the plan needs them, so reader processes do without
-            self._lengths = np.empty(len(self.table), np.uint32)
-            for at in range(0, len(self.table), CHUNK):
-                block = self.table[at : at + CHUNK]
-                self._lengths[at : at + CHUNK] = block["length_a"] + block["length_b"]
-        return self._lengths
+    def tokens(self, block: np.ndarray) -> np.ndarray:
+        """Tokens of both segments."""
+        return block["length_a"].astype(np.uint32) + block["length_b"]
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """[CLS] a [SEP] b [SEP], types 0 up to the first [SEP] and 1 after it; a place is always a whole pair."""
@@ -69,16 +53,6 @@ class Pairs:
         tokens[1 : len(a) + 1], tokens[len(a) + 2 : -1] = a, b
         types[len(a) + 2 :] = 1
         return Piece(tokens, types, label)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A memory map would travel to a reader process as a copy of the whole table; its path is enough.
-        table = None if self.path else self.table
-        return _reopen, (self.shards, self.vocabulary, table, self.fingerprint, self.path)
-
-
-def _reopen(shards: Any, vocabulary: Vocabulary, table: Any, fingerprint: str, path: str) -> Pairs:
-    table = np.load(path, mmap_mode="r") if path else table
-    return Pairs(shards, vocabulary, table, fingerprint, path)
 
 
 def make_pairs(
@@ -108,20 +82,13 @@ def make_pairs(
     )
     # The fingerprint of shards covers their sentence lengths: a table that was made is found without reading any.
     fingerprint = digest("pairs", VERSION, shards.fingerprint, settings)
-    if cache is None:
-        made = list(_blocks(shards, settings))
-        return Pairs(shards, vocabulary, np.concatenate(made), fingerprint)
-    path = pathlib.Path(cache) / f"pairs-{fingerprint[:24]}" / "pairs.npy"
-    if not path.exists():
-        blocks = _blocks(shards, settings)
-        write_folder(path.parent, lambda folder: _append_blocks(folder / path.name, blocks))
-    return _reopen(shards, vocabulary, None, fingerprint, str(path))
+    return Pairs.find_or_make(shards, vocabulary, fingerprint, cache, lambda: _blocks(shards, settings))
 
 
 def _blocks(shards: Shards, settings: pair_table.Settings) -> Iterator[np.ndarray]:
     """The blocks of the table; at least one pair."""
     none = True
-    for block in pair_table.blocks(pair_table.read_sentences(shards), settings):
+    for block in pair_table.blocks(read_sentences(shards), settings):
         none = none and not len(block)
         yield block
     if none:
@@ -129,25 +96,3 @@ def _blocks(shards: Shards, settings: pair_table.Settings) -> Iterator[np.ndarra
             "no sentence pair can be made: the split has no sentences, or no document with two where their order is "
             "asked. Use a larger corpus, or one of longer documents."
         )
-
-
-def _append_blocks(path: pathlib.Path, blocks: Any) -> None:
-    """Writes blocks one after another as one .npy file, without holding them all: their number is not known before."""
-    count = 0
-    with path.open("wb") as file:
-        _write_header(file, 0)
-        begin = file.tell()
-        for block in blocks:
-            file.write(block.data)
-            count += len(block)
-        file.seek(0)
-        _write_header(file, count)
-        if file.tell() != begin:  # numpy pads headers so that a growing first axis keeps their size
-            raise AssertionError("the .npy header changed its size")
-
-
-def _write_header(file: Any, count: int) -> None:
-    description = np.lib.format.dtype_to_descr(pair_table.PAIR)
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": description, "fortran_order": False, "shape": (count,)}
-    )

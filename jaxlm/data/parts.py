@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from jaxlm.data import files, sentences, tokenizer
+from jaxlm.data import files, readers, sentences, tokenizer
 
 FOLDER = "parts"
 BATCH_CHARACTERS = 2**20  # encoded at once: bounds memory, and enough for the library's threads
@@ -29,6 +29,7 @@ class Job:
 
     directory: str
     sentences: bool
+    fields: int  # texts a document consists of, each a sentence of its own; 1: sentences are found by rule
     dtype: str  # of tokens: uint16 or uint32
 
 
@@ -153,6 +154,9 @@ def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
 def _encoded(job: Job, texts: Sequence[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
     tokens = _loaded(job.directory)
     for batch in _batches(texts):
+        if job.fields > 1:
+            yield from _encoded_fields(tokens, batch, job.fields)
+            continue
         if not job.sentences:
             yield from (
                 (text, ids, None) for text, ids in zip(batch, tokens.encode_batch(batch), strict=True)
@@ -160,6 +164,18 @@ def _encoded(job: Job, texts: Sequence[str]) -> Iterator[tuple[str, np.ndarray, 
             continue
         for text, (ids, offsets) in zip(batch, tokens.encode_batch_with_offsets(batch), strict=True):
             yield text, ids, sentences.token_lengths(sentences.starts(text), offsets[:, 1])
+
+
+def _encoded_fields(
+    tokens: tokenizer.Tokenizer, documents: list[str], fields: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Every field by itself, as it would be alone; a record with a field of no tokens becomes an empty document."""
+    parts = [part for document in documents for part in document.split(readers.FIELD_END)]
+    ids = tokens.encode_batch(parts)
+    for number, document in enumerate(documents):
+        mine = ids[number * fields : (number + 1) * fields]
+        lengths = np.array([len(one) for one in mine], np.int32)
+        yield document, np.concatenate(mine) if lengths.all() else mine[0][:0], lengths
 
 
 def _batches(texts: Sequence[str]) -> Iterator[list[str]]:

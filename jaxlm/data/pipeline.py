@@ -15,9 +15,10 @@ import numpy as np
 from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary
-from jaxlm.data import documents, draws, packing, pairs, passages
+from jaxlm.data import documents, draws, packing, pairs, passages, texts
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.rows import Rows
+from jaxlm.errors import UserError
 
 # Measured on 2 cores: 2 threads and a buffer of 8 read 10.5 M tokens/s, the default 16 threads 4.8 M.
 THREADS, BUFFER = 2, 8
@@ -151,7 +152,8 @@ def _pairs(
         vocabulary,
         row_length=row_length,
         short_share=objective.short_share,
-        random_share=objective.random_share,
+        negatives=objective.negatives,
+        negative_share=objective.negative_share,
         duplicates=objective.duplicates if train else 1,
         seed=seed,
         cache=cache,
@@ -159,9 +161,31 @@ def _pairs(
     return made, objective.pairs_per_row
 
 
+def _texts(
+    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, seed: int, cache: Any, train: bool
+) -> tuple[Items, int]:
+    made = texts.make_texts(
+        shards,
+        vocabulary,
+        unit=objective.unit,
+        texts=objective.texts,
+        max_tokens=objective.max_tokens,
+        cache=cache,
+    )
+    longest = objective.texts * (objective.max_tokens + 2)
+    if longest > row_length:
+        raise UserError(
+            f"{type(objective).__name__}.max_tokens={objective.max_tokens}: {objective.texts} texts of that many "
+            f"tokens and two special ones each do not fit a row of {row_length}. Fix: rows of {longest} tokens (stages), or "
+            f"max_tokens={max(row_length // objective.texts - 2, 1)}."
+        )
+    return made, objective.items_per_row
+
+
 # What an objective calls its items -> how they are made, and how many may share a row.
 _ITEMS: dict[str, Callable[..., tuple[Items, int]]] = {
     "documents": _documents,
     "passages": _passages,
     "pairs": _pairs,
+    "texts": _texts,
 }

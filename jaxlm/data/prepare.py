@@ -59,13 +59,14 @@ def prepare(
     processes: int | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Prepared:
-    """Find or make the shards of a corpus.
+    """Find or make the shards of a corpus; the fields of a corpus of several are its sentences.
 
     cache: None is `default_cache()`. processes: None is one a core. output: a folder of its own instead of the cache.
     UserError for whatever is wrong with the corpus, the tokenizer, or the folder.
     """
     text.validate("corpus")
     tokenizer_config.validate("tokenizer")
+    sentences = sentences or len(text.fields) > 1
     if corpus.is_prepared(text.source):
         return _adopt(text, tokenizer_config, sentences)
     root = Path(cache).expanduser() if cache is not None else default_cache()
@@ -82,7 +83,7 @@ def prepare(
             "key": key,
             "dtype": "uint16" if made.size <= 2**16 else "uint32",
             "sentences": sentences,
-            "corpus": {**dataclasses.asdict(text), "identity": identity},
+            "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
         with _locked(directory, log):
@@ -143,7 +144,8 @@ def _tokenizer(
     if directory.is_dir():
         return tokenizer.load(directory)
     log(f"training the tokenizer {config}")
-    sample = [document for document in source.sample(config.sample_bytes) if text.split(document) == "train"]
+    documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
+    sample = [part for document in documents for part in text.texts(document)]
     if not sample:
         raise _nothing(text)
     made = tokenizer.train(config, sample)
@@ -193,7 +195,8 @@ def _make(
     """Write all parts that are not finished, and assemble them."""
     _start_or_continue(directory, about["key"])
     made.save(directory)
-    job = parts.Job(directory=str(directory), sentences=about["sentences"], dtype=about["dtype"])
+    options = {"sentences": about["sentences"], "fields": len(text.fields), "dtype": about["dtype"]}
+    job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
     log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")
     lines = progress.Progress(log, expected)
@@ -254,8 +257,8 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
 
 def _nothing(text: corpus.Corpus) -> UserError:
     return UserError(
-        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
-        f'"{text.text_field}" is the right one, and that the held-out shares leave some.'
+        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that "
+        f'text_field="{", ".join(text.fields)}" is right, and that the held-out shares leave some.'
     )
 
 

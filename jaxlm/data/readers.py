@@ -1,8 +1,8 @@
-"""Documents of one file. In: a path of a known kind and the name of the text field. Out: an iterator of str.
+"""Documents of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of str.
 
 `.txt`: documents are separated by blank lines. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the
-text field. `.parquet`: one row a document. Streaming: one document (or Parquet batch) in memory. What cannot be read
-is a UserError with file and line.
+text field. `.parquet`: one row a document. The texts of several fields are one document with FIELD_END between them.
+Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
 """
 
 import json
@@ -13,19 +13,28 @@ from jaxlm.errors import UserError, did_you_mean
 
 # A single document beyond this is a file without separators, not a document.
 LONGEST_DOCUMENT = 256 * 2**20
+# Between the texts of one record; ASCII calls it the unit separator, and no text has one.
+FIELD_END = "\x1f"
+
+Fields = tuple[str, ...]
 
 
-def read(path: str, text_field: str) -> Iterator[str]:
+def read(path: str, fields: Fields) -> Iterator[str]:
     """All documents of a file in order; empty ones are left out."""
     reader = READERS[files.suffixes(path)[0]]
-    for text in reader(path, text_field):
+    for text in reader(path, fields):
         text = text.strip()
         if text:
             yield text
 
 
-def read_text(path: str, text_field: str) -> Iterator[str]:
+def read_text(path: str, fields: Fields) -> Iterator[str]:
     """Blocks between blank lines; line breaks inside a block are kept."""
+    if len(fields) > 1:
+        raise UserError(
+            f"corpus file {path}: a text file has no fields, and text_fields={fields} asks for {len(fields)}. Use "
+            "JSONL or Parquet, or leave text_fields empty."
+        )
     lines: list[str] = []
     size = 0
     with files.opened(path) as stream:
@@ -42,8 +51,8 @@ def read_text(path: str, text_field: str) -> Iterator[str]:
         yield "".join(lines)
 
 
-def read_json_lines(path: str, text_field: str) -> Iterator[str]:
-    """The text field of one JSON object a line; blank lines are skipped."""
+def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
+    """The text fields of one JSON object a line; blank lines are skipped."""
     with files.opened(path) as stream:
         for number, raw in enumerate(stream, 1):
             line = _decoded(raw, path, number)
@@ -60,11 +69,11 @@ def read_json_lines(path: str, text_field: str) -> Iterator[str]:
                 raise UserError(
                     f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
                 )
-            yield field(record, text_field, f"{path}:{number}")
+            yield document(record, fields, f"{path}:{number}")
 
 
-def read_parquet(path: str, text_field: str) -> Iterator[str]:
-    """The text column, in batches of rows."""
+def read_parquet(path: str, fields: Fields) -> Iterator[str]:
+    """The text columns, in batches of rows."""
     if files.suffixes(path)[1]:
         raise UserError(
             f"corpus file {path}: Parquet is compressed inside and read out of order: decompress the file."
@@ -74,17 +83,37 @@ def read_parquet(path: str, text_field: str) -> Iterator[str]:
     with files.opened(path) as stream:
         try:
             table = parquet.ParquetFile(stream)
-            if text_field not in table.schema_arrow.names:
-                field(dict.fromkeys(table.schema_arrow.names), text_field, path)
+            for name in fields:
+                if name not in table.schema_arrow.names:
+                    field(dict.fromkeys(table.schema_arrow.names), name, path)
             row = 0
-            for batch in table.iter_batches(batch_size=512, columns=[text_field]):
-                for value in batch.column(0).to_pylist():
+            for batch in table.iter_batches(batch_size=512, columns=list(fields)):
+                for record in batch.to_pylist():
                     row += 1
-                    yield field({text_field: value}, text_field, f"{path}: row {row}")
+                    yield document(record, fields, f"{path}: row {row}")
         except arrow.ArrowException as error:
             raise UserError(
                 f"corpus file {path}: not a readable Parquet file: {error}. Fetch it again."
             ) from error
+
+
+def document(record: dict, fields: Fields, where: str) -> str:
+    """The text of a record; of several fields all texts, none of them empty, with FIELD_END between them."""
+    if len(fields) == 1:
+        return field(record, fields[0], where)
+    texts = [field(record, name, where).replace(FIELD_END, " ").strip() for name in fields]
+    for name, text in zip(fields, texts, strict=True):
+        if not text:
+            raise UserError(
+                f'{where}: field "{name}" is empty; a record of several texts needs all of them ({", ".join(fields)}). '
+                "Repair or remove the record, or leave that field out of text_fields."
+            )
+    return FIELD_END.join(texts)
+
+
+def named(fields: Fields) -> dict[str, object]:
+    """The fields as part of a corpus's identity."""
+    return {"text_field": fields[0]} if len(fields) == 1 else {"text_fields": list(fields)}
 
 
 def field(record: dict, text_field: str, where: str) -> str:
@@ -93,7 +122,7 @@ def field(record: dict, text_field: str, where: str) -> str:
         names = ", ".join(sorted(map(str, record))) or "none"
         raise UserError(
             f'{where}: no field "{text_field}".{did_you_mean(text_field, map(str, record))} Fields there: {names}. '
-            "Set text_field to the one that holds the text."
+            "Set text_field (or text_fields) to what holds the text."
         )
     value = record[text_field]
     if isinstance(value, bytes):
@@ -122,7 +151,7 @@ def _check_length(size: int, path: str, number: int) -> None:
         )
 
 
-READERS: dict[str, Callable[[str, str], Iterator[str]]] = {
+READERS: dict[str, Callable[[str, Fields], Iterator[str]]] = {
     ".txt": read_text,
     ".text": read_text,
     ".jsonl": read_json_lines,

@@ -6,10 +6,14 @@ batches equals encoding one by one, and `fingerprint` changes when any id could.
 
 import abc
 import functools
+import hashlib
+import json
 import os
 import string
+import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,18 +22,32 @@ from jaxlm.errors import UserError
 if typing.TYPE_CHECKING:
     from jaxlm.batch import Vocabulary
 
-# Names of the same role in BERT's, SentencePiece's and RoBERTa's tokenizers, in order of preference.
+# Names of the same role in the tokenizers of BERT, SentencePiece, RoBERTa, GPT-2, Llama and T5, in order of preference.
 SPECIAL_NAMES: dict[str, tuple[str, ...]] = {
     "pad": ("[PAD]", "<pad>"),
     "unk": ("[UNK]", "<unk>"),
     "cls": ("[CLS]", "<cls>", "<s>"),
     "sep": ("[SEP]", "<sep>", "</s>"),
     "mask": ("[MASK]", "<mask>"),
+    "bos": ("<s>", "<bos>", "<|begin_of_text|>", "[BOS]", "<|endoftext|>", "[CLS]"),
+    "eos": ("</s>", "<eos>", "<|end_of_text|>", "<|endoftext|>", "[EOS]", "[SEP]"),
 }
-SPECIALS = tuple(names[0] for names in SPECIAL_NAMES.values())
+# Prefix, suffix, middle, as published with models that fill in the middle.
+INFILL_NAMES = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),
+    ("<PRE>", "<SUF>", "<MID>"),
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),
+)
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# Settings of Hugging Face beside a tokenizer, where a role may have a name of its own.
+ROLE_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 # Between words in the byte alphabet of GPT-2: space, newline, tab, carriage return.
 _BYTE_SPACES = ("Ġ", "Ċ", "ĉ", "č")
 _PUNCTUATION = frozenset(string.punctuation + "–—…“”‘’«»、。，！？；：（）「」『』")
+_STOPS = frozenset(".!?。！？")
+_AFTER_STOPS = _STOPS | frozenset("\"')]}”’»」』）")
 
 
 class Tokenizer(abc.ABC):
@@ -38,6 +56,9 @@ class Tokenizer(abc.ABC):
     pieces: list[str]
     fingerprint: str
     name: str
+    roles: Mapping[str, str] = types.MappingProxyType(
+        {}
+    )  # role -> name, where the usual names do not lead to it
     marker: str  # '##' where pieces that continue a word are marked, '▁' or 'Ġ' where those that begin one are, else ''
 
     @abc.abstractmethod
@@ -83,8 +104,9 @@ class Tokenizer(abc.ABC):
         return self.pieces[id]
 
     def special(self, role: str) -> int | None:
-        """Id of 'pad', 'unk', 'cls', 'sep' or 'mask'; None when the tokenizer has none."""
-        return next((self._ids[name] for name in SPECIAL_NAMES[role] if name in self._ids), None)
+        """Id of a role ('pad', 'unk', 'cls', 'sep', 'mask', 'bos', 'eos'); None when the tokenizer has none."""
+        names = (self.roles[role],) if role in self.roles else SPECIAL_NAMES[role]
+        return next((self._ids[name] for name in names if name in self._ids), None)
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
@@ -92,24 +114,55 @@ class Tokenizer(abc.ABC):
 
     @functools.cached_property
     def vocabulary(self) -> "Vocabulary":
-        """Ids for data and objectives; UserError when one of the five special tokens is missing."""
+        """Ids for data and objectives; a role that the tokenizer lacks is -1, and without a pad token `pad` is eos."""
         from jaxlm.batch import Vocabulary  # imports jax, which worker processes do without
 
-        roles = {role: self.special(role) for role in SPECIAL_NAMES}
-        missing = [" or ".join(SPECIAL_NAMES[role]) for role, id in roles.items() if id is None]
-        if missing:
-            raise UserError(
-                f"tokenizer {self.name}: no token {', no token '.join(missing)}. Masked language models need all five "
-                "of [PAD] [UNK] [CLS] [SEP] [MASK] (or <pad> <unk> <s> </s> <mask>): add the missing ones to the "
-                "tokenizer's vocabulary, or train one with WordPiece(...)."
-            )
-        ids = {role: id for role, id in roles.items() if id is not None}
+        ids = {role: -1 if (id := self.special(role)) is None else id for role in SPECIAL_NAMES}
+        infill = next((names for names in INFILL_NAMES if all(name in self._ids for name in names)), ())
+        markers = tuple(self._ids[name] for name in infill)
+        sentinels = self._sentinels()
+        unknown = ids["unk"] if list(ids.values()).count(ids["unk"]) == 1 else -1  # GPT-2's is its eos
         special_V = np.zeros(self.size, bool)
-        special_V[list(self.control_ids() | set(ids.values()))] = True
-        special_V[ids["unk"]] = False
+        special_V[[*self.control_ids(), *(id for id in ids.values() if id >= 0), *sentinels, *markers]] = True
+        special_V[[unknown] if unknown >= 0 else []] = False
         continues_V = np.array([self._continues(piece) for piece in self.pieces], bool) & ~special_V
-        continues_V[ids["unk"]] = False
-        return Vocabulary(size=self.size, special_V=special_V, continues_V=continues_V, **ids)
+        continues_V[[unknown] if unknown >= 0 else []] = False
+        stops = tuple(id for id, piece in enumerate(self.pieces) if not special_V[id] and self._stops(piece))
+        if ids["pad"] < 0:
+            ids["pad"] = max(ids["eos"], 0)
+        return Vocabulary(
+            size=self.size,
+            sentinels=sentinels,
+            infill=markers,
+            stops=stops,
+            special_V=special_V,
+            continues_V=continues_V,
+            **ids,
+        )
+
+    def _sentinels(self) -> tuple[int, ...]:
+        """Ids of <extra_id_0>, <extra_id_1>, ... as far as there is no gap."""
+        found = []
+        while (id := self._ids.get(f"<extra_id_{len(found)}>")) is not None:
+            found.append(id)
+        return tuple(found)
+
+    def save_roles(self, directory: str | os.PathLike[str]) -> list[str]:
+        """Writes the names of roles that were given and not found by name; the files written."""
+        if not self.roles:
+            return []
+        names = {f"{role}_token": name for role, name in sorted(self.roles.items())}
+        (Path(directory) / ROLE_FILES[1]).write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n")
+        return [ROLE_FILES[1]]
+
+    def assign_roles(self, names: Mapping[str, str]) -> None:
+        """Keeps the given names that differ from what the usual names lead to; they count in the fingerprint."""
+        usual = {role: self.special(role) for role in SPECIAL_NAMES}
+        given = {role: name for role, name in names.items() if role in usual and name in self._ids}
+        self.roles = {role: name for role, name in given.items() if self._ids[name] != usual[role]}
+        if self.roles:
+            content = json.dumps([self.fingerprint, self.roles], sort_keys=True)
+            self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
     def _continues(self, piece: str) -> bool:
         """Whether a piece goes on with the word before it. Punctuation stands for itself, as in BERT's whole words."""
@@ -119,3 +172,31 @@ class Tokenizer(abc.ABC):
             return False
         begins = piece.startswith(_BYTE_SPACES if self.marker == "Ġ" else self.marker)
         return not begins and not all(letter in _PUNCTUATION for letter in piece)
+
+    def _stops(self, piece: str) -> bool:
+        """Whether a piece ends a sentence: full stop, exclamation or question mark, maybe with what closes a quote."""
+        bare = piece.removeprefix(self.marker).strip("".join(_BYTE_SPACES)) if self.marker else piece
+        return any(letter in _STOPS for letter in bare) and all(letter in _AFTER_STOPS for letter in bare)
+
+
+def sentinel_names(number: int) -> list[str]:
+    """T5's names of the tokens that stand for spans."""
+    return [f"<extra_id_{i}>" for i in range(number)]
+
+
+def read_roles(folder: Path) -> dict[str, str]:
+    """Role -> name from the settings beside a tokenizer; empty without them. UserError when one cannot be read."""
+    names: dict[str, str] = {}
+    for file in (folder / name for name in ROLE_FILES):
+        if not file.is_file():
+            continue
+        try:
+            settings = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"tokenizer settings {file}: cannot be read: {error}") from error
+        for role in SPECIAL_NAMES:
+            value = settings.get(f"{role}_token") if isinstance(settings, dict) else None
+            name = value.get("content") if isinstance(value, dict) else value
+            if isinstance(name, str):
+                names[role] = name
+    return names

@@ -1,7 +1,8 @@
 """Tokenizers: the configs a run holds, loading and training. In: a config, and texts to train on. Out: a `Tokenizer`.
 
-`WordPiece`, `Unigram` and `Bpe` are trained (the same texts give the same fingerprint), `Pretrained` is loaded from a
-tokenizer.json, a SentencePiece .model, a BERT vocab.txt, or a folder that holds one.
+`WordPiece`, `Unigram`, `Bpe` and `ByteBpe` are trained (the same texts give the same fingerprint), `Pretrained` is
+loaded from a tokenizer.json, a SentencePiece .model, a BERT vocab.txt, GPT-2's vocab.json with merges.txt (or
+encoder.json with vocab.bpe), or a folder that holds one of them.
 """
 
 import dataclasses
@@ -9,12 +10,15 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+from jaxlm.data import subwords
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.errors import UserError
 
 MIB = 2**20
+# A vocabulary of byte-level BPE and its merges: Hugging Face's names, and those of OpenAI's release.
+BYTE_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,41 +44,69 @@ class WordPiece:
 class Unigram:
     """SentencePiece Unigram (Kudo 2018; ALBERT, XLM-R, T5), trained on the training split. Cased."""
 
-    vocab_size: int
+    vocab_size: int  # special tokens and sentinels included
+    sentinels: int  # <extra_id_0> ...: 100 for T5; 0 for masked language models
     sample_bytes: ClassVar[int] = 64 * MIB  # the trainer holds a suffix array: about 30 bytes a byte of text
 
     def validate(self, where: str) -> None:
         """UserError for a vocabulary without room for letters."""
         _check_size(self.vocab_size, where)
+        _check_sentinels(self.sentinels, where)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train."""
         from jaxlm.data import sentencepiece_model
 
-        return sentencepiece_model.train(texts, self.vocab_size, "unigram")
+        return sentencepiece_model.train(texts, self.vocab_size, "unigram", self.sentinels)
 
 
 @dataclasses.dataclass(kw_only=True)
 class Bpe:
     """SentencePiece BPE (Sennrich et al. 2016), trained on the training split. Cased."""
 
-    vocab_size: int
+    vocab_size: int  # special tokens and sentinels included
+    sentinels: int  # <extra_id_0> ...: 100 for T5; 0 for masked language models
     sample_bytes: ClassVar[int] = 64 * MIB
 
     def validate(self, where: str) -> None:
         """UserError for a vocabulary without room for letters."""
         _check_size(self.vocab_size, where)
+        _check_sentinels(self.sentinels, where)
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train."""
         from jaxlm.data import sentencepiece_model
 
-        return sentencepiece_model.train(texts, self.vocab_size, "bpe")
+        return sentencepiece_model.train(texts, self.vocab_size, "bpe", self.sentinels)
+
+
+@dataclasses.dataclass(kw_only=True)
+class ByteBpe:
+    """Byte-level BPE (GPT-2, RoBERTa, Llama 3), trained on the training split: <|endoftext|>, <pad>, what follows."""
+
+    vocab_size: int  # special tokens included
+    sentinels: int  # <extra_id_0> ...: 100 for span corruption; 0 for a causal model
+    infill: Literal["off", "on"]  # <|fim_prefix|>, <|fim_suffix|>, <|fim_middle|>, to fill in the middle
+    sample_bytes: ClassVar[int] = 256 * MIB
+
+    def validate(self, where: str) -> None:
+        """UserError for a vocabulary without room for the bytes."""
+        _check_size(self.vocab_size, where)
+        _check_sentinels(self.sentinels, where)
+
+    def make(self, texts: Iterable[str]) -> Tokenizer:
+        """Train."""
+        from jaxlm.data import byte_bpe
+
+        return byte_bpe.train(texts, self.vocab_size, self.sentinels, self.infill)
 
 
 @dataclasses.dataclass(kw_only=True)
 class Pretrained:
-    """A tokenizer that exists: the path of a tokenizer.json, .model or vocab.txt, or of a folder with one."""
+    """A tokenizer that exists: the path of a tokenizer.json, .model, vocab.txt or vocab.json, or of a folder with one.
+
+    Names of special tokens in a tokenizer_config.json or special_tokens_map.json beside it win over the usual ones.
+    """
 
     path: str
     sample_bytes: ClassVar[int] = 0  # nothing to train
@@ -88,7 +120,7 @@ class Pretrained:
         return load(self.path)
 
 
-TokenizerConfig = WordPiece | Unigram | Bpe | Pretrained
+TokenizerConfig = WordPiece | Unigram | Bpe | ByteBpe | Pretrained
 
 
 def train(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -106,14 +138,20 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     """A tokenizer from its file, or from a folder. UserError when there is none or it cannot be read."""
     file = _find(path)
     try:
+        if (merges := _merges(file)) is not None:
+            from jaxlm.data import byte_bpe
+
+            return byte_bpe.load(file, merges)
         if file.suffix == ".json":
             from jaxlm.data import json_tokenizer
 
-            return json_tokenizer.JsonTokenizer(file.read_text(encoding="utf-8"), str(file))
+            return json_tokenizer.JsonTokenizer(
+                file.read_text(encoding="utf-8"), str(file), subwords.read_roles(file.parent)
+            )
         if file.suffix == ".model":
             from jaxlm.data import sentencepiece_model
 
-            return sentencepiece_model.SentencePieceTokenizer(file.read_bytes(), str(file))
+            return sentencepiece_model.load(file)
         return _load_vocab_txt(file)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"tokenizer {file}: cannot be read: {error}") from error
@@ -122,23 +160,39 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
 def _find(path: str | os.PathLike[str]) -> Path:
     place = Path(path).expanduser()
     if place.is_dir():
-        candidates = [place / "tokenizer.json", *sorted(place.glob("*.model")), place / "vocab.txt"]
-        for file in candidates:
+        models = sorted(place.glob("*.model"))
+        pairs = [place / vocab for vocab, merges in BYTE_PAIRS if (place / merges).is_file()]
+        for file in (place / "tokenizer.json", *models, *pairs, place / "vocab.txt"):
             if file.is_file():
                 return file
         names = ", ".join(sorted(file.name for file in place.iterdir())[:10]) or "nothing"
         raise UserError(
-            f"tokenizer {place}: no tokenizer.json, *.model or vocab.txt in this folder; it holds {names}. "
-            "Point to the folder or file that has the tokenizer."
+            f"tokenizer {place}: no tokenizer.json, *.model, vocab.txt or vocab.json with merges.txt in this folder; "
+            f"it holds {names}. Point to the folder or file that has the tokenizer."
         )
     if not place.is_file():
         raise UserError(
             f"tokenizer {place}: no such file or folder. Allowed: a tokenizer.json, a SentencePiece .model, a BERT "
-            "vocab.txt, or a folder with one. A model on a hub must be downloaded first."
+            "vocab.txt, a GPT-2 vocab.json beside its merges.txt, or a folder with one. A model on a hub must be "
+            "downloaded first."
         )
     if place.suffix not in (".json", ".model", ".txt"):
-        raise UserError(f"tokenizer {place}: unknown kind. Allowed: tokenizer.json, *.model, vocab.txt.")
+        raise UserError(
+            f"tokenizer {place}: unknown kind. Allowed: tokenizer.json, *.model, vocab.txt, vocab.json with merges.txt."
+        )
     return place
+
+
+def _merges(file: Path) -> Path | None:
+    """The merges beside one of GPT-2's vocabularies; None for a file of another kind. UserError when it is missing."""
+    for vocab, merges in BYTE_PAIRS:
+        if file.name == vocab:
+            if not file.with_name(merges).is_file():
+                raise UserError(
+                    f"tokenizer {file}: {merges} must stand beside it; there is none in {file.parent}."
+                )
+            return file.with_name(merges)
+    return None
 
 
 def _load_vocab_txt(file: Path) -> Tokenizer:
@@ -146,7 +200,9 @@ def _load_vocab_txt(file: Path) -> Tokenizer:
 
     pieces = file.read_text(encoding="utf-8").split("\n")
     pieces = [piece.rstrip("\r") for piece in (pieces[:-1] if pieces[-1] == "" else pieces)]
-    return wordpiece.make(pieces, _lowercase(file, pieces), str(file))
+    made = wordpiece.make(pieces, _lowercase(file, pieces), str(file))
+    made.assign_roles(subwords.read_roles(file.parent))
+    return made
 
 
 def _lowercase(file: Path, pieces: list[str]) -> bool:
@@ -162,3 +218,8 @@ def _lowercase(file: Path, pieces: list[str]) -> bool:
 def _check_size(vocab_size: int, where: str) -> None:
     if not 100 <= vocab_size <= 2**24:
         raise UserError(f"{where}.vocab_size={vocab_size}: must be between 100 and {2**24}; BERT has 30522.")
+
+
+def _check_sentinels(sentinels: int, where: str) -> None:
+    if not 0 <= sentinels <= 10_000:
+        raise UserError(f"{where}.sentinels={sentinels}: allowed is 0 to 10000; T5 has 100.")

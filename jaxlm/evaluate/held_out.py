@@ -4,7 +4,7 @@ Sums and weights are added on the device and divided once at the end, so the num
 padding of the last batch change nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -17,7 +17,9 @@ class HeldOut:
     """Evaluates parameters on the same rows every time."""
 
     def __init__(
-        self, eval_step: Callable[[Any, Batch], dict], batches: Callable[[], Iterable[Batch]]
+        self,
+        eval_step: Callable[[Any, Batch], dict],
+        batches: Callable[[], Iterable[Batch | Mapping[str, Batch]]],
     ) -> None:
         self._step = eval_step
         self._batches = batches
@@ -30,11 +32,13 @@ class HeldOut:
 
     def __call__(self, params: Any) -> dict[str, float]:
         """{"eval/loss": ..., "eval/<measure>": ...}; eval/loss is the sum of the objective's terms."""
-        total = None
+        totals: dict[tuple[str, ...], dict] = {}  # every task of several has batches and measures of its own
         for batch in self._batches():
             measures = self._step(params, batch)
-            total = measures if total is None else self._add(total, measures)
-        pairs = {name: (float(s), float(w)) for name, (s, w) in jax.device_get(total or {}).items()}
+            names = tuple(measures)
+            totals[names] = self._add(totals[names], measures) if names in totals else measures
+        sums = jax.device_get({k: pair for measures in totals.values() for k, pair in measures.items()})
+        pairs = {name: (float(s), float(w)) for name, (s, w) in sums.items()}
         means = {name: s / w for name, (s, w) in pairs.items() if w > 0}
         loss = sum(value for name, value in means.items() if name.startswith("loss/"))
         return {"eval/loss": loss, **{f"eval/{k}": v for k, v in means.items() if not k.startswith("loss/")}}

@@ -35,7 +35,7 @@ def attention(
 ) -> jax.Array:
     """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1). `key` None means no dropout.
 
-    `scale` of the scores is 1/sqrt(H) unless given; `bias_NTS` (float32, or [B, N, T, S]) is added to the scaled scores.
+    `scale` of the scores is 1/sqrt(H) unless given; `bias_NTS` (float32, or [B, N, T, S]) is added to them.
     """
     rate = 0.0 if key is None else dropout_rate
     scale = q_BTNH.shape[-1] ** -0.5 if scale is None else scale

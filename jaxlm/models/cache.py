@@ -1,7 +1,7 @@
 """What generation remembers: keys and values of every layer for the tokens so far.
 
-In: the shape of a model. Out: a `Cache` of zeros, its layers, and the mask of the next tokens. Guaranteed: all rows write
-the same slots (shorter prompts are padded on the left, as segment 0), so a write is one slice.
+In: the shape of a model. Out: a `Cache` of zeros, its layers, and the mask of the next tokens. Guaranteed: all rows
+write the same slots (shorter prompts are padded on the left, as segment 0), so a write is one slice.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
 """Llama (Touvron et al., 2302.13971; Llama 2, 3) and what shares its shape: SmolLM2, Mistral, Qwen2, Qwen3.
 
-In: a `Llama` config and a `Batch`. Out: x_BTD, float32 logits of the next token, and a cache for generation. Guaranteed:
-documents packed into one row give what they give alone; RoPE, norms, softmax and logits in float32; no state.
+In: a `Llama` config and a `Batch`. Out: x_BTD, float32 logits of the next token, and a cache to generate with.
+Guaranteed: documents packed into one row give what they give alone; RoPE, norms, softmax and logits in float32; no
+state.
 """
 
 import dataclasses
@@ -23,8 +24,9 @@ from jaxlm.models.norm import RmsNorm
 
 @dataclasses.dataclass(kw_only=True)
 class Llama:
-    """The published Llama-7B is hidden 4096, layers 32, heads 32, kv_heads 32, head_dim 128, mlp 11008, "silu", norm_epsilon
-    1e-6, Rope(base=1e4, scaling=Unscaled()), embeddings "untied", biases "none", qk_norm "none", windows (0,)."""
+    """The published Llama-7B is hidden 4096, layers 32, heads 32, kv_heads 32, head_dim 128, mlp 11008, "silu",
+    norm_epsilon 1e-6, Rope(base=1e4, scaling=Unscaled()), embeddings "untied", biases "none", qk_norm "none", windows
+    (0,)."""
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

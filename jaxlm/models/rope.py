@@ -1,7 +1,7 @@
 """Rotary position embedding (Su et al., 2021) and its published scalings to longer texts.
 
-In: a `Rope` and the positions of a row. Out: cosines and sines, and queries or keys turned by them. Guaranteed: angles in
-float32; pairs are (i, i + H/2), as in transformers' files (the original Llama release pairs neighbours).
+In: a `Rope` and the positions of a row. Out: cosines and sines, and queries or keys turned by them. Guaranteed: angles
+in float32; pairs are (i, i + H/2), as in transformers' files (the original Llama release pairs neighbours).
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """Attention with its projections: self-attention x_BTD -> x_BTD, cross-attention to another row.
 
-Weights keep their natural rank (embed, heads, head_dim); K key/value heads divide N query heads. Self-attention may turn
-queries and keys by their positions (rope), norm them (QK norm), and remember keys and values (cache).
+Weights keep their natural rank (embed, heads, head_dim); K key/value heads divide N query heads. Self-attention may
+turn queries and keys by their positions (rope), norm them (QK norm), and remember keys and values (cache).
 """
 
 from typing import Literal
@@ -126,7 +126,7 @@ class SelfAttention(MultiHead):
         rotation: rope.Rotation | None = None,
         bias_NTS: jax.Array | None = None,
     ) -> tuple[jax.Array, LayerCache]:
-        """The next T tokens, which see what the cache holds and each other as `mask` says; the cache with them in it."""
+        """The next T tokens, which see the cache and each other as `mask` says; and the cache with them in it."""
         q_BTNH, k_BTKH, v_BTKH = self._turned(x_BTD, rotation)
         cache = cache.append(k_BTKH, v_BTKH)
         k_BSKH, v_BSKH = cache.k_BSKH.astype(self.dtype), cache.v_BSKH.astype(self.dtype)

@@ -4,8 +4,8 @@ In: a function that makes one block. Out: the block with every parameter stacked
 order; `run_cached` does so with something to remember per layer. Guaranteed: the parameters do not depend on `Loop` or
 `Remat`; each layer gets its own key.
 
-Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its last
-argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.
+Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
+last argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.
 """
 
 from collections.abc import Callable, Sequence

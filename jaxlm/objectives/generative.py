@@ -7,7 +7,7 @@ source has the number of its segment in the decoder's row, and nothing of one se
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,10 +21,10 @@ Start = Literal["pad", "bos", "eos"]
 
 @dataclasses.dataclass(kw_only=True)
 class Generative(Objective):
-    """Published: z_loss 1e-4 (PaLM, T5) or 0 (GPT, BART, Llama); label_smoothing 0.1 (Transformer, BART's tuning) or 0."""
+    """Published: z_loss 1e-4 (PaLM, T5) or 0 (GPT, BART, Llama); label_smoothing 0.1 (Transformer) or 0."""
 
-    items: ClassVar[Literal["passages"]] = "passages"
-    token_term: ClassVar[str] = "lm"
+    items = "passages"
+    token_term = "lm"
 
     z_loss: float  # coefficient of log(Z)^2, which keeps logits from drifting; 0: off
     label_smoothing: float  # share of the target's probability that is spread over the vocabulary; 0: off
@@ -105,6 +105,21 @@ def source_and_target(
     return {**{f"source_{name}_BS": values for name, values in source.items()}, **row}
 
 
+def source_then_target(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad: int
+) -> dict[str, np.ndarray]:
+    """Batch fields of a decoder that sees the whole source of a segment (`prefix_BT`) and predicts its target."""
+    parts, prefixes = [], []
+    for source, target in pairs:
+        silent = np.full(len(source) - 1, -1, np.int32)  # nothing before the source's last token predicts
+        parts.append((np.concatenate([source, target[:-1]]), np.concatenate([silent, target])))
+        prefixes += [np.ones(len(source), np.int32), np.zeros(len(target) - 1, np.int32)]
+    prefix = np.zeros(length, np.int32)
+    known = np.concatenate([np.empty(0, np.int32), *prefixes])
+    prefix[: len(known)] = known
+    return {**in_place(parts, length, pad), "prefix_BT": prefix}
+
+
 def start_token(start: Start, vocabulary: Vocabulary) -> int:
     """The id that a decoder starts from."""
     return int(getattr(vocabulary, start))
@@ -114,6 +129,11 @@ def check_loss(config: Any, where: str) -> None:
     """UserError for coefficients of the loss that cannot work."""
     share(config, where, "z_loss", low=0.0, high=1.0, published="1e-4, or 0 for none")
     share(config, where, "label_smoothing", low=0.0, high=0.99, published="0.1, or 0 for none")
+    check_chunk(config, where)
+
+
+def check_chunk(config: Any, where: str) -> None:
+    """UserError for a negative number of positions."""
     if config.chunk < 0:
         raise UserError(f"{where}.chunk={config.chunk}: allowed is 0 (everything at once) or more.")
 

@@ -6,29 +6,34 @@ only. Evaluation always hides `evaluation_rate`, so that models trained at diffe
 
 import dataclasses
 import math
-from typing import Any, ClassVar, Literal
+import os
+from typing import Any
 
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
-from jaxlm.objectives import scores
+from jaxlm.objectives import generative, scores
+from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.phrases import Phrases
+from jaxlm.objectives.units import Ngrams, Tokens, Words
 
 
 @dataclasses.dataclass(kw_only=True)
-class MaskedLM:
-    """BERT as published: rate 0.15, evaluation_rate 0.15, mask_share 0.8, random_share 0.1, whole_word "off".
+class MaskedLM(Objective):
+    """BERT as published: rate 0.15, evaluation_rate 0.15, mask_share 0.8, random_share 0.1, unit Tokens().
 
     Of the chosen tokens `mask_share` become [MASK], `random_share` a random token, the rest stays as it is.
     """
 
-    items: ClassVar[str] = "documents"
+    token_term = "mlm"
 
     rate: float  # share of a row's tokens, special ones included, that are predicted in training
     evaluation_rate: float  # the same in evaluation
     mask_share: float
     random_share: float
-    whole_word: Literal["off", "on"]  # on: all pieces of a word are chosen together
+    unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
+    chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
 
     def validate(self, where: str) -> None:
         """Rates inside (0, 1); shares in [0, 1] with a sum of at most 1."""
@@ -43,8 +48,17 @@ class MaskedLM:
                 f"{where}: mask_share={self.mask_share} and random_share={self.random_share} add up to more than 1; "
                 "they are shares of the predicted tokens, the rest is kept. Published: 0.8 and 0.1."
             )
-        if self.whole_word not in ("off", "on"):
-            raise UserError(f"{where}.whole_word={self.whole_word!r}: allowed are 'off' and 'on'.")
+        generative.check_chunk(self, where)
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Needs [MASK], and [CLS] and [SEP] around its documents."""
+        vocabulary.require("masked language modelling", "mask", "cls", "sep")
+
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "MaskedLM":
+        """With phrases: mines their lexicon from the training split."""
+        if not isinstance(self.unit, Phrases):
+            return self
+        return dataclasses.replace(self, unit=self.unit.fit(shards, vocabulary, cache))
 
     def predictions(self, row_length: int, train: bool) -> int:
         """M, the slots for targets of one row."""
@@ -57,8 +71,7 @@ class MaskedLM:
         slots = self.predictions(len(row.tokens_T), train)
         used = int((row.segments_T > 0).sum())
         number = min(slots, max(1, round(self._rate(train) * used))) if used else 0
-        choose = choose_words if self.whole_word == "on" else choose_tokens
-        chosen = choose(row, vocabulary, number, rng)
+        chosen = self.unit.choose(row, vocabulary, number, rng)
         tokens = row.tokens_T.copy()
         tokens[chosen] = self._replace(tokens[chosen], vocabulary, rng)
         targets, predict, weights = (
@@ -89,10 +102,7 @@ class MaskedLM:
 
     def score(self, model: Any, x_BTD: Array, batch: Batch) -> Loss:
         """The loss from encoded rows, for objectives that add terms of their own."""
-        logits_BMV = model.predict_tokens(scores.gather_positions(x_BTD, batch.predict_BM))
-        nats = scores.cross_entropy(logits_BMV, batch.targets_BM, batch.weights_BM)
-        right = scores.accuracy(logits_BMV, batch.targets_BM, batch.weights_BM)
-        return Loss({"mlm": nats}, {"mlm_loss": nats, "mlm_accuracy": right})
+        return scores.predict(model, x_BTD, batch, "mlm", chunk=self.chunk)
 
     def _rate(self, train: bool) -> float:
         return self.rate if train else self.evaluation_rate
@@ -104,40 +114,6 @@ class MaskedLM:
         return np.where(
             masked, vocabulary.mask, np.where(random, _any_token(len(tokens), vocabulary, rng), tokens)
         )
-
-
-def choose_tokens(row: Row, vocabulary: Vocabulary, number: int, rng: np.random.Generator) -> np.ndarray:
-    """`number` positions (fewer if there are not as many), uniform over the tokens that are not special; sorted."""
-    candidates = np.flatnonzero(_maskable(row, vocabulary))
-    return np.sort(rng.permutation(candidates)[:number])
-
-
-def choose_words(row: Row, vocabulary: Vocabulary, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions of whole words in random order, skipping words that would exceed `number`; sorted."""
-    maskable = _maskable(row, vocabulary)
-    candidates = np.flatnonzero(maskable)
-    if not len(candidates):
-        return candidates
-    # A piece of a document may begin within a word: what follows [CLS] or [SEP] begins a word in any case.
-    after_special = np.concatenate([[True], ~maskable[:-1]])
-    begins = np.flatnonzero((~vocabulary.continues_V[row.tokens_T] | after_special)[candidates])
-    sizes = np.diff(begins, append=len(candidates))
-    order = rng.permutation(len(begins))
-    fitting = int((np.cumsum(sizes[order]) <= number).sum())
-    chosen = np.zeros(len(begins), bool)
-    chosen[order[:fitting]] = True
-    left = number - int(sizes[chosen].sum())
-    for word in order[fitting:].tolist():
-        if not left:
-            break
-        if sizes[word] <= left:
-            chosen[word] = True
-            left -= int(sizes[word])
-    return candidates[np.repeat(chosen, sizes)]
-
-
-def _maskable(row: Row, vocabulary: Vocabulary) -> np.ndarray:
-    return (row.segments_T > 0) & ~vocabulary.special_V[row.tokens_T]
 
 
 def _any_token(number: int, vocabulary: Vocabulary, rng: np.random.Generator) -> np.ndarray:

@@ -1,71 +1,30 @@
 """Masked LM with next-sentence prediction: BERT's full objective (Devlin et al., 1810.04805, section 3.1).
 
-In: rows packed with sentence pairs. Out: masked rows with a label for every pair; two losses from one pass of the
-encoder. Each pair is judged at its own [CLS], so packing several pairs into a row changes nothing.
+In: rows packed with pairs, half of them of segments that do not belong together. Out: as of any `SentencePairs`; the
+second term is `nsp`: label 0 where b follows a, 1 where b is from another document.
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
-from jaxlm.errors import UserError
-from jaxlm.objectives import scores
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.sentence_pairs import SentencePairs, check_share
 
 
 @dataclasses.dataclass(kw_only=True)
-class NextSentence:
+class NextSentence(SentencePairs):
     """BERT as published: short_share 0.1, random_share 0.5, duplicates 10."""
 
-    items: ClassVar[str] = "pairs"
+    question: ClassVar[str] = "nsp"
+    negatives: ClassVar[Literal["random", "swapped"]] = "random"
 
-    masked_lm: MaskedLM
-    short_share: float  # of documents cut into pairs of a random shorter length
-    random_share: float  # of pairs whose second sentence is from another document
-    duplicates: int  # times each training document is cut into pairs, with other draws
-    pairs_per_row: int  # at most: the pair slots C of a packed row
+    random_share: float  # of pairs whose second segment is from another document
+
+    @property
+    def negative_share(self) -> float:
+        """Of pairs with label 1; a document's last sentence, left alone, gets a random partner in any case."""
+        return self.random_share
 
     def validate(self, where: str) -> None:
-        """Shares in [0, 1], counts of at least 1. `masked_lm` is checked by its own validate."""
-        for name in ("short_share", "random_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(
-                    f"{where}.{name}={getattr(self, name)}: allowed is 0 to 1 (published: 0.1 and 0.5)."
-                )
-        for name, published in (("duplicates", "10"), ("pairs_per_row", "1, one pair a row; packed: 8")):
-            if getattr(self, name) < 1:
-                raise UserError(
-                    f"{where}.{name}={getattr(self, name)}: allowed is 1 or more (published: {published})."
-                )
-
-    def predictions(self, row_length: int, train: bool) -> int:
-        """M, the slots for masked tokens of one row."""
-        return self.masked_lm.predictions(row_length, train)
-
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
-        """The fields of Batch for one row (without the leading B)."""
-        return {
-            **self.masked_lm.prepare(row, vocabulary, rng, train=train),
-            "first_BC": row.first_C,
-            "labels_BC": np.maximum(row.labels_C, 0),
-            "label_weights_BC": (row.labels_C >= 0).astype(np.float32),
-        }
-
-    def weights(self, batch: Batch) -> dict[str, Array]:
-        """Number of masked tokens and number of pairs in the batch."""
-        return {**self.masked_lm.weights(batch), "nsp": scores.count(batch.label_weights_BC)}
-
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
-        """Terms `mlm` and `nsp`; measures `{mlm,nsp}_loss` and `{mlm,nsp}_accuracy`. key None: evaluation."""
-        x_BTD = model.encode(batch, key)
-        masked = self.masked_lm.score(model, x_BTD, batch)
-        logits_BC2 = model.classify_pair(scores.gather_positions(x_BTD, batch.first_BC))
-        nats = scores.cross_entropy(logits_BC2, batch.labels_BC, batch.label_weights_BC)
-        right = scores.accuracy(logits_BC2, batch.labels_BC, batch.label_weights_BC)
-        return Loss(
-            {**masked.terms, "nsp": nats}, {**masked.measures, "nsp_loss": nats, "nsp_accuracy": right}
-        )
+        """Shares in [0, 1], counts of at least 1."""
+        super().validate(where)
+        check_share(self, where, "random_share", "0.5")

@@ -10,17 +10,26 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.errors import UserError
+
+
+Items = Literal["documents", "passages", "pairs", "texts"]
 
 
 class Objective:
     """Methods without a default raise NotImplementedError; there are no fields here."""
 
-    # What a row holds: whole documents as [CLS] ... [SEP], bare pieces of documents, or pairs of sentences.
-    items: ClassVar[Literal["documents", "passages", "pairs"]] = "documents"
+    # What a row holds: whole documents as [CLS] ... [SEP], bare pieces of documents, pairs of segments, or short texts.
+    items: ClassVar[Items] = "documents"
     # Whether the loss of a row depends on the other rows of its batch: no accumulation then.
     whole_batch: ClassVar[bool] = False
     # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.
     token_term: ClassVar[str] = ""
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Whether the shards must know where sentences (or the fields of a record) end."""
+        return self.items == "pairs"
 
     @property
     def overhead(self) -> int:
@@ -30,6 +39,18 @@ class Objective:
     def plan_length(self, row_length: int) -> int:
         """Tokens packed into a row before `prepare`, for rows of `row_length` after it."""
         return row_length
+
+    def check_model(self, model: Any, where: str) -> None:
+        """UserError when the model (its config, at key path `where`) cannot be trained on this."""
+
+    def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
+        """UserError when batches of this size, in that many micro-batches, cannot be trained on."""
+        if self.whole_batch and accumulate > 1:
+            raise UserError(
+                f"{where}.accumulate={accumulate}: the loss of {type(self).__name__} compares all items of a batch "
+                f"with each other, so micro-batches would train on something else. Fix: {where}.accumulate=1; make room "
+                f"with {where}.model.remat or more devices."
+            )
 
     def check(self, vocabulary: Vocabulary) -> None:
         """UserError when the tokenizer lacks a special token that the objective needs."""

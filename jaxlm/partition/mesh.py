@@ -94,17 +94,17 @@ def arrange(sizes: dict[str, int], devices: Sequence[Any], where: str) -> np.nda
 
 
 def check_batch_size(
-    batch_size: int, mesh: jax.sharding.Mesh, where: str = "config", *, accumulate: int = 1
+    rows: int, mesh: jax.sharding.Mesh, where: str = "config.batch_size", *, accumulate: int = 1
 ) -> None:
     """Raises UserError unless the rows of every micro-batch divide over the axes of the batch, data and fsdp."""
     parts = math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES) * accumulate
-    if batch_size > 0 and batch_size % parts == 0:
+    if rows > 0 and rows % parts == 0:
         return
-    below = batch_size // parts * parts
+    below = rows // parts * parts
     near = [str(n) for n in (below, below + parts) if n > 0]
     over = " x ".join(f"{name}={mesh.shape.get(name, 1)}" for name in BATCH_AXES)
-    over += f" and {where}.accumulate={accumulate} micro-batches" if accumulate > 1 else ""
+    over += f" and config.accumulate={accumulate} micro-batches" if accumulate > 1 else ""
     raise UserError(
-        f"{where}.batch_size={batch_size}: rows are split over mesh axes {over}, so it must be a multiple "
+        f"{where}={rows}: rows are split over mesh axes {over}, so it must be a multiple "
         f"of {parts}. Nearest: {' or '.join(near)}; or move devices to mesh.tensor."
     )

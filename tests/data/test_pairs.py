@@ -38,7 +38,14 @@ def corpus(documents, seed=0, most=30):
 
 
 def make(
-    shards, row_length=67, short_share=0.1, random_share=0.5, duplicates=1, seed=3, cache=None, negatives="random"
+    shards,
+    row_length=67,
+    short_share=0.1,
+    random_share=0.5,
+    duplicates=1,
+    seed=3,
+    cache=None,
+    negatives="random",
 ):
     return pairs.make_pairs(
         shards,
@@ -188,7 +195,10 @@ def test_in_order_or_swapped_segments_have_one_distribution_of_lengths():
     table = make(corpus(4000), negatives="swapped").table
     in_order, swapped = (table[table["label"] == label] for label in (pairs.NEXT, pairs.NEGATIVE))
     for name in ("length_a", "length_b"):
-        assert abs(in_order[name].mean() - swapped["length_b" if name == "length_a" else "length_a"].mean()) < 0.5
+        assert (
+            abs(in_order[name].mean() - swapped["length_b" if name == "length_a" else "length_a"].mean())
+            < 0.5
+        )
 
 
 def test_every_sentence_stands_in_one_swapped_or_ordered_pair_unless_it_is_left_alone_at_the_end():

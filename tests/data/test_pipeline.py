@@ -8,7 +8,7 @@ import pytest
 
 from jaxlm.batch import Vocabulary
 from jaxlm.data import pipeline
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 
 V, BATCH, LENGTH = 50, 8, 37
@@ -17,7 +17,7 @@ SPECIAL[[0, 2, 3, 4]] = True
 VOCABULARY = Vocabulary(
     size=V, pad=0, unk=1, cls=2, sep=3, mask=4, special_V=SPECIAL, continues_V=np.zeros(V, bool)
 )
-MASKED = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off")
+MASKED = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
 PAIRS = NextSentence(masked_lm=MASKED, short_share=0.1, random_share=0.5, duplicates=2, pairs_per_row=3)
 
 # Reader processes cannot import a test module by name.

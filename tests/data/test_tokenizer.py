@@ -15,8 +15,8 @@ from jaxlm.errors import UserError
 CONFIGS = {
     "uncased": tokenizer.WordPiece(vocab_size=613, lowercase=True),
     "cased": tokenizer.WordPiece(vocab_size=607, lowercase=False),
-    "unigram": tokenizer.Unigram(vocab_size=401),
-    "bpe": tokenizer.Bpe(vocab_size=409),
+    "unigram": tokenizer.Unigram(vocab_size=401, sentinels=0),
+    "bpe": tokenizer.Bpe(vocab_size=409, sentinels=0),
 }
 TRICKY = "Héllo wörld's [MASK] running\n\n 中文 😀 don't\u0000 [SEP] ﬁne  naïve\u200b Ⅷ"
 
@@ -206,8 +206,9 @@ def test_a_missing_special_token_is_named(trained, tmp_path):
     pieces = [piece for piece in trained["uncased"].pieces if piece not in ("[MASK]", "[CLS]")]
     made = wordpiece.make(pieces, True, "mine/vocab.txt")
     assert made.encode("the")  # encoding needs none of them
-    with pytest.raises(UserError, match=r"mine/vocab\.txt: no token \[CLS\].*no token \[MASK\]"):
-        _ = made.vocabulary
+    assert (made.vocabulary.mask, made.vocabulary.cls) == (-1, -1)
+    with pytest.raises(UserError, match=r"masked LM needs .* mask, cls.*has no mask, no cls"):
+        made.vocabulary.require("masked LM", "mask", "cls", "sep")
     with pytest.raises(UserError, match=r"no \[UNK\]"):
         wordpiece.make(["a", "b"], True, "mine")
 
@@ -251,9 +252,9 @@ def test_vocabularies_that_do_not_fit_the_corpus_are_refused(texts):
     with pytest.raises(UserError, match="vocab_size=130: the special tokens and characters"):
         tokenizer.train(tokenizer.WordPiece(vocab_size=130, lowercase=False), texts)
     with pytest.raises(UserError, match=r"vocab_size=50000.*<="):
-        tokenizer.train(tokenizer.Unigram(vocab_size=50000), texts)
+        tokenizer.train(tokenizer.Unigram(vocab_size=50000, sentinels=0), texts)
     with pytest.raises(UserError, match=r"data\.tokenizer\.vocab_size=7"):
-        tokenizer.Bpe(vocab_size=7).validate("data.tokenizer")
+        tokenizer.Bpe(vocab_size=7, sentinels=0).validate("data.tokenizer")
 
 
 def test_long_lines_are_cut_for_the_sentencepiece_trainer_not_dropped():

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "jaxlm"
 ALLOWED = {
     "batch": set(),
     "errors": set(),
-    "config": {"checkpoint", "partition"},  # the dataclasses a config is made of
+    "config": {"checkpoint", "data", "partition"},  # the dataclasses a config is made of
     "models": {"batch"},
     "optim": {"batch"},
     "partition": {"batch"},
@@ -29,6 +29,9 @@ MAY_IMPORT_ACROSS = {
     "loop",
     "assemble",
     "report",
+    "streams",
+    "journal",
+    "embed",
     "entry",
     "fill_mask",
     "doctor",

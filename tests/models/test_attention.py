@@ -55,6 +55,40 @@ def test_the_reference_equals_a_loop_over_queries(causal, window):
     np.testing.assert_allclose(attention(q, k, v, mask), by_hand(q, k, v, allowed), atol=1e-5)
 
 
+def test_a_prefix_is_seen_from_everywhere_in_its_segment():
+    prefix = np.array([[1, 1, 0, 1, 0, 0, 0], [0, 1, 1, 1, 0, 0, 1]], np.int32)
+    mask = masks.within_segments(jnp.asarray(SEGMENTS), causal=True, prefix_BT=jnp.asarray(prefix))
+    allowed = np.zeros((2, 7, 7), bool)
+    for b, t, s in np.ndindex(2, 7, 7):
+        allowed[b, t, s] = SEGMENTS[b, t] == SEGMENTS[b, s] and (s <= t or prefix[b, s] == 1)
+    np.testing.assert_array_equal(masks.materialise(mask).allowed_BTS, allowed)
+
+
+def test_a_segment_of_the_target_sees_the_source_segment_of_its_number():
+    source = np.array([[1, 2, 2, 2, 0], [3, 1, 1, 2, 2]], np.int32)
+    mask = masks.between_segments(jnp.asarray(SEGMENTS), jnp.asarray(source))
+    allowed = SEGMENTS[:, :, None] == source[:, None, :]
+    q, k, v = inputs(keys=5)
+    rows_with_a_key = allowed.any(-1)
+    found, expected = attention(q, k, v, mask), by_hand(q, k, v, allowed | ~rows_with_a_key[..., None])
+    np.testing.assert_allclose(found[rows_with_a_key], expected[rows_with_a_key], atol=1e-5)
+
+
+def test_scale_and_bias_enter_the_scores():
+    q, k, v = inputs()
+    mask = masks.within_segments(jnp.ones((2, 7), jnp.int32))
+    bias = jnp.asarray(np.random.default_rng(3).normal(size=(6, 7, 7)), jnp.float32)
+    out = np.zeros(q.shape)
+    for b, t, n in np.ndindex(2, 7, 6):
+        scores = np.asarray(k, np.float64)[b, :, n // 3] @ np.asarray(q, np.float64)[b, t, n] * 0.3
+        weights = np.exp(scores + np.asarray(bias, np.float64)[n, t])
+        out[b, t, n] = weights / weights.sum() @ np.asarray(v, np.float64)[b, :, n // 3]
+    np.testing.assert_allclose(attention(q, k, v, mask, scale=0.3, bias_NTS=bias), out, atol=1e-5)
+    np.testing.assert_allclose(
+        attention(q, k, v, mask, scale=0.3, bias_NTS=bias[None].repeat(2, 0)), out, atol=1e-5
+    )
+
+
 def test_positions_replace_places_in_the_row():
     """A row that is stored backwards, with its positions, gives the same, backwards."""
     q, k, v = inputs()
@@ -142,6 +176,8 @@ CASE = kernels.Case(
         ({"dropout": True}, "xla", "attention_dropout"),
         ({"query_length": 500}, "xla", "128s"),
         ({"positions": True}, "xla", "positions"),
+        ({"prefix": True}, "xla", "prefix"),
+        ({"bias": True}, "xla", "bias"),
         ({"query_length": 128, "key_length": 128}, "xla", "too few"),
         ({"platform": "cuda"}, "cudnn", "cuda"),
         ({"platform": "gpu", "dtype": "float32"}, "xla", "float32"),

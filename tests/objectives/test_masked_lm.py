@@ -6,7 +6,7 @@ import pytest
 
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Ngrams, Tokens, Words
 
 V = 97
 SPECIAL = np.zeros(V, bool)
@@ -15,13 +15,16 @@ CONTINUES = np.arange(V) % 3 == 0
 VOCABULARY = Vocabulary(size=V, pad=0, unk=1, cls=2, sep=3, mask=4, special_V=SPECIAL, continues_V=CONTINUES)
 
 
-def objective(rate=0.15, whole_word="off", mask_share=0.8, random_share=0.1):
+UNITS = [Tokens(), Words(), Ngrams(longest=3, of="words"), Ngrams(longest=4, of="tokens")]
+
+
+def objective(rate=0.15, unit=Tokens(), mask_share=0.8, random_share=0.1):
     return MaskedLM(
         rate=rate,
         evaluation_rate=0.15,
         mask_share=mask_share,
         random_share=random_share,
-        whole_word=whole_word,
+        unit=unit,
     )
 
 
@@ -44,13 +47,13 @@ def prepare(row, seed=0, train=True, **kwargs):
     return fields, fields["predict_BM"][real], fields["targets_BM"][real]
 
 
-@pytest.mark.parametrize("whole_word", ["off", "on"])
+@pytest.mark.parametrize("unit", UNITS, ids=repr)
 @pytest.mark.parametrize("rate", [0.15, 0.4])
-def test_as_many_tokens_are_predicted_as_published(rate, whole_word):
+def test_as_many_tokens_are_predicted_as_published(rate, unit):
     row = make_row()
-    counts = [len(prepare(row, seed, rate=rate, whole_word=whole_word)[1]) for seed in range(100)]
+    counts = [len(prepare(row, seed, rate=rate, unit=unit)[1]) for seed in range(100)]
     assert max(counts) == round(rate * 80)
-    assert whole_word == "on" or min(counts) == round(rate * 80)
+    assert unit != Tokens() or min(counts) == round(rate * 80)
     assert min(counts) >= round(rate * 80) - 4  # whole words: what is left may be too small for any word
 
 
@@ -61,11 +64,11 @@ def test_evaluation_uses_its_own_rate():
     assert objective(rate=0.4).predictions(101, train=True) == 41
 
 
-@pytest.mark.parametrize("whole_word", ["off", "on"])
-def test_targets_are_the_tokens_that_stood_there_and_nothing_else_changes(whole_word):
+@pytest.mark.parametrize("unit", UNITS, ids=repr)
+def test_targets_are_the_tokens_that_stood_there_and_nothing_else_changes(unit):
     row = make_row()
     for seed in range(30):
-        fields, predict, targets = prepare(row, seed, whole_word=whole_word)
+        fields, predict, targets = prepare(row, seed, unit=unit)
         assert len(set(predict.tolist())) == len(predict) and sorted(predict) == predict.tolist()
         np.testing.assert_array_equal(row.tokens_T[predict], targets)
         assert not SPECIAL[targets].any()
@@ -130,19 +133,19 @@ def test_whole_words_are_never_split_and_all_are_chosen_sometimes():
     words, seen = words_of(row), set()
     assert max(map(len, words)) >= 3
     for seed in range(400):
-        chosen = set(prepare(row, seed, whole_word="on")[1].tolist())
+        chosen = set(prepare(row, seed, unit=Words())[1].tolist())
         for number, word in enumerate(words):
             assert not chosen & word or word <= chosen
             seen |= {number} if word <= chosen else set()
     assert len(seen) == len(words)
 
 
-@pytest.mark.parametrize("whole_word", ["off", "on"])
-def test_rows_with_little_or_nothing_to_predict(whole_word):
-    _, predict, _ = prepare(make_row(sizes=(3,)), whole_word=whole_word, mask_share=1.0, random_share=0.0)
-    assert len(predict) <= 1 and (whole_word == "on" or predict.tolist() == [1])
+@pytest.mark.parametrize("unit", UNITS, ids=repr)
+def test_rows_with_little_or_nothing_to_predict(unit):
+    _, predict, _ = prepare(make_row(sizes=(3,)), unit=unit, mask_share=1.0, random_share=0.0)
+    assert len(predict) <= 1 and (unit != Tokens() or predict.tolist() == [1])
     for sizes in ((), (2,)):
-        fields, predict, _ = prepare(make_row(sizes=sizes), whole_word=whole_word)
+        fields, predict, _ = prepare(make_row(sizes=sizes), unit=unit)
         assert len(predict) == 0 and fields["weights_BM"].shape == (16,)
 
 
@@ -208,7 +211,6 @@ def test_unused_slots_count_nothing_even_when_the_model_is_infinite_there():
         ({"rate": 1.5}, r"objective.rate=1.5: allowed is above 0 and below 1"),
         ({"mask_share": -0.1}, r"objective.mask_share=-0.1"),
         ({"mask_share": 0.8, "random_share": 0.3}, "add up to more than 1"),
-        ({"whole_word": "yes"}, "'off' and 'on'"),
     ],
 )
 def test_settings_that_cannot_work_are_user_errors(kwargs, message):

@@ -5,7 +5,7 @@ import pytest
 
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 
 V = 41
@@ -17,7 +17,7 @@ VOCABULARY = Vocabulary(
 
 
 def objective(**kwargs):
-    masked = MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off")
+    masked = MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
     settings = {"short_share": 0.1, "random_share": 0.5, "duplicates": 10, "pairs_per_row": 3}
     return NextSentence(masked_lm=masked, **{**settings, **kwargs})
 

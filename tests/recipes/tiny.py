@@ -4,7 +4,7 @@ from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.models.bert import Bert
-from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import WarmupLinear
 
@@ -29,7 +29,7 @@ def get_config() -> Run:
             next_sentence="none",
         ),
         objective=MaskedLM(
-            rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, whole_word="off"
+            rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()
         ),
         tokenizer=WordPiece(vocab_size=500, lowercase=True),
         optimizer=AdamW(

@@ -16,18 +16,19 @@ from tools.parity.collection import cases
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "parity.md"
 HEAD = """# Parity with transformers
 
-The same weights on both sides, random and far from their initial values, at odd sizes, float32 on a CPU. A number is the
-largest difference seen, relative to the largest entry of what is compared (five steps: relative to how far the weights moved);
-"same" means equal to the bit. Written by `python -m tools.parity`; the test suite runs the same cases with these limits:
-{limits}.
+The same weights on both sides, random and far from their initial values, at odd sizes, float32 on a CPU. A number is
+the largest difference seen, relative to the largest entry of what is compared (five steps: relative to how far the
+weights moved); "same" means equal to the bit. Written by `python -m tools.parity`; the test suite runs the same cases
+with these limits: {limits}.
 
 Compared with transformers {transformers}, torch {torch}, on jax {jax}.
 
-- **logits, loss, gradients**: every output, every parameter's gradient. **five AdamW steps**: epsilon 1e-3, so that entries
-  whose gradient is only rounding do not follow its sign.
+- **logits, loss, gradients**: every output, every parameter's gradient. **five AdamW steps**: epsilon 1e-3, so that
+  entries whose gradient is only rounding do not follow its sign.
 - **unrolled, packed**: layers one by one instead of the scan; all items in one row instead of one a row.
 - **export, from_pretrained**: our file loaded by transformers gives our loss, nothing missing or unexpected.
-  **import(export)**: our parameters. **round trip of a file**: model.safetensors that transformers saved comes back byte for byte.
+  **import(export)**: our parameters. **round trip of a file**: model.safetensors that transformers saved comes back
+  byte for byte.
 
 """
 

@@ -1,4 +1,4 @@
-"""One model in two libraries. In: a config of ours. Out: transformers' model with random weights, and ours with the same."""
+"""One model in two libraries. In: a config. Out: transformers' model with random weights, and ours with the same."""
 
 import dataclasses
 import functools

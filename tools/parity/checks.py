@@ -18,7 +18,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from jaxlm.convert import families, table
-from tools.parity.case import Case, jit, present, tensors
+from tools.parity.case import Case, jit, present
 from tools.parity.kinds import packed
 
 LOGITS, GRADIENTS = 1e-4, 1e-3

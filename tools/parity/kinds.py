@@ -1,7 +1,7 @@
 """What is trained in a comparison. In: a model config. Out: a batch, and loss and outputs of both sides on it.
 
-A kind has `batch(vocab_size)`, `ours(module, batch)` and `theirs(model, batch)`; both return (loss, outputs by name), where
-'logits' are over all positions of the main row. Numbers of tokens are odd and pairwise different.
+A kind has `batch(vocab_size)`, `ours(module, batch)` and `theirs(model, batch)`; both return (loss, outputs by name),
+where 'logits' are over all positions of the main row. Numbers of tokens are odd and pairwise different.
 """
 
 import dataclasses

@@ -1,0 +1,103 @@
+"""Several objectives in one run, over one corpus or several. In: a batch per task. Out: the weighted sum of losses.
+
+Every global batch holds `rows` rows of each task, so which rows a step sees is a function of the step alone. A term of
+a task is divided by its own weight over the whole batch before it is multiplied with the task's `weight`: rows decide
+how much of the compute a task gets, `weight` how much its mean loss counts.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from jaxlm.batch import Array, Batch, Loss
+from jaxlm.errors import UserError
+from jaxlm.objectives.objective import Objective
+
+
+@dataclasses.dataclass(kw_only=True)
+class Task:
+    """One of the objectives of a run."""
+
+    name: str  # of its metrics: train/<name>/mlm_loss, eval/<name>/mlm_loss
+    objective: Any
+    weight: float  # of its loss in the sum that is minimised
+    rows: int  # of every global batch
+    data: Any = None  # a config.Data of its own; None: the run's. The tokenizer is the run's in any case
+
+    def validate(self, where: str) -> None:
+        """UserError for a name that cannot be part of a metric's, or numbers that cannot work."""
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", self.name):
+            raise UserError(
+                f"{where}.name={self.name!r}: allowed are lower-case letters, digits and _, such as 'order'; it "
+                "becomes part of the names of metrics."
+            )
+        if not 0.0 < self.weight < float("inf"):
+            raise UserError(
+                f"{where}.weight={self.weight}: must be above 0 (1: as if it were trained alone)."
+            )
+        if self.rows < 1:
+            raise UserError(
+                f"{where}.rows={self.rows}: must be at least 1. Leave the task out if it has none."
+            )
+        if isinstance(self.objective, MultiTask):
+            raise UserError(f"{where}.objective is itself a MultiTask: list its tasks here instead.")
+
+
+@dataclasses.dataclass(kw_only=True)
+class MultiTask(Objective):
+    """The tasks share the model; each uses the heads its objective asks for."""
+
+    tasks: tuple[Task, ...]
+
+    def validate(self, where: str) -> None:
+        """At least one task, no name twice; the tasks check themselves."""
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) != len(names):
+            raise UserError(f"{where}.tasks are named {names}: at least one, and every name once.")
+
+    def check_model(self, model: Any, where: str) -> None:
+        """Every task must be able to train it."""
+        for task in self.tasks:
+            task.objective.check_model(model, where)
+
+    def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
+        """The rows of the tasks make up a batch, and every micro-batch has its share of each task."""
+        rows = {task.name: task.rows for task in self.tasks}
+        if sum(rows.values()) != batch_size:
+            listed = " + ".join(f"{number} ({name})" for name, number in rows.items())
+            raise UserError(
+                f"{where}.batch_size={batch_size}: the rows of the tasks are {listed} = {sum(rows.values())}. Fix: "
+                f"{where}.batch_size={sum(rows.values())}, or other {where}.objective.tasks[i].rows."
+            )
+        for i, task in enumerate(self.tasks):
+            if task.rows % accumulate:
+                raise UserError(
+                    f"{where}.objective.tasks[{i}].rows={task.rows} must be divisible by "
+                    f"{where}.accumulate={accumulate}: every micro-batch holds rows of every task."
+                )
+            task.objective.check_batch(task.rows, accumulate, where)
+
+    def weights(self, batch: Mapping[str, Batch]) -> dict[str, Array]:
+        """The weights of all terms, as `task/term`."""
+        return {
+            f"{task.name}/{term}": weight
+            for task in self._in(batch)
+            for term, weight in task.objective.weights(batch[task.name]).items()
+        }
+
+    def loss(self, model: Any, batch: Mapping[str, Batch], key: Array | None) -> Loss:
+        """The terms, times the weight of their task, and measures of the tasks in the batch, as `task/term`."""
+        terms, measures = {}, {}
+        for task in self._in(batch):
+            own = None if key is None else jax.random.fold_in(key, self.tasks.index(task))
+            loss = task.objective.loss(model, batch[task.name], own)
+            terms |= {f"{task.name}/{k}": (task.weight * total, w) for k, (total, w) in loss.terms.items()}
+            measures |= {f"{task.name}/{k}": pair for k, pair in loss.measures.items()}
+        return Loss(terms, measures)
+
+    def _in(self, batch: Mapping[str, Batch]) -> list[Task]:
+        """The tasks of a batch: all in training, one at a time in evaluation."""
+        return [task for task in self.tasks if task.name in batch]

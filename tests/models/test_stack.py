@@ -1,0 +1,61 @@
+"""Claims about repeated blocks: kinds take turns, scan equals the loop, whatever is left over."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jaxlm.models import parameters, stack
+
+WIDTH = 5
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs: nnx.Rngs):
+        self.w = parameters.weight(rngs, (WIDTH, WIDTH), ("embed", None), 0.5)
+
+    def __call__(self, x, key, kind):
+        noise = 0 if key is None else jax.random.normal(key, x.shape)
+        return jnp.tanh(x @ self.w[...]) * kind + noise
+
+
+def by_hand(weights, x, keys, kinds):
+    for i, w in enumerate(np.asarray(weights)):
+        noise = 0 if keys is None else jax.random.normal(keys[i], x.shape)
+        x = jnp.tanh(x @ w) * kinds[i % len(kinds)] + noise
+    return x
+
+
+@pytest.mark.parametrize("layers", [1, 3, 7])
+@pytest.mark.parametrize("kinds", [(1.0,), (2.0, -1.0), (1.0, 2.0, 3.0)])
+@pytest.mark.parametrize("loop", ["scan", "unrolled"])
+@pytest.mark.parametrize("remat", ["none", "block"])
+def test_layers_take_turns_and_each_has_its_key(layers, kinds, loop, remat):
+    blocks = stack.stacked(Block, layers, nnx.Rngs(params=0))
+    x, key = jnp.linspace(-1, 1, 3 * WIDTH).reshape(3, WIDTH), jax.random.key(1)
+    call = lambda block, x, key, kind: block(x, key, kind)
+    options = dict(layers=layers, loop=loop, remat=remat, pattern=kinds)
+    weights = blocks.w[...]
+    found = stack.run(call, blocks, x, key, **options)
+    np.testing.assert_allclose(found, by_hand(weights, x, jax.random.split(key, layers), kinds), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        stack.run(call, blocks, x, None, **options), by_hand(weights, x, None, kinds), rtol=1e-5, atol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("layers", [2, 7])
+@pytest.mark.parametrize("loop", ["scan", "unrolled"])
+def test_what_a_layer_remembers_comes_back_to_that_layer(layers, loop):
+    blocks = stack.stacked(Block, layers, nnx.Rngs(params=0))
+    memory = jnp.arange(float(layers))
+
+    def call(block, x, remembered, kind):
+        return x + remembered * kind, remembered + 10 * kind
+
+    x, after = stack.run_cached(
+        call, blocks, jnp.zeros(3), memory, layers=layers, loop=loop, pattern=(1.0, 2.0, 4.0)
+    )
+    kinds = np.array([(1.0, 2.0, 4.0)[i % 3] for i in range(layers)])
+    np.testing.assert_allclose(after, np.arange(layers) + 10 * kinds)
+    np.testing.assert_allclose(x, (np.arange(layers) * kinds).sum().repeat(3))

@@ -1,0 +1,113 @@
+"""Rows of passages and a vocabulary for the tests of text-to-text objectives; odd sizes, every role present."""
+
+import numpy as np
+
+from jaxlm.batch import Batch, Row, Vocabulary
+
+V = 211
+SENTINELS = tuple(range(V - 1, V - 61, -1))  # as in T5, the first has the highest id
+PAD, BOS, EOS, MASK, PREFIX, SUFFIX, MIDDLE = 0, 1, 2, 3, 4, 5, 6
+STOPS = (7, 8)
+SPECIAL = np.zeros(V, bool)
+SPECIAL[[PAD, BOS, EOS, MASK, PREFIX, SUFFIX, MIDDLE, *SENTINELS]] = True
+VOCABULARY = Vocabulary(
+    size=V,
+    pad=PAD,
+    bos=BOS,
+    eos=EOS,
+    mask=MASK,
+    sentinels=SENTINELS,
+    infill=(PREFIX, SUFFIX, MIDDLE),
+    stops=STOPS,
+    special_V=SPECIAL,
+    continues_V=np.zeros(V, bool),
+)
+FIRST, LAST = 7, V - 61  # ordinary ids
+
+
+def texts_of(sizes, seed=0):
+    """Random ordinary tokens, one array per size."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(FIRST, LAST, size, dtype=np.int32) for size in sizes]
+
+
+def make_row(texts, length, labels=None):
+    """A row of bare pieces, as data.rows makes it from data.passages; labels default to eos."""
+    labels = [EOS] * len(texts) if labels is None else labels
+    slots = len(texts) + 2
+    row = Row(
+        tokens_T=np.full(length, PAD, np.int32),
+        segments_T=np.zeros(length, np.int32),
+        positions_T=np.zeros(length, np.int32),
+        types_T=np.zeros(length, np.int32),
+        first_C=np.zeros(slots, np.int32),
+        labels_C=np.full(slots, -1, np.int32),
+    )
+    at = 0
+    for c, text in enumerate(texts):
+        span = slice(at, at + len(text))
+        row.tokens_T[span], row.segments_T[span], row.positions_T[span] = text, c + 1, np.arange(len(text))
+        row.first_C[c], row.labels_C[c] = at, labels[c]
+        at = span.stop
+    return row
+
+
+def row_lengths(objective, row_length, rng, segments):
+    """Sizes of that many pieces (or fewer) which the plan could put into one row."""
+    room = objective.plan_length(row_length)
+    sizes = []
+    for _ in range(segments):
+        left = room - sum(sizes) - objective.overhead * (len(sizes) + 1)
+        if left < 1:
+            break
+        sizes.append(int(rng.integers(1, left + 1)) if len(sizes) + 1 < segments else left)
+    return sizes
+
+
+def prepare(objective, texts, row_length, seed=0, labels=None):
+    """Fields of one row."""
+    row = make_row(texts, objective.plan_length(row_length), labels)
+    return objective.prepare(row, VOCABULARY, np.random.default_rng(seed), train=True)
+
+
+def batch(rows):
+    return Batch(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+
+
+def decoded(fields):
+    """For every segment: (source tokens or None, input tokens, targets with -1 where nothing is predicted, prefix)."""
+    found = []
+    for segment in range(1, int(fields["segments_BT"].max(initial=0)) + 1):
+        at = np.flatnonzero(fields["segments_BT"] == segment)
+        assert at.tolist() == list(range(at[0], at[-1] + 1))
+        assert fields["positions_BT"][at].tolist() == list(range(len(at)))
+        targets = np.where(fields["weights_BM"][at] > 0, fields["targets_BM"][at], -1)
+        source = prefix = None
+        if "source_tokens_BS" in fields:
+            there = fields["source_segments_BS"] == segment
+            source = fields["source_tokens_BS"][there]
+            assert fields["source_positions_BS"][there].tolist() == list(range(len(source)))
+        if "prefix_BT" in fields:
+            prefix = fields["prefix_BT"][at]
+        found.append((source, fields["tokens_BT"][at], targets, prefix))
+    padding = fields["segments_BT"] == 0
+    assert not fields["weights_BM"][padding].any() and (fields["tokens_BT"][padding] == PAD).all()
+    if "source_tokens_BS" in fields:
+        assert fields["source_segments_BS"].max(initial=0) == len(found), "a source without its target"
+    return found
+
+
+def without_sentinels(source, target):
+    """The text that a source with sentinels and their target stand for; both without eos."""
+    spans = {}
+    current = None
+    for token in target.tolist():
+        if token in SENTINELS:
+            current = spans.setdefault(token, [])
+        else:
+            current.append(token)
+    text = []
+    for token in source.tolist():
+        text += spans.pop(token) if token in SENTINELS else [token]
+    assert not spans, "a target without its place"
+    return text
