@@ -6,7 +6,7 @@ Shared by training, the benchmark and the tools, so that all of them see the sam
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,15 +14,15 @@ import numpy as np
 
 from jaxlm import streams
 from jaxlm.batch import Vocabulary
-from jaxlm.checkpoint.store import open_run
-from jaxlm.config import Run, Stage, flags
+from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
+from jaxlm.exchange import starting
+from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
-from jaxlm.runtime import distributed
 from jaxlm.runtime.compilation import cache_folder
 from jaxlm.step import TrainState
 from jaxlm.streams import AnyBatch, Stream, StreamRows
@@ -36,6 +36,7 @@ class Text:
 
     tokenizer: Tokenizer
     vocabulary: Vocabulary
+    directory: pathlib.Path  # of the run's main corpus, with the tokenizer's files
     cache: pathlib.Path
     streams: tuple[Stream, ...]
 
@@ -45,35 +46,45 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
     cache = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
     tasks = streams.tasks(run)
     ready = _prepared(run, tasks, cache, say)
-    tokenizer = ready[repr(run.data.corpus_config())].tokenizer
+    main = ready[repr(run.data.corpus_config())]
+    tokenizer = main.tokenizer
     vocabulary = tokenizer.vocabulary
     if vocabulary.size > run.model.vocab_size:
         raise UserError(
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
-    opened: dict[tuple[str, str], shards.Shards] = {}
-    made = []
-    for task in tasks:
-        data = task.data or run.data
-        task.objective.check(vocabulary)
-        directory = ready[repr(data.corpus_config())].directory
-        for split in ("train", "validation"):
-            if (str(directory), split) not in opened:
-                opened[str(directory), split] = shards.open_shards(
-                    directory, split, tokenizer_fingerprint=tokenizer.fingerprint, check=data.check
-                )
-        splits = {split: opened[str(directory), split] for split in ("train", "validation")}
-        stream = Stream(
-            name=task.name,
-            objective=task.objective.fit(splits["train"], vocabulary, cache),
-            data=data,
-            batch_rows=task.rows,
-            seed=streams.stream_seed(run, task),
-            splits=splits,
-        )
-        made.append(stream)
-    return Text(tokenizer, vocabulary, cache, tuple(made))
+    opened = {name: _splits(one, run.data.check) for name, one in ready.items()}
+    made = [_stream(run, task, opened, vocabulary, cache) for task in tasks]
+    return Text(tokenizer, vocabulary, main.directory, cache, tuple(made))
+
+
+def _splits(ready: prepare.Prepared, check: shards.Check) -> dict[str, shards.Shards]:
+    fingerprint = ready.tokenizer.fingerprint
+    return {
+        split: shards.open_shards(ready.directory, split, tokenizer_fingerprint=fingerprint, check=check)
+        for split in ("train", "validation")
+    }
+
+
+def _stream(
+    run: Run,
+    task: Task,
+    opened: Mapping[str, dict[str, shards.Shards]],
+    vocabulary: Vocabulary,
+    cache: pathlib.Path,
+) -> Stream:
+    data = task.data or run.data
+    splits = opened[repr(data.corpus_config())]
+    task.objective.check(vocabulary)
+    return Stream(
+        name=task.name,
+        objective=task.objective.fit(splits["train"], vocabulary, cache),
+        data=data,
+        batch_rows=task.rows,
+        seed=streams.stream_seed(run, task),
+        splits=splits,
+    )
 
 
 def _prepared(
@@ -179,22 +190,10 @@ def dropout_generator(run: Run) -> str:
 
 
 def warm_start(
-    run: Run, state: TrainState, like: TrainState, text: Text, say: Callable[[str], None]
+    run: Run, model: Model, state: TrainState, like: TrainState, text: Text, say: Callable[[str], None]
 ) -> TrainState:
-    """The new state with the weights of the run folder `init_from`. UserError when tokenizer or shapes differ."""
-    folder = flags.local_folder(run.init_from, "config.init_from")
-    source, step = open_run(folder, say=say)
-    step = distributed.from_main(step)  # the source may still be training: all hosts take one step
-    theirs = source.meta(step)["fingerprints"]["tokenizer"]
-    if theirs != text.tokenizer.fingerprint:
-        raise UserError(
-            f"config.init_from={run.init_from} was trained with another tokenizer ({theirs[:16]}; this run has "
-            f"{text.tokenizer.fingerprint[:16]}). Fix: --config.tokenizer of that run, e.g. "
-            f'tokenizer=Pretrained(path="{run.init_from}/tokenizer").'
-        )
-    part = "ema" if source.meta(step)["config"]["ema_decay"] else "params"
-    params = source.restore_params(step, like.params, part=part)
-    say(f"weights from step {step} of {run.init_from}")
+    """The new state with the weights of `init_from`. UserError when tokenizer or model do not fit."""
+    params = starting.params(run, model, state.params, like.params, text.tokenizer, say)
     return dataclasses.replace(state, params=params, ema=None if state.ema is None else averages.init(params))
 
 

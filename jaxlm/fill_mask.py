@@ -1,4 +1,7 @@
-"""`python -m jaxlm.fill_mask --run=WORKDIR "Paris is the [MASK] of France."`: uses a trained masked language model."""
+"""`python -m jaxlm.fill_mask --run=DIR "Paris is the [MASK] of France."`: uses a trained masked language model.
+
+DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is.
+"""
 
 import argparse
 import pathlib
@@ -11,12 +14,12 @@ from jaxlm.errors import UserError
 def main(argv: Sequence[str]) -> int:
     """Prints the likeliest tokens for every [MASK]."""
     parser = argparse.ArgumentParser(prog="python -m jaxlm.fill_mask", description=__doc__)
-    parser.add_argument(
-        "--run", required=True, type=pathlib.Path, help="run folder of a masked language model"
-    )
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--run", type=pathlib.Path, help="run folder or model folder of a masked language model")
+    where.add_argument("--hf", help="Hugging Face folder of one, or the name of one in the local cache")
     parser.add_argument("--top", type=int, default=5, help="candidates per mask")
     parser.add_argument(
-        "--step", type=int, default=None, help="checkpoint to use; default: the best, else the newest"
+        "--step", type=int, default=None, help="checkpoint of a run to use; default: the best, else the newest"
     )
     parser.add_argument("sentences", nargs="+", help="text with [MASK]")
     options = parser.parse_args(list(argv[1:]))
@@ -25,12 +28,15 @@ def main(argv: Sequence[str]) -> int:
 
     if not 1 <= options.top <= 1000:
         raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
-    ready = loaded.load_run(options.run.expanduser(), step=options.step)
-    length = max(stage.length for stage in ready.run.stages)
+    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    if getattr(ready.model_config, "token_head", "") == "none":
+        raise UserError(f"{ready.where} has no head that predicts tokens, so it cannot fill a [MASK].")
     model = ready.model.bind(ready.params)
     print(
         fill_mask.table(
-            fill_mask.fill(model, ready.tokenizer, options.sentences, row_length=length, top=options.top)
+            fill_mask.fill(
+                model, ready.tokenizer, options.sentences, row_length=ready.row_length, top=options.top
+            )
         )
     )
     return 0

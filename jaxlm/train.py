@@ -38,6 +38,7 @@ def train(command: "Command") -> int:
     from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import folder, tree
     from jaxlm.errors import UserError
+    from jaxlm.exchange import tokenizer_files
     from jaxlm.loop import Loop, Parts
     from jaxlm.models.build import build
     from jaxlm.monitor.console import Console
@@ -102,7 +103,7 @@ def train(command: "Command") -> int:
         if start is None:
             state = jax.jit(create, out_shardings=where)(key)
             if run.init_from:
-                state = assemble.warm_start(run, state, like, text, console.say)
+                state = assemble.warm_start(run, model, state, like, text, console.say)
         else:
             state, meta = checkpoints.restore(start, like)
             checkpoints.discard_after(start)
@@ -113,6 +114,7 @@ def train(command: "Command") -> int:
             folder.claim(place, run)
             place.tokenizer.mkdir(exist_ok=True)
             text.tokenizer.save(place.tokenizer)
+            tokenizer_files.keep(run.tokenizer, text.tokenizer, place.tokenizer)
         writer = Writer(
             place.root,
             enabled=is_main,

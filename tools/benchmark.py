@@ -154,9 +154,14 @@ def recipe(options: argparse.Namespace) -> Run:
     """The run that is measured."""
     overrides = [f"--config.data.corpus={options.corpus}"] if options.corpus else []
     run = flags.parse(["benchmark", f"--config={ROOT}/configs/{options.recipe}.py", *overrides]).run
-    if options.dropout is not None:
-        run.model.dropout = run.model.attention_dropout = options.dropout
+    for name in _dropouts(run):
+        if options.dropout is not None:
+            setattr(run.model, name, options.dropout)
     return run
+
+
+def _dropouts(run: Run) -> list[str]:
+    return [f.name for f in dataclasses.fields(run.model) if "dropout" in f.name]
 
 
 def main() -> None:
@@ -165,7 +170,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "recipe", help="a recipe of configs/ with a BERT: bert_base, bert_base_fast, bert_tiny, ..."
+        "recipe",
+        help="a recipe of configs/: bert_base, gpt2_small, smollm2_135m, t5_small, ...; pipelines: masked LM",
     )
     parser.add_argument("--against", choices=["transformers"], default="transformers")
     parser.add_argument("--part", choices=["raw", "pipeline", "both"], default="both")
@@ -184,7 +190,7 @@ def main() -> None:
     options = parser.parse_args()
     run = recipe(options)
     lines = [f"### {options.recipe}, {hardware()}", "", f"`python {' '.join(sys.argv)}`", ""]
-    rates = f"dropout {run.model.dropout}"
+    rates = ", ".join(f"{name} {getattr(run.model, name)}" for name in _dropouts(run)) or "no dropout"
     text = sides.Bench(run, options).describe_text()  # tokenises here: contenders may not start processes
     if options.part in ("raw", "both"):
         results = race(sides.raw_names(), options)

@@ -36,7 +36,10 @@ def parse_tokenizer(words: str) -> tokenizer.TokenizerConfig:
             return tokenizer.Unigram(vocab_size=int(size), sentinels=int(sentinels))
         case "bpe", [size, sentinels] if (size + sentinels).isdigit():
             return tokenizer.Bpe(vocab_size=int(size), sentinels=int(sentinels))
-        case "bytebpe", [size, sentinels, *infill] if (size + sentinels).isdigit() and infill in ([], ["infill"]):
+        case "bytebpe", [size, sentinels, *infill] if (size + sentinels).isdigit() and infill in (
+            [],
+            ["infill"],
+        ):
             return tokenizer.ByteBpe(
                 vocab_size=int(size), sentinels=int(sentinels), infill="on" if infill else "off"
             )

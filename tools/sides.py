@@ -13,12 +13,11 @@ import torch
 import transformers
 
 from jaxlm import assemble
-from jaxlm.batch import Batch, Row
+from jaxlm.batch import Batch
 from jaxlm.config import Run, Stage
-from jaxlm.convert import bert as convert
-from jaxlm.data import draws
+from jaxlm.convert import families
+from jaxlm.data import draws, pipeline
 from jaxlm.models.build import build
-from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import Constant
@@ -58,21 +57,23 @@ class Ours(Side):
 
 
 class Theirs(Side):
-    """BertForMaskedLM with SDPA attention and fused AdamW."""
+    """transformers' model of the same family with SDPA attention and fused AdamW."""
 
     def __init__(
         self, run: Run, batches: Iterator[dict], params: Any, *, bf16: bool, compile_model: bool
     ) -> None:
         torch.manual_seed(0)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        config = transformers.BertConfig(**_hf_config(run))
+        contents = families.of_config(run.model).to_hf_config(run.model)
+        kind = getattr(transformers, contents.pop("architectures")[0])
+        config = kind.config_class(**{**contents, "pad_token_id": 0, "use_cache": False})
         config._attn_implementation = "sdpa"
-        model = transformers.BertForMaskedLM(config)
-        tensors = {
-            k: torch.from_numpy(np.array(v)) for k, v in convert.export_params(params, run.model).items()
-        }
+        model = kind(config)
+        exported = families.export_params(params, run.model)
+        tensors = {k: torch.from_numpy(np.array(v)) for k, v in exported.items()}
         missing, unexpected = model.load_state_dict(tensors, strict=False)
-        assert not unexpected and all("decoder" in name for name in missing), (missing, unexpected)
+        tied = families.of_config(run.model).TIED
+        assert not unexpected and set(missing) <= set(tied), (missing, unexpected)
         model.tie_weights()
         model.train().to(self._device)
         self._model = model
@@ -93,12 +94,6 @@ class Theirs(Side):
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return float(loss.detach()), float(useful)
-
-
-def _hf_config(run: Run) -> dict[str, Any]:
-    config = convert.to_hf_config(run.model)
-    config.pop("architectures")
-    return {**config, "pad_token_id": 0}
 
 
 def _decayed(model: torch.nn.Module) -> list[dict]:
@@ -129,8 +124,9 @@ class Bench:
     """Makes contenders on one tokenised corpus, all from the same initial weights."""
 
     def __init__(self, run: Run, options: Any) -> None:
-        self.run = dataclasses.replace(run, objective=_masked_lm(run.objective))
-        self.run.model.next_sentence = "none"
+        self.run = dataclasses.replace(run, objective=_of_tokens(run.objective))
+        if hasattr(self.run.model, "next_sentence"):
+            self.run.model.next_sentence = "none"
         if jax.default_backend() == "cpu":
             self.run.model.layer_loop = "unrolled"  # about 5 % faster on CPUs
         self.options = options
@@ -173,22 +169,24 @@ class Bench:
 
     def _full_rows(self, batch_size: int, row_length: int, number: int) -> list[Batch]:
         """Batches of rows that one document fills to the last token."""
-        train, vocabulary = self.text.streams[0].splits["train"], self.text.vocabulary
-        long = np.flatnonzero(train.lengths >= row_length - 2)[: number * batch_size]
-        made = []
-        for i, k in enumerate(long):
-            inner = train[int(k)][: row_length - 2]
-            row = Row(
-                tokens_T=np.concatenate([[vocabulary.cls], inner, [vocabulary.sep]]).astype(np.int32),
-                segments_T=np.ones(row_length, np.int32),
-                positions_T=np.arange(row_length, dtype=np.int32),
-                types_T=np.zeros(row_length, np.int32),
-                first_C=np.zeros(1, np.int32),
-                labels_C=np.full(1, -1, np.int32),
-            )
-            made.append(
-                self.run.objective.prepare(row, vocabulary, draws.generator(0, "benchmark", i), train=True)
-            )
+        objective, stream = self.run.objective, self.text.streams[0]
+        rows = pipeline.make_rows(
+            objective,
+            stream.splits["train"],
+            self.text.vocabulary,
+            row_length=row_length,
+            method="none",
+            seed=0,
+            cache=None,
+            train=False,
+        )
+        filled = rows.plan.row_length - rows.items.overhead
+        wanted = number * batch_size
+        full = [i for i in range(len(rows)) if rows.plan.pieces(i)[0][2] == filled][:wanted]
+        made = [
+            objective.prepare(row, self.text.vocabulary, draws.generator(0, "benchmark", i), train=True)
+            for i, row in enumerate(rows.read(full))
+        ]
         whole = len(made) // batch_size
         groups = [made[b * batch_size : (b + 1) * batch_size] for b in range(whole)]
         return [Batch(**{name: np.stack([r[name] for r in group]) for name in group[0]}) for group in groups]
@@ -237,7 +235,8 @@ class Bench:
         return self._loader([ids[:row_length] for ids in self._ids()], batch_size)
 
 
-def _masked_lm(objective: Any) -> MaskedLM:
+def _of_tokens(objective: Any) -> Any:
+    """The part of an objective that predicts tokens."""
     return getattr(objective, "masked_lm", objective)
 
 
@@ -247,13 +246,21 @@ def _cycle(batches: list) -> Iterator[Any]:
 
 
 def _for_transformers(batch: Batch) -> dict[str, torch.Tensor]:
-    """The same rows with labels at the masked positions; full rows of one document need no attention mask."""
-    labels = np.full(batch.tokens_BT.shape, -100, np.int64)
-    for b in range(len(labels)):
-        real = batch.weights_BM[b] > 0
-        labels[b, batch.predict_BM[b][real]] = batch.targets_BM[b][real]
-    return {
-        "input_ids": torch.from_numpy(batch.tokens_BT.astype(np.int64)),
-        "labels": torch.from_numpy(labels),
-        "useful": torch.tensor(float(labels.size)),
-    }
+    """The same rows as its models take them; full rows of one document need no attention mask."""
+    tokens = {"input_ids": torch.from_numpy(batch.tokens_BT.astype(np.int64))}
+    if batch.predict_BM is not None:
+        labels = np.full(batch.tokens_BT.shape, -100, np.int64)
+        for b in range(len(labels)):
+            real = batch.weights_BM[b] > 0
+            labels[b, batch.predict_BM[b][real]] = batch.targets_BM[b][real]
+    else:
+        labels = np.where(batch.weights_BM > 0, batch.targets_BM, -100).astype(np.int64)
+    if batch.source_tokens_BS is not None:
+        tokens = {
+            "input_ids": torch.from_numpy(batch.source_tokens_BS.astype(np.int64)),
+            "decoder_input_ids": tokens["input_ids"],
+        }
+    elif batch.predict_BM is None:
+        # Causal models shift labels themselves, one place to the left: the target of the last token is lost.
+        labels = np.concatenate([np.full_like(labels[:, :1], -100), labels[:, :-1]], axis=1)
+    return {**tokens, "labels": torch.from_numpy(labels), "useful": torch.tensor(float(batch.tokens_BT.size))}

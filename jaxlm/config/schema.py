@@ -136,7 +136,12 @@ class Run:
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
     logging: Logging = dataclasses.field(default_factory=Logging)
-    init_from: str = ""  # run folder whose weights (not its optimizer) a new run starts from
+    # Whose weights (not its optimizer) a new run starts from: a run folder, a model folder, or hf:DIR
+    init_from: str = ""
+    # How the entries begin that a larger vocabulary adds: the mean of all entries, or as drawn for a new model
+    resize_vocabulary: Literal["refuse", "mean", "normal"] = "refuse"
+    # How further learned positions begin: the known ones again, stretched over all, or as drawn for a new model
+    extend_positions: Literal["refuse", "repeat", "interpolate", "normal"] = "refuse"
     non_finite_limit: int = 10  # non-finite steps in a row after which the run stops with exit code 70
     time_limit_minutes: float = 0.0  # save and exit 75 after this long; 0: no limit
     show_batch: int = 0  # print this many rows as the model sees them

@@ -21,7 +21,7 @@ TIED = {
 IGNORED = (r"bert\.embeddings\.(position_ids|token_type_ids)",)
 
 _LAYER = "bert.encoder.layer.{}."
-_ENCODER = (
+ENCODER = (
     Row("embeddings/tokens/table", "bert.embeddings.word_embeddings.weight", "V D -> V D", padded="V"),
     Row("embeddings/positions", "bert.embeddings.position_embeddings.weight"),
     Row("embeddings/types", "bert.embeddings.token_type_embeddings.weight"),
@@ -60,7 +60,7 @@ _CLASSES = (
     Row("next_sentence_head/b", "cls.seq_relationship.bias"),
 )
 
-_FIELDS = {
+FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "hidden_size",
     "layers": "num_hidden_layers",
@@ -88,7 +88,7 @@ _ARCHITECTURES = {
 
 def rows(config: Bert) -> tuple[Row, ...]:
     """The table for this config."""
-    table = _ENCODER + (_TOKEN_HEAD if config.token_head == "transform" else ())
+    table = ENCODER + (_TOKEN_HEAD if config.token_head == "transform" else ())
     table += {"pooled": _POOLER + _CLASSES, "pooler": _POOLER, "none": ()}[config.next_sentence]
     if _architecture(config) != "BertModel":
         return table
@@ -109,7 +109,7 @@ def from_hf_config(hf: Mapping[str, Any]) -> Bert:
     if architecture in ("BertForPreTraining", "BertForNextSentencePrediction"):
         token_head, next_sentence = heads[architecture]
     return Bert(
-        **fields.read(hf, _FIELDS, _DEFAULTS),
+        **fields.read(hf, FIELDS, _DEFAULTS),
         activation=fields.activation(hf, "hidden_act"),
         position_init="normal",
         token_head=token_head,
@@ -130,7 +130,7 @@ def fitted(config: Bert, names: Set[str]) -> Bert:
 
 def to_hf_config(config: Bert) -> dict[str, Any]:
     """The contents of config.json."""
-    return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
+    return {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()} | {
         "model_type": "bert",
         "architectures": [_architecture(config)],
         "hidden_act": fields.activation_name(config.activation),

@@ -31,6 +31,7 @@ FILES: Mapping[str, str] = {
     "electra": "electra",
     "gpt2": "gpt2",
     "llama": "llama",
+    "marian": "transformer",
     "mistral": "llama",
     "modernbert": "modernbert",
     "qwen2": "llama",
@@ -43,7 +44,8 @@ _MODELS = "jaxlm.models."
 
 
 class Family(Protocol):
-    """What a family's file has; `fitted(config, names)` is optional: the config for the heads that a file holds."""
+    """What a family's file has. Optional are `fitted(config, names)`, the config for the heads that a file holds, and
+    `constants(config)`, tensors that their files hold and that are no weights: written, and compared when read."""
 
     MODEL_TYPES: tuple[str, ...]
     TIED: Mapping[str, str]  # name of a copy that some files hold -> the original
@@ -106,7 +108,13 @@ def import_params(tensors: Mapping[str, np.ndarray] | Source, config: Any) -> di
 
 def export_params(params: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
     """Their tensors from our parameters; tied copies are left out, as in files that transformers saves."""
-    return table.to_theirs(of_config(config).rows(config), params, sizes(config))
+    return table.to_theirs(of_config(config).rows(config), params, sizes(config)) | constants(config)
+
+
+def constants(config: Any) -> dict[str, np.ndarray]:
+    """Their tensors that are no weights but stand in their files."""
+    made = getattr(of_config(config), "constants", None)
+    return {} if made is None else made(config)
 
 
 def sizes(config: Any) -> dict[str, int]:
@@ -155,11 +163,14 @@ def plan(
     table.check_cover(rows, ours)
     expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
     source, dropped = _present(family, of_arrays(tensors), expected)
+    source, fixed = _without(source, constants(config))
     missing, unexpected = table.difference(rows, source, ours)
     for row in rows:
         table.check_shapes(row, source, ours[row.ours].shape, sizes(config))
     by_path = {row.ours: row for row in rows}
-    return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), tuple(dropped))
+    return Plan(
+        source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), (*dropped, *fixed)
+    )
 
 
 def widened(array: np.ndarray, name: str) -> np.ndarray:
@@ -195,6 +206,22 @@ def _present(family: Family, source: Source, expected: set[str]) -> tuple[Source
             entries[original] = entries[copy]
         del entries[copy]
     return found, dropped
+
+
+def _without(source: Source, constants: Mapping[str, np.ndarray]) -> tuple[Source, list[str]]:
+    """The source without the constants in it, which must have their values; and the names of those."""
+    found = [name for name in constants if name in source]
+    for name in found:
+        if source.shape(name) != constants[name].shape or not np.array_equal(
+            source.read(name), constants[name]
+        ):
+            raise UserError(
+                f"{source.where}: {name} is not what it is in all models of this family here (shape "
+                f"{constants[name].shape}, from {constants[name].min():g} to {constants[name].max():g}), so this checkpoint "
+                "cannot be held."
+            )
+    left = {name: entry for name, entry in source.entries.items() if name not in found}
+    return Source(left, source.where), found
 
 
 def _check_copy(source: Source, copy: str, original: str) -> None:

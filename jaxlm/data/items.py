@@ -27,8 +27,12 @@ class Piece:
 class Items(Protocol):
     """A random-access table of items."""
 
-    overhead: int  # special tokens that a piece costs
     splittable: bool  # whether an item may be cut into several pieces
+
+    @property
+    def overhead(self) -> int:
+        """Special tokens that a piece costs."""
+        ...
 
     @property
     def lengths(self) -> np.ndarray:

@@ -162,7 +162,13 @@ def _pairs(
 
 
 def _texts(
-    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, seed: int, cache: Any, train: bool
+    objective: Any,
+    shards: Shards,
+    vocabulary: Vocabulary,
+    row_length: int,
+    seed: int,
+    cache: Any,
+    train: bool,
 ) -> tuple[Items, int]:
     made = texts.make_texts(
         shards,
@@ -176,7 +182,7 @@ def _texts(
     if longest > row_length:
         raise UserError(
             f"{type(objective).__name__}.max_tokens={objective.max_tokens}: {objective.texts} texts of that many "
-            f"tokens and two special ones each do not fit a row of {row_length}. Fix: rows of {longest} tokens (stages), or "
+            f"tokens and two special ones each do not fit a row of {row_length}. Fix: rows of {longest} tokens, or "
             f"max_tokens={max(row_length // objective.texts - 2, 1)}."
         )
     return made, objective.items_per_row

@@ -46,7 +46,8 @@ class SentencePieceTokenizer(subwords.Tokenizer):
     ):
         self.model = model
         self.name = name
-        self.extra_ids, self.layout: Layout = extra_ids, layout
+        self.extra_ids = extra_ids
+        self.layout: Layout = layout
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except (RuntimeError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Short texts as items, for sentence embeddings: `[CLS] text [SEP]` once or several times. In: shards. Out: Items.
 
-An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each is
-cut to `max_tokens`. The token type is the number of the text within its item, the label 0.
+An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
+is cut to `max_tokens`. The token type is the number of the text within its item, the label 0.
 """
 
 import os

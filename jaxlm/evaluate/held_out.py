@@ -18,7 +18,7 @@ class HeldOut:
 
     def __init__(
         self,
-        eval_step: Callable[[Any, Batch], dict],
+        eval_step: Callable[[Any, Any], dict],
         batches: Callable[[], Iterable[Batch | Mapping[str, Batch]]],
     ) -> None:
         self._step = eval_step

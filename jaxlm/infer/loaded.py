@@ -1,37 +1,87 @@
-"""A trained model, ready to use. In: a run folder. Out: its Run, tokenizer and bound model with restored weights.
+"""A model ready to use. In: a run folder, a model folder or a Hugging Face folder. Out: config, tokenizer, bound weights.
 
-The best checkpoint is used when the run kept one, else the newest; the moving average of the weights when there is one.
+Of a run the best checkpoint is used when it kept one, else the newest; the moving average of the weights when there is
+one. Weights are float32, on the default device.
 """
 
 import dataclasses
 import pathlib
 from typing import Any
 
-from jaxlm.checkpoint.policy import best_first
-from jaxlm.checkpoint.store import open_run
-from jaxlm.config import Run, folder
-from jaxlm.data.tokenizer import Tokenizer, load
+import jax
+
+from jaxlm.config import Run
+from jaxlm.convert.table import check_names, nest
+from jaxlm.convert.weights import Pickles
+from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.errors import UserError
+from jaxlm.exchange import model_folder, stored, tokenizer_files
 from jaxlm.models.build import Model, build
+
+_ANY_LENGTH = 2048  # of a model without a longest row
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
-    """A run's model with its weights."""
+    """A model with its weights."""
 
-    run: Run
+    model_config: Any
     tokenizer: Tokenizer
     model: Model
     params: Any
     step: int
+    row_length: int  # the longest row it takes, or was trained on
+    where: str
+    run: Run | None = None
+
+
+def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:
+    """A run folder or a model folder. Raises UserError where there is none."""
+    path = pathlib.Path(path).expanduser()
+    if not path.is_dir():
+        raise UserError(
+            f"{path}: no such folder. Name the --workdir of a run, or what convert_checkpoint.py made."
+        )
+    if step is None and not model_folder.is_one(path):
+        step = stored.best_step(path)
+    return _loaded(stored.open_stored(str(path), say=print, step=step))
 
 
 def load_run(workdir: pathlib.Path, *, step: int | None = None) -> Loaded:
-    """Loads a run folder, float32, onto the default device. Raises UserError where there is none."""
-    place, run = folder.read(workdir)
-    checkpoints, newest = open_run(workdir)
-    if step is None:
-        metrics = {saved: checkpoints.metrics(saved) for saved in checkpoints.steps()}
-        step = next(iter(best_first(metrics, run.checkpoint.keep)), newest)
-    model = build(run.model, dtype="float32")
-    params = checkpoints.restore_params(step, model.shapes, part="ema" if run.ema_decay else "params")
-    return Loaded(run, load(place.tokenizer), model, params, step)
+    """The same."""
+    return load(workdir, step=step)
+
+
+def load_hf(path: str | pathlib.Path, *, allow_pickle: Pickles = "refuse") -> Loaded:
+    """A Hugging Face folder, or a .gguf file, without a conversion on disk."""
+    found = stored.of_hf(path, allow_pickle=allow_pickle)
+    check_names(found.missing, found.unexpected, found.where)
+    return _loaded(found)
+
+
+def _loaded(found: stored.Stored) -> Loaded:
+    model = build(found.config, dtype="float32")
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
+    tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)
+    return Loaded(
+        model_config=found.config,
+        tokenizer=tokenizer,
+        model=model,
+        params=nest(found.place(dict.fromkeys(found.shapes, here))),
+        step=found.step,
+        row_length=_row_length(found),
+        where=found.where,
+        run=found.run,
+    )
+
+
+def _row_length(found: stored.Stored) -> int:
+    if found.run is not None:
+        return max(stage.length for stage in found.run.stages)
+    length = getattr(found.config, "max_positions", _ANY_LENGTH)
+    try:
+        found.config.check_row_length(length, "model")
+    except UserError:
+        return length - 2  # RoBERTa counts two positions that no token has
+    return length

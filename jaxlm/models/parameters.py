@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 Axes = tuple[str | None, ...]
+_CUT = 0.87962566103423978  # standard deviation of a unit normal cut at two
 
 
 def weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, scale: float) -> nnx.Param:
@@ -20,6 +21,11 @@ def weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, scale: float) -> 
     """
     initialise = jax.nn.initializers.truncated_normal(scale, jnp.float32)
     return nnx.Param(initialise(rngs.params(), shape), axes=axes)
+
+
+def scale_for(deviation: float) -> float:
+    """The `scale` of `weight` whose draws have this standard deviation (variance scaling, as in TensorFlow and Flax)."""
+    return deviation / _CUT
 
 
 def sinusoids(rngs: nnx.Rngs, shape: tuple[int, int], axes: Axes, scale: float) -> nnx.Param:

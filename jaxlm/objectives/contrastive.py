@@ -6,7 +6,7 @@ a row depends on the rest of its batch, so there are no micro-batches.
 """
 
 import dataclasses
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +15,15 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import embeddings, scores
-from jaxlm.objectives.objective import Items, Objective
+from jaxlm.objectives.objective import Objective
 
 
 @dataclasses.dataclass(kw_only=True)
 class Contrastive(Objective):
     """SimCSE as published: temperature 0.05, pooling "cls_mlp", texts of 30 tokens at most (32 with [CLS], [SEP])."""
 
-    items: ClassVar[Items] = "texts"
-    whole_batch: ClassVar[bool] = True
+    items = "texts"
+    whole_batch = True
 
     temperature: float
     pooling: embeddings.Pooling

@@ -21,9 +21,10 @@ _FAR = -1e9  # the logit of what is no candidate
 
 def pool(model: Any, x_BTD: Array, batch: Batch, pooling: Pooling) -> Array:
     """e_BCD, float32; items are the segments 1, 2, ..., whose first tokens stand at `batch.first_BC`."""
+    first_BC: Array = batch.first_BC
     if pooling == "mean":
-        return _mean(x_BTD, batch.segments_BT, batch.first_BC.shape[1])
-    x_BCD = scores.gather_positions(x_BTD, batch.first_BC)
+        return _mean(x_BTD, batch.segments_BT, first_BC.shape[1])
+    x_BCD = scores.gather_positions(x_BTD, first_BC)
     return (model.pool(x_BCD) if pooling == "cls_mlp" else x_BCD).astype(jnp.float32)
 
 
@@ -39,7 +40,9 @@ def unit(e: Array) -> Array:
     return e * jax.lax.rsqrt(jnp.maximum((e * e).sum(axis=-1, keepdims=True), 1e-24))
 
 
-def in_batch(anchors_ID: Array, candidates_JD: Array, real_J: Array, weights_I: Array, temperature: float):
+def in_batch(
+    anchors_ID: Array, candidates_JD: Array, real_J: Array, weights_I: Array, temperature: float
+) -> tuple[Pair, Pair]:
     """((nats, weight), (hits, weight)) of finding candidate i for anchor i among all; unit vectors, J >= I.
 
     InfoNCE with cosines over `temperature` as logits (Gao et al., 2104.08821, equations 1 and 5).

@@ -80,15 +80,15 @@ class MultiTask(Objective):
                 )
             task.objective.check_batch(task.rows, accumulate, where)
 
-    def weights(self, batch: Mapping[str, Batch]) -> dict[str, Array]:
-        """The weights of all terms, as `task/term`."""
+    def weights(self, batch: Any) -> dict[str, Array]:
+        """The weights of all terms, as `task/term`; `batch`: the batches by task."""
         return {
             f"{task.name}/{term}": weight
             for task in self._in(batch)
             for term, weight in task.objective.weights(batch[task.name]).items()
         }
 
-    def loss(self, model: Any, batch: Mapping[str, Batch], key: Array | None) -> Loss:
+    def loss(self, model: Any, batch: Any, key: Array | None) -> Loss:
         """The terms, times the weight of their task, and measures of the tasks in the batch, as `task/term`."""
         terms, measures = {}, {}
         for task in self._in(batch):

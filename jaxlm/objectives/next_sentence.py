@@ -5,7 +5,6 @@ second term is `nsp`: label 0 where b follows a, 1 where b is from another docum
 """
 
 import dataclasses
-from typing import ClassVar, Literal
 
 from jaxlm.objectives.sentence_pairs import SentencePairs, check_share
 
@@ -14,8 +13,8 @@ from jaxlm.objectives.sentence_pairs import SentencePairs, check_share
 class NextSentence(SentencePairs):
     """BERT as published: short_share 0.1, random_share 0.5, duplicates 10."""
 
-    question: ClassVar[str] = "nsp"
-    negatives: ClassVar[Literal["random", "swapped"]] = "random"
+    question = "nsp"
+    negatives = "random"
 
     random_share: float  # of pairs whose second segment is from another document
 

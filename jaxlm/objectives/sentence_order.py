@@ -5,7 +5,6 @@ In: rows packed with pairs of consecutive segments of one document, half of them
 """
 
 import dataclasses
-from typing import ClassVar, Literal
 
 from jaxlm.objectives.sentence_pairs import SentencePairs, check_share
 
@@ -18,8 +17,8 @@ class SentenceOrder(SentencePairs):
     the document joins, and a document's last sentence, left alone, makes no pair.
     """
 
-    question: ClassVar[str] = "sop"
-    negatives: ClassVar[Literal["random", "swapped"]] = "swapped"
+    question = "sop"
+    negatives = "swapped"
 
     swapped_share: float  # of pairs in swapped order
 

@@ -14,15 +14,15 @@ from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
-from jaxlm.objectives.objective import Items, Objective
+from jaxlm.objectives.objective import Objective
 
 
 @dataclasses.dataclass(kw_only=True)
 class SentencePairs(Objective):
     """Published for both: short_share 0.1, duplicates 10; negatives are half of the pairs."""
 
-    items: ClassVar[Items] = "pairs"
-    token_term: ClassVar[str] = "mlm"
+    items = "pairs"
+    token_term = "mlm"
     question: ClassVar[str]  # name of the term of the pairs
     negatives: ClassVar[Literal["random", "swapped"]]  # what pairs of label 1 are
 

@@ -55,8 +55,8 @@ class SpanCorruption(generative.Generative):
     ) -> dict[str, np.ndarray]:
         """Source and target rows; both number their segments alike."""
         tokens = [tokens for tokens, _ in generative.pieces(row)]
-        pairs = corrupt(tokens, self.density, self.mean_span, vocabulary, rng)
         lengths = sizes(len(row.tokens_T) - self.overhead, self.density, self.mean_span)
+        pairs = corrupt(tokens, self.density, self.mean_span, lengths, vocabulary, rng)
         start = generative.start_token(self.decoder_start, vocabulary)
         return generative.source_and_target(pairs, lengths, start, vocabulary.pad)
 
@@ -76,12 +76,13 @@ def corrupt(
     texts: list[np.ndarray],
     density: float,
     mean_span: float,
+    room: tuple[int, int],
     vocabulary: Vocabulary,
     rng: np.random.Generator,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(source, target) of every text of a row that got a span, each ending with eos."""
+    """(source, target) of every text that got a span, each ending with eos; `room` is that of the two rows."""
     lengths = np.array([len(tokens) for tokens in texts], int)
-    hidden, numbers = spans.share_out(lengths, density, mean_span, rng)
+    hidden, numbers = spans.share_out(lengths, density, mean_span, room, rng)
     if numbers.max(initial=0) > len(vocabulary.sentinels):
         raise UserError(
             f"span corruption of {int(lengths.max())} tokens at density {density} and mean span {mean_span} needs "

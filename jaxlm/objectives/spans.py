@@ -16,19 +16,29 @@ def counts(tokens: int, density: float, mean_span: float) -> tuple[int, int]:
 
 
 def share_out(
-    sizes: np.ndarray, density: float, mean_span: float, rng: np.random.Generator
+    sizes: np.ndarray,
+    density: float,
+    mean_span: float,
+    room: tuple[int, int],
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(hidden tokens, spans) of every segment of a row; together they are those of one text of that length.
 
-    A segment gets its exact share of the spans rounded up or down at random, so that a short one may get none. What a
-    segment of few tokens cannot hold is left out.
+    A segment gets its exact share of the spans, rounded up or down at random, so that a short one may get none. `room`:
+    tokens of the source and of the target row, where every span has its sentinel and every segment its eos; rounding is
+    bent to them, and where that is not enough the shortest segment gets nothing.
     """
-    hidden, spans = counts(int(sizes.sum()), density, mean_span)
-    if not spans:
-        return np.zeros(len(sizes), int), np.zeros(len(sizes), int)
-    mine = np.minimum(_proportional(sizes, spans, rng), sizes // 2)
-    tokens = _proportional(mine, hidden, rng) if mine.any() else mine
-    return np.clip(tokens, mine, sizes - mine), mine
+    sizes = np.where(sizes < 2, 0, sizes)
+    while sizes.any():
+        hidden, spans = counts(int(sizes.sum()), density, mean_span)
+        mine = np.minimum(_proportional(sizes, spans, rng), sizes // 2)
+        fixed = int(mine.sum() + (mine > 0).sum())
+        least, most = int(sizes[mine > 0].sum()) + fixed - room[0], room[1] - fixed
+        tokens = _filled(mine, sizes - mine, min(max(hidden, least), most), rng)
+        if least <= tokens.sum() <= most:
+            return tokens, mine
+        sizes = np.where(sizes == sizes[sizes > 0].min(), 0, sizes)
+    return np.zeros(len(sizes), int), np.zeros(len(sizes), int)
 
 
 def noise_mask(tokens: int, hidden: int, spans: int, rng: np.random.Generator) -> np.ndarray:
@@ -47,6 +57,16 @@ def with_sentinels(
     source[begins] = marks
     target = np.insert(tokens[mask], np.flatnonzero(begins[mask]), marks)
     return source[~mask | begins], target
+
+
+def _filled(least: np.ndarray, most: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """`total` shared out in proportion to `least`, between the two for everyone; less where there is no room."""
+    if not least.any():
+        return least
+    mine = np.clip(_proportional(least, max(total, 0), rng), least, np.where(least > 0, most, 0))
+    for i in rng.permutation(np.flatnonzero(least)).tolist():
+        mine[i] += np.clip(total - mine.sum(), least[i] - mine[i], most[i] - mine[i])
+    return mine
 
 
 def _proportional(sizes: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:

@@ -97,13 +97,24 @@ class MixtureOfDenoisers(generative.Generative):
         free = dataclasses.replace(vocabulary, sentinels=vocabulary.sentinels[: -len(MODES)])
         mode = vocabulary.sentinels[MODES.index(denoiser.mode) - len(MODES)]
         texts = [tokens for tokens, _ in generative.pieces(row)]
-        pairs = _noisy(texts, denoiser, free, rng)
-        pairs = [(np.concatenate([[mode], source]), target) for source, target in pairs]
         lengths = self._lengths(len(row.tokens_T) - self.overhead)
+        pairs = _noisy(texts, denoiser, self._room(lengths, denoiser, texts), free, rng)
+        pairs = [(np.concatenate([[mode], source]), target) for source, target in pairs]
         if self.form == "decoder":
             return generative.source_then_target(pairs, lengths[0], vocabulary.pad)
         start = generative.start_token(self.decoder_start, vocabulary)
         return generative.source_and_target(pairs, (lengths[0], lengths[1]), start, vocabulary.pad)
+
+    def _room(
+        self, lengths: tuple[int, ...], denoiser: Denoiser, texts: Sequence[np.ndarray]
+    ) -> tuple[int, int]:
+        """Of source and target without the mode tokens; a decoder's row is shared in the denoiser's proportion."""
+        modes = MODE_TOKEN * len(texts)
+        if self.form == "encoder_decoder":
+            return lengths[0] - modes, lengths[1]
+        source, target = _sizes(sum(map(len, texts)), denoiser)
+        spare = lengths[0] + 1 - modes - (source - MODE_TOKEN) - target
+        return source - MODE_TOKEN + spare // 2, target + spare - spare // 2
 
     def _lengths(self, tokens: int) -> tuple[int, ...]:
         """Source and target row of that much text, or of a decoder its one row."""
@@ -114,10 +125,15 @@ class MixtureOfDenoisers(generative.Generative):
 
 
 def _noisy(
-    texts: Sequence[np.ndarray], denoiser: Denoiser, vocabulary: Vocabulary, rng: np.random.Generator
+    texts: Sequence[np.ndarray],
+    denoiser: Denoiser,
+    room: tuple[int, int],
+    vocabulary: Vocabulary,
+    rng: np.random.Generator,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     if denoiser.mode != "S":
-        return span_corruption.corrupt(list(texts), denoiser.density, denoiser.mean_span, vocabulary, rng)
+        density, mean_span = denoiser.density, denoiser.mean_span
+        return span_corruption.corrupt(list(texts), density, mean_span, room, vocabulary, rng)
     pairs = []
     for tokens in texts:
         share = denoiser.density * rng.uniform(0.5, 1.5)

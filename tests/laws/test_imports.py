@@ -37,6 +37,7 @@ MAY_IMPORT_ACROSS = {
     "doctor",
     "evaluate",
     "infer",
+    "exchange",
 }
 
 

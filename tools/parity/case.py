@@ -27,6 +27,8 @@ class Case:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
     # Regular expression of parameters whose gradient is zero but for rounding: compared absolutely.
     rounding: str = r"(?!)"
+    # Parameters that a new model of transformers ties to others, and that its published files hold apart.
+    untied: tuple[str, ...] = ()
     note: str = ""  # exceptions, for the table
 
     @property
@@ -43,9 +45,16 @@ class Case:
         hf = kind(**{k: v for k, v in contents.items() if k != "model_type"})
         hf._attn_implementation = "eager"
         model = getattr(transformers, architecture)(hf).train()
+        for name in self.untied:
+            owner, _, last = name.rpartition(".")
+            setattr(
+                model.get_submodule(owner), last, torch.nn.Parameter(model.get_parameter(name).detach().clone())
+            )
+            model.all_tied_weights_keys.pop(name)
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(0.2 * torch.randn_like(parameter))
+                if parameter.requires_grad:  # the others are constants, such as sinusoids
+                    parameter.add_(0.2 * torch.randn_like(parameter))
         return model
 
     def model(self, **changes: Any) -> Any:
@@ -65,4 +74,6 @@ def tensors(hf: Any) -> dict[str, np.ndarray]:
 def present(case: Case, named: dict[str, Any]) -> dict[str, Any]:
     """Under the names of our tables."""
     family = families.of_config(case.config)
-    return {family.current_name(name): value for name, value in named.items()}
+    now = {family.current_name(name): value for name, value in named.items()}
+    # torch lists a tied weight once, under the name that its module comes to first.
+    return {family.TIED.get(name, name): value for name, value in now.items()}

@@ -48,7 +48,7 @@ def forward(case: Case) -> dict[str, float]:
 
 
 def _gradients(case: Case, hf: Any, grads: Any) -> float:
-    ours = families.export_params(grads, case.config)
+    ours = present(case, families.export_params(grads, case.config))
     theirs = present(case, dict(hf.named_parameters()))
     assert set(ours) == set(theirs), set(ours) ^ set(theirs)
     worst = 0.0

@@ -1,0 +1,110 @@
+"""A model folder: weights without a run. In: a config, parameters and files. Out: DIR, or what is in it.
+
+DIR/{model.json, tokenizer/, origin/, checkpoints/0/}: model.json has the model's config and where it came from, tokenizer/
+the tokenizer's files and origin/ the rest of what came with it (config.json, model card, ...), all byte for byte;
+checkpoints/ is the store of a run, with its SHA-256 of every file. It appears under its name complete, or not at all.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from jaxlm.checkpoint.policy import Keep
+from jaxlm.checkpoint.store import Checkpoints
+from jaxlm.config import tree
+from jaxlm.errors import UserError
+
+FILE = "model.json"
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFolder:
+    """Paths inside a model folder, and its model.json."""
+
+    root: pathlib.Path
+    config: Any  # of the model
+    origin: Mapping[str, Any]  # {"from": path, "kind": ..., "tensors": {name: [dtype, file]}}
+
+    @property
+    def tokenizer(self) -> pathlib.Path:
+        """The tokenizer's files."""
+        return self.root / "tokenizer"
+
+    @property
+    def origin_files(self) -> pathlib.Path:
+        """What else came with the weights."""
+        return self.root / "origin"
+
+
+def is_one(path: pathlib.Path) -> bool:
+    """Whether there is a model folder at the path."""
+    return (path / FILE).is_file()
+
+
+def read(path: pathlib.Path) -> ModelFolder:
+    """Opens a model folder. UserError when it is not readable."""
+    try:
+        value = json.loads((path / FILE).read_text(encoding="utf-8"))
+        if value["format"] != _FORMAT:
+            raise UserError(f"{path / FILE} has format {value['format']}; this version reads {_FORMAT}.")
+        return ModelFolder(path, tree.from_json(value["config"]), value["origin"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path / FILE} cannot be read as a model's description ({error}).") from error
+
+
+def write(
+    target: pathlib.Path,
+    config: Any,
+    params: Any,
+    *,
+    origin: Mapping[str, Any],
+    fingerprint: str,
+    tokenizer: Mapping[str, bytes],
+    files: Mapping[str, bytes],
+    say: Callable[[str], None],
+) -> None:
+    """Writes a model folder; `tokenizer` and `files` are contents by name. UserError when something stands there."""
+    with new_folder(target) as partial:
+        contents = {f"tokenizer/{name}": content for name, content in tokenizer.items()}
+        contents |= {f"origin/{name}": content for name, content in files.items()}
+        for name, content in contents.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        described = {"format": _FORMAT, "config": tree.to_json(config), "origin": dict(origin)}
+        meta = {
+            "model": described["config"],
+            "fingerprints": {"tokenizer": fingerprint},
+            "origin": dict(origin),
+        }
+        checkpoints = Checkpoints(partial / "checkpoints", Keep(latest=1, best=0), say=say)
+        checkpoints.save(0, {"params": params}, meta, final=True)
+        checkpoints.close()
+        (partial / FILE).write_text(json.dumps(described, indent=1))
+
+
+@contextmanager
+def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder beside `target` that becomes it when all went well, and is removed when not."""
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise UserError(f"Cannot write {target}: {error}. Name a folder you can write to.") from error
+    try:
+        yield partial
+        partial.chmod(0o755)  # mkdtemp's are for one user only
+        partial.replace(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise

@@ -1,0 +1,172 @@
+"""Weights that exist, whatever they are kept in. In: `hf:DIR`, a run folder, or a model folder. Out: a `Stored`.
+
+Guaranteed: a parameter is read straight onto the devices that hold it, each reading its own part; on the host there is
+never more than one parameter of ours (all layers of one weight).
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlm.checkpoint.policy import best_first
+from jaxlm.checkpoint.store import Checkpoints, open_run
+from jaxlm.config import Run, tree
+from jaxlm.convert import families, table, weights
+from jaxlm.errors import UserError
+from jaxlm.exchange import model_folder, tokenizer_files
+from jaxlm.models.build import build
+from jaxlm.runtime import distributed
+
+HF = "hf:"
+# path -> sharding, to path -> array
+Place = Callable[[Mapping[str, jax.sharding.Sharding]], dict[str, jax.Array]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """Weights, and what is known of them."""
+
+    where: str  # for messages
+    config: Any  # of the model
+    shapes: Mapping[str, Any]  # what is there, by path
+    place: Place
+    tokenizer: Mapping[str, bytes]  # its files
+    fingerprint: str  # of the tokenizer, where it was recorded
+    step: int = 0
+    run: Run | None = None
+    missing: tuple[str, ...] = ()  # their names, of a Hugging Face folder
+    unexpected: tuple[str, ...] = ()
+    folder: model_folder.ModelFolder | None = None
+    hf: weights.Weights | None = None
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def host(self, path: str) -> np.ndarray:
+        """One parameter on the host."""
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        return np.asarray(self.place({path: here})[path])
+
+
+def open_stored(
+    name: str,
+    *,
+    say: Callable[[str], None],
+    step: int | None = None,
+    allow_pickle: weights.Pickles = "refuse",
+) -> Stored:
+    """Opens `hf:DIR`, a run folder or a model folder. Of a run, the newest checkpoint unless `step` says which.
+
+    With a moving average of the weights in the checkpoint, that is what is read. UserError for all that is not right.
+    """
+    if name.startswith(HF):
+        return of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
+    path = pathlib.Path(name).expanduser()
+    if model_folder.is_one(path):
+        return _of_folder(path, say)
+    if (path / "config.json").is_file() and not (path / "checkpoints").exists():
+        raise UserError(
+            f"{name} is not a run folder (no checkpoints). If it is a Hugging Face folder, write {HF}{name}."
+        )
+    checkpoints, newest = open_run(name, say=say)
+    return of_run(checkpoints, newest if step is None else step, name)
+
+
+def best_step(path: pathlib.Path) -> int:
+    """The step to use of a run: the best that was kept, else the newest."""
+    checkpoints, newest = open_run(path)
+    metrics = {step: checkpoints.metrics(step) for step in checkpoints.steps()}
+    config = tree.from_json(checkpoints.meta(newest)["config"])
+    return next(iter(best_first(metrics, config.checkpoint.keep)), newest)
+
+
+def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refuse") -> Stored:
+    """A Hugging Face folder, or a .gguf file."""
+    found = weights.open_folder(path, allow_pickle=allow_pickle)
+    config = families.config_from_hf(found.config, list(found.source))
+    model = build(config)
+    plan = families.plan(found.source, config, shapes=model.shapes)
+    lacking = set(plan.lacking())
+
+    def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
+        return {
+            path: jax.make_array_from_callback(
+                tuple(plan.shapes[path].shape), where, lambda index, path=path: plan.read(path, index)
+            )
+            for path, where in wanted.items()
+        }
+
+    return Stored(
+        where=str(found.folder.path),
+        config=config,
+        shapes={path: shape for path, shape in plan.shapes.items() if path not in lacking},
+        place=place,
+        tokenizer=tokenizer_files.of_weights(found),
+        fingerprint="",
+        missing=plan.missing,
+        unexpected=plan.unexpected,
+        hf=found,
+    )
+
+
+def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
+    """A checkpoint of a run."""
+    step = distributed.from_main(step)  # the source may still be training: all hosts take one step
+    meta = checkpoints.meta(step)
+    run = tree.from_json(meta["config"])
+    root = pathlib.Path(os.fspath(checkpoints.directory)).parent
+    part = "ema" if run.ema_decay else "params"
+    return Stored(
+        where=f"step {step} of {name}",
+        config=run.model,
+        shapes=_shapes(checkpoints, step, part),
+        place=_restorer(checkpoints, step, part),
+        tokenizer=tokenizer_files.of_folder(root / "tokenizer"),
+        fingerprint=meta["fingerprints"]["tokenizer"],
+        step=step,
+        run=run,
+        meta=meta,
+        metrics=checkpoints.metrics(step),
+    )
+
+
+def _of_folder(path: pathlib.Path, say: Callable[[str], None]) -> Stored:
+    folder = model_folder.read(path)
+    checkpoints, step = open_run(path, say=say)
+    meta = checkpoints.meta(step)
+    return Stored(
+        where=str(path),
+        config=folder.config,
+        shapes=_shapes(checkpoints, step, "params"),
+        place=_restorer(checkpoints, step, "params"),
+        tokenizer=tokenizer_files.of_folder(folder.tokenizer),
+        fingerprint=meta["fingerprints"]["tokenizer"],
+        step=step,
+        folder=folder,
+        meta=meta,
+    )
+
+
+def _shapes(checkpoints: Checkpoints, step: int, part: str) -> dict[str, Any]:
+    return {
+        name.removeprefix(f"{part}/"): jax.ShapeDtypeStruct(tuple(array["shape"]), array["dtype"])
+        for name, array in checkpoints.arrays(step).items()
+        if name.startswith(f"{part}/")
+    }
+
+
+def _restorer(checkpoints: Checkpoints, step: int, part: str) -> Place:
+    shapes = _shapes(checkpoints, step, part)
+
+    def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
+        like = {
+            path: jax.ShapeDtypeStruct(shapes[path].shape, np.float32, sharding=where)
+            for path, where in wanted.items()
+        }
+        return table.flatten(checkpoints.restore_params(step, table.nest(like), part=part))
+
+    return place

@@ -1,0 +1,205 @@
+"""What encoder-decoders share: the block, the two stacks and the way through them, in training and token by token.
+
+In: a `Batch` with source rows. Out: x_BTD of the decoder, or a cache that holds the source. Guaranteed: a segment of the
+decoder's row sees the source segment of the same number and nothing else, so that packed pairs give what they give alone.
+
+A family brings a `Stack` for each side (blocks, and how a row enters and leaves them) and the scores of tokens.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlm.batch import Batch
+from jaxlm.errors import UserError
+from jaxlm.models import cache as caches
+from jaxlm.models import masks, mlp, stack
+from jaxlm.models.activations import constrain
+from jaxlm.models.dropout import dropout
+from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.self_attention import CrossAttention, SelfAttention
+
+Seen = tuple[jax.Array, jax.Array, masks.Mask]  # keys and values of the source, and who sees them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a block is made of."""
+
+    norms: Literal["pre", "post"]  # before a layer, or after what it adds
+    norm: Callable[[], Any]
+    attention: Callable[[type], Any]  # SelfAttention or CrossAttention -> one of that kind
+    mlp: Callable[[], mlp.Mlp | mlp.GatedMlp]
+    dropout: float  # on what a layer adds
+    mlp_dropout: float  # on the MLP's hidden units
+
+
+class Block(nnx.Module):
+    """Self-attention, in a decoder attention to the source, MLP; each is dropped out and added to its input."""
+
+    def __init__(self, parts: Parts, *, cross: bool):
+        self.pre = parts.norms == "pre"
+        self.dropout, self.mlp_dropout = parts.dropout, parts.mlp_dropout
+        self.attention, self.norm_attention = parts.attention(SelfAttention), parts.norm()
+        if cross:
+            self.cross_attention, self.norm_cross = parts.attention(CrossAttention), parts.norm()
+        self.mlp, self.norm_mlp = parts.mlp(), parts.norm()
+
+    def __call__(
+        self,
+        x_BTD: jax.Array,
+        mask: masks.Mask,
+        key: jax.Array | None,
+        *,
+        bias_NTS: jax.Array | None = None,
+        source: tuple[jax.Array, masks.Mask] | None = None,  # of a decoder: source_BSD, and who sees it
+    ) -> jax.Array:
+        keys = (None,) * 4 if key is None else jax.random.split(key, 4)
+        h_BTD = self._before(self.norm_attention, x_BTD)
+        a_BTD = self.attention(h_BTD, mask, keys[0], bias_NTS=bias_NTS)
+        x_BTD = self._after(self.norm_attention, x_BTD, a_BTD, keys[1])
+        if source is not None:
+            x_BTD = self._add_source(
+                x_BTD, (*self.cross_attention.keys_values(source[0]), source[1]), keys[2]
+            )
+        return self._add_mlp(x_BTD, keys[3])
+
+    def extend(
+        self,
+        x_BTD: jax.Array,
+        mask: masks.Mask,
+        cache: caches.LayerCache,
+        seen: Seen,
+        bias_NTS: jax.Array | None,
+    ) -> tuple[jax.Array, caches.LayerCache]:
+        """The same for the next tokens of a text that `cache` holds."""
+        h_BTD = self._before(self.norm_attention, x_BTD)
+        a_BTD, cache = self.attention.extend(h_BTD, mask, cache, bias_NTS=bias_NTS)
+        x_BTD = self._after(self.norm_attention, x_BTD, a_BTD, None)
+        return self._add_mlp(self._add_source(x_BTD, seen, None), None), cache
+
+    def _add_source(self, x_BTD: jax.Array, seen: Seen, key: jax.Array | None) -> jax.Array:
+        keys = (None, None) if key is None else jax.random.split(key)
+        h_BTD = self._before(self.norm_cross, x_BTD)
+        return self._after(self.norm_cross, x_BTD, self.cross_attention(h_BTD, *seen, keys[0]), keys[1])
+
+    def _add_mlp(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        keys = (None, None) if key is None else jax.random.split(key)
+        h_BTF = self.mlp.hidden(self._before(self.norm_mlp, x_BTD))
+        y_BTD = self.mlp.output(dropout(h_BTF, self.mlp_dropout, keys[0]))
+        return constrain(self._after(self.norm_mlp, x_BTD, y_BTD, keys[1]), "batch", "length", None)
+
+    def _before(self, norm: Any, x_BTD: jax.Array) -> jax.Array:
+        return norm(x_BTD) if self.pre else x_BTD
+
+    def _after(self, norm: Any, x_BTD: jax.Array, added_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        x_BTD = x_BTD + dropout(added_BTD, self.dropout, key)
+        return x_BTD if self.pre else norm(x_BTD)
+
+
+class Stack(nnx.Module):
+    """`blocks` of one side (stacked `Block`s); a family adds what stands before and behind them."""
+
+    blocks: nnx.Module
+
+    def enter(self, x_BTD: jax.Array, positions_BT: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Token vectors -> input of the blocks."""
+        raise NotImplementedError
+
+    def bias(self, queries_T: jax.Array, keys_S: jax.Array) -> jax.Array | None:
+        """What is added to the scores of self-attention, by the places of queries and keys."""
+        return None
+
+    def leave(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Output of the blocks -> features."""
+        return x_BTD
+
+
+class EncoderDecoder(nnx.Module):
+    """The way through the stacks. A family sets these four, and has `predict_tokens`."""
+
+    config: Any
+    tokens: TokenEmbedding
+    encoder: Stack
+    decoder: Stack
+
+    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """x_BTD of the decoder, in the dtype of the computation. `key` None means no dropout."""
+        key_source, key_target = (None, None) if key is None else jax.random.split(key)
+        source_BSD = self._encode_source(batch, key_source)
+        mask = masks.materialise(masks.within_segments(batch.segments_BT, causal=True))
+        cross = masks.materialise(masks.between_segments(batch.segments_BT, batch.source_segments_BS))
+        source = (source_BSD, cross)
+        row = (batch.tokens_BT, batch.positions_BT)
+        return self._through(self.decoder, row, mask, key_target, self.config.decoder_layers, source)
+
+    def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
+        """The source of every row as all layers see it, and room for `slots` tokens of the decoder."""
+        source_BSD = self._encode_source(batch, None)
+        k_LBSKH, v_LBSKH = jax.lax.map(
+            lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
+        )
+        layers, rows, _, kv_heads, head_dim = k_LBSKH.shape
+        memory = caches.Memory(k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segments_BS=batch.source_segments_BS)
+        shape = {"layers": layers, "rows": rows, "slots": slots, "kv_heads": kv_heads, "head_dim": head_dim}
+        return dataclasses.replace(caches.empty(**shape, dtype=k_LBSKH.dtype), memory=memory)
+
+    def extend(
+        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
+    ) -> tuple[jax.Array, caches.Cache]:
+        """x_BTD of the decoder's next T tokens (left-padded: segment 0), and the cache with them in it."""
+        memory = cache.memory
+        assert memory is not None  # made by start_cache
+        mask, segments_BS = cache.mask(segments_BT)
+        mask = masks.materialise(mask)
+        cross = masks.materialise(masks.between_segments(segments_BT, memory.segments_BS))
+        places_T = cache.used + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
+        bias_NTS = self.decoder.bias(places_T, jnp.arange(segments_BS.shape[1], dtype=jnp.int32))
+        x_BTD, layers = stack.run_cached(
+            lambda block, x_BTD, layer: block.extend(x_BTD, mask, layer[0], (*layer[1:], cross), bias_NTS),
+            self.decoder.blocks,
+            self.decoder.enter(self.tokens(tokens_BT), positions_BT, None),
+            (cache.layers(), memory.k_LBSKH, memory.v_LBSKH),
+            layers=self.config.decoder_layers,
+            loop=self.config.layer_loop,
+        )
+        return self.decoder.leave(x_BTD, None), cache.extended(layers, segments_BS)
+
+    def _encode_source(self, batch: Batch, key: jax.Array | None) -> jax.Array:
+        if batch.source_tokens_BS is None:
+            raise UserError(
+                f"{type(self.config).__name__} is an encoder-decoder, but the rows have no source. Fix: an objective with "
+                "one, such as SpanCorruption, Denoising or Translation; or a model without an encoder."
+            )
+        mask = masks.materialise(masks.within_segments(batch.source_segments_BS))
+        row = (batch.source_tokens_BS, batch.source_positions_BS)
+        return self._through(self.encoder, row, mask, key, self.config.encoder_layers, None)
+
+    def _through(
+        self,
+        side: Stack,
+        row: tuple[jax.Array, jax.Array],
+        mask: masks.Mask,
+        key: jax.Array | None,
+        layers: int,
+        source: tuple[jax.Array, masks.Mask] | None,
+    ) -> jax.Array:
+        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        tokens_BT, positions_BT = row
+        places_T = jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
+        bias_NTS = side.bias(places_T, places_T)
+        x_BTD = constrain(side.enter(self.tokens(tokens_BT), positions_BT, keys[0]), "batch", "length", None)
+        x_BTD = stack.run(
+            lambda block, x_BTD, key: block(x_BTD, mask, key, bias_NTS=bias_NTS, source=source),
+            side.blocks,
+            x_BTD,
+            keys[1],
+            layers=layers,
+            loop=self.config.layer_loop,
+            remat=self.config.remat,
+        )
+        return side.leave(x_BTD, keys[2])

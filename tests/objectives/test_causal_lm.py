@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from jaxlm.errors import UserError
+from jaxlm.objectives.causal_lm import CausalLM
+from tests.objectives import passages as made
+
+OBJECTIVE = CausalLM(z_loss=0.0, label_smoothing=0.0)
+
+
+@pytest.mark.parametrize("sizes", [(30,), (7, 1, 12), (), (3, 5, 5, 9)])
+def test_every_next_token_is_predicted_from_its_own_segment_only(sizes):
+    texts = made.texts_of(sizes)
+    labels = [made.EOS if i % 2 else 77 for i in range(len(sizes))]
+    fields = made.prepare(OBJECTIVE, texts, 41, labels=labels)
+    found = made.decoded(fields)
+    assert len(found) == len(sizes) and fields["tokens_BT"].shape == fields["targets_BM"].shape == (41,)
+    for text, label, (_, inputs, targets, _) in zip(texts, labels, found, strict=True):
+        assert inputs.tolist() == [made.BOS, *text]
+        assert targets.tolist() == [*text, label]
+
+
+def test_a_planned_row_is_full_with_its_bos_tokens():
+    sizes = made.row_lengths(OBJECTIVE, 41, np.random.default_rng(0), 3)
+    fields = made.prepare(OBJECTIVE, made.texts_of(sizes), 41)
+    assert sum(sizes) == 38 and (fields["segments_BT"] > 0).all()
+
+
+def test_settings_that_cannot_work_are_user_errors():
+    for kwargs, message in [
+        ({"z_loss": -1.0}, "objective.z_loss=-1.0"),
+        ({"z_loss": float("nan")}, "objective.z_loss=nan"),
+        ({"label_smoothing": 1.0}, "objective.label_smoothing=1.0"),
+        ({"chunk": -3}, "objective.chunk=-3"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            CausalLM(**{"z_loss": 0.0, "label_smoothing": 0.0, **kwargs}).validate("objective")
+    OBJECTIVE.validate("objective")

@@ -1,0 +1,94 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from jaxlm.errors import UserError
+from jaxlm.objectives import spans
+from jaxlm.objectives.span_corruption import SpanCorruption, sizes
+from tests.objectives import passages as made
+
+
+def objective(density=0.15, mean_span=3.0, start="pad"):
+    return SpanCorruption(
+        z_loss=0.0, label_smoothing=0.0, density=density, mean_span=mean_span, decoder_start=start
+    )
+
+
+def test_rows_are_planned_as_published():
+    t5 = objective()
+    # google-research/text-to-text-transfer-transformer, random_spans_helper: 512 -> (568, 114)
+    assert t5.plan_length(512) - t5.overhead == 568 and sizes(568, 0.15, 3.0) == (512, 114)
+    fields = made.prepare(t5, made.texts_of((568,)), 512)
+    assert fields["source_tokens_BS"].shape == (512,) and fields["tokens_BT"].shape == (114,)
+    assert (fields["source_segments_BS"] > 0).all() and (fields["weights_BM"] == 1).all()
+    assert t5.predictions(t5.plan_length(512), train=True) == 114
+
+
+@pytest.mark.parametrize("start", ["pad", "bos", "eos"])
+def test_source_and_targets_together_are_the_text(start):
+    texts = made.texts_of((97, 50, 31))
+    for seed in range(60):
+        fields = made.prepare(objective(start=start), texts, 181, seed)
+        assert len(made.decoded(fields)) == 3
+        for text, (source, inputs, targets, _) in zip(texts, made.decoded(fields), strict=True):
+            assert inputs.tolist() == [getattr(made.VOCABULARY, start), *targets[:-1]]
+            assert source[-1] == targets[-1] == made.EOS
+            assert made.without_sentinels(source[:-1], targets[:-1]) == text.tolist()
+            marks = [t for t in source.tolist() if t in made.SENTINELS]
+            assert (
+                marks
+                == [t for t in targets.tolist() if t in made.SENTINELS]
+                == list(made.SENTINELS[: len(marks)])
+            )
+
+
+@pytest.mark.parametrize(
+    "density,mean_span", [(0.15, 3.0), (0.5, 3.0), (0.15, 8.0), (0.5, 64.0), (0.8, 1.0), (0.05, 2.0)]
+)
+def test_whatever_the_plan_puts_into_a_row_fits(density, mean_span):
+    rng = np.random.default_rng(1)
+    made_for = objective(density, mean_span)
+    for seed in range(250):
+        parts = made.row_lengths(made_for, 67, rng, int(rng.integers(1, 9)))
+        fields = made.prepare(
+            made_for, made.texts_of(parts, seed), 67, seed
+        )  # lay_out refuses what does not fit
+        assert fields["source_tokens_BS"].shape[0] <= 67
+        left_out = len(parts) - len(made.decoded(fields))
+        assert left_out == 0 or min(parts) < 2.0 * mean_span / density
+    for tiny in ([1], [1, 1, 1], [2], [1, 2, 1], []):
+        made.prepare(made_for, made.texts_of(tiny), 67)
+
+
+def test_hidden_tokens_of_a_packed_row_are_those_of_one_text():
+    rng = np.random.default_rng(2)
+    total, hidden, number = 0, 0, 0
+    for _ in range(300):
+        parts = np.array([int(n) for n in rng.integers(4, 80, 5)])
+        a, b = spans.share_out(parts, 0.15, 3.0, (10_000, 10_000), rng)
+        assert ((a >= b) & (a + b <= parts) & ((a > 0) == (b > 0))).all()
+        total, hidden, number = total + parts.sum(), hidden + a.sum(), number + b.sum()
+    assert abs(hidden / total - 0.15) < 0.002 and abs(hidden / number - 3.0) < 0.05
+
+
+def test_masks_are_uniform_over_all_ways_to_cut_a_text():
+    rng, seen = np.random.default_rng(0), {}
+    for _ in range(6000):
+        mask = spans.noise_mask(9, 4, 2, rng)
+        seen[tuple(mask.tolist())] = seen.get(tuple(mask.tolist()), 0) + 1
+    # T5: seen and hidden runs alternate, the first is seen, all have at least one token
+    ways = {
+        (False,) * a + (True,) * b + (False,) * (5 - a) + (True,) * (4 - b)
+        for a, b in itertools.product(range(1, 5), range(1, 4))
+    }
+    assert set(seen) == ways
+    assert np.abs(np.array(list(seen.values())) / 6000 - 1 / 12).max() < 5 * np.sqrt(1 / 12 / 6000)
+
+
+def test_too_few_sentinels_and_bad_settings_are_user_errors():
+    with pytest.raises(UserError, match=r"needs 100 sentinels; there are 60"):
+        made.prepare(objective(0.5, 1.0), made.texts_of((200,)), 300)
+    for kwargs, message in (({"density": 0.0}, "density=0.0"), ({"mean_span": 0.5}, "mean_span=0.5")):
+        with pytest.raises(UserError, match=message):
+            objective(**kwargs).validate("objective")

@@ -1,0 +1,43 @@
+"""T5 1.0 (scaled features, tied head), 1.1 (gated, a head of its own), and distances beyond the last bucket."""
+
+import dataclasses
+
+from jaxlm.models.t5 import T5
+from tools.parity.case import Case
+from tools.parity.kinds import Seq2Seq
+
+MODEL = T5(
+    vocab_size=101,
+    hidden=36,
+    encoder_layers=3,
+    decoder_layers=2,
+    heads=4,
+    head_dim=10,
+    mlp=56,
+    activation="relu",
+    gate="none",
+    head="scaled",
+    buckets=32,
+    max_distance=128,
+    dropout=0.0,
+    norm_epsilon=1e-6,
+    init_factor=1.0,
+)
+GATED = dataclasses.replace(MODEL, activation="gelu_tanh", gate="gated", head="untied")
+
+CASES = [
+    Case(name="T5", config=MODEL, kind=Seq2Seq()),
+    # Rows of 13 and 11 tokens: both halves, and the last bucket of all that is farther.
+    Case(
+        name="T5, few buckets",
+        config=dataclasses.replace(MODEL, buckets=8, max_distance=7, encoder_layers=2),
+        kind=Seq2Seq(),
+    ),
+    Case(name="T5 1.1", config=GATED, kind=Seq2Seq(), untied=("lm_head.weight",)),
+    Case(
+        name="UL2 (gated silu)",
+        config=dataclasses.replace(GATED, activation="silu"),
+        kind=Seq2Seq(),
+        untied=("lm_head.weight",),
+    ),
+]
