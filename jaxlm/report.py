@@ -211,7 +211,8 @@ def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float])
         return
     counts = assemble.unigram_counts(read.stream.splits["train"], parts.text.vocabulary.size)
     batches = assemble.evaluation_batches(parts.run, parts.text, [read])
-    baseline = unigram_cross_entropy(counts, (one for batch in batches for one in by_task(batch).values()))
+    targets = (one for batch in batches for one in by_task(batch).values())
+    baseline = unigram_cross_entropy(counts, targets, parts.text.vocabulary.special_V)
     named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
     of = f" of task {read.stream.name}" if read.stream.name else ""
     say(

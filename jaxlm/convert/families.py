@@ -168,9 +168,7 @@ def plan(
     for row in rows:
         table.check_shapes(row, source, ours[row.ours].shape, sizes(config))
     by_path = {row.ours: row for row in rows}
-    return Plan(
-        source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), (*dropped, *fixed)
-    )
+    return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), (*dropped, *fixed))
 
 
 def widened(array: np.ndarray, name: str) -> np.ndarray:

@@ -61,8 +61,8 @@ def files(metadata: Mapping[str, Any], where: str) -> dict[str, str]:
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) -> dict[str, Any]:
-    pre, merges = metadata.get("tokenizer.ggml.pre", "gpt-2"), metadata.get("tokenizer.ggml.merges")
-    if not isinstance(merges, list) or not all(isinstance(m, str) and len(m.split(" ")) == 2 for m in merges):
+    pre, pairs = metadata.get("tokenizer.ggml.pre", "gpt-2"), metadata.get("tokenizer.ggml.merges")
+    if not isinstance(pairs, list) or not all(isinstance(m, str) and len(m.split(" ")) == 2 for m in pairs):
         raise UserError(f"{where}: no list of merges in the metadata (tokenizer.ggml.merges).")
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     if pre == "gpt-2":
@@ -81,7 +81,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) 
         "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
         "pre_tokenizer": splits,
         "decoder": byte_level,
-        "model": _bpe(tokens, merges) | {"ignore_merges": pre in ("llama-bpe", "llama3")},
+        "model": bpe(tokens, pairs) | {"ignore_merges": pre in ("llama-bpe", "llama3")},
     }
 
 
@@ -103,12 +103,12 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: Sequence[str], where: st
         "normalizer": {"type": "Sequence", "normalizers": steps},
         "pre_tokenizer": None,
         "decoder": {"type": "Sequence", "decoders": back + strip},
-        "model": _bpe(tokens, _merges(tokens, scores))
+        "model": bpe(tokens, merges(tokens, scores))
         | {"unk_token": tokens[unknown], "fuse_unk": True, "byte_fallback": "<0x00>" in tokens},
     }
 
 
-def _merges(tokens: Sequence[str], scores: Sequence[float]) -> list[str]:
+def merges(tokens: Sequence[str], scores: Sequence[float]) -> list[str]:
     """Every split of a piece into two pieces, best piece first: SentencePiece merges whatever scores highest."""
     rank = {token: i for i, token in enumerate(tokens)}
     found = []
@@ -119,7 +119,8 @@ def _merges(tokens: Sequence[str], scores: Sequence[float]) -> list[str]:
     return [merge for *_, merge in sorted(found)]
 
 
-def _bpe(tokens: Sequence[str], merges: Sequence[str]) -> dict[str, Any]:
+def bpe(tokens: Sequence[str], pairs: Sequence[str]) -> dict[str, Any]:
+    """The model of a tokenizer.json."""
     return {
         "type": "BPE",
         "dropout": None,
@@ -129,7 +130,7 @@ def _bpe(tokens: Sequence[str], merges: Sequence[str]) -> dict[str, Any]:
         "fuse_unk": False,
         "byte_fallback": False,
         "vocab": {token: id for id, token in enumerate(tokens)},
-        "merges": list(merges),
+        "merges": list(pairs),
     }
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlm.convert.protobuf import fields, varint
 from jaxlm.convert.source import Entry, Index, transposed
 from jaxlm.errors import UserError
 
@@ -64,18 +65,18 @@ def variables(prefix: str | pathlib.Path) -> dict[str, Entry]:
 def _variables(prefix: str, table: bytes) -> dict[str, Entry]:
     found, shards = {}, 0
     for key, value in _table(table):
-        fields = dict(_fields(value))
+        entry = dict(fields(value))
         if not key:
-            shards = fields.get(1, 1)
-            if fields.get(2, 0):
+            shards = entry.get(1, 1)
+            if entry.get(2, 0):
                 raise _Damaged("its numbers are big-endian")
             continue
-        if 7 in fields or fields.get(1) not in _DTYPES:
+        if 7 in entry or entry.get(1) not in _DTYPES:
             raise _Damaged(f"{key.decode()} is sliced, or of a type that is not a number")
-        sizes = [dict(_fields(dim)).get(1, 0) for number, dim in _fields(fields.get(2, b"")) if number == 2]
-        dtype, shape = _DTYPES[fields[1]], tuple(sizes)
-        path = pathlib.Path(f"{prefix}.data-{fields.get(3, 0):05d}-of-{shards:05d}")
-        offset, size = fields.get(4, 0), fields.get(5, 0)
+        sizes = [dict(fields(dim)).get(1, 0) for number, dim in fields(entry.get(2, b"")) if number == 2]
+        dtype, shape = _DTYPES[entry[1]], tuple(sizes)
+        path = pathlib.Path(f"{prefix}.data-{entry.get(3, 0):05d}-of-{shards:05d}")
+        offset, size = entry.get(4, 0), entry.get(5, 0)
         if (
             not path.is_file()
             or offset + size > path.stat().st_size
@@ -119,12 +120,12 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise _Damaged("it does not end as a table does")
     at = len(data) - _FOOTER
     for _ in range(2):  # the block of meta data, which is empty
-        _, at = _varint(data, at)
-    offset, at = _varint(data, at)
-    size, at = _varint(data, at)
+        _, at = varint(data, at)
+    offset, at = varint(data, at)
+    size, at = varint(data, at)
     for _, handle in _block(data, offset, size):
-        inner, end = _varint(handle, 0)
-        yield from _block(data, inner, _varint(handle, end)[0])
+        inner, end = varint(handle, 0)
+        yield from _block(data, inner, varint(handle, end)[0])
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -136,38 +137,9 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
     end = size - 4 - 4 * struct.unpack("<I", block[-4:])[0]  # behind it: where keys are written out in full
     at, key = 0, b""
     while at < end:
-        shared, at = _varint(block, at)
-        rest, at = _varint(block, at)
-        length, at = _varint(block, at)
+        shared, at = varint(block, at)
+        rest, at = varint(block, at)
+        length, at = varint(block, at)
         key = key[:shared] + block[at : at + rest]
         yield key, block[at + rest : at + rest + length]
         at += rest + length
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of every field of a protocol buffer."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        match tag & 7:
-            case 0:
-                value, at = _varint(message, at)
-            case 2:
-                length, at = _varint(message, at)
-                value, at = message[at : at + length], at + length
-            case 5:
-                value, at = struct.unpack("<I", message[at : at + 4])[0], at + 4
-            case kind:
-                raise _Damaged(f"a field of wire type {kind}")
-        yield tag >> 3, value
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
-        if byte < 0x80:
-            return value, at
-        if shift > 63:
-            raise _Damaged("a number without an end")

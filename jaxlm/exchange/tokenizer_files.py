@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxlm.convert import gguf_tokenizer, weights
+from jaxlm.data.json_tokenizer import JsonTokenizer
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.errors import UserError
+from jaxlm.exchange import spiece_json
 
 NAMES = (
     "tokenizer.json",
@@ -75,6 +77,68 @@ def check_size(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
             f"{where}: the tokenizer has {tokenizer.size} tokens, the model {vocab_size}. Tokenizer and weights are not of "
             "one model."
         )
+
+
+def for_transformers(
+    files: Mapping[str, bytes], where: str, *, causal: bool, length: int
+) -> dict[str, bytes]:
+    """The files as they came, if they came with their settings; else with what AutoTokenizer needs besides."""
+    if not files or "tokenizer_config.json" in files and b"_class" in files["tokenizer_config.json"]:
+        return dict(files)
+    tokenizer = open_files(files, where)
+    made = _as_json(files, tokenizer, where)
+    if made.get("post_processor") is None:
+        made["post_processor"] = _template(tokenizer, causal=causal)
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
+    settings |= {"clean_up_tokenization_spaces": False}
+    vocabulary = tokenizer.vocabulary
+    settings |= {
+        f"{role}_token": tokenizer.token(id)
+        for role in _ROLES
+        if (id := getattr(vocabulary, role)) >= 0 and (role not in ("bos", "eos") or vocabulary.mask < 0)
+    }
+    return dict(files) | {
+        "tokenizer.json": json.dumps(made, ensure_ascii=False, indent=1).encode(),
+        "tokenizer_config.json": (json.dumps(settings, ensure_ascii=False, indent=1) + "\n").encode(),
+    }
+
+
+def _as_json(files: Mapping[str, bytes], tokenizer: Tokenizer, where: str) -> dict[str, Any]:
+    """The contents of a tokenizer.json with the same ids."""
+    if isinstance(tokenizer, JsonTokenizer):
+        return json.loads(tokenizer.text)
+    model = next((content for name, content in files.items() if name.endswith(".model")), None)
+    if model is None or getattr(tokenizer, "layout", "own") != "own" or getattr(tokenizer, "extra_ids", 0):
+        raise UserError(f"{where}: this tokenizer has no tokenizer.json, and none can be made of it here.")
+    return spiece_json.convert(model, where)
+
+
+def _template(tokenizer: Tokenizer, *, causal: bool) -> dict[str, Any] | None:
+    """What stands around a text: [CLS] and [SEP] of an encoder, </s> behind it of T5; nothing of a decoder."""
+    vocabulary = tokenizer.vocabulary
+    if causal:
+        return None
+    if vocabulary.cls >= 0 and vocabulary.sep >= 0 and vocabulary.mask >= 0:
+        first, last = vocabulary.cls, vocabulary.sep
+    elif vocabulary.eos >= 0:
+        first, last = None, vocabulary.eos
+    else:
+        return None
+    names = {id: tokenizer.token(id) for id in (first, last) if id is not None}
+
+    def special(id: int, kind: int) -> dict[str, Any]:
+        return {"SpecialToken": {"id": names[id], "type_id": kind}}
+
+    def text(name: str, kind: int) -> list[dict[str, Any]]:
+        return [{"Sequence": {"id": name, "type_id": kind}}, special(last, kind)]
+
+    head = [] if first is None else [special(first, 0)]
+    return {
+        "type": "TemplateProcessing",
+        "single": head + text("A", 0),
+        "pair": head + text("A", 0) + text("B", 1),
+        "special_tokens": {name: {"id": name, "ids": [id], "tokens": [name]} for id, name in names.items()},
+    }
 
 
 def keep(config: Any, tokenizer: Tokenizer, target: pathlib.Path) -> None:

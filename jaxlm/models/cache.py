@@ -50,6 +50,8 @@ class Cache:
     segments_BS: jax.Array
     used: jax.Array  # int32
     memory: Memory | None = None
+    # slots that their whole text sees, also from before (a model trained with a prefix): nonzero
+    prefix_BS: jax.Array | None = None
 
     def layers(self) -> LayerCache:
         """One LayerCache per layer, stacked: what `stack.run_cached` takes apart."""
@@ -76,6 +78,7 @@ class Cache:
             segments_BT=segments_BT,
             segments_BS=segments_BS,
             positions_BT=places_BT,
+            prefix_BS=self.prefix_BS,
             causal=True,
             window=window,
         )

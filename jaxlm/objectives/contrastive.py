@@ -63,10 +63,10 @@ class Contrastive(Objective):
 
     def check_model(self, model: Any, where: str) -> None:
         """UserError for "cls_mlp" with a model that has no pooler."""
-        if self.pooling == "cls_mlp" and getattr(model, "next_sentence", "none") != "pooled":
+        if self.pooling == "cls_mlp" and getattr(model, "next_sentence", "none") == "none":
             raise UserError(
                 f'{where}: pooling="cls_mlp" trains through the model\'s pooler (dense, tanh); this model has none. '
-                f'Fix: {where}.next_sentence="pooled" (BERT, ALBERT), or pooling="cls" or "mean".'
+                f'Fix: {where}.next_sentence="pooler", or pooling="cls" or "mean".'
             )
 
     def prepare(

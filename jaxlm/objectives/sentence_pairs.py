@@ -52,10 +52,10 @@ class SentencePairs(Objective):
 
     def check_model(self, model: Any, where: str) -> None:
         """UserError for a model without a head for pairs."""
-        if getattr(model, "next_sentence", "pooled") == "none":
+        if getattr(model, "next_sentence", "none") != "pooled":
             raise UserError(
-                f'{where}.next_sentence="none": {type(self).__name__} asks a question about every pair, and this model '
-                f'has no head for it. Fix: {where}.next_sentence="pooled", or train on masked LM alone.'
+                f"{where}: {type(self).__name__} asks a question about every pair, and this model has no head for it. "
+                f'Fix: {where}.next_sentence="pooled" (BERT, ALBERT), or train on masked LM alone.'
             )
 
     def fit(

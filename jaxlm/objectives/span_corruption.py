@@ -69,7 +69,8 @@ def sizes(tokens: int, density: float, mean_span: float) -> tuple[int, int]:
 
 def per_token(density: float, mean_span: float) -> tuple[float, float]:
     """The same in the limit: tokens of source and of target for every token of text."""
-    return 1.0 - density + density / mean_span, density + density / mean_span
+    marks = min(density / mean_span, 1.0 - density)
+    return 1.0 - density + marks, density + marks
 
 
 def corrupt(

@@ -21,12 +21,25 @@ def count_tokens(documents: Iterable[np.ndarray], vocabulary_size: int) -> np.nd
     return counts_V
 
 
-def unigram_cross_entropy(counts_V: np.ndarray, batches: Iterable[Batch]) -> float:
-    """Nats per predicted token of p(id) = (count + 1) / (all + V); NaN when nothing is predicted."""
-    nats_V = np.log(counts_V.sum() + len(counts_V)) - np.log(counts_V + 1.0)
-    total = weight = 0.0
+def unigram_cross_entropy(
+    counts_V: np.ndarray, batches: Iterable[Batch], special_V: np.ndarray | None = None
+) -> float:
+    """Nats per predicted token of p(id) = (count + 1) / (all + V); NaN when nothing is predicted.
+
+    Text never has special tokens, but some objectives predict them (eos, sentinels, markers): those in `special_V` get
+    the share they have among the targets themselves, so that the baseline is not weaker than it could be.
+    """
+    targets_V = np.zeros(len(counts_V))
     for batch in batches:
-        weights_BM = np.asarray(batch.weights_BM, np.float64)
-        total += float((nats_V[np.asarray(batch.targets_BM)] * weights_BM).sum())
-        weight += float(weights_BM.sum())
-    return total / weight if weight else float("nan")
+        weights = np.asarray(batch.weights_BM, np.float64).ravel()
+        targets_V += np.bincount(np.asarray(batch.targets_BM).ravel(), weights, minlength=len(counts_V))
+    total = targets_V.sum()
+    if not total:
+        return float("nan")
+    smooth_V = counts_V + 1.0
+    special = np.zeros(len(counts_V), bool) if special_V is None else special_V & (targets_V > 0)
+    share = targets_V[special].sum() / total
+    p_V = smooth_V * (1.0 - share) / smooth_V.sum()
+    p_V[special] = targets_V[special] / total
+    seen = targets_V > 0
+    return float(-(targets_V[seen] * np.log(p_V[seen])).sum() / total)

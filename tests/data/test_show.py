@@ -34,3 +34,28 @@ def test_a_batch_without_targets_and_an_empty_row_can_be_shown():
     zero = np.zeros((1, 4), np.int32)
     batch = Batch(tokens_BT=zero, segments_BT=zero, positions_BT=zero, types_BT=zero)
     assert show_batch(batch, WORDS.__getitem__, rows=1) == "row 0: 0 of 4 tokens used, 0 items, 0 predicted"
+
+
+def test_targets_in_place_sources_and_prefixes_are_shown_below_each_other():
+    batch = Batch(
+        tokens_BT=np.array([[1, 4, 5, 6, 1, 7, 0]]),
+        segments_BT=np.array([[1, 1, 1, 1, 2, 2, 0]]),
+        positions_BT=np.array([[0, 1, 2, 3, 0, 1, 0]]),
+        prefix_BT=np.array([[1, 1, 0, 0, 1, 0, 0]]),
+        source_tokens_BS=np.array([[7, 3, 2, 3, 2]]),
+        source_segments_BS=np.array([[1, 1, 1, 2, 2]]),
+        source_positions_BS=np.array([[0, 1, 2, 0, 1]]),
+        targets_BM=np.array([[0, 5, 6, 2, 7, 2, 0]]),
+        weights_BM=np.array([[0, 1, 1, 1, 1, 1, 0]], np.float32),
+    )
+    assert show_batch(batch, WORDS.__getitem__, rows=1).splitlines() == [
+        "row 0: 6 of 7 tokens used, 2 items, 5 predicted; source 5 of 5 tokens used",
+        "  item 1: row 0..3, positions 0..3",
+        "    source:   dog [MASK] [SEP]",
+        "    sees:     [ [CLS] cat ] sat mat",
+        "    predicts: · sat mat [SEP]",
+        "  item 2: row 4..5, positions 0..1",
+        "    source:   [MASK] [SEP]",
+        "    sees:     [ [CLS] ] dog",
+        "    predicts: dog [SEP]",
+    ]

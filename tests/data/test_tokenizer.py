@@ -18,6 +18,11 @@ CONFIGS = {
     "unigram": tokenizer.Unigram(vocab_size=401, sentinels=0),
     "bpe": tokenizer.Bpe(vocab_size=409, sentinels=0),
 }
+WITH_ROLES = {
+    "bytes": tokenizer.ByteBpe(vocab_size=467, sentinels=3, infill="on"),
+    "unigram": tokenizer.Unigram(vocab_size=419, sentinels=7),
+    "bpe": tokenizer.Bpe(vocab_size=421, sentinels=1),
+}
 TRICKY = "Héllo wörld's [MASK] running\n\n 中文 😀 don't\u0000 [SEP] ﬁne  naïve\u200b Ⅷ"
 
 
@@ -262,3 +267,158 @@ def test_long_lines_are_cut_for_the_sentencepiece_trainer_not_dropped():
     lines = list(sentencepiece_model._lines([text]))
     assert max(map(len, lines)) <= sentencepiece_model.LONGEST_LINE
     assert "".join(lines) == text
+
+
+@pytest.fixture(scope="module")
+def with_roles(texts):
+    return {name: tokenizer.train(config, texts) for name, config in WITH_ROLES.items()}
+
+
+@pytest.mark.parametrize("name", WITH_ROLES)
+def test_sentinels_and_markers_are_special_saved_and_never_in_a_text(with_roles, texts, name, tmp_path):
+    made, config = with_roles[name], WITH_ROLES[name]
+    vocabulary = made.vocabulary
+    assert [made.token(id) for id in vocabulary.sentinels] == [
+        f"<extra_id_{i}>" for i in range(config.sentinels)
+    ]
+    assert vocabulary.special_V[list(vocabulary.sentinels + vocabulary.infill)].all()
+    text = "a <extra_id_0> b <|endoftext|> c <|fim_middle|>"
+    assert not vocabulary.special_V[made.encode(text)].any()
+    assert made.encode_marked("a <extra_id_0>")[-1] == vocabulary.sentinels[0]
+    made.save(tmp_path)
+    again = tokenizer.load(tmp_path)
+    assert again.fingerprint == made.fingerprint and again.vocabulary.sentinels == vocabulary.sentinels
+    assert tokenizer.train(config, texts).fingerprint == made.fingerprint
+    assert vocabulary.size == config.vocab_size
+    stops = {made.token(id).strip("▁Ġ") for id in vocabulary.stops}
+    assert "." in stops and not any(letter.isalnum() or letter == "," for stop in stops for letter in stop)
+
+
+def test_byte_bpe_gives_every_text_back_and_has_gpt2s_roles(with_roles, texts):
+    made = with_roles["bytes"]
+    vocabulary = made.vocabulary
+    for text in [*texts, TRICKY, "  two  spaces\n\t é \x00 😀 "]:
+        assert made.decode(made.encode(text)) == text
+    assert vocabulary.bos == vocabulary.eos == 0 and made.token(0) == "<|endoftext|>"
+    assert (vocabulary.pad, vocabulary.unk, vocabulary.mask, vocabulary.cls) == (1, -1, -1, -1)
+    assert [made.token(id) for id in vocabulary.infill] == [
+        "<|fim_prefix|>",
+        "<|fim_suffix|>",
+        "<|fim_middle|>",
+    ]
+    with pytest.raises(
+        UserError, match="vocab_size=258: the special tokens and the 256 bytes alone take 258"
+    ):
+        tokenizer.train(tokenizer.ByteBpe(vocab_size=258, sentinels=0, infill="off"), texts)
+    with pytest.raises(UserError, match=r"tokenizer\.sentinels=-1"):
+        tokenizer.ByteBpe(vocab_size=300, sentinels=-1, infill="off").validate("tokenizer")
+
+
+def test_bert_vocabularies_begin_and_end_with_cls_and_sep(trained):
+    for name in CONFIGS:
+        vocabulary = trained[name].vocabulary
+        assert (vocabulary.bos, vocabulary.eos) == (vocabulary.cls, vocabulary.sep)
+        assert not vocabulary.sentinels and not vocabulary.infill
+
+
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_the_pair_of_files_of_gpt2_is_the_tokenizer_it_came_from(with_roles, texts, names, tmp_path):
+    made = with_roles["bytes"]
+    model = json.loads(made.text)["model"]
+    (tmp_path / names[0]).write_text(json.dumps(model["vocab"]))
+    (tmp_path / names[1]).write_text("#version: 0.2\n" + "\n".join(model["merges"]) + "\n", encoding="utf-8")
+    for path in (tmp_path, tmp_path / names[0]):
+        read = tokenizer.load(path)
+        assert read.fingerprint == made.fingerprint and read.vocabulary.infill == made.vocabulary.infill
+        assert all(map(np.array_equal, read.encode_batch(texts), made.encode_batch(texts)))
+    (tmp_path / names[1]).write_text("one two three\n")
+    with pytest.raises(UserError, match="'one two three' is not a pair"):
+        tokenizer.load(tmp_path)
+    (tmp_path / names[1]).unlink()
+    with pytest.raises(UserError, match=f"{names[1]} must stand beside it"):
+        tokenizer.load(tmp_path / names[0])
+    (tmp_path / names[0]).write_text('{"a": "b"}')
+    (tmp_path / names[1]).write_text("")
+    with pytest.raises(UserError, match="must map pieces to ids"):
+        tokenizer.load(tmp_path / names[0])
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("name", ["uncased", "bpe"])
+def test_roles_named_beside_a_tokenizer_win_and_are_saved(trained, name, file, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    trained[name].save(folder)
+    names = {
+        "bos_token": "[MASK]",
+        "eos_token": {"content": "[PAD]"},
+        "cls_token": None,
+        "unk_token": "absent",
+    }
+    (folder / file).write_text(json.dumps(names))
+    made = tokenizer.load(folder)
+    assert (made.vocabulary.bos, made.vocabulary.eos, made.vocabulary.cls, made.vocabulary.unk) == (
+        4,
+        0,
+        2,
+        1,
+    )
+    assert made.fingerprint != trained[name].fingerprint
+    (tmp_path / "ours").mkdir()
+    made.save(tmp_path / "ours")
+    for again in (tokenizer.load(tmp_path / "ours"), pickle.loads(pickle.dumps(made))):
+        assert again.fingerprint == made.fingerprint and (again.vocabulary.bos, again.vocabulary.eos) == (
+            4,
+            0,
+        )
+    (folder / file).write_text(json.dumps({"bos_token": "[CLS]", "model_max_length": 512}))
+    assert (
+        tokenizer.load(folder).fingerprint == trained[name].fingerprint
+    )  # what its usual name leads to anyway
+    (folder / file).write_text("{")
+    with pytest.raises(UserError, match=f"{file}: cannot be read"):
+        tokenizer.load(folder)
+
+
+def test_t5_and_xlmr_number_their_ids_as_published(texts, tmp_path):
+    import sentencepiece
+
+    prefix = str(tmp_path / "spiece")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=prefix, vocab_size=211, model_type="unigram", minloglevel=2,
+        hard_vocab_limit=False, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+    )  # fmt: skip
+    plain = tokenizer.load(tmp_path)
+    assert plain.vocabulary.sentinels == () and plain.vocabulary.bos == -1 and plain.vocabulary.eos == 1
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "T5Tokenizer"}')
+    made = tokenizer.load(tmp_path)
+    assert made.size == plain.size + 100
+    assert made.vocabulary.sentinels == tuple(range(made.size - 1, made.size - 101, -1))
+    assert made.encode(texts[0]) == plain.encode(texts[0])
+    assert made.decode([*made.encode("the cat"), made.vocabulary.sentinels[0]]) == "the cat"
+    (tmp_path / "saved").mkdir()
+    made.save(tmp_path / "saved")
+    for again in (tokenizer.load(tmp_path / "saved"), pickle.loads(pickle.dumps(made))):
+        assert again.fingerprint == made.fingerprint != plain.fingerprint and again.pieces == made.pieces
+    (tmp_path / "tokenizer_config.json").write_text('{"extra_ids": -2}')
+    with pytest.raises(UserError, match="extra_ids=-2"):
+        tokenizer.load(tmp_path)
+
+
+def test_fairseq_models_have_their_special_tokens_first(trained, texts, tmp_path):
+    import sentencepiece
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=str(tmp_path / "m"), vocab_size=203, model_type="bpe",
+        minloglevel=2, hard_vocab_limit=False,
+    )  # fmt: skip
+    (tmp_path / "sentencepiece.bpe.model").write_bytes((tmp_path / "m.model").read_bytes())
+    raw, made = tokenizer.load(tmp_path / "m.model"), tokenizer.load(tmp_path / "sentencepiece.bpe.model")
+    v = made.vocabulary
+    assert (v.cls, v.pad, v.sep, v.unk, v.mask) == (0, 1, 2, 3, made.size - 1) and made.size == raw.size + 2
+    for text in texts:
+        assert made.encode(text) == [{0: 3}.get(id, id + 1) for id in raw.encode(text)]
+        assert made.decode(made.encode(text)) == raw.decode(raw.encode(text))
+    (tmp_path / "saved").mkdir()
+    made.save(tmp_path / "saved")
+    assert tokenizer.load(tmp_path / "saved").fingerprint == made.fingerprint

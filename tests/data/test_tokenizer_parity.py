@@ -1,4 +1,4 @@
-"""Parity with Hugging Face: the ids of a vocab.txt are those of BertTokenizerFast."""
+"""Parity with Hugging Face: ids of a vocab.txt are BertTokenizerFast's, of vocab.json and merges.txt GPT2TokenizerFast's."""
 
 import json
 import random
@@ -50,3 +50,25 @@ def test_saved_tokenizer_opens_in_transformers_and_adds_cls_and_sep(tmp_path):
     made.save(tmp_path)
     reference = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
     assert reference.encode("the fox") == [2, *made.encode("the fox"), 3]
+
+
+def _compare_with_gpt2(folder: Path, texts: list[str]) -> None:
+    ours = tokenizer.load(folder / "vocab.json")
+    reference = transformers.GPT2TokenizerFast.from_pretrained(str(folder))
+    rng = random.Random(5)
+    noise = ["".join(chr(rng.randrange(1, 0xD7FF)) for _ in range(41)) for _ in range(50)]
+    for text in [*texts, *noise]:
+        assert ours.encode(text) == reference.encode(text, add_special_tokens=False), repr(text)
+        assert ours.decode(ours.encode(text)) == text
+
+
+def test_ids_equal_gpt2_tokenizer_fast(tmp_path):
+    source = Path(sysconfig.get_paths()["stdlib"], "pydoc_data", "topics.py").read_text(encoding="utf-8")
+    texts = [*TEXTS, *(source[start : start + 991] for start in range(0, 200_000, 991))]
+    made = tokenizer.train(tokenizer.ByteBpe(vocab_size=1999, sentinels=0, infill="off"), texts)
+    model = json.loads(made.text)["model"]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (tmp_path / "merges.txt").write_text(
+        "#version: 0.2\n" + "\n".join(model["merges"]) + "\n", encoding="utf-8"
+    )
+    _compare_with_gpt2(tmp_path, texts)

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 
 from jaxlm.errors import UserError
@@ -21,9 +20,8 @@ def test_every_next_token_is_predicted_from_its_own_segment_only(sizes):
 
 
 def test_a_planned_row_is_full_with_its_bos_tokens():
-    sizes = made.row_lengths(OBJECTIVE, 41, np.random.default_rng(0), 3)
-    fields = made.prepare(OBJECTIVE, made.texts_of(sizes), 41)
-    assert sum(sizes) == 38 and (fields["segments_BT"] > 0).all()
+    fields = made.prepare(OBJECTIVE, made.texts_of((17, 20, 1)), 41)
+    assert 17 + 20 + 1 + 3 * OBJECTIVE.overhead == 41 and (fields["segments_BT"] > 0).all()
 
 
 def test_settings_that_cannot_work_are_user_errors():

@@ -15,10 +15,11 @@ CONTINUES = np.arange(V) % 3 == 0
 VOCABULARY = Vocabulary(size=V, pad=0, unk=1, cls=2, sep=3, mask=4, special_V=SPECIAL, continues_V=CONTINUES)
 
 
-UNITS = [Tokens(), Words(), Ngrams(longest=3, of="words"), Ngrams(longest=4, of="tokens")]
+TOKENS = Tokens()
+UNITS = [TOKENS, Words(), Ngrams(longest=3, of="words"), Ngrams(longest=4, of="tokens")]
 
 
-def objective(rate=0.15, unit=Tokens(), mask_share=0.8, random_share=0.1):
+def objective(rate=0.15, unit=TOKENS, mask_share=0.8, random_share=0.1):
     return MaskedLM(
         rate=rate,
         evaluation_rate=0.15,

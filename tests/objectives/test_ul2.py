@@ -59,7 +59,7 @@ def test_every_denoiser_is_as_likely_and_hides_its_share():
         alone = objective(denoisers=(denoiser,))
         shares = []
         for seed in range(150):
-            ((mode, source, target),) = parts_of(alone, made.prepare(alone, text, 310, seed))
+            ((mode, _, target),) = parts_of(alone, made.prepare(alone, text, 310, seed))
             marks = sum(t in made.SENTINELS for t in target.tolist())
             shares.append((len(target) - marks) / 300)
             assert mode == denoiser.mode

@@ -10,7 +10,7 @@ from jaxlm.objectives.sentence_order import SentenceOrder
 
 
 def get_config() -> Run:
-    """The tiny run with three tasks of 4 + 2 + 2 rows; `data.corpus` and the third task's are given on the command line."""
+    """Three tasks of 4 + 2 + 2 rows; `data.corpus`, the main one and the third task's, come from the command line."""
     run = tiny.get_config()
     run.model = dataclasses.replace(run.model, next_sentence="pooled")
     masked = run.objective

@@ -72,8 +72,13 @@ def tensors(hf: Any) -> dict[str, np.ndarray]:
 
 
 def present(case: Case, named: dict[str, Any]) -> dict[str, Any]:
-    """Under the names of our tables."""
-    family = families.of_config(case.config)
-    now = {family.current_name(name): value for name, value in named.items()}
-    # torch lists a tied weight once, under the name that its module comes to first.
-    return {family.TIED.get(name, name): value for name, value in now.items()}
+    """The weights among them, under the names of our tables."""
+    family, fixed = families.of_config(case.config), families.constants(case.config)
+    now = {
+        family.current_name(name): value
+        for name, value in named.items()
+        if name not in fixed and getattr(value, "requires_grad", True)
+    }
+    # torch lists a tied weight once, under the name that its module comes to first; both names: they are two weights.
+    first = {copy: original for copy, original in family.TIED.items() if original not in now}
+    return {first.get(name, name): value for name, value in now.items()}

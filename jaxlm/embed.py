@@ -1,0 +1,71 @@
+"""`python -m jaxlm.embed --run=DIR "A man plays." "Someone makes music."`: embeddings of texts and their cosines.
+
+DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. `--output=FILE.npy` keeps the vectors.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from jaxlm import entry
+from jaxlm.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints the cosines of all texts with each other."""
+    parser = argparse.ArgumentParser(prog="python -m jaxlm.embed", description=__doc__)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--run", type=pathlib.Path, help="run folder or model folder of an encoder")
+    where.add_argument("--hf", help="Hugging Face folder of one, or the name of one in the local cache")
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "cls", "cls_mlp"),
+        help="default: what a contrastive run was evaluated with, else mean",
+    )
+    parser.add_argument("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
+    parser.add_argument("--input", type=pathlib.Path, help="file with one more text a line")
+    parser.add_argument("--output", type=pathlib.Path, help="file for the vectors: .npy, [texts, D], float32")
+    parser.add_argument("texts", nargs="*", help="texts to embed")
+    options = parser.parse_args(list(argv[1:]))
+    texts = [*options.texts, *_lines(options.input)]
+    if not texts:
+        raise UserError("There is nothing to embed: write texts behind the options, or name a file with --input.")
+
+    import numpy as np
+
+    from jaxlm.infer import embed, loaded  # after parsing, so that --help answers at once
+
+    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    pooling = options.pooling or _pooling(ready.run)
+    vectors = embed.embed(
+        ready.model.bind(ready.params), ready.tokenizer, texts, pooling=pooling, row_length=ready.row_length
+    )
+    print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {pooling}; cosines:")
+    print(embed.table(texts[:20], vectors[:20]))
+    if options.output:
+        np.save(options.output, vectors)
+    return 0
+
+
+def _lines(path: pathlib.Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--input={path}: cannot be read as UTF-8 text: {error}.") from error
+
+
+def _pooling(run: Any) -> str:
+    """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
+    from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
+
+    if run is None or not isinstance(run.objective, Contrastive):
+        return "mean"
+    unsupervised = isinstance(run.objective, DropoutContrastive)
+    return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling
+
+
+if __name__ == "__main__":
+    entry.run(main)

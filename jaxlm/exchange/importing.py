@@ -1,0 +1,84 @@
+"""A Hugging Face folder becomes a model folder. In: `hf:DIR` and where to. Out: the folder.
+
+Guaranteed: everything is checked before anything is written; a tensor is read once, straight into the parameter that it
+is a part of; the folder appears complete or not at all; config.json, tokenizer and card are kept byte for byte.
+"""
+
+import pathlib
+from collections.abc import Callable
+
+import jax
+
+from jaxlm.convert import weights
+from jaxlm.convert.table import check_names, listed, nest
+from jaxlm.errors import UserError
+from jaxlm.exchange import model_folder, sentence_transformers, tokenizer_files
+from jaxlm.exchange.stored import Stored, of_hf
+
+_KEPT = ("config.json", "generation_config.json", "README.md", "LICENSE", "model.safetensors.index.json")
+_LIMIT = 64 * 2**20  # bytes of one such file
+
+
+def from_hf(
+    name: str,
+    target: pathlib.Path,
+    *,
+    say: Callable[[str], None],
+    allow_pickle: weights.Pickles = "refuse",
+    shardings: Callable[[Stored], dict[str, jax.sharding.Sharding]] | None = None,
+) -> Stored:
+    """Writes the model folder `target`; returns what was read. UserError for all that is not right, with nothing written.
+
+    `shardings`: path -> where a parameter lies meanwhile; the default device without it.
+    """
+    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
+        raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
+    found = of_hf(name, allow_pickle=allow_pickle)
+    check_names(found.missing, found.unexpected, found.where)
+    assert found.hf is not None
+    fingerprint = ""
+    if found.tokenizer:
+        tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
+        tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)
+        fingerprint = tokenizer.fingerprint
+    else:
+        say(f"{found.where} has no tokenizer; the model folder has none either")
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    places = shardings(found) if shardings else dict.fromkeys(found.shapes, here)
+    model_folder.write(
+        target,
+        found.config,
+        nest(found.place(places)),
+        origin=_origin(found.hf),
+        fingerprint=fingerprint,
+        tokenizer=found.tokenizer,
+        files=_files(found.hf),
+        say=say,
+    )
+    say(
+        f"{target}: {type(found.config).__name__} with {listed('parameters', list(found.shapes)).split(' (')[0]}"
+    )
+    return found
+
+
+def _origin(found: weights.Weights) -> dict:
+    """Where the weights came from, and how each tensor was stored."""
+    entries = found.source.entries.items()
+    return {
+        "from": str(found.folder.path),
+        "kind": found.kind,
+        "tensors": {name: [entry.dtype.name, pathlib.Path(entry.file).name] for name, entry in entries},
+    }
+
+
+def _files(found: weights.Weights) -> dict[str, bytes]:
+    """What else is kept of the folder."""
+    names = [name for name in _KEPT if found.folder.has(name)]
+    names += sentence_transformers.names(found.folder)
+    files = {}
+    for name in names:
+        path = found.folder.file(name)
+        if path.stat().st_size > _LIMIT:
+            raise UserError(f"{path} has more than {_LIMIT} bytes; a file of that name has a few thousand.")
+        files[name] = path.read_bytes()
+    return files

@@ -1,0 +1,74 @@
+"""A SentencePiece model as a tokenizer.json. In: the bytes of a .model. Out: the JSON that gives the same ids.
+
+Unigram keeps its scores; BPE gets the merges that its scores stand for. The normalisation travels as the model's own
+compiled table.
+"""
+
+import base64
+from typing import Any
+
+from jaxlm.convert.gguf_tokenizer import bpe, merges
+from jaxlm.convert.protobuf import fields, float32
+from jaxlm.errors import UserError
+
+_UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
+_SPACE = "▁"
+
+
+def convert(model: bytes, where: str) -> dict[str, Any]:
+    """The contents of tokenizer.json. UserError for a kind that SentencePiece has besides Unigram and BPE."""
+    pieces: list[tuple[str, float, int]] = []
+    trainer: dict[int, Any] = {}
+    normalizer: dict[int, Any] = {}
+    for number, value in fields(model):
+        if number == 1:
+            piece = dict(fields(value))  # type: ignore[arg-type]
+            pieces.append((piece[1].decode(), float32(piece.get(2, 0)), piece.get(3, 1)))
+        elif number == 2:
+            trainer = dict(fields(value))  # type: ignore[arg-type]
+        elif number == 3:
+            normalizer = dict(fields(value))  # type: ignore[arg-type]
+    kind = trainer.get(3, 1)
+    if kind not in (1, 2):
+        raise UserError(
+            f"{where}: a SentencePiece model of kind {kind}; Unigram (1) and BPE (2) become a tokenizer.json."
+        )
+    names = [name for name, _, _ in pieces]
+    unknown = next((i for i, (_, _, type) in enumerate(pieces) if type == _UNKNOWN), 0)
+    fallback = bool(trainer.get(35, 0))
+    if kind == 1:
+        vocab = [[name, score] for name, score, _ in pieces]
+        made: dict[str, Any] = {
+            "type": "Unigram",
+            "unk_id": unknown,
+            "vocab": vocab,
+            "byte_fallback": fallback,
+        }
+    else:
+        ranked = merges(names, [score for _, score, _ in pieces])
+        made = bpe(names, ranked) | {"unk_token": names[unknown], "fuse_unk": True, "byte_fallback": fallback}
+    steps: list[dict[str, Any]] = []
+    if charsmap := normalizer.get(2):
+        steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()})
+    if normalizer.get(4, 1):
+        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    scheme = "always" if normalizer.get(3, 1) else "never"
+    space = {"type": "Metaspace", "replacement": _SPACE, "prepend_scheme": scheme, "split": True}
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    added = [
+        {"id": id, "content": name, **flags, "special": type != _USER_DEFINED}
+        for id, (name, _, type) in enumerate(pieces)
+        if type in (_UNKNOWN, _CONTROL, _USER_DEFINED)
+    ]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": added,
+        "normalizer": {"type": "Sequence", "normalizers": steps},
+        "pre_tokenizer": space,
+        "post_processor": None,
+        "decoder": space,
+        "model": made,
+    }

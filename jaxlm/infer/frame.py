@@ -1,0 +1,110 @@
+"""What stands around a prompt, and what ends an answer: ids that a model was trained with.
+
+In: a run's objective, or the settings of a Hugging Face folder. Out: a `Frame`. Guaranteed: nothing is guessed from a
+model's name; an objective that trains no generation is refused with what to use instead.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxlm.batch import Vocabulary
+from jaxlm.errors import UserError
+from jaxlm.objectives import generative
+from jaxlm.objectives.causal_lm import CausalLM
+from jaxlm.objectives.denoising import Denoising
+from jaxlm.objectives.infill import FillInTheMiddle
+from jaxlm.objectives.multi_task import MultiTask
+from jaxlm.objectives.prefix_lm import PrefixLM
+from jaxlm.objectives.span_corruption import SpanCorruption
+from jaxlm.objectives.ul2 import MODES, MixtureOfDenoisers
+
+Ids = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Ids. `start` is what the decoder of an encoder-decoder begins with; () means a decoder, which continues prompts."""
+
+    before: Ids  # a prompt
+    after: Ids
+    start: Ids
+    stops: Ids  # each of them ends an answer
+    prefix: bool = False  # whether a prompt's tokens see those behind them too (prefix LM)
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether the prompt is the source of an encoder-decoder."""
+        return bool(self.start)
+
+
+def of_objective(objective: Any, vocabulary: Vocabulary) -> Frame:
+    """As the objective's `prepare` lays out its rows; of several tasks, the first that generates."""
+    bos, eos = (vocabulary.bos,), (vocabulary.eos,)
+    match objective:
+        case CausalLM() | FillInTheMiddle():
+            return Frame(before=bos, after=(), start=(), stops=eos)
+        case PrefixLM():
+            return Frame(before=bos, after=(), start=(), stops=eos, prefix=True)
+        case SpanCorruption():
+            start = (generative.start_token(objective.decoder_start, vocabulary),)
+            return Frame(before=(), after=eos, start=start, stops=eos)
+        case Denoising():
+            # The target begins with bos, which is no answer yet.
+            start = (generative.start_token(objective.decoder_start, vocabulary), *bos)
+            return Frame(before=bos, after=eos, start=start, stops=eos)
+        case MixtureOfDenoisers():
+            return _of_mixture(objective, vocabulary)
+        case MultiTask():
+            for task in objective.tasks:
+                if isinstance(task.objective, generative.Generative):
+                    return of_objective(task.objective, vocabulary)
+    raise UserError(
+        f"A model trained with {type(objective).__name__} does not generate text: that takes a decoder or an "
+        "encoder-decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: python -m jaxlm.fill_mask."
+    )
+
+
+def _of_mixture(objective: MixtureOfDenoisers, vocabulary: Vocabulary) -> Frame:
+    """The prompt as an "S" denoiser's source: its mode, the text, the sentinel that stands for the rest."""
+    mode = vocabulary.sentinels[MODES.index("S") - len(MODES)]
+    rest, eos = vocabulary.sentinels[0], vocabulary.eos
+    decoder = objective.form == "decoder"
+    start = () if decoder else (generative.start_token(objective.decoder_start, vocabulary),)
+    return Frame(before=(mode,), after=(rest, eos), start=start, stops=(eos,), prefix=decoder)
+
+
+def of_hugging_face(
+    config: Mapping[str, Any], generation: Mapping[str, Any], around: tuple[Ids, Ids], vocabulary: Vocabulary
+) -> Frame:
+    """From config.json and generation_config.json ({} without one), which wins.
+
+    `around`: what the tokenizer's own template puts before and after a text.
+    """
+    setting = lambda name: generation.get(name, config.get(name))
+    stops = _ids(setting("eos_token_id"), "eos_token_id") or tuple(
+        id for id in (vocabulary.eos,) if id >= 0
+    )
+    before, after = around
+    if not config.get("is_encoder_decoder"):
+        # An empty prompt needs a token to go on from, and a text that is to go on has not ended.
+        return Frame(before=before, after=(), start=(), stops=stops)
+    start = _ids(setting("decoder_start_token_id"), "decoder_start_token_id")
+    if len(start) != 1:
+        raise UserError(
+            "config.json has no decoder_start_token_id, so nothing says what the decoder begins with. Add it (T5: the pad "
+            "token, BART: the end token)."
+        )
+    return Frame(
+        before=before,
+        after=after,
+        start=start + _ids(setting("forced_bos_token_id"), "forced_bos_token_id"),
+        stops=stops,
+    )
+
+
+def _ids(value: Any, name: str) -> Ids:
+    found: Sequence[Any] = () if value is None else value if isinstance(value, list) else [value]
+    if not all(type(id) is int and id >= 0 for id in found):
+        raise UserError(f"config.json: {name}={value!r}: must be an id or a list of ids.")
+    return tuple(found)

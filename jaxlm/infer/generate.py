@@ -1,0 +1,196 @@
+"""Text generation. In: prompts and a model (decoder or encoder-decoder). Out: what it writes, and why it ended.
+
+Prompts of unequal length go in one batch, left-padded; their length is rounded up to a few sizes, so that programs are
+compiled once. Guaranteed: greedy tokens are those of the full computation without a cache; the same seed gives the same
+text, whatever else is in the batch; a prompt that is too long is refused by name.
+"""
+
+import bisect
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jaxlm.batch import Batch
+from jaxlm.errors import UserError
+from jaxlm.infer import decode
+from jaxlm.infer.frame import Frame
+from jaxlm.infer.sampling import Sampling
+from jaxlm.models.build import Model
+
+Reason = Literal["stop token", "stop text", "length", "positions"]
+# Lengths of prompts and of room behind them: these, then multiples of the last.
+_SIZES = (16, 32, 64, 128, 256)
+# Tokens between two looks of the host: often enough to read along, rarely enough not to slow the loop.
+_CHUNK = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """One row's tokens, a stop token included; log-probabilities are the model's own, at temperature 1."""
+
+    tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    reason: Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """Real tokens and seconds of both programs, compiling left out."""
+
+    prefill_tokens: int
+    prefill_s: float
+    decode_tokens: int
+    decode_s: float
+
+    def __str__(self) -> str:
+        """One line."""
+        rate = lambda tokens, seconds: f"{tokens / max(seconds, 1e-9):,.0f} tokens/s ({tokens} in {seconds:.2f} s)"
+        line = f"prefill {rate(self.prefill_tokens, self.prefill_s)}"
+        return line + (f", decode {rate(self.decode_tokens, self.decode_s)}" if self.decode_tokens else "")
+
+
+# Sees every row's tokens so far; returns the numbers of rows that are to end.
+Watch = Callable[[list[list[int]]], set[int]]
+
+
+def generate(
+    model: Model,
+    params: Any,
+    prompts: Sequence[Sequence[int]],
+    frame: Frame,
+    *,
+    new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    watch: Watch | None = None,
+) -> tuple[list[Written], Speed]:
+    """Continues prompts of ids (those of `frame` are added here), or answers them if the model has an encoder.
+
+    Raises UserError for a prompt that is empty or longer than the model's positions.
+    """
+    if new_tokens < 1:
+        raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
+    texts = [[*frame.before, *prompt, *frame.after] for prompt in prompts]
+    limits = [_limit(model.config, text, i, frame, new_tokens) for i, text in enumerate(texts)]
+    if not texts:
+        return [], Speed(0, 0.0, 0, 0.0)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
+    rows = decode.Rows(
+        batch=_sources(texts, frame) if frame.encoder_decoder else _left_padded(texts),
+        limit_B=np.array(limits, np.int32),
+        stops=np.array(frame.stops or (decode.NONE,), np.int32),
+        key_B=keys,
+    )
+    state, prefill_s = _timed(
+        decode.prefill, model, params, rows, room=_size(new_tokens), sampling=sampling, prefix=frame.prefix
+    )
+    state, stopped, decode_s = _go_on(model, params, rows, state, new_tokens, sampling, watch)
+    tokens, log_p = jax.device_get((state.tokens_BN, state.log_p_BN))
+    written = []
+    for row, limit in enumerate(limits):
+        length = int((tokens[row] != decode.NONE).sum())
+        reason: Reason = "length" if limit == new_tokens else "positions"
+        if tokens[row, length - 1] in frame.stops:
+            reason = "stop token"
+        elif row in stopped:
+            reason = "stop text"
+        written.append(
+            Written(tuple(tokens[row, :length].tolist()), tuple(log_p[row, :length].tolist()), reason)
+        )
+    read = sum(map(len, texts))
+    return written, Speed(read, prefill_s, sum(len(w.tokens) for w in written) - len(texts), decode_s)
+
+
+def _go_on(
+    model: Model,
+    params: Any,
+    rows: decode.Rows,
+    state: decode.State,
+    new_tokens: int,
+    sampling: Sampling,
+    watch: Watch | None,
+) -> tuple[decode.State, set[int], float]:
+    """The loop, in chunks if somebody watches; the rows that the watch ended; seconds."""
+    seconds, stopped, done = 0.0, set[int](), 1
+    while True:
+        if watch is not None:
+            tokens = jax.device_get(state.tokens_BN)
+            ending = watch([[id for id in row if id != decode.NONE] for row in tokens.tolist()])
+            stopped |= {row for row in ending if not state.ended_B[row]}
+            chosen = np.array([row in ending for row in range(len(tokens))])
+            state = dataclasses.replace(state, ended_B=state.ended_B | chosen)
+        if done >= new_tokens or bool(state.ended_B.all()):
+            return state, stopped, seconds
+        done = new_tokens if watch is None else min(done + _CHUNK, new_tokens)
+        until = np.int32(done)
+        state, took = _timed(decode.decode, model, params, rows, state, until, sampling=sampling)
+        seconds += took
+
+
+def _timed(program: Any, *arguments: Any, **settings: Any) -> tuple[Any, float]:
+    """The result, and the seconds without those of compiling."""
+    program.lower(*arguments, **settings).compile()  # the call below finds it compiled
+    begin = time.perf_counter()
+    result = jax.block_until_ready(program(*arguments, **settings))
+    return result, time.perf_counter() - begin
+
+
+def _limit(config: Any, text: Sequence[int], number: int, frame: Frame, new_tokens: int) -> int:
+    """Tokens that may be chosen for a prompt, framed."""
+    if not text:
+        raise UserError(f"Prompt {number + 1} is empty, and this model's texts begin with no special token.")
+    try:
+        config.check_row_length(len(text), "model")
+    except UserError as error:
+        raise UserError(
+            f"Prompt {number + 1} has {len(text)} tokens, more than this model has positions. Shorten it. ({error})"
+        ) from error
+    begun = len(frame.start) if frame.encoder_decoder else len(text)
+    # The last token that is chosen needs no position: nothing is computed from it.
+    fitting = bisect.bisect_left(range(1, new_tokens), True, key=lambda n: _refused(config, begun + n))
+    return 1 + fitting
+
+
+def _refused(config: Any, length: int) -> bool:
+    try:
+        config.check_row_length(length, "model")
+    except UserError:
+        return True
+    return False
+
+
+def _size(length: int) -> int:
+    """The next larger size."""
+    return next((size for size in _SIZES if length <= size), -(-length // _SIZES[-1]) * _SIZES[-1])
+
+
+def _left_padded(texts: Sequence[Sequence[int]]) -> Batch:
+    """A decoder's prompts."""
+    width = _size(max(map(len, texts)))
+    tokens, segments, positions = np.zeros((3, len(texts), width), np.int32)
+    for row, text in enumerate(texts):
+        span = slice(width - len(text), width)
+        tokens[row, span], segments[row, span], positions[row, span] = text, 1, np.arange(len(text))
+    return Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions)
+
+
+def _sources(texts: Sequence[Sequence[int]], frame: Frame) -> Batch:
+    """An encoder-decoder's sources, padded behind, and what its decoder begins with."""
+    width = _size(max(map(len, texts)))
+    tokens, segments = np.zeros((2, len(texts), width), np.int32)
+    for row, text in enumerate(texts):
+        tokens[row, : len(text)], segments[row, : len(text)] = text, 1
+    start = np.tile(np.array(frame.start, np.int32), (len(texts), 1))
+    places = lambda like: np.broadcast_to(np.arange(like.shape[1], dtype=np.int32), like.shape)
+    return Batch(
+        tokens_BT=start,
+        segments_BT=np.ones_like(start),
+        positions_BT=places(start),
+        source_tokens_BS=tokens,
+        source_segments_BS=segments,
+        source_positions_BS=places(tokens) * segments,
+    )

@@ -1,0 +1,93 @@
+"""Small generating models with weights far from their initial ones, for the tests beside this file."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm.models import build
+from jaxlm.models.gpt2 import Gpt2
+from jaxlm.models.llama import Llama
+from jaxlm.models.rope import Llama3, Rope, Unscaled
+from jaxlm.models.t5 import T5
+
+VOCAB = 101
+LLAMA = Llama(
+    vocab_size=VOCAB,
+    hidden=36,
+    layers=3,
+    heads=6,
+    kv_heads=2,
+    head_dim=10,
+    mlp=56,
+    activation="silu",
+    max_positions=64,
+    rope=Rope(base=10000.0, scaling=Unscaled()),
+    norm_epsilon=1e-5,
+    embeddings="untied",
+    biases="none",
+    qk_norm="none",
+    windows=(0,),
+    init_scale=0.02,
+)
+SCALED = Llama3(factor=8.0, low_frequency=1.0, high_frequency=4.0, original=16)
+DECODERS = {
+    "Llama": LLAMA,
+    "Mistral, window": dataclasses.replace(LLAMA, windows=(5,)),
+    "Qwen3, QK norm, windows by turns, scaled RoPE": dataclasses.replace(
+        LLAMA,
+        qk_norm="head",
+        windows=(4, 0),
+        embeddings="tied",
+        rope=Rope(base=500000.0, scaling=SCALED),
+    ),
+    "Qwen2, biases, unrolled": dataclasses.replace(LLAMA, biases="qkv", layer_loop="unrolled"),
+    "GPT-2": Gpt2(
+        vocab_size=VOCAB,
+        hidden=36,
+        layers=3,
+        heads=4,
+        mlp=144,
+        max_positions=64,
+        embedding_dropout=0.1,
+        dropout=0.1,
+        attention_dropout=0.1,
+        norm_epsilon=1e-5,
+        activation="gelu_tanh",
+        init_scale=0.02,
+    ),
+}
+ENCODER_DECODERS = {
+    "T5": T5(
+        vocab_size=VOCAB,
+        hidden=36,
+        encoder_layers=2,
+        decoder_layers=3,
+        heads=4,
+        head_dim=10,
+        mlp=56,
+        activation="relu",
+        gate="none",
+        head="scaled",
+        buckets=8,
+        max_distance=12,
+        dropout=0.1,
+        norm_epsilon=1e-6,
+        init_factor=1.0,
+    )
+}
+
+
+def made(config):
+    """(model, params)."""
+    model = build.build(config)
+    leaves, structure = jax.tree.flatten(jax.jit(model.init)(jax.random.key(1)))
+    keys = jax.random.split(jax.random.key(2), len(leaves))
+    noisy = [x + 0.2 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
+    params = structure.unflatten(noisy)
+    # The embeddings' padding is zero, as in every model of ours.
+    for name in ("tokens", "decoder"):
+        if "table" in params.get(name, {}):
+            table = params[name]["table"]
+            params[name]["table"] = jnp.where(jnp.arange(len(table))[:, None] < VOCAB, table, 0)
+    return model, params
