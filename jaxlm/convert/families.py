@@ -132,7 +132,8 @@ class Plan:
     sizes: Mapping[str, int]
     missing: tuple[str, ...]  # their names
     unexpected: tuple[str, ...]
-    dropped: tuple[str, ...]  # buffers and copies of theirs that need no place
+    buffers: tuple[str, ...]  # names as stored of buffers and constants, which need no place
+    copies: Mapping[str, str]  # name as stored of a tied copy -> present name of its original
 
     def check(self) -> None:
         """UserError that lists what is missing and unexpected."""
@@ -162,13 +163,15 @@ def plan(
     ours = table.flatten(build(config).shapes if shapes is None else shapes)
     table.check_cover(rows, ours)
     expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
-    source, dropped = _present(family, of_arrays(tensors), expected)
+    given = of_arrays(tensors)
+    source, buffers, copies = _present(family, given, expected)
     source, fixed = _without(source, constants(config))
+    buffers += tuple(name for name in given if family.current_name(name) in fixed)
     missing, unexpected = table.difference(rows, source, ours)
     for row in rows:
         table.check_shapes(row, source, ours[row.ours].shape, sizes(config))
     by_path = {row.ours: row for row in rows}
-    return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), (*dropped, *fixed))
+    return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), buffers, copies)
 
 
 def widened(array: np.ndarray, name: str) -> np.ndarray:
@@ -182,41 +185,43 @@ def widened(array: np.ndarray, name: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def _present(family: Family, source: Source, expected: set[str]) -> tuple[Source, list[str]]:
-    """The source under present names, without buffers and copies; and the names of those."""
-    entries, dropped = {}, []
+def _present(
+    family: Family, source: Source, expected: set[str]
+) -> tuple[Source, tuple[str, ...], dict[str, str]]:
+    """The source under present names, without buffers and copies; and those two."""
+    entries, buffers, stored = {}, [], {}
     for name, entry in source.entries.items():
         now = family.current_name(name)
         if now not in expected and any(re.fullmatch(pattern, now) for pattern in family.IGNORED):
-            dropped.append(name)
+            buffers.append(name)
         elif now in entries:
-            raise UserError(f"{source.where}: {name} and another tensor are both {now} in today's names.")
+            raise UserError(f"{source.where}: {name} and {stored[now]} are both {now} in today's names.")
         else:
-            entries[now] = entry
-    found = Source(entries, source.where)
+            entries[now], stored[now] = entry, name
+    found, copies = Source(entries, source.where), {}
     for copy, original in family.TIED.items():
         if copy in expected or copy not in entries:
             continue
         if original in entries:
             _check_copy(found, copy, original)
-            dropped.append(copy)
+            copies[stored[copy]] = original
         else:
             entries[original] = entries[copy]
         del entries[copy]
-    return found, dropped
+    return found, tuple(buffers), copies
 
 
-def _without(source: Source, constants: Mapping[str, np.ndarray]) -> tuple[Source, list[str]]:
+def _without(source: Source, constants: Mapping[str, np.ndarray]) -> tuple[Source, set[str]]:
     """The source without the constants in it, which must have their values; and the names of those."""
-    found = [name for name in constants if name in source]
+    found = {name for name in constants if name in source}
     for name in found:
         if source.shape(name) != constants[name].shape or not np.array_equal(
             source.read(name), constants[name]
         ):
             raise UserError(
                 f"{source.where}: {name} is not what it is in all models of this family here (shape "
-                f"{constants[name].shape}, from {constants[name].min():g} to {constants[name].max():g}), so this checkpoint "
-                "cannot be held."
+                f"{constants[name].shape}, from {constants[name].min():g} to {constants[name].max():g}), so this "
+                "checkpoint cannot be held."
             )
     left = {name: entry for name, entry in source.entries.items() if name not in found}
     return Source(left, source.where), found

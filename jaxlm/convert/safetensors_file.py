@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import pathlib
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,12 +86,21 @@ class Places:
         return np.memmap(self._path, dtype, "r+", offset, shape)
 
 
-def create(path: str | pathlib.Path, tensors: Mapping[str, tuple[Sequence[int], np.dtype]]) -> Places:
+def metadata(path: str | pathlib.Path) -> dict[str, str] | None:
+    """The text that a file carries besides tensors."""
+    return _header(pathlib.Path(path), str(path))[0].get("__metadata__")
+
+
+def create(
+    path: str | pathlib.Path,
+    tensors: Mapping[str, tuple[Sequence[int], np.dtype]],
+    metadata: Mapping[str, str] | None = types.MappingProxyType({"format": "pt"}),
+) -> Places:
     """A file with its header and the room for the tensors."""
     path = pathlib.Path(path)
     # The library's order: by dtype, widest first, then by name.
     names = sorted(tensors, key=lambda name: (-_ORDER.index(np.dtype(tensors[name][1])), name))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
     offsets, end = {}, 0
     for name in names:
         shape, dtype = tuple(map(int, tensors[name][0])), np.dtype(tensors[name][1])

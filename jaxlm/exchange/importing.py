@@ -5,11 +5,13 @@ is a part of; the folder appears complete or not at all; config.json, tokenizer 
 """
 
 import pathlib
+import tempfile
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
-from jaxlm.convert import weights
+from jaxlm.convert import safetensors_file, weights
 from jaxlm.convert.table import check_names, listed, nest
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, sentence_transformers, tokenizer_files
@@ -35,7 +37,7 @@ def from_hf(
         raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
     found = of_hf(name, allow_pickle=allow_pickle)
     check_names(found.missing, found.unexpected, found.where)
-    assert found.hf is not None
+    assert found.hf is not None and found.plan is not None
     fingerprint = ""
     if found.tokenizer:
         tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
@@ -49,10 +51,10 @@ def from_hf(
         target,
         found.config,
         nest(found.place(places)),
-        origin=_origin(found.hf),
+        origin=_origin(found),
         fingerprint=fingerprint,
         tokenizer=found.tokenizer,
-        files=_files(found.hf),
+        files=_files(found.hf) | _buffers(found),
         say=say,
     )
     say(
@@ -61,14 +63,36 @@ def from_hf(
     return found
 
 
-def _origin(found: weights.Weights) -> dict:
-    """Where the weights came from, and how each tensor was stored."""
-    entries = found.source.entries.items()
+def _origin(found: Stored) -> dict[str, Any]:
+    """Where the weights came from, and how each tensor was stored: what an export under their own names needs."""
+    assert found.hf is not None and found.plan is not None
+    entries = found.hf.source.entries.items()
     return {
-        "from": str(found.folder.path),
-        "kind": found.kind,
+        "from": found.where,
+        "kind": found.hf.kind,
         "tensors": {name: [entry.dtype.name, pathlib.Path(entry.file).name] for name, entry in entries},
+        "buffers": list(found.plan.buffers),
+        "copies": dict(found.plan.copies),
+        "metadata": {
+            name: safetensors_file.metadata(found.hf.folder.file(name)) for name in _shards(found.hf)
+        },
     }
+
+
+def _shards(found: weights.Weights) -> list[str]:
+    files = {pathlib.Path(entry.file).name for entry in found.source.entries.values()}
+    return sorted(files) if found.kind == "safetensors" else []
+
+
+def _buffers(found: Stored) -> dict[str, bytes]:
+    """Masks and counters that some files hold besides weights: kept, so that the same file can go out again."""
+    assert found.hf is not None and found.plan is not None
+    if found.hf.kind != "safetensors" or not found.plan.buffers:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / model_folder.BUFFERS
+        safetensors_file.save(path, {name: found.hf.source.read(name) for name in found.plan.buffers})
+        return {model_folder.BUFFERS: path.read_bytes()}
 
 
 def _files(found: weights.Weights) -> dict[str, bytes]:

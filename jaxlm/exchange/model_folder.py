@@ -20,6 +20,7 @@ from jaxlm.config import tree
 from jaxlm.errors import UserError
 
 FILE = "model.json"
+BUFFERS = "buffers.safetensors"  # in origin/
 _FORMAT = 1
 
 
@@ -29,7 +30,7 @@ class ModelFolder:
 
     root: pathlib.Path
     config: Any  # of the model
-    origin: Mapping[str, Any]  # {"from": path, "kind": ..., "tensors": {name: [dtype, file]}}
+    origin: Mapping[str, Any]  # where the weights came from, see importing
 
     @property
     def tokenizer(self) -> pathlib.Path:

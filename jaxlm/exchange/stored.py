@@ -43,6 +43,7 @@ class Stored:
     unexpected: tuple[str, ...] = ()
     folder: model_folder.ModelFolder | None = None
     hf: weights.Weights | None = None
+    plan: families.Plan | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
@@ -74,6 +75,16 @@ def open_stored(
         )
     checkpoints, newest = open_run(name, say=say)
     return of_run(checkpoints, newest if step is None else step, name)
+
+
+def is_model_folder(path: pathlib.Path) -> bool:
+    """Whether there is a model folder."""
+    return model_folder.is_one(path)
+
+
+def is_ours(path: pathlib.Path) -> bool:
+    """Whether there is a run folder or a model folder."""
+    return model_folder.is_one(path) or (path / "checkpoints").is_dir()
 
 
 def best_step(path: pathlib.Path) -> int:
@@ -110,6 +121,7 @@ def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refu
         missing=plan.missing,
         unexpected=plan.unexpected,
         hf=found,
+        plan=plan,
     )
 
 

@@ -82,7 +82,7 @@ class Cache:
             causal=True,
             window=window,
         )
-        return mask, segments_BS
+        return masks.materialise(mask), segments_BS
 
 
 def empty(*, layers: int, rows: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype) -> Cache:

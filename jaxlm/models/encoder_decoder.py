@@ -21,6 +21,7 @@ from jaxlm.models import masks, mlp, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import CrossAttention, SelfAttention
 
 Seen = tuple[jax.Array, jax.Array, masks.Mask]  # keys and values of the source, and who sees them
@@ -101,6 +102,34 @@ class Block(nnx.Module):
         return x_BTD if self.pre else norm(x_BTD)
 
 
+def post_norm(
+    c: Any, rngs: nnx.Rngs, dtype: jnp.dtype, *, cross: bool, scale: float, mlp_scale: float
+) -> Block:
+    """The block of Vaswani et al. (2017), and of BART: biases everywhere, a norm after every addition.
+
+    `c`: a config with hidden, heads, mlp, activation, norm_epsilon, attention and three dropouts.
+    """
+    parts = Parts(
+        norms="post",
+        norm=lambda: LayerNorm(c.hidden, c.norm_epsilon),
+        attention=lambda kind: kind(
+            rngs,
+            width=c.hidden,
+            heads=c.heads,
+            scale=scale,
+            dropout=c.attention_dropout,
+            implementation=c.attention,
+            dtype=dtype,
+        ),
+        mlp=lambda: mlp.Mlp(
+            rngs, width=c.hidden, hidden=c.mlp, activation=c.activation, scale=mlp_scale, dtype=dtype
+        ),
+        dropout=c.dropout,
+        mlp_dropout=c.activation_dropout,
+    )
+    return Block(parts, cross=cross)
+
+
 class Stack(nnx.Module):
     """`blocks` of one side (stacked `Block`s); a family adds what stands before and behind them."""
 
@@ -155,7 +184,6 @@ class EncoderDecoder(nnx.Module):
         memory = cache.memory
         assert memory is not None  # made by start_cache
         mask, segments_BS = cache.mask(segments_BT)
-        mask = masks.materialise(mask)
         cross = masks.materialise(masks.between_segments(segments_BT, memory.segments_BS))
         places_T = cache.used + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
         bias_NTS = self.decoder.bias(places_T, jnp.arange(segments_BS.shape[1], dtype=jnp.int32))

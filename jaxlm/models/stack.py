@@ -1,7 +1,7 @@
 """Repeated blocks, stacked: one set of arrays with a leading 'layers' axis, whatever way they are run.
 
 In: a function that makes one block. Out: the block with every parameter stacked, and `run`, which applies the layers in
-order; `run_cached` does so with something to remember per layer. Guaranteed: the parameters do not depend on `Loop` or
+order; `run_cached` does so with something to remember per layer; `repeat` applies one block again and again. Guaranteed: the parameters do not depend on `Loop` or
 `Remat`; each layer gets its own key.
 
 Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
@@ -46,6 +46,25 @@ def run(
     calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
     step = lambda call, x, layer: (call(layer[0], x, layer[1]), None)
     return _run(step, calls, x_BTD, (blocks, keys), layers, loop)[0]
+
+
+def repeat(
+    call: Callable[[jax.Array, jax.Array | None], jax.Array],
+    x_BTD: jax.Array,
+    key: jax.Array | None,
+    *,
+    layers: int,
+    loop: Loop,
+    remat: Remat,
+) -> jax.Array:
+    """`call(x_BTD, key) -> x_BTD`, `layers` times with the same weights (ALBERT). `key` None is passed on as None."""
+    keys = None if key is None else jax.random.split(key, layers)
+    call = _rematerialised(call, remat, loop)
+    if loop == "scan":
+        return jax.lax.scan(lambda x, key: (call(x, key), None), x_BTD, keys, length=layers)[0]
+    for i in range(layers):
+        x_BTD = call(x_BTD, None if keys is None else keys[i])
+    return x_BTD
 
 
 def run_cached(

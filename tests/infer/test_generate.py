@@ -28,51 +28,55 @@ def generate(config, prompts=PROMPTS, frame=PLAIN, **changed):
     return generating.generate(model, params, prompts, frame, **settings)[0]
 
 
-def row(tokens, width):
-    """One text at the beginning of a row."""
-    padded = np.zeros((1, width), np.int32)
-    padded[0, : len(tokens)] = tokens
-    segments = (np.arange(width) < len(tokens)).astype(np.int32)[None]
-    return padded, segments, np.arange(width, dtype=np.int32)[None] * segments
+def rows(texts, width):
+    """Tokens, segments and positions of texts that are padded behind."""
+    tokens = np.zeros((len(texts), width), np.int32)
+    for i, text in enumerate(texts):
+        tokens[i, : len(text)] = text
+    segments = (np.arange(width)[None] < np.array([len(text) for text in texts])[:, None]).astype(np.int32)
+    return tokens, segments, np.arange(width, dtype=np.int32)[None] * segments
 
 
-def recomputed(config, prompt, number, source=None):
-    """Greedy tokens and their log-probabilities, every step over the whole text, without a cache."""
+def recomputed(config, prompts, number, start=()):
+    """Greedy tokens and their log-probabilities, every step over the whole texts, without a cache."""
     model, params = made(config)
+    width = max(map(len, prompts))
+    source = rows([[*prompt, 1] for prompt in prompts], width + 3) if start else ()
+    given = dict(zip(("source_tokens_BS", "source_segments_BS", "source_positions_BS"), source, strict=False))
 
     @jax.jit
-    def logits(tokens, segments, positions):
-        batch = Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions)
-        if source is not None:
-            given = dict(zip(("tokens", "segments", "positions"), row(source, len(source) + 3), strict=True))
-            batch = dataclasses.replace(batch, **{f"source_{k}_BS": v for k, v in given.items()})
+    def step(params, tokens, segments, positions):
+        batch = Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, **given)
         module = model.bind(params)
-        return jax.nn.log_softmax(module.predict_tokens(module.encode(batch, None)))[0]
+        return jax.nn.log_softmax(module.predict_tokens(module.encode(batch, None)))
 
-    text, log_p = list(prompt), []
+    texts = [list(start or prompt) for prompt in prompts]
+    begun, log_p = [len(text) for text in texts], []
     for _ in range(number):
-        row_V = logits(*row(text, len(prompt) + number))[len(text) - 1]
-        text.append(int(row_V.argmax()))
-        log_p.append(float(row_V.max()))
-    return text[len(prompt) :], log_p
+        scores = np.asarray(step(params, *rows(texts, width + number)))
+        last = [scores[i, len(text) - 1] for i, text in enumerate(texts)]
+        log_p.append([float(row.max()) for row in last])
+        for text, row in zip(texts, last, strict=True):
+            text.append(int(row.argmax()))
+    tokens = [tuple(text[length:]) for text, length in zip(texts, begun, strict=True)]
+    return tokens, np.array(log_p).T
 
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_greedy_by_cache_is_greedy_by_full_recomputation(name):
-    for prompt, found in zip(PROMPTS, generate(DECODERS[name]), strict=True):
-        tokens, log_p = recomputed(DECODERS[name], prompt, NEW)
-        assert list(found.tokens) == tokens
-        np.testing.assert_allclose(found.log_probabilities, log_p, atol=1e-5)
-        assert found.reason == "length"
+    found = generate(DECODERS[name])
+    tokens, log_p = recomputed(DECODERS[name], PROMPTS, NEW)
+    assert [w.tokens for w in found] == tokens
+    np.testing.assert_allclose([w.log_probabilities for w in found], log_p, atol=1e-5)
+    assert {w.reason for w in found} == {"length"}
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_an_encoder_decoder_answers_as_by_full_recomputation(name):
-    frame = Frame(before=(), after=(1,), start=(0,), stops=())
-    for prompt, found in zip(PROMPTS, generate(ENCODER_DECODERS[name], frame=frame), strict=True):
-        tokens, log_p = recomputed(ENCODER_DECODERS[name], [0], NEW, source=[*prompt, 1])
-        assert list(found.tokens) == tokens
-        np.testing.assert_allclose(found.log_probabilities, log_p, atol=1e-5)
+    found = generate(ENCODER_DECODERS[name], frame=Frame(before=(), after=(1,), start=(0,), stops=()))
+    tokens, log_p = recomputed(ENCODER_DECODERS[name], PROMPTS, NEW, start=(0,))
+    assert [w.tokens for w in found] == tokens
+    np.testing.assert_allclose([w.log_probabilities for w in found], log_p, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -106,7 +110,7 @@ def test_a_prompt_that_sees_itself_as_a_whole_gives_what_a_prefix_gives():
     model, params = made(config)
     prompt = PROMPTS[0]
     found = generate((model, params), [prompt, PROMPTS[1]], dataclasses.replace(PLAIN, prefix=True))[0]
-    tokens, segments, positions = row([*prompt, *found.tokens], len(prompt) + NEW)
+    tokens, segments, positions = rows([[*prompt, *found.tokens]], len(prompt) + NEW)
     batch = Batch(
         tokens_BT=tokens,
         segments_BT=segments,
@@ -138,14 +142,14 @@ def test_a_seed_reproduces_and_another_differs():
 def test_drawn_first_tokens_follow_the_softmax():
     """Chi-square over 1,500 rows of one prompt; the ten likeliest tokens and the rest."""
     ready = made(dataclasses.replace(LLAMA, layers=1))
-    rows = 1500
-    first = generate(ready, [PROMPTS[3]] * rows, sampling=Sampling(temperature=1.0), new_tokens=1, seed=5)
+    number = 1500
+    first = generate(ready, [PROMPTS[3]] * number, sampling=Sampling(temperature=1.0), new_tokens=1, seed=5)
     module = ready[0].bind(ready[1])
-    tokens, segments, positions = row(PROMPTS[3], 3)
+    tokens, segments, positions = rows([PROMPTS[3]], 3)
     batch = Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions)
     share = np.asarray(jax.nn.softmax(module.predict_tokens(module.encode(batch, None))[0, -1]))
     best = np.argsort(-share)[:10]
-    expected = rows * np.append(share[best], 1 - share[best].sum())
+    expected = number * np.append(share[best], 1 - share[best].sum())
     drawn = np.array([w.tokens[0] for w in first])
     counts = np.append([(drawn == id).sum() for id in best], (~np.isin(drawn, best)).sum())
     assert ((counts - expected) ** 2 / expected).sum() < 29.6  # 99.9 % point of 10 degrees

@@ -23,7 +23,8 @@ MODEL = T5(
     norm_epsilon=1e-6,
     init_factor=1.0,
 )
-# Narrower: scores are not scaled, and the products of a gated MLP make them so large that five steps are rounding's.
+# Narrower: scores are not scaled, and a gated MLP makes them so large that after five steps at MODEL's sizes torch in
+# float32 is 8e-3 away from torch in float64.
 GATED = dataclasses.replace(
     MODEL,
     activation="gelu_tanh",

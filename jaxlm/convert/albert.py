@@ -1,0 +1,130 @@
+"""ALBERT between our parameters and transformers' AlbertForPreTraining, AlbertForMaskedLM or bare AlbertModel.
+
+Which heads there are is in the config, and read from the tensors of a file.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Set
+from typing import Any
+
+from jaxlm.convert import bert, fields
+from jaxlm.convert.table import Row
+from jaxlm.models.albert import Albert
+
+MODEL_TYPES = ("albert",)
+TIED = {
+    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+    "predictions.decoder.bias": "predictions.bias",
+}
+IGNORED = (r"albert\.embeddings\.(position_ids|token_type_ids)",)
+
+_BLOCK = "albert.encoder.albert_layer_groups.0.albert_layers.0."
+_ENCODER = (
+    Row("embeddings/tokens/table", "albert.embeddings.word_embeddings.weight", "V D -> V D", padded="V"),
+    Row("embeddings/positions", "albert.embeddings.position_embeddings.weight"),
+    Row("embeddings/types", "albert.embeddings.token_type_embeddings.weight"),
+    Row("embeddings/norm/scale", "albert.embeddings.LayerNorm.weight"),
+    Row("embeddings/norm/bias", "albert.embeddings.LayerNorm.bias"),
+    Row("project/w", "albert.encoder.embedding_hidden_mapping_in.weight", "D E -> E D"),
+    Row("project/b", "albert.encoder.embedding_hidden_mapping_in.bias"),
+    Row("block/attention/wq", _BLOCK + "attention.query.weight", "(N H) D -> D N H"),
+    Row("block/attention/bq", _BLOCK + "attention.query.bias", "(N H) -> N H"),
+    Row("block/attention/wk", _BLOCK + "attention.key.weight", "(N H) D -> D N H"),
+    Row("block/attention/bk", _BLOCK + "attention.key.bias", "(N H) -> N H"),
+    Row("block/attention/wv", _BLOCK + "attention.value.weight", "(N H) D -> D N H"),
+    Row("block/attention/bv", _BLOCK + "attention.value.bias", "(N H) -> N H"),
+    Row("block/attention/wo", _BLOCK + "attention.dense.weight", "D (N H) -> N H D"),
+    Row("block/attention/bo", _BLOCK + "attention.dense.bias"),
+    Row("block/norm_attention/scale", _BLOCK + "attention.LayerNorm.weight"),
+    Row("block/norm_attention/bias", _BLOCK + "attention.LayerNorm.bias"),
+    Row("block/mlp/w_in", _BLOCK + "ffn.weight", "F D -> D F"),
+    Row("block/mlp/b_in", _BLOCK + "ffn.bias"),
+    Row("block/mlp/w_out", _BLOCK + "ffn_output.weight", "D F -> F D"),
+    Row("block/mlp/b_out", _BLOCK + "ffn_output.bias"),
+    Row("block/norm_mlp/scale", _BLOCK + "full_layer_layer_norm.weight"),
+    Row("block/norm_mlp/bias", _BLOCK + "full_layer_layer_norm.bias"),
+)
+_TOKEN_HEAD = (
+    Row("token_head/w", "predictions.dense.weight", "E D -> D E"),
+    Row("token_head/b", "predictions.dense.bias"),
+    Row("token_head/norm/scale", "predictions.LayerNorm.weight"),
+    Row("token_head/norm/bias", "predictions.LayerNorm.bias"),
+    Row("token_head/b_vocab", "predictions.bias", padded="V"),
+)
+_POOLER = (
+    Row("next_sentence_head/w_pool", "albert.pooler.weight", "E D -> D E"),
+    Row("next_sentence_head/b_pool", "albert.pooler.bias"),
+)
+_CLASSES = (
+    Row("next_sentence_head/w", "sop_classifier.classifier.weight", "C D -> D C"),
+    Row("next_sentence_head/b", "sop_classifier.classifier.bias"),
+)
+_FIELDS = bert.FIELDS | {"embedding": "embedding_size"}
+# What transformers assumes of files older than the key.
+_DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
+# architecture -> (token_head, next_sentence)
+_HEADS = {
+    "AlbertForPreTraining": ("transform", "pooled"),
+    "AlbertForMaskedLM": ("transform", "none"),
+    "AlbertModel": ("none", "pooler"),
+}
+
+
+def rows(config: Albert) -> tuple[Row, ...]:
+    """The table for this config."""
+    table = _ENCODER + (_TOKEN_HEAD if config.token_head == "transform" else ())
+    table += {"pooled": _POOLER + _CLASSES, "pooler": _POOLER, "none": ()}[config.next_sentence]
+    if _architecture(config) != "AlbertModel":
+        return table
+    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("albert.")) for row in table)
+
+
+def from_hf_config(hf: Mapping[str, Any]) -> Albert:
+    """An `Albert` from a config.json. Raises UserError for what our ALBERT does not have."""
+    for key in ("num_hidden_groups", "inner_group_num"):
+        fields.refuse(hf, key, 1, why="There is one block for all layers, as published.")
+    fields.refuse(hf, "position_embedding_type", "absolute")
+    fields.refuse(hf, "tie_word_embeddings", True)
+    architecture = (hf.get("architectures") or ["AlbertForPreTraining"])[0]
+    token_head, next_sentence = _HEADS.get(architecture, ("transform", "none"))
+    return Albert(
+        **fields.read(hf, _FIELDS, _DEFAULTS),
+        activation=fields.activation(hf, "hidden_act", "gelu_new"),
+        token_head=token_head,  # type: ignore[arg-type]
+        next_sentence=next_sentence,  # type: ignore[arg-type]
+    )
+
+
+def fitted(config: Albert, names: Set[str]) -> Albert:
+    """The config with the heads that a file holds."""
+    has = {row.ours: row.theirs in names for row in _TOKEN_HEAD + _POOLER + _CLASSES}
+    pooled = "pooled" if has["next_sentence_head/w"] else "pooler"
+    return dataclasses.replace(
+        config,
+        token_head="transform" if has["token_head/w"] else "none",
+        next_sentence=pooled if has["next_sentence_head/w_pool"] else "none",
+    )
+
+
+def to_hf_config(config: Albert) -> dict[str, Any]:
+    """The contents of config.json."""
+    return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
+        "model_type": "albert",
+        "architectures": [_architecture(config)],
+        "hidden_act": fields.activation_name(config.activation),
+        "num_hidden_groups": 1,
+        "inner_group_num": 1,
+        "tie_word_embeddings": True,
+    }
+
+
+def current_name(name: str) -> str:
+    """Older files say gamma and beta; those of a bare AlbertModel have no prefix."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return f"albert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
+
+
+def _architecture(config: Albert) -> str:
+    if config.next_sentence == "pooled":
+        return "AlbertForPreTraining"
+    return "AlbertForMaskedLM" if config.token_head == "transform" else "AlbertModel"

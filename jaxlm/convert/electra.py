@@ -1,0 +1,142 @@
+"""ELECTRA between our parameters and transformers' ElectraForPreTraining (discriminator) and ElectraForMaskedLM (generator).
+
+transformers has the two as models of their own, in folders of their own: an `ElectraEncoder` is one of them. A pair
+(`Electra`) is converted as its `parts`, each with the embeddings that the two share, and put `together` again.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Set
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlm.convert import bert, fields
+from jaxlm.convert.table import Row
+from jaxlm.errors import UserError
+from jaxlm.models.electra import Electra, ElectraEncoder
+
+MODEL_TYPES = ("electra",)
+TIED = {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}
+IGNORED = (r"electra\.embeddings\.(position_ids|token_type_ids)",)
+
+_ENCODER = tuple(
+    dataclasses.replace(row, theirs=row.theirs.replace("bert.", "electra.", 1)) for row in bert.ENCODER
+)
+_PROJECT = (
+    Row("project/w", "electra.embeddings_project.weight", "D E -> E D"),
+    Row("project/b", "electra.embeddings_project.bias"),
+)
+_TOKENS = (
+    Row("token_head/w", "generator_predictions.dense.weight", "E D -> D E"),
+    Row("token_head/b", "generator_predictions.dense.bias"),
+    Row("token_head/norm/scale", "generator_predictions.LayerNorm.weight"),
+    Row("token_head/norm/bias", "generator_predictions.LayerNorm.bias"),
+    Row("token_head/b_vocab", "generator_lm_head.bias", padded="V"),
+)
+_DETECT = (
+    Row("detect_head/transform/w", "discriminator_predictions.dense.weight", "E D -> D E"),
+    Row("detect_head/transform/b", "discriminator_predictions.dense.bias"),
+    Row("detect_head/w", "discriminator_predictions.dense_prediction.weight", "C D -> D C"),
+    Row("detect_head/b", "discriminator_predictions.dense_prediction.bias"),
+)
+_FIELDS = bert.FIELDS | {"embedding": "embedding_size"}
+# What transformers assumes of files older than the key.
+_DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
+_ARCHITECTURES = {"detect": "ElectraForPreTraining", "tokens": "ElectraForMaskedLM", "none": "ElectraModel"}
+_PARTS = ("discriminator", "generator")
+
+
+def rows(config: ElectraEncoder) -> tuple[Row, ...]:
+    """The table for this config."""
+    _check_single(config)
+    table = _ENCODER + (_PROJECT if config.embedding != config.hidden else ())
+    table += {"detect": _DETECT, "tokens": _TOKENS, "none": ()}[config.head]
+    if config.head != "none":
+        return table
+    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("electra.")) for row in table)
+
+
+def from_hf_config(hf: Mapping[str, Any]) -> ElectraEncoder:
+    """An `ElectraEncoder` from a config.json. Raises UserError for what our ELECTRA does not have."""
+    fields.refuse(hf, "position_embedding_type", "absolute")
+    for key in ("is_decoder", "add_cross_attention"):
+        fields.refuse(hf, key, False, why="Only encoders exist here.")
+    fields.refuse(hf, "tie_word_embeddings", True)
+    architecture = (hf.get("architectures") or ["ElectraForPreTraining"])[0]
+    head = {theirs: ours for ours, theirs in _ARCHITECTURES.items()}.get(architecture, "none")
+    if head == "tokens":
+        fields.refuse(hf, "hidden_act", "gelu", "gelu_python", why="The token head always uses it.")
+    return ElectraEncoder(
+        **fields.read(hf, _FIELDS, _DEFAULTS),
+        activation=fields.activation(hf, "hidden_act", "gelu"),
+        head=head,  # type: ignore[arg-type]
+    )
+
+
+def fitted(config: ElectraEncoder, names: Set[str]) -> ElectraEncoder:
+    """The config with the head that a file holds."""
+    found = [head for head, table in (("detect", _DETECT), ("tokens", _TOKENS)) if table[0].theirs in names]
+    return dataclasses.replace(config, head=found[0] if found else "none")
+
+
+def to_hf_config(config: ElectraEncoder) -> dict[str, Any]:
+    """The contents of config.json. Raises UserError for what transformers would compute otherwise, and for a pair."""
+    _check_single(config)
+    if config.head == "tokens" and config.activation != "gelu":
+        raise UserError(
+            f"activation={config.activation!r}: the token head of transformers' ELECTRA always uses 'gelu', so the file "
+            "would compute something else there."
+        )
+    return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
+        "model_type": "electra",
+        "architectures": [_ARCHITECTURES[config.head]],
+        "hidden_act": fields.activation_name(config.activation),
+        "tie_word_embeddings": True,
+    }
+
+
+def current_name(name: str) -> str:
+    """Older files say gamma and beta; those of a bare ElectraModel have no prefix."""
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    # Files of the first conversion hold the bias of the token head beside it.
+    name = "generator_lm_head.bias" if name == "generator_predictions.bias" else name
+    bare = ("embeddings.", "embeddings_project.", "encoder.")
+    return f"electra.{name}" if name.startswith(bare) else name
+
+
+def parts(config: Electra, params: Mapping[str, Any]) -> dict[str, tuple[ElectraEncoder, dict[str, Any]]]:
+    """Config and parameters of the discriminator and of the generator, each complete; for a folder of each name."""
+    shared = {"embeddings": params["discriminator"]["embeddings"]}
+    return {name: (getattr(config, name), {**shared, **params[name]}) for name in _PARTS}
+
+
+def together(
+    discriminator: tuple[ElectraEncoder, Mapping[str, Any]], generator: tuple[ElectraEncoder, Mapping[str, Any]]
+) -> tuple[Electra, dict[str, Any]]:
+    """The pair of two encoders with their heads. UserError unless they agree in what a pair shares."""
+    (config, params), (small, small_params) = discriminator, generator
+    own = {f"generator_{name}": getattr(small, name) for name in ("hidden", "layers", "heads", "mlp")}
+    sizes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "head"}
+    pair = Electra(**sizes, **own)
+    for name, found in (("discriminator", config), ("generator", small)):
+        if found != (wanted := getattr(pair, name)):
+            off = [f.name for f in dataclasses.fields(found) if getattr(found, f.name) != getattr(wanted, f.name)]
+            raise UserError(f"The {name} does not fit into the pair: {', '.join(off)} differ (or its head is another).")
+    tables = (params["embeddings"], small_params["embeddings"])
+    leaves = [jax.tree.leaves(table) for table in tables]
+    if not all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True)):
+        raise UserError(
+            "The embeddings of generator and discriminator differ: a pair shares them, so these two were not trained "
+            "together, or not to the same step."
+        )
+    rest = {name: value for name, value in small_params.items() if name != "embeddings"}
+    return pair, {"discriminator": dict(params), "generator": rest}
+
+
+def _check_single(config: Any) -> None:
+    if isinstance(config, Electra):
+        raise UserError(
+            "transformers has no model of generator and discriminator together: convert the two apart, "
+            "convert.electra.parts gives them."
+        )

@@ -1,0 +1,137 @@
+"""ELECTRA (Clark et al., 2003.10555): a small generator replaces tokens, a discriminator finds which.
+
+In: a `Batch`, and an `Electra` config (the pair, for pre-training) or an `ElectraEncoder` (one of the two, as files hold
+them). Out: x_BTD; float32 logits of tokens (generator) or of "replaced" (discriminator). Guaranteed: the pair has one
+set of embeddings, their norm included, as in the published code.
+"""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlm.batch import Batch
+from jaxlm.models import checks, masks, parameters, post_norm, stack
+from jaxlm.models.dense import dense
+from jaxlm.models.mlp import Activation, activation
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Sizes(post_norm.PostNorm):
+    # What pair objectives and contrastive pooling ask of a model: there is no head for them.
+    next_sentence: ClassVar[str] = "none"
+
+    embedding: int  # width of the tables of tokens, positions and types; projected where it is not `hidden`
+    types: int  # token types (sentence A, sentence B)
+
+    def validate(self, where: str) -> None:
+        """Raise UserError for what cannot be built; `where` is the key path of this config."""
+        super().validate(where)
+        checks.at_least_one(self, where, "embedding", "types")
+
+
+@dataclasses.dataclass(kw_only=True)
+class ElectraEncoder(_Sizes):
+    """One encoder alone. The published small discriminator is embedding 128, hidden 256, layers 12, heads 4, mlp 1024."""
+
+    head: Literal["detect", "tokens", "none"]  # detect: a discriminator; tokens: a generator; none: a bare encoder
+
+    def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraEncoderModule":
+        """The module with fresh parameters; `dtype` is the dtype of the computation."""
+        return ElectraEncoderModule(self, rngs, dtype)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Electra(_Sizes):
+    """Generator and discriminator; the sizes are the discriminator's. The published small pair is vocab_size 30522,
+    embedding 128, hidden 256, layers 12, heads 4, mlp 1024, max_positions 512, types 2, dropouts 0.1, norm_epsilon
+    1e-12, "gelu", init_scale 0.02, with a generator of a quarter of it: hidden 64, layers 12, heads 1, mlp 256."""
+
+    generator_hidden: int
+    generator_layers: int
+    generator_heads: int
+    generator_mlp: int
+
+    @property
+    def discriminator(self) -> ElectraEncoder:
+        """The discriminator alone."""
+        shared = {field.name for field in dataclasses.fields(ElectraEncoder)} - {"head"}
+        return ElectraEncoder(**{name: getattr(self, name) for name in shared}, head="detect")
+
+    @property
+    def generator(self) -> ElectraEncoder:
+        """The generator alone, with embeddings of its own."""
+        names = ("hidden", "layers", "heads", "mlp")
+        sizes = {name: getattr(self, f"generator_{name}") for name in names}
+        return dataclasses.replace(self.discriminator, **sizes, head="tokens")
+
+    def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraModule":
+        """The module with fresh parameters; `dtype` is the dtype of the computation."""
+        return ElectraModule(self, rngs, dtype)
+
+    def validate(self, where: str) -> None:
+        """Raise UserError for what cannot be built, in either of the two."""
+        super().validate(where)
+        self.generator.validate(f"{where} (its generator_* fields)")
+
+
+class DetectHead(nnx.Module):
+    """Dense, activation, and one logit for every token."""
+
+    def __init__(self, c: ElectraEncoder, rngs: nnx.Rngs, dtype: jnp.dtype):
+        self.activation: Activation = c.activation
+        self.transform = post_norm.Projection(c, rngs, c.hidden, c.hidden, dtype)
+        self.w = parameters.weight(rngs, (c.hidden, 1), ("embed", None), c.init_scale)
+        self.b = parameters.zeros((1,), (None,))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        h_BTD = activation(self.activation)(self.transform(x_BTD))
+        w_D1 = self.w[...].astype(h_BTD.dtype)
+        return dense(h_BTD, w_D1, result=jnp.dtype("float32"))[..., 0] + self.b[...]
+
+
+class ElectraEncoderModule(post_norm.Encoder):
+    """Weights and calls of one encoder; `embeddings` of another one, where they are shared."""
+
+    def __init__(
+        self,
+        c: ElectraEncoder,
+        rngs: nnx.Rngs,
+        dtype: jnp.dtype,
+        embeddings: post_norm.Embeddings | None = None,
+    ):
+        self.config = c
+        own = lambda: post_norm.Embeddings(c, rngs, dtype, types=c.types, width=c.embedding)
+        self.embeddings = own() if embeddings is None else embeddings
+        if c.embedding != c.hidden:
+            self.project = post_norm.Projection(c, rngs, c.embedding, c.hidden, dtype)
+        self.blocks = stack.stacked(lambda r: post_norm.Block(c, r, dtype), c.layers, rngs)
+        if c.head == "tokens":
+            rows = self.embeddings.tokens.table.shape[0]
+            self.token_head = post_norm.TokenHead(c, rngs, dtype, vocab_rows=rows, width=c.embedding)
+        if c.head == "detect":
+            self.detect_head = DetectHead(c, rngs, dtype)
+
+    def run_blocks(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> jax.Array:
+        """The blocks, behind the projection of the embeddings if there is one."""
+        x_BTD = self.project(x_BTD) if hasattr(self, "project") else x_BTD
+        return super().run_blocks(x_BTD, mask, key)
+
+    def detect(self, x_BTD: jax.Array) -> jax.Array:
+        """Features -> logits_BT, float32: above 0 where the token was replaced."""
+        return self.detect_head(x_BTD)
+
+
+class ElectraModule(nnx.Module):
+    """The pair: `generator` has `encode` and `predict_tokens`, `discriminator` has `encode` and `detect`."""
+
+    def __init__(self, c: Electra, rngs: nnx.Rngs, dtype: jnp.dtype):
+        self.config = c
+        self.discriminator = ElectraEncoderModule(c.discriminator, rngs, dtype)
+        self.generator = ElectraEncoderModule(c.generator, rngs, dtype, self.discriminator.embeddings)
+
+    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """The discriminator's features: what the pair is trained for."""
+        return self.discriminator.encode(batch, key)

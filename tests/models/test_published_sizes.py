@@ -1,0 +1,45 @@
+"""Every recipe with a published parameter count has exactly that many.
+
+PUBLISHED: recipe -> (count, source). Counted are real tokens (the table inside is padded to a multiple of 128) and, where a
+paper counts the bare encoder, all heads that pre-training needs: the source says which.
+"""
+
+import pathlib
+
+import jax
+import pytest
+
+from jaxlm.config import flags
+from jaxlm.models import embed
+from jaxlm.models.build import build
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+# "meta": the parameters of that class of transformers at the published config.json, built on torch's meta device.
+PUBLISHED = {
+    "roberta_base": (124_697_433, "RobertaForMaskedLM, meta; paper: 125M"),
+    "roberta_large": (355_412_057, "RobertaForMaskedLM, meta; paper: 355M"),
+    "modernbert_base": (149_655_232, "ModernBertForMaskedLM, meta; paper: 149M"),
+    "modernbert_large": (395_881_664, "ModernBertForMaskedLM, meta; paper: 395M"),
+    # The papers' 12M, 18M, 60M and 235M are without heads, and xxlarge as released is 223M.
+    "albert_base": (11_813_810, "AlbertForPreTraining, meta; paper: 12M"),
+    "albert_large": (17_847_474, "AlbertForPreTraining, meta; paper: 18M"),
+    "albert_xlarge": (59_021_490, "AlbertForPreTraining, meta; paper: 60M"),
+    "albert_xxlarge": (223_158_450, "AlbertForPreTraining, meta; released: 223M"),
+}
+
+
+def real_parameters(config) -> int:
+    """Parameters without the padding of the vocabulary."""
+    model, padding = build(config), embed.padded(config.vocab_size) - config.vocab_size
+    total = 0
+    axes = jax.tree.leaves(model.axes, is_leaf=lambda x: isinstance(x, tuple))
+    for leaf, names in zip(jax.tree.leaves(model.shapes), axes, strict=True):
+        vocabulary = leaf.shape[names.index("vocab")] if "vocab" in names else 0
+        total += leaf.size - (leaf.size // vocabulary * padding if vocabulary else 0)
+    return total
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
+def test_the_recipe_has_the_published_number_of_parameters(recipe):
+    count, source = PUBLISHED[recipe]
+    assert real_parameters(flags.load(CONFIGS / f"{recipe}.py").model) == count, source

@@ -1,0 +1,136 @@
+"""Whole runs of several tasks over two corpora, as a user starts them."""
+
+import json
+import pathlib
+import signal
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from orbax.checkpoint import v1 as ocp
+
+from jaxlm import assemble, streams
+from jaxlm.checkpoint.store import open_run
+from jaxlm.config import flags
+from jaxlm.errors import UserError
+
+RECIPE = "tests/recipes/tiny_tasks.py"
+FEW = ("--config.steps=24", "--config.evaluation.every_steps=8", "--config.logging.every_steps=2")
+CLOCKS = ("time/", "throughput/")
+
+
+@pytest.fixture(scope="module")
+def corpora(corpus, tmp_path_factory):
+    """The flags for a second corpus: every other document of the first."""
+    path = tmp_path_factory.mktemp("second") / "half.jsonl"
+    path.write_text("".join(line + "\n" for line in pathlib.Path(corpus).read_text().splitlines()[::2]))
+    return (f"--config.objective.tasks[2].data.corpus={path}",)
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    output, _ = process.communicate(timeout=250)
+    assert process.returncode == code, output
+    return output
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in lines]
+
+
+def weights(workdir: pathlib.Path, step: int) -> list[np.ndarray]:
+    tree = ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None})["state"]
+    return [np.asarray(x) for x in jax.tree.leaves(tree)]
+
+
+@pytest.fixture(scope="module")
+def trained(train_command, corpora, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("tasks") / "run"
+    return workdir, finish(train_command(workdir, *FEW, *corpora, "--config.show_batch=1", recipe=RECIPE))
+
+
+def test_every_task_is_shown_measured_and_compared(trained):
+    workdir, output = trained
+    for name in ("words", "order", "texts"):
+        assert f"task {name}:\n" in output and f"task {name}: " in output
+    assert output.count("unigram cross-entropy of the same tokens") == 2, "contrastive predicts no tokens"
+    names = {name for line in metrics(workdir) for name in line}
+    for split in ("train", "eval"):
+        for name in ("words/mlm_loss", "order/sop_accuracy", "texts/uniformity", "texts/contrastive_loss"):
+            assert f"{split}/{name}" in names
+    final = metrics(workdir)[-1]
+    parts = {"words/mlm": 1.0, "order/mlm": 0.5, "order/sop": 0.5, "texts/contrastive": 0.1}
+    total = sum(weight * final[f"eval/{name}_loss"] for name, weight in parts.items())
+    assert final["eval/loss"] == pytest.approx(total, rel=1e-6)
+
+
+def test_the_checkpoint_names_the_rows_of_every_task(trained):
+    workdir, _ = trained
+    checkpoints, step = open_run(workdir)
+    saved = checkpoints.meta(step)["fingerprints"]
+    for name in ("words", "order", "texts"):
+        assert saved[f"stage 0 rows of {name}"] and saved[f"stage 1 held-out rows of {name}"]
+    assert len(set(saved.values())) == len(saved) == 1 + 2 * 2 * 3
+
+
+def test_a_killed_run_ends_in_the_same_bits(trained, train_command, corpora, tmp_path):
+    workdir = tmp_path / "killed"
+    process = train_command(workdir, *FEW, *corpora, recipe=RECIPE, JAXLM_FAULT="kill@step=11")
+    finish(process, -signal.SIGKILL)
+    assert "resumed from the checkpoint of step 8" in finish(
+        train_command(workdir, *FEW, *corpora, recipe=RECIPE)
+    )
+    assert metrics(workdir) == metrics(trained[0])
+    for x, y in zip(weights(workdir, 24), weights(trained[0], 24), strict=True):
+        assert np.array_equal(x, y, equal_nan=True)
+
+
+def test_bad_steps_name_the_rows_of_every_task(train_command, corpora, tmp_path):
+    fault = ",".join(f"nan@step={step}" for step in range(3, 13))
+    limit = "--config.non_finite_limit=3"
+    finish(train_command(tmp_path / "run", *FEW, *corpora, limit, recipe=RECIPE, JAXLM_FAULT=fault), 70)
+    (dump,) = (tmp_path / "run" / "crash").glob("non_finite-step-*.json")
+    found = json.loads(dump.read_text())["tasks"]
+    assert found.keys() == {"words", "order", "texts"}
+    assert found["words"]["rows"][0] <= 2 * 4 and found["texts"]["rows"][0] <= 2 * 2
+    assert all(len(task["items"]) == task["rows"][1] - task["rows"][0] + 1 for task in found.values())
+
+
+def run_of(corpus, corpora, *overrides):
+    return flags.parse(
+        ["train", f"--config={RECIPE}", f"--config.data.corpus={corpus}", *corpora, *overrides]
+    ).run
+
+
+def test_rows_that_do_not_divide_are_refused_by_name(corpus, corpora):
+    with pytest.raises(UserError, match=r"tasks are 4 \(words\) \+ 2 \(order\) \+ 2 \(texts\) = 8"):
+        run_of(corpus, corpora, "--config.batch_size=9")
+    with pytest.raises(UserError, match="the loss of DropoutContrastive"):
+        run_of(corpus, corpora, "--config.accumulate=2")
+    run = run_of(corpus, corpora)
+    grid = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("data",))
+    with pytest.raises(UserError, match=r"config.objective.tasks\[1\].rows=2: .* multiple of 4"):
+        streams.check_rows(run, grid)
+
+
+def test_tasks_over_one_corpus_share_its_shards_but_neither_rows_nor_draws(corpus, corpora, tmp_path):
+    run = run_of(corpus, corpora, f"--config.data.cache={tmp_path}")
+    text = assemble.text(run, lambda _: None)
+    words, order, texts = text.streams
+    assert words.splits["train"] is order.splits["train"] is not texts.splits["train"]
+    assert len(texts.splits["train"]) < len(words.splits["train"])
+    assert len({stream.seed for stream in text.streams}) == 3
+    assert len(list((tmp_path / "tokenizers").iterdir())) == 1, "one tokenizer, of the main corpus"
+    again = assemble.rows(run, text, run.stages[0], "train")
+    seeds = [r.rows.seed for r in again] + [
+        r.rows.seed for r in assemble.rows(run, text, run.stages[1], "train", number=1)
+    ]
+    assert len(set(seeds)) == 6
+
+
+def test_data_of_a_task_must_be_data(corpus, corpora):
+    run = run_of(corpus, corpora)
+    run.objective.tasks[1].data = "some/folder"
+    with pytest.raises(UserError, match=r"tasks\[1\].data='some/folder'"):
+        streams.tasks(run)
