@@ -37,9 +37,7 @@ def get_config() -> Run:
             norm_epsilon=1e-5,
             init_scale=0.02,
         ),
-        objective=MaskedLM(
-            rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()
-        ),
+        objective=MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
         tokenizer=Bpe(vocab_size=50_368, sentinels=0),
         optimizer=AdamW(
             schedule=WarmupStableDecay(

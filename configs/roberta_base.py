@@ -34,9 +34,7 @@ def get_config() -> Run:
             init_scale=0.02,
             next_sentence="none",
         ),
-        objective=MaskedLM(
-            rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()
-        ),
+        objective=MaskedLM(rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
         tokenizer=Bpe(vocab_size=50_265, sentinels=0),
         optimizer=AdamW(
             schedule=WarmupLinear(peak=6e-4, warmup="24000 steps", end=0.0),

@@ -1,6 +1,6 @@
 """`python -m jaxlm.embed --run=DIR "A man plays." "Someone makes music."`: embeddings of texts and their cosines.
 
-DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. `--output=FILE.npy` keeps the vectors.
+DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. --output=FILE.npy keeps vectors.
 """
 
 import argparse
@@ -23,14 +23,18 @@ def main(argv: Sequence[str]) -> int:
         choices=("mean", "cls", "cls_mlp"),
         help="default: what a contrastive run was evaluated with, else mean",
     )
-    parser.add_argument("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
+    parser.add_argument(
+        "--step", type=int, help="checkpoint of a run to use; default: the best, else the newest"
+    )
     parser.add_argument("--input", type=pathlib.Path, help="file with one more text a line")
     parser.add_argument("--output", type=pathlib.Path, help="file for the vectors: .npy, [texts, D], float32")
     parser.add_argument("texts", nargs="*", help="texts to embed")
     options = parser.parse_args(list(argv[1:]))
     texts = [*options.texts, *_lines(options.input)]
     if not texts:
-        raise UserError("There is nothing to embed: write texts behind the options, or name a file with --input.")
+        raise UserError(
+            "There is nothing to embed: write texts behind the options, or name a file with --input."
+        )
 
     import numpy as np
 

@@ -47,9 +47,7 @@ def bert(dropout: float) -> Bert:
 
 
 MASKED = MaskedLM(rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
-ORDER = SentenceOrder(
-    masked_lm=MASKED, short_share=0.1, swapped_share=0.5, duplicates=1, pairs_per_row=C
-)
+ORDER = SentenceOrder(masked_lm=MASKED, short_share=0.1, swapped_share=0.5, duplicates=1, pairs_per_row=C)
 TWICE = DropoutContrastive(
     temperature=0.05, pooling="cls_mlp", max_tokens=9, items_per_row=C, text="sentences"
 )

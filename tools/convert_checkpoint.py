@@ -4,7 +4,7 @@
     python tools/convert_checkpoint.py to_hf RUN DIR [--check] [--step=N] [--dtype=float32] [--shard-size=5GB]
     python tools/convert_checkpoint.py check A B
 
-DIR is a folder that transformers reads (or a .gguf file, or the name of a model in the local cache of huggingface_hub; nothing
+DIR is a folder that transformers reads (or a .gguf file, or the name of a model in the local cache of the hub; nothing
 is downloaded), OUT a model folder, RUN a run folder or a model folder. Exit code 0, or 78 with the reason.
 """
 

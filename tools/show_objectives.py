@@ -10,6 +10,7 @@ a minute or a few each, and their rows are replaced.
 import argparse
 import dataclasses
 import importlib
+import itertools
 import json
 import math
 import pathlib
@@ -42,11 +43,11 @@ class Entry:
     name: str  # of the recipe
     title: str
     rows: int = 1  # shown
-    # measure -> nats of a predictor that knows nothing of the text; None: the unigram cross-entropy of the same targets
-    trivial: tuple[tuple[str, float | None], ...] = (("lm_loss", None),)
+    # (measure, what it is compared with, by how many nats it must be below that)
+    measures: tuple[tuple[str, str, float], ...] = (("lm_loss", "unigram", 0.8),)
 
 
-MASKED = (("mlm_loss", None),)
+MASKED = (("mlm_loss", "unigram", 0.5),)
 ENTRIES = (
     Entry("causal_lm", "Causal language modelling"),
     Entry("prefix_lm", "Prefix language modelling"),
@@ -55,27 +56,31 @@ ENTRIES = (
     Entry("denoising", "Denoising"),
     Entry("ul2", "Mixture of denoisers", rows=3),
     Entry("ul2_decoder", "Mixture of denoisers, for a decoder"),
-    Entry("masked_lm", "Masked language modelling", trivial=MASKED),
-    Entry("whole_words", "Masked language modelling: whole words", trivial=MASKED),
-    Entry("ngrams", "Masked language modelling: n-grams", trivial=MASKED),
-    Entry("phrases", "Masked language modelling: tokens, words and phrases", trivial=MASKED),
-    Entry("next_sentence", "Next sentence", trivial=(*MASKED, ("nsp_loss", math.log(2)))),
-    Entry("sentence_order", "Sentence order", trivial=(*MASKED, ("sop_loss", math.log(2)))),
+    Entry("masked_lm", "Masked language modelling", measures=MASKED),
+    Entry("whole_words", "Masked language modelling: whole words", measures=MASKED),
+    Entry("ngrams", "Masked language modelling: n-grams", measures=MASKED),
+    Entry("phrases", "Masked language modelling: tokens, words and phrases", measures=MASKED),
+    Entry("next_sentence", "Next sentence", measures=(*MASKED, ("nsp_loss", "half", 0.01))),
+    Entry("sentence_order", "Sentence order", measures=(*MASKED, ("sop_loss", "half", 0.01))),
+    Entry("replaced_tokens", "Replaced-token detection", measures=(*MASKED, ("rtd_loss", "replaced", 0.01))),
+    Entry("contrastive", "Sentence embeddings", measures=(("contrastive_loss", "candidates", 1.0),)),
 )
 
 INTRO = """# Objectives
 
 What a model is trained on is chosen by type in the recipe; all work packed and unpacked alike. This page is written by
-`python tools/show_objectives.py`: below each objective stands one row of real text (the built-in corpus, seed 0, rows of
-{length} tokens) as the model sees it. `a→b` is a shown token and what is predicted in its place; where every position has
-its target, `predicts` stands under `sees` (`·`: nothing is predicted there), and `[ ... ]` is a prefix that is seen from
-both sides. An encoder-decoder reads `source`. All draws come from (seed, row number): row *i* of a run is always the same.
+`python tools/show_objectives.py`: below each objective stands a row of real text (the built-in corpus, seed 0, rows of
+{length} tokens) as the model sees it. `a→b` is a shown token and what is predicted in its place; where every position
+has its target, `predicts` stands under `sees` (`·`: nothing is predicted there), and `[ ... ]` is a prefix that is seen
+from both sides. An encoder-decoder reads `source`. All draws come from (seed, row number): row *i* of a run is always
+the same.
 
 ## Trained from scratch
 
 Tiny models (widths of 96, 2 to 4 layers), a few hundred steps of 2,048 tokens on two CPU cores, by the recipes in
-`{recipes}/`. The loss is on held-out documents. The trivial predictor of tokens knows how frequent every token is and no
-context (special tokens count with their share among the targets), that of a yes-or-no question says one half.
+`{recipes}/`. The loss is on held-out documents. The trivial predictor of tokens knows how frequent every token is and
+no context (special tokens count with their share among the targets); of a yes-or-no question it says one half, of
+replaced tokens their share, and of embeddings that all candidates of the batch are as near.
 """
 
 
@@ -143,7 +148,8 @@ def _example(one: Entry, run: Run) -> str:
     text = assemble.text(run, lambda line: print(line, file=sys.stderr))
     (read,) = assemble.rows(run, text, run.stages[0], "validation")
     objective, rows = read.stream.objective, read.rows
-    packed = [i for i in range(min(len(rows), 200)) if len(rows.plan.pieces(rows.plan_row(i))) == 2]
+    pieces = [(i, rows.plan.pieces(rows.plan_row(i))) for i in range(len(rows))]
+    packed = [i for i, places in pieces if len(places) == 2 and all(start == 0 for _, start, _ in places)]
     shown = []
     for i in packed[: one.rows]:
         fields = objective.prepare(
@@ -181,7 +187,7 @@ def _source(node: object, depth: int = 0) -> str:
             else "(\n" + "".join(f"{pad}{item},\n" for item in inner) + "    " * depth + ")"
         )
     if not dataclasses.is_dataclass(node):
-        return repr(node)
+        return json.dumps(node) if isinstance(node, str) else repr(node)
     shown = [
         f
         for f in dataclasses.fields(node)
@@ -196,7 +202,16 @@ def _source(node: object, depth: int = 0) -> str:
 
 
 def _paragraphs(doc: str) -> list[str]:
-    return [" ".join(part.split()) if "\n    " not in part else part for part in doc.strip().split("\n\n")]
+    """Paragraphs of a docstring, wrapped; indented lines become a block of their own."""
+    paragraphs = []
+    for part in doc.strip().split("\n\n"):
+        for indented, lines in itertools.groupby(part.splitlines(), lambda line: line.startswith("    ")):
+            text = list(lines)
+            fenced = "\n".join(["```", *(line[4:] for line in text), "```"])
+            paragraphs.append(
+                fenced if indented else textwrap.fill(" ".join(text), WIDTH, break_on_hyphens=False)
+            )
+    return paragraphs
 
 
 def _first_line(unit: object) -> str:
@@ -233,10 +248,9 @@ def _train(one: Entry) -> list[str]:
         ]
         log = pathlib.Path(folder, "run", "run.log").read_text()
     last = next(line for line in reversed(lines) if "eval/loss" in line)
-    unigram = re.search(r"unigram cross-entropy of the same tokens ([\d.]+)", log)
     rows = []
-    for measure, known in one.trivial:
-        trivial = known if known is not None else float(unigram.group(1) if unigram else "nan")
+    for measure, compared, _ in one.measures:
+        trivial = TRIVIAL[compared](one, last, log)
         loss, accuracy = last[f"eval/{measure}"], last[f"eval/{measure.removesuffix('_loss')}_accuracy"]
         rows.append(
             f"| {one.title} | `{measure}` | {last['step']} | {trivial:.2f} | {loss:.2f} | {trivial - loss:+.2f} | "
@@ -244,6 +258,36 @@ def _train(one: Entry) -> list[str]:
         )
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
+
+
+def _unigram(one: Entry, metrics: dict[str, float], log: str) -> float:
+    found = re.search(r"unigram cross-entropy of the same tokens ([\d.]+)", log)
+    return float(found.group(1)) if found else math.nan
+
+
+def _replaced(one: Entry, metrics: dict[str, float], log: str) -> float:
+    """Entropy of the share of replaced tokens, which follows from accuracy, precision and recall."""
+    accuracy, recall = metrics["eval/rtd_accuracy"], metrics["eval/rtd_recall"]
+    precision = metrics.get("eval/rtd_precision", 1.0)
+    share = (1 - accuracy) / ((1 - recall) + (recall * (1 - precision) / precision if recall else 0.0))
+    return -share * math.log(share) - (1 - share) * math.log(1 - share)
+
+
+def _candidates(one: Entry, metrics: dict[str, float], log: str) -> float:
+    """Log of the number of candidates, a mean over anchors."""
+    run = _load(one)
+    text = assemble.text(run, lambda line: print(line, file=sys.stderr))
+    rows = assemble.rows(run, text, run.stages[-1], "validation")
+    counts = [float(batch.label_weights_BC.sum()) for batch in assemble.evaluation_batches(run, text, rows)]
+    return sum(n * math.log(n) for n in counts if n) / sum(counts)
+
+
+TRIVIAL = {
+    "unigram": _unigram,
+    "half": lambda one, metrics, log: math.log(2),
+    "replaced": _replaced,
+    "candidates": _candidates,
+}
 
 
 def _table(trained: dict[str, list[str]]) -> str:

@@ -8,10 +8,9 @@ import dataclasses
 from collections.abc import Mapping, Set
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxlm.convert import bert, fields
+from jaxlm.convert import bert, fields, table
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.electra import Electra, ElectraEncoder
@@ -50,11 +49,11 @@ _PARTS = ("discriminator", "generator")
 def rows(config: ElectraEncoder) -> tuple[Row, ...]:
     """The table for this config."""
     _check_single(config)
-    table = _ENCODER + (_PROJECT if config.embedding != config.hidden else ())
-    table += {"detect": _DETECT, "tokens": _TOKENS, "none": ()}[config.head]
+    found = _ENCODER + (_PROJECT if config.embedding != config.hidden else ())
+    found += {"detect": _DETECT, "tokens": _TOKENS, "none": ()}[config.head]
     if config.head != "none":
-        return table
-    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("electra.")) for row in table)
+        return found
+    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("electra.")) for row in found)
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> ElectraEncoder:
@@ -76,7 +75,7 @@ def from_hf_config(hf: Mapping[str, Any]) -> ElectraEncoder:
 
 def fitted(config: ElectraEncoder, names: Set[str]) -> ElectraEncoder:
     """The config with the head that a file holds."""
-    found = [head for head, table in (("detect", _DETECT), ("tokens", _TOKENS)) if table[0].theirs in names]
+    found = [head for head, rows in (("detect", _DETECT), ("tokens", _TOKENS)) if rows[0].theirs in names]
     return dataclasses.replace(config, head=found[0] if found else "none")
 
 
@@ -112,7 +111,8 @@ def parts(config: Electra, params: Mapping[str, Any]) -> dict[str, tuple[Electra
 
 
 def together(
-    discriminator: tuple[ElectraEncoder, Mapping[str, Any]], generator: tuple[ElectraEncoder, Mapping[str, Any]]
+    discriminator: tuple[ElectraEncoder, Mapping[str, Any]],
+    generator: tuple[ElectraEncoder, Mapping[str, Any]],
 ) -> tuple[Electra, dict[str, Any]]:
     """The pair of two encoders with their heads. UserError unless they agree in what a pair shares."""
     (config, params), (small, small_params) = discriminator, generator
@@ -121,11 +121,14 @@ def together(
     pair = Electra(**sizes, **own)
     for name, found in (("discriminator", config), ("generator", small)):
         if found != (wanted := getattr(pair, name)):
-            off = [f.name for f in dataclasses.fields(found) if getattr(found, f.name) != getattr(wanted, f.name)]
-            raise UserError(f"The {name} does not fit into the pair: {', '.join(off)} differ (or its head is another).")
-    tables = (params["embeddings"], small_params["embeddings"])
-    leaves = [jax.tree.leaves(table) for table in tables]
-    if not all(np.array_equal(a, b) for a, b in zip(*leaves, strict=True)):
+            off = [
+                f.name for f in dataclasses.fields(found) if getattr(found, f.name) != getattr(wanted, f.name)
+            ]
+            raise UserError(
+                f"The {name} does not fit into the pair: {', '.join(off)} differ (or its head is another)."
+            )
+    theirs, ours = (table.flatten(p["embeddings"]) for p in (small_params, params))
+    if not all(np.array_equal(ours[path], theirs[path]) for path in ours):
         raise UserError(
             "The embeddings of generator and discriminator differ: a pair shares them, so these two were not trained "
             "together, or not to the same step."

@@ -146,8 +146,7 @@ class Plan:
 
     def read(self, path: str, index: Index | None = None) -> np.ndarray:
         """Our array at a path, or a part of it, float32."""
-        array = table.read(self.rows[path], self.source, self.shapes[path].shape, self.sizes, index)
-        return widened(array, path)
+        return table.read(self.rows[path], self.source, self.shapes[path].shape, self.sizes, index, widened)
 
 
 def plan(

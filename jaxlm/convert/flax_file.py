@@ -45,7 +45,7 @@ def entries(path: str | pathlib.Path, shown: str = "") -> dict[str, Entry]:
             for names, (dtype, shape, start) in reader.arrays((), 0):
                 names = names[1:] if names[0] == "params" else names
                 entry = _entry(path, dtype, shape, start, shown)
-                name = ".".join(names[:-1] + (_LAST.get(names[-1], names[-1]),))
+                name = ".".join((*names[:-1], _LAST.get(names[-1], names[-1])))
                 if name in found:
                     raise _Damaged(f"{name} stands there twice")
                 # Flax multiplies x @ kernel, PyTorch x @ weight.T; GPT-2's layer is the other way round in both.

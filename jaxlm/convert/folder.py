@@ -27,11 +27,23 @@ class Folder:
         self._root = root.parent.parent if in_cache else root
 
     def has(self, name: str) -> bool:
-        """Whether there is something of that name, a file or a link."""
-        return (self.path / name).exists() or (self.path / name).is_symlink()
+        """Whether there is something of that name, a file or a link. UserError for a name that leads out."""
+        path = self.path / self._checked(name)
+        return path.exists() or path.is_symlink()
 
     def file(self, name: str) -> pathlib.Path:
         """The path of a file in the folder. UserError when it is missing, elsewhere, or no plain file."""
+        path = self.path / self._checked(name)
+        target = path.resolve()
+        if not target.is_relative_to(self._root):
+            raise UserError(
+                f"{path} is a link to {target}, outside of the folder: refused. Put the file itself there."
+            )
+        if not target.is_file():
+            raise UserError(f"{path}: no such file. The download is incomplete, or it is not a model's folder.")
+        return target
+
+    def _checked(self, name: str) -> pathlib.PurePosixPath:
         if not isinstance(name, str) or not name or "\0" in name:
             raise UserError(f"{self.path}: {name!r} is not the name of a file.")
         given = pathlib.PurePosixPath(name.replace("\\", "/"))
@@ -40,17 +52,7 @@ class Folder:
                 f"{self.path}: the file name {name!r} leads out of the folder: refused. Only files of the folder are "
                 "taken; fetch the model anew, from someone you trust."
             )
-        path = self.path / given
-        target = path.resolve()
-        if not target.is_relative_to(self._root):
-            raise UserError(
-                f"{path} is a link to {target}, outside of the folder: refused. Put the file itself there."
-            )
-        if not target.is_file():
-            raise UserError(
-                f"{path}: no such file. The download is incomplete, or it is not a model's folder."
-            )
-        return target
+        return given
 
     def json(self, name: str) -> dict[str, Any]:
         """The JSON object in a file."""

@@ -1,7 +1,7 @@
 """Llamas in GGUF. In: a file that `gguf_file` has read. Out: a config.json and tensors as transformers has them.
 
-The queries and keys of a GGUF of architecture llama have their rows in another order (pairs that RoPE turns stand side by
-side); here they are put back. Guaranteed: a tensor or setting that no config.json of ours can say is refused by name.
+Queries and keys of a GGUF of architecture llama have their rows in another order (pairs that RoPE turns stand side by
+side); here they are put back. Guaranteed: what no config.json of ours can say is refused by name.
 """
 
 import re
@@ -80,7 +80,8 @@ def source(file: Gguf) -> Source:
     for name, entry in file.tensors.items():
         if name == "rope_freqs.weight":
             raise UserError(
-                f"{file.path}: rope_freqs.weight: the RoPE of this model is scaled (Llama 3.1), and the file has the result "
+                f"{file.path}: rope_freqs.weight: the RoPE of this model is scaled (Llama 3.1), and the file has "
+                "the result "
                 "without the parameters. Use the original weights."
             )
         match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)

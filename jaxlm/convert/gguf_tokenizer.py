@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF. In: its metadata. Out: the texts of a tokenizer.json and a tokenizer_config.json.
 
 Two kinds exist among Llamas: byte-level BPE with merges (`gpt2`), and SentencePiece's BPE with a score for every piece
-(`llama`), whose merges follow from the scores. A split rule that is not known is refused: it would change ids in silence.
+(`llama`), whose merges follow from the scores. A split rule that is not known is refused: it would change ids.
 """
 
 import json
@@ -11,14 +11,17 @@ from typing import Any
 from jaxlm.errors import UserError
 
 # tokenizer.ggml.pre -> what stands before the bytes; see llama.cpp's src/llama-vocab.cpp for the patterns.
-_LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _SPLITS: Mapping[str, str] = {
     "llama-bpe": _LLAMA3,
     "llama3": _LLAMA3,
     "qwen2": _LLAMA3.replace("{1,3}", ""),
 }
 _DIGITS = {"type": "Digits", "individual_digits": True}
-_CONTROL, _USER_DEFINED, _BYTE = 3, 4, 6
+_CONTROL, _USER_DEFINED = 3, 4
 _SPACE = "▁"
 
 
@@ -75,7 +78,8 @@ def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) 
     else:
         known = ", ".join(["gpt-2", "smollm", *_SPLITS])
         raise UserError(
-            f"{where}: tokenizer.ggml.pre={pre!r}: known are {known}. Put the model's own tokenizer.json beside the file."
+            f"{where}: tokenizer.ggml.pre={pre!r}: known are {known}. Put the model's own tokenizer.json beside "
+            "the file."
         )
     return {
         "normalizer": {"type": "NFC"} if pre == "qwen2" else None,

@@ -127,14 +127,31 @@ def to_ours(
 
 
 def read(
-    row: Row, source: Source, shape: Sequence[int], sizes: Mapping[str, int], index: Index | None = None
+    row: Row,
+    source: Source,
+    shape: Sequence[int],
+    sizes: Mapping[str, int],
+    index: Index | None = None,
+    widen: Callable[[np.ndarray, str], np.ndarray] = lambda array, name: array,
 ) -> np.ndarray:
-    """Our array of a row, or the part of it that `index` says (one slice per axis of ours)."""
+    """Our array of a row, or the part of it that `index` says (one slice per axis of ours).
+
+    `widen` is given every tensor as it was read, with its name. One tensor is held besides the result.
+    """
     cuts = tuple(slice(None) for _ in shape) if index is None else index
     place = layout(row, shape[row.stacked :], sizes)
-    names = row.names(shape)[cuts[0]] if row.stacked else row.names(shape)
-    pieces = [place.read(functools.partial(source.read, name), cuts[row.stacked :]) for name in names]
-    return np.stack(pieces) if row.stacked else pieces[0]
+
+    def one(name: str) -> np.ndarray:
+        return widen(place.read(functools.partial(source.read, name), cuts[row.stacked :]), name)
+
+    if not row.stacked:
+        return one(row.theirs)
+    names = row.names(shape)[cuts[0]]
+    first = one(names[0]) if names else np.zeros(shape[1:], np.float32)
+    made = np.empty((len(names), *first.shape), first.dtype)
+    for i, name in enumerate(names):
+        made[i] = one(name) if i else first
+    return made
 
 
 def to_theirs(

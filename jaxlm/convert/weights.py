@@ -1,8 +1,8 @@
-"""A model's folder as others publish it. In: its path. Out: config.json, and all tensors as one source; none is read yet.
+"""A model's folder as others publish it. In: its path. Out: config.json, and all tensors as one source, unread.
 
-Taken, in this order: safetensors (one file or shards with an index), GGUF, Flax msgpack, PyTorch .bin (only when allowed)
-and the original TensorFlow release of BERT. Guaranteed: every name of a file is checked before it is opened, every tensor
-of an index is in the shard that it says; see `folder` and the readers for what else is refused.
+Taken, in this order: safetensors (one file or shards with an index), GGUF, Flax msgpack, PyTorch .bin (only when
+allowed) and the original TensorFlow release of BERT. Guaranteed: every name of a file is checked before it is opened,
+every tensor of an index is in the shard that it says; see `folder` and the readers for what else is refused.
 """
 
 import dataclasses
@@ -67,7 +67,8 @@ def open_folder(path: str | os.PathLike[str], *, allow_pickle: Pickles = "refuse
         return _tensorflow(folder, index.name.removesuffix(".index"))
     have = ", ".join(sorted(entry.name for entry in place.iterdir())[:12]) or "nothing"
     raise UserError(
-        f"{place} has no weights: looked for {', '.join(name for name, _, _ in _READERS)} (or an index of shards), one .gguf "
+        f"{place} has no weights: looked for {', '.join(name for name, _, _ in _READERS)} (or an index of shards), "
+        "one .gguf "
         f"and *.ckpt.index. It holds {have}."
     )
 
@@ -83,7 +84,8 @@ _READERS: tuple[tuple[str, Literal["safetensors", "flax", "torch"], _Read], ...]
 def _read(folder: Folder, name: str, kind: str, read: _Read, allow_pickle: Pickles) -> dict[str, Entry]:
     if kind == "torch" and allow_pickle != "weights-only":
         raise UserError(
-            f"{folder.path / name} is a pickle, a format that can run programs. --allow-pickle=weights-only reads it without "
+            f"{folder.path / name} is a pickle, a format that can run programs. --allow-pickle=weights-only reads "
+            "it without "
             "running anything: names and tensors are taken, all else is refused. Better: a folder with safetensors."
         )
     return read(folder.file(name), str(folder.path / name))
@@ -97,7 +99,6 @@ def _sharded(folder: Folder, index: str, kind: str, read: _Read, allow_pickle: P
     found: dict[str, Entry] = {}
     for file in sorted(set(weight_map.values())):
         if not folder.has(file):
-            folder.file(file)  # a name that leads out says so
             raise UserError(f"{where} names {file}, which is not in the folder. Fetch that file too.")
         entries = _read(folder, file, kind, read, allow_pickle)
         named = {name for name, shard in weight_map.items() if shard == file}

@@ -15,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary
-from jaxlm.data import documents, draws, packing, pairs, passages, texts
+from jaxlm.data import documents, draws, packing, pairs, passages, texts, translations
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.rows import Rows
 from jaxlm.errors import UserError
@@ -188,10 +188,21 @@ def _texts(
     return made, objective.items_per_row
 
 
+def _translations(
+    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, seed: int, cache: Any, train: bool
+) -> tuple[Items, int]:
+    # Half of the plan's row is one side of the pairs; one token of it is an eos.
+    made = translations.make_translations(
+        shards, vocabulary, max_tokens=row_length // 2 - 1, cache=cache
+    )
+    return made, objective.pairs_per_row
+
+
 # What an objective calls its items -> how they are made, and how many may share a row.
 _ITEMS: dict[str, Callable[..., tuple[Items, int]]] = {
     "documents": _documents,
     "passages": _passages,
     "pairs": _pairs,
     "texts": _texts,
+    "translations": _translations,
 }

@@ -1,6 +1,7 @@
 """Documents of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of str.
 
-`.txt`: documents are separated by blank lines. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the
+`.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields, no
+header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the
 text field. `.parquet`: one row a document. The texts of several fields are one document with FIELD_END between them.
 Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
 """
@@ -49,6 +50,23 @@ def read_text(path: str, fields: Fields) -> Iterator[str]:
                 lines, size = [], 0
     if lines:
         yield "".join(lines)
+
+
+def read_columns(path: str, fields: Fields) -> Iterator[str]:
+    """The columns of a line, as many as there are text fields; blank lines are skipped."""
+    with files.opened(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            line = _decoded(raw, path, number).rstrip("\r\n")
+            if not line.strip():
+                continue
+            columns = line.split("\t")
+            if len(columns) != len(fields):
+                raise UserError(
+                    f"{path}:{number}: {len(columns)} columns, and there are {len(fields)} text fields "
+                    f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, or "
+                    "repair the line."
+                )
+            yield document(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
 
 
 def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
@@ -154,6 +172,7 @@ def _check_length(size: int, path: str, number: int) -> None:
 READERS: dict[str, Callable[[str, Fields], Iterator[str]]] = {
     ".txt": read_text,
     ".text": read_text,
+    ".tsv": read_columns,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".json": read_json_lines,

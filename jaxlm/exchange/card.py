@@ -1,4 +1,4 @@
-"""A model card (README.md of a hub's repository). In: weights with what is known of them. Out: markdown with front matter.
+"""A model card (README.md of a hub's repository). In: weights with what is known of them. Out: its markdown.
 
 Says only what is on record: model, data, steps, configuration, evaluation, and how to load it.
 """

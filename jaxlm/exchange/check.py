@@ -1,8 +1,8 @@
-"""Do two folders hold the same model? In: two of run folder, model folder, Hugging Face folder. Out: what differs first.
+"""Do two folders hold the same model? In: two of run folder, model folder, Hugging Face folder. Out: what differs.
 
-Tensors are compared first, by transformers' names, then the outputs on a fixed batch: ours against transformers' where it
-is installed and the other side is a Hugging Face folder. When outputs differ, both sides are cut to their first k layers,
-by bisection, until the first layer that differs is known; that needs no hooks into either implementation.
+Tensors are compared first, by transformers' names, then the outputs on a fixed batch: ours against transformers' where
+it is installed and the other side is a Hugging Face folder. When outputs differ, both sides are cut to their first k
+layers, by bisection, until the first layer that differs is known; that needs no hooks into either implementation.
 """
 
 import dataclasses

@@ -29,7 +29,8 @@ def from_hf(
     allow_pickle: weights.Pickles = "refuse",
     shardings: Callable[[Stored], dict[str, jax.sharding.Sharding]] | None = None,
 ) -> Stored:
-    """Writes the model folder `target`; returns what was read. UserError for all that is not right, with nothing written.
+    """Writes the model folder `target`; returns what was read. UserError for all that is not right, with nothing
+    written.
 
     `shardings`: path -> where a parameter lies meanwhile; the default device without it.
     """

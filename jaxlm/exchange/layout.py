@@ -1,4 +1,4 @@
-"""Which tensor goes into which file, as what. In: stored weights, their tensors' shapes. Out: a `Layout`, and its files.
+"""Which tensor goes into which file, as what. In: stored weights, their tensors' shapes. Out: a `Layout`.
 
 Weights that came from safetensors and are exported as they came keep names, dtypes, shards, buffers and copies, so that
 the files have the same bytes. Else: present names, one dtype, shards filled one after the other.
@@ -8,7 +8,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import jax.numpy as jnp

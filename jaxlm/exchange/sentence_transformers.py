@@ -1,7 +1,7 @@
 """The folder of sentence-transformers around a model. In: a folder, or how texts are pooled. Out: its files.
 
-modules.json lists the steps: the transformer in the folder itself, pooling (1_Pooling), a dense layer with tanh where the
-model's pooler is used (2_Dense), and scaling to length 1 (2_Normalize or 3_Normalize).
+modules.json lists the steps: the transformer in the folder itself, pooling (1_Pooling), a dense layer with tanh where
+the model's pooler is used (2_Dense), and scaling to length 1 (2_Normalize or 3_Normalize).
 """
 
 import json
@@ -36,7 +36,8 @@ def names(folder: Folder) -> list[str]:
         for name in ("model.safetensors", "pytorch_model.bin"):
             if folder.has(f"{path}/{name}"):
                 raise UserError(
-                    f"{folder.path}/{path} has weights of its own, which a model folder has no place for. Remove modules.json to "
+                    f"{folder.path}/{path} has weights of its own, which a model folder has no place for. Remove "
+                    "modules.json to "
                     "convert the transformer alone."
                 )
         if folder.has(f"{path}/config.json"):

@@ -1,8 +1,8 @@
 """A new run starts from weights that exist. In: the run, its fresh state, `config.init_from`. Out: the state with them.
 
 Heads that the weights lack stay fresh, heads that the run lacks are left behind, both listed; a longer vocabulary or
-more positions are made only when the run says how. Guaranteed: any other difference between the two models is refused by
-the name of its field; no parameter is ever whole on a device that holds a part of it, those that grow aside.
+more positions are made only when the run says how. Guaranteed: any other difference between the two models is refused
+by the name of its field; no parameter is ever whole on a device that holds a part of it, those that grow aside.
 """
 
 import dataclasses
@@ -58,7 +58,8 @@ def check_model(run: Run, stored: Stored) -> None:
     ours, theirs = run.model, stored.config
     if type(ours) is not type(theirs):
         raise UserError(
-            f"config.init_from={run.init_from} is a {type(theirs).__name__}, config.model is a {type(ours).__name__}. Fix: a "
+            f"config.init_from={run.init_from} is a {type(theirs).__name__}, config.model is a "
+            f"{type(ours).__name__}. Fix: a "
             "recipe of that family."
         )
     for field in dataclasses.fields(ours):
@@ -73,7 +74,8 @@ def check_model(run: Run, stored: Stored) -> None:
         elif not _only_heads(ours, theirs, field.name):
             fix = f" Fix: --config.model.{field.name}={have}" if isinstance(have, str | int | float) else ""
             raise UserError(
-                f"config.model.{field.name}={want!r}, but {run.init_from} has {have!r}: the weights would mean something "
+                f"config.model.{field.name}={want!r}, but {run.init_from} has {have!r}: the weights would mean "
+                "something "
                 f"else.{fix}"
             )
 
@@ -85,7 +87,8 @@ def _check_option(run: Run, option: str, field: str, have: int, want: int) -> No
             option
         ]
         raise UserError(
-            f"config.model.{field}={want}, but {run.init_from} has {have}. Fix: --config.model.{field}={have}, or say how "
+            f"config.model.{field}={want}, but {run.init_from} has {have}. Fix: --config.model.{field}={have}, or "
+            "say how "
             f"what is new begins: --config.{option} (one of {choices}; docs/conversion.md)."
         )
     if option == "extend_positions" and want < have:
@@ -119,7 +122,8 @@ def _resized(stored: Stored, run: Run, axes: tuple[str | None, ...]) -> bool:
 
 def _grown(run: Run, stored: Stored, path: str, fresh: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     """A stored parameter in the size of `fresh`, laid out as it."""
-    everywhere = jax.sharding.NamedSharding(fresh.sharding.mesh, jax.sharding.PartitionSpec())  # type: ignore[attr-defined]
+    assert isinstance(fresh.sharding, jax.sharding.NamedSharding)
+    everywhere = jax.sharding.NamedSharding(fresh.sharding.mesh, jax.sharding.PartitionSpec())
     old = stored.place({path: everywhere})[path]
     have, want = stored.config, run.model
 
@@ -183,7 +187,8 @@ def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -
     else:
         first = f"{stored.fingerprint[:16]} there, {tokenizer.fingerprint[:16]} here"
     raise UserError(
-        f"config.init_from={name} was trained with another tokenizer ({first}). Fix: --config.tokenizer of that run, e.g. "
+        f"config.init_from={name} was trained with another tokenizer ({first}). Fix: --config.tokenizer of that "
+        "run, e.g. "
         f'tokenizer=Pretrained(path="{path}").'
     )
 

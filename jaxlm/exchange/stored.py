@@ -17,6 +17,7 @@ from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints, open_run
 from jaxlm.config import Run, tree
 from jaxlm.convert import families, table, weights
+from jaxlm.convert.folder import Folder
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, tokenizer_files
 from jaxlm.models.build import build
@@ -46,6 +47,15 @@ class Stored:
     plan: families.Plan | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    def settings(self, name: str) -> Mapping[str, Any]:
+        """config.json or generation_config.json as they came with the weights; {} where there is none."""
+        if self.hf is not None:
+            beside = name != "config.json" and self.hf.folder.has(name)
+            return self.hf.config if name == "config.json" else self.hf.folder.json(name) if beside else {}
+        if self.folder is not None and (self.folder.origin_files / name).is_file():
+            return Folder(self.folder.origin_files).json(name)
+        return {}
 
     def host(self, path: str) -> np.ndarray:
         """One parameter on the host."""

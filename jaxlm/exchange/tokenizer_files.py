@@ -1,7 +1,7 @@
-"""A tokenizer's files, byte for byte. In: a folder, or weights. Out: contents by name; or files that transformers reads.
+"""A tokenizer's files, byte for byte. In: a folder, or weights. Out: contents by name; or what transformers reads.
 
-Guaranteed: a tokenizer that came in goes out as it came; one that jaxlm trained goes out with its special tokens and the
-template that puts them around a text, so that AutoTokenizer gives the ids that training saw.
+Guaranteed: a tokenizer that came in goes out as it came; one that jaxlm trained goes out with its special tokens and
+the template that puts them around a text, so that AutoTokenizer gives the ids that training saw.
 """
 
 import json
@@ -74,7 +74,8 @@ def check_size(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
     """UserError when the model has no entry for some of the tokens."""
     if tokenizer.size > vocab_size:
         raise UserError(
-            f"{where}: the tokenizer has {tokenizer.size} tokens, the model {vocab_size}. Tokenizer and weights are not of "
+            f"{where}: the tokenizer has {tokenizer.size} tokens, the model {vocab_size}. Tokenizer and weights "
+            "are not of "
             "one model."
         )
 
@@ -83,7 +84,7 @@ def for_transformers(
     files: Mapping[str, bytes], where: str, *, causal: bool, length: int
 ) -> dict[str, bytes]:
     """The files as they came, if they came with their settings; else with what AutoTokenizer needs besides."""
-    if not files or "tokenizer_config.json" in files and b"_class" in files["tokenizer_config.json"]:
+    if not files or b"_class" in files.get("tokenizer_config.json", b""):
         return dict(files)
     tokenizer = open_files(files, where)
     made = _as_json(files, tokenizer, where)

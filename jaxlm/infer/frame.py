@@ -1,15 +1,20 @@
 """What stands around a prompt, and what ends an answer: ids that a model was trained with.
 
-In: a run's objective, or the settings of a Hugging Face folder. Out: a `Frame`. Guaranteed: nothing is guessed from a
-model's name; an objective that trains no generation is refused with what to use instead.
+In: a run's objective, or the settings beside weights that came from elsewhere. Out: a `Frame`. Guaranteed: nothing is
+guessed from a model's name; an objective that trains no generation is refused with what to use instead.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import tokenizers
+
 from jaxlm.batch import Vocabulary
+from jaxlm.data.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
+from jaxlm.infer.loaded import Loaded
 from jaxlm.objectives import generative
 from jaxlm.objectives.causal_lm import CausalLM
 from jaxlm.objectives.denoising import Denoising
@@ -36,6 +41,14 @@ class Frame:
     def encoder_decoder(self) -> bool:
         """Whether the prompt is the source of an encoder-decoder."""
         return bool(self.start)
+
+
+def of_loaded(loaded: Loaded) -> Frame:
+    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template."""
+    if loaded.run is not None:
+        return of_objective(loaded.run.objective, loaded.tokenizer.vocabulary)
+    config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
+    return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
 
 
 def of_objective(objective: Any, vocabulary: Vocabulary) -> Frame:
@@ -74,33 +87,42 @@ def _of_mixture(objective: MixtureOfDenoisers, vocabulary: Vocabulary) -> Frame:
     return Frame(before=(mode,), after=(rest, eos), start=start, stops=(eos,), prefix=decoder)
 
 
-def of_hugging_face(
-    config: Mapping[str, Any], generation: Mapping[str, Any], around: tuple[Ids, Ids], vocabulary: Vocabulary
+def of_settings(
+    config: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    around: tuple[Ids, Ids] | None,
+    vocabulary: Vocabulary,
 ) -> Frame:
-    """From config.json and generation_config.json ({} without one), which wins.
+    """From config.json and generation_config.json, which wins; {} where there is none.
 
-    `around`: what the tokenizer's own template puts before and after a text.
+    `around`: what the tokenizer's own template puts before and after a text; None: it has no template.
     """
-    setting = lambda name: generation.get(name, config.get(name))
-    stops = _ids(setting("eos_token_id"), "eos_token_id") or tuple(
-        id for id in (vocabulary.eos,) if id >= 0
-    )
-    before, after = around
+    setting = lambda name: _ids(generation.get(name, config.get(name)), name)
+    role = lambda name: tuple(id for id in (getattr(vocabulary, name),) if id >= 0)
+    stops = setting("eos_token_id") or role("eos")
     if not config.get("is_encoder_decoder"):
-        # An empty prompt needs a token to go on from, and a text that is to go on has not ended.
-        return Frame(before=before, after=(), start=(), stops=stops)
-    start = _ids(setting("decoder_start_token_id"), "decoder_start_token_id")
+        # Whatever a template puts behind a text, a text that is to go on has not ended.
+        return Frame(before=around[0] if around else (), after=(), start=(), stops=stops)
+    # Without a template: <s> and </s> around a source as in BART, </s> behind it as in T5, which has no <s>.
+    before, after = around or (role("cls"), role("eos"))
+    start = setting("decoder_start_token_id")
     if len(start) != 1:
         raise UserError(
-            "config.json has no decoder_start_token_id, so nothing says what the decoder begins with. Add it (T5: the pad "
-            "token, BART: the end token)."
+            "config.json has no decoder_start_token_id, so nothing says what the decoder begins with. Add it (T5: the "
+            "pad token, BART: the end token)."
         )
-    return Frame(
-        before=before,
-        after=after,
-        start=start + _ids(setting("forced_bos_token_id"), "forced_bos_token_id"),
-        stops=stops,
-    )
+    return Frame(before=before, after=after, start=start + setting("forced_bos_token_id"), stops=stops)
+
+
+def template(tokenizer: Any) -> tuple[Ids, Ids] | None:
+    """The special tokens that a tokenizer.json puts before and after a text; None if it says nothing of it."""
+    if not isinstance(tokenizer, JsonTokenizer) or not tokenizer.config.get("post_processor"):
+        return None
+    found = tokenizers.Tokenizer.from_str(tokenizer.text).encode("a")
+    marked = list(zip(found.ids, found.special_tokens_mask, strict=True))
+    head = tuple(id for id, _ in itertools.takewhile(lambda pair: pair[1], marked))
+    tail = tuple(id for id, _ in itertools.takewhile(lambda pair: pair[1], reversed(marked)))
+    return head, tail[::-1]
 
 
 def _ids(value: Any, name: str) -> Ids:

@@ -48,7 +48,9 @@ class Speed:
 
     def __str__(self) -> str:
         """One line."""
-        rate = lambda tokens, seconds: f"{tokens / max(seconds, 1e-9):,.0f} tokens/s ({tokens} in {seconds:.2f} s)"
+        rate = lambda tokens, seconds: (
+            f"{tokens / max(seconds, 1e-9):,.0f} tokens/s ({tokens} in {seconds:.2f} s)"
+        )
         line = f"prefill {rate(self.prefill_tokens, self.prefill_s)}"
         return line + (f", decode {rate(self.decode_tokens, self.decode_s)}" if self.decode_tokens else "")
 

@@ -1,4 +1,4 @@
-"""A model ready to use. In: a run folder, a model folder or a Hugging Face folder. Out: config, tokenizer, bound weights.
+"""A model ready to use. In: a run folder, a model folder or a Hugging Face folder. Out: a `Loaded`.
 
 Of a run the best checkpoint is used when it kept one, else the newest; the moving average of the weights when there is
 one. Weights are float32, on the default device.
@@ -32,6 +32,7 @@ class Loaded:
     step: int
     row_length: int  # the longest row it takes, or was trained on
     where: str
+    stored: stored.Stored  # what it was read from, with the files beside it
     run: Run | None = None
 
 
@@ -72,6 +73,7 @@ def _loaded(found: stored.Stored) -> Loaded:
         step=found.step,
         row_length=_row_length(found),
         where=found.where,
+        stored=found,
         run=found.run,
     )
 

@@ -18,9 +18,15 @@ class Sampling:
 
     temperature: float = 0.0  # logits are divided by it; 0: greedy
     top_k: int = 0  # that many of the likeliest tokens; 0: all
-    top_p: float = 1.0  # the fewest likeliest tokens that have this share together (Holtzman et al., 1904.09751)
-    min_p: float = 0.0  # tokens at least this share of the likeliest one's probability (Nguyen et al., 2407.01082)
-    repetition_penalty: float = 1.0  # above 1: what stands in the text already is less likely (Keskar et al., 1909.05858)
+    top_p: float = (
+        1.0  # the fewest likeliest tokens that have this share together (Holtzman et al., 1904.09751)
+    )
+    min_p: float = (
+        0.0  # tokens at least this share of the likeliest one's probability (Nguyen et al., 2407.01082)
+    )
+    repetition_penalty: float = (
+        1.0  # above 1: what stands in the text already is less likely (Keskar et al., 1909.05858)
+    )
 
     def validate(self, where: str = "--") -> None:
         """UserError for the first value that cannot work."""

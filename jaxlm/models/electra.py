@@ -36,7 +36,9 @@ class _Sizes(post_norm.PostNorm):
 class ElectraEncoder(_Sizes):
     """One encoder alone. The published small discriminator is embedding 128, hidden 256, layers 12, heads 4, mlp 1024."""
 
-    head: Literal["detect", "tokens", "none"]  # detect: a discriminator; tokens: a generator; none: a bare encoder
+    head: Literal[
+        "detect", "tokens", "none"
+    ]  # detect: a discriminator; tokens: a generator; none: a bare encoder
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraEncoderModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

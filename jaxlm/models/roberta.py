@@ -20,7 +20,9 @@ class Roberta(post_norm.PostNorm):
     first_position 2, dropouts 0.1, norm_epsilon 1e-5, "gelu", init_scale 0.02, next_sentence "none"."""
 
     first_position: int  # rows of the table before that of position 0: padding id + 1; published: 2
-    next_sentence: Literal["pooler", "none"]  # a pooler without classes, as bare encoders have it; published: "none"
+    next_sentence: Literal[
+        "pooler", "none"
+    ]  # a pooler without classes, as bare encoders have it; published: "none"
     token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "RobertaModule":

@@ -24,21 +24,30 @@ def share_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(hidden tokens, spans) of every segment of a row; together they are those of one text of that length.
 
-    A segment gets its exact share of the spans, rounded up or down at random, so that a short one may get none. `room`:
-    tokens of the source and of the target row, where every span has its sentinel and every segment its eos; rounding is
-    bent to them, and where that is not enough the shortest segment gets nothing.
+    A segment gets its exact share of the spans, rounded up or down at random, and where there is room at least one; of
+    the hidden tokens it gets its share. `room`: tokens of the source and of the target row, where every span has its
+    sentinel and every segment its eos. Rounding is bent to it; where that is not enough the shortest segments get none.
     """
     sizes = np.where(sizes < 2, 0, sizes)
     while sizes.any():
         hidden, spans = counts(int(sizes.sum()), density, mean_span)
         mine = np.minimum(_proportional(sizes, spans, rng), sizes // 2)
-        fixed = int(mine.sum() + (mine > 0).sum())
-        least, most = int(sizes[mine > 0].sum()) + fixed - room[0], room[1] - fixed
-        tokens = _filled(mine, sizes - mine, min(max(hidden, least), most), rng)
+        for i in rng.permutation(np.flatnonzero((mine == 0) & (sizes > 0))).tolist():
+            mine[i] = 1
+            least, most = _bounds(sizes, mine, room)
+            mine[i] = int(least <= hidden <= most)
+        least, most = _bounds(sizes, mine, room)
+        tokens = _filled(np.where(mine > 0, sizes, 0), mine, min(max(hidden, least), most), rng)
         if least <= tokens.sum() <= most:
             return tokens, mine
         sizes = np.where(sizes == sizes[sizes > 0].min(), 0, sizes)
     return np.zeros(len(sizes), int), np.zeros(len(sizes), int)
+
+
+def _bounds(sizes: np.ndarray, mine: np.ndarray, room: tuple[int, int]) -> tuple[int, int]:
+    """Least and most hidden tokens with which source and target fit."""
+    fixed = int(mine.sum() + (mine > 0).sum())
+    return int(sizes[mine > 0].sum()) + fixed - room[0], room[1] - fixed
 
 
 def noise_mask(tokens: int, hidden: int, spans: int, rng: np.random.Generator) -> np.ndarray:
@@ -59,13 +68,14 @@ def with_sentinels(
     return source[~mask | begins], target
 
 
-def _filled(least: np.ndarray, most: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
-    """`total` shared out in proportion to `least`, between the two for everyone; less where there is no room."""
-    if not least.any():
-        return least
-    mine = np.clip(_proportional(least, max(total, 0), rng), least, np.where(least > 0, most, 0))
-    for i in rng.permutation(np.flatnonzero(least)).tolist():
-        mine[i] += np.clip(total - mine.sum(), least[i] - mine[i], most[i] - mine[i])
+def _filled(sizes: np.ndarray, spans: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """`total` hidden tokens in proportion to `sizes`; at least one a span, and as many seen; less without room."""
+    if not sizes.any():
+        return sizes
+    most = np.maximum(sizes - spans, 0)
+    mine = np.clip(_proportional(sizes, max(total, 0), rng), spans, most)
+    for i in rng.permutation(np.flatnonzero(sizes)).tolist():
+        mine[i] += np.clip(total - mine.sum(), spans[i] - mine[i], most[i] - mine[i])
     return mine
 
 

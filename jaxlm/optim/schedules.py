@@ -42,10 +42,13 @@ class Schedule:
 
         def rate(step: jax.typing.ArrayLike) -> jax.Array:
             step = jnp.minimum(jnp.asarray(step, jnp.float32), float(total))
-            ramp = self.peak * step / max(warmup, 1)
-            return jnp.where(step < warmup, ramp, after(jnp.maximum(step, float(warmup))))
+            return jnp.where(step < warmup, self.in_warmup(step, warmup), after(jnp.maximum(step, float(warmup))))
 
         return rate
+
+    def in_warmup(self, step: jax.Array, warmup: int) -> jax.Array:
+        """The rate for a float32 step in [0, warmup)."""
+        return self.peak * step / max(warmup, 1)
 
     def after_warmup(self, warmup: int, horizon: Horizon, where: str) -> Rate:
         """The rate for a float32 step in [warmup, total]."""
@@ -131,6 +134,15 @@ class InverseSquareRoot(Schedule):
         if warmup == 0:
             raise UserError(f'{where}.warmup={self.warmup!r}: must be above 0. Write "10000 steps", say.')
         return lambda step: self.peak * jnp.sqrt(warmup / step)
+
+
+@dataclasses.dataclass(kw_only=True)
+class HeldInverseSquareRoot(InverseSquareRoot):
+    """The peak for W steps instead of a warm-up, then peak * sqrt(W / step): T5's 1 / sqrt(max(step, 10,000))."""
+
+    def in_warmup(self, step: jax.Array, warmup: int) -> jax.Array:
+        """The peak."""
+        return jnp.full_like(step, self.peak)
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlm.models import build
 from jaxlm.models.gpt2 import Gpt2
@@ -78,16 +79,24 @@ ENCODER_DECODERS = {
 }
 
 
+_MADE = {}
+
+
 def made(config):
-    """(model, params)."""
-    model = build.build(config)
-    leaves, structure = jax.tree.flatten(jax.jit(model.init)(jax.random.key(1)))
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    noisy = [x + 0.2 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys, strict=True)]
-    params = structure.unflatten(noisy)
-    # The embeddings' padding is zero, as in every model of ours.
-    for name in ("tokens", "decoder"):
-        if "table" in params.get(name, {}):
-            table = params[name]["table"]
-            params[name]["table"] = jnp.where(jnp.arange(len(table))[:, None] < VOCAB, table, 0)
-    return model, params
+    """(model, params), the same ones for equal configs."""
+    if repr(config) not in _MADE:
+        _MADE[repr(config)] = _made(config)
+    return _MADE[repr(config)]
+
+
+def _made(config):
+    model, rng = build.build(config), np.random.default_rng(1)
+
+    def drawn(path, x):
+        name = path[-1].key
+        values = rng.normal(1.0 if name == "scale" else 0.0, 0.25, x.shape).astype(np.float32)
+        if name == "table" and len(values) > VOCAB:
+            values[VOCAB:] = 0  # the embeddings' padding, as in every model of ours
+        return jnp.asarray(values)
+
+    return model, jax.tree_util.tree_map_with_path(drawn, model.shapes)

@@ -34,6 +34,7 @@ MAY_IMPORT_ACROSS = {
     "embed",
     "entry",
     "fill_mask",
+    "generate",
     "doctor",
     "evaluate",
     "infer",

@@ -62,9 +62,7 @@ def batch() -> Batch:
 def test_sentence_order_is_next_sentence_with_other_pairs_and_names():
     model = build(bert("pooled"))
     module = model.bind(model.init(jax.random.key(0)))
-    nsp = NextSentence(
-        masked_lm=masked(), short_share=0.1, random_share=0.5, duplicates=10, pairs_per_row=C
-    )
+    nsp = NextSentence(masked_lm=masked(), short_share=0.1, random_share=0.5, duplicates=10, pairs_per_row=C)
     ours, theirs = jax.jit(lambda b: (order().loss(module, b, None), nsp.loss(module, b, None)))(batch())
     assert set(ours.terms) == set(order().weights(batch())) == {"mlm", "sop"}
     assert set(ours.measures) == {"mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy"}

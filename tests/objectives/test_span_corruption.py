@@ -63,13 +63,20 @@ def test_whatever_the_plan_puts_into_a_row_fits(density, mean_span):
 
 def test_hidden_tokens_of_a_packed_row_are_those_of_one_text():
     rng = np.random.default_rng(2)
-    total, hidden, number = 0, 0, 0
-    for _ in range(300):
-        parts = np.array([int(n) for n in rng.integers(4, 80, 5)])
-        a, b = spans.share_out(parts, 0.15, 3.0, (10_000, 10_000), rng)
-        assert ((a >= b) & (a + b <= parts) & ((a > 0) == (b > 0))).all()
-        total, hidden, number = total + parts.sum(), hidden + a.sum(), number + b.sum()
-    assert abs(hidden / total - 0.15) < 0.002 and abs(hidden / number - 3.0) < 0.05
+    for room_is in ("ample", "planned"):
+        total, hidden, number, bare = 0, 0, 0, 0
+        for _ in range(300):
+            parts = np.array([int(n) for n in rng.integers(4, 80, 5)])
+            room = (10_000, 10_000) if room_is == "ample" else sizes(int(parts.sum()) + 4 * 5, 0.15, 3.0)
+            a, b = spans.share_out(parts, 0.15, 3.0, room, rng)
+            assert ((a >= b) & (a + b <= parts) & ((a > 0) == (b > 0))).all()
+            total, hidden, number = total + parts.sum(), hidden + a.sum(), number + b.sum()
+            bare += (b == 0).sum()
+        assert abs(hidden / total - 0.15) < 0.003
+        if room_is == "ample":
+            assert bare == 0 and 2.5 < hidden / number < 3.0  # short segments have a span too
+        else:
+            assert bare / 1500 < 0.1 and 2.8 < hidden / number < 3.1
 
 
 def test_masks_are_uniform_over_all_ways_to_cut_a_text():

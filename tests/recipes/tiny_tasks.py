@@ -3,7 +3,8 @@
 import dataclasses
 
 import tiny
-from jaxlm.config import Data, Run
+
+from jaxlm.config import Data, Run, Stage
 from jaxlm.objectives.contrastive import DropoutContrastive
 from jaxlm.objectives.multi_task import MultiTask, Task
 from jaxlm.objectives.sentence_order import SentenceOrder
@@ -12,11 +13,10 @@ from jaxlm.objectives.sentence_order import SentenceOrder
 def get_config() -> Run:
     """Three tasks of 4 + 2 + 2 rows; `data.corpus`, the main one and the third task's, come from the command line."""
     run = tiny.get_config()
-    run.model = dataclasses.replace(run.model, next_sentence="pooled")
+    run.model = dataclasses.replace(run.model, layers=1, next_sentence="pooled")
+    run.stages = (Stage(length=32, share=1.0),)
     masked = run.objective
-    order = SentenceOrder(
-        masked_lm=masked, short_share=0.1, swapped_share=0.5, duplicates=2, pairs_per_row=3
-    )
+    order = SentenceOrder(masked_lm=masked, short_share=0.1, swapped_share=0.5, duplicates=2, pairs_per_row=3)
     texts = DropoutContrastive(
         temperature=0.05, pooling="cls_mlp", max_tokens=14, items_per_row=4, text="sentences"
     )

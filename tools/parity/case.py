@@ -48,7 +48,9 @@ class Case:
         for name in self.untied:
             owner, _, last = name.rpartition(".")
             setattr(
-                model.get_submodule(owner), last, torch.nn.Parameter(model.get_parameter(name).detach().clone())
+                model.get_submodule(owner),
+                last,
+                torch.nn.Parameter(model.get_parameter(name).detach().clone()),
             )
             model.all_tied_weights_keys.pop(name)
         with torch.no_grad():

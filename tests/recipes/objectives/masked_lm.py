@@ -9,7 +9,7 @@ from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 
 
 def get_config() -> Run:
-    """Data and optimizer of causal_lm.py; 4 layers of width 96, as positions that start as sinusoids."""
+    """Data and optimizer of causal_lm.py; 4 layers of width 96, positions that start as sinusoids."""
     run = base()
     run.model = Bert(
         vocab_size=4096,
@@ -32,5 +32,5 @@ def get_config() -> Run:
     run.tokenizer = WordPiece(vocab_size=4096, lowercase=True)
     run.stages = (Stage(length=64, share=1.0),)
     run.batch_size = 32
-    run.steps = 800
+    run.steps = 600
     return run

@@ -33,5 +33,5 @@ def get_config() -> Run:
         z_loss=1e-4, label_smoothing=0.0, density=0.15, mean_span=3.0, decoder_start="pad"
     )
     run.tokenizer = Unigram(vocab_size=2048, sentinels=48)
-    run.steps = 500
+    run.steps = 400
     return run

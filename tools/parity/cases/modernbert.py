@@ -28,9 +28,7 @@ CASES = [
     Case(name="ModernBERT", config=MODERNBERT, kind=Masked(types=1), extra=EXTRA),
     Case(
         name="ModernBERT, every second layer global",
-        config=dataclasses.replace(
-            MODERNBERT, layers=4, window=2, global_every=2, activation="gelu_tanh"
-        ),
+        config=dataclasses.replace(MODERNBERT, layers=4, window=2, global_every=2, activation="gelu_tanh"),
         kind=Masked(types=1),
         extra=EXTRA,
     ),

@@ -1,7 +1,5 @@
 """The Transformer of Vaswani et al., as transformers' Marian."""
 
-import dataclasses
-
 from jaxlm.models.transformer import Transformer
 from tools.parity.case import Case
 from tools.parity.cases.bart import IDS, NOTE, ROUNDING
@@ -25,13 +23,5 @@ MODEL = Transformer(
 CASES = [
     Case(
         name="Transformer (Marian)", config=MODEL, kind=Seq2Seq(), extra=IDS, rounding=ROUNDING, note=NOTE
-    ),
-    Case(
-        name="Transformer (Marian), silu",
-        config=dataclasses.replace(MODEL, encoder_layers=1, activation="silu"),
-        kind=Seq2Seq(),
-        extra=IDS,
-        rounding=ROUNDING,
-        note=NOTE,
-    ),
+    )
 ]

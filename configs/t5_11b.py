@@ -1,0 +1,18 @@
+"""T5-11B: 24 + 24 layers, 1024 wide, 128 heads of 128 (Raffel et al., 1910.10683, section 3.7); otherwise the recipe of t5_base.py.
+
+Command     python -m jaxlm.train --config=configs/t5_11b.py --config.data.corpus=PATH_OR_GLOB
+Expect      the released weights (1e12 tokens of C4 and of the tasks): GLUE 90.3 (test, fine-tuned)
+Hardware    slices of TPU v3 pods when published; not yet trained to the end with jaxlm
+"""
+
+from t5_base import get_config as t5_base
+
+from jaxlm.config import Run
+
+
+def get_config() -> Run:
+    """t5_base.py with another shape."""
+    run = t5_base()
+    run.model.hidden, run.model.encoder_layers, run.model.decoder_layers = 1024, 24, 24
+    run.model.heads, run.model.head_dim, run.model.mlp = 128, 128, 65536
+    return run

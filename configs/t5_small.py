@@ -1,0 +1,18 @@
+"""T5-small: 6 + 6 layers, 512 wide, 8 heads of 64 (Raffel et al., 1910.10683, section 3.7); otherwise the recipe of t5_base.py.
+
+Command     python -m jaxlm.train --config=configs/t5_small.py --config.data.corpus=PATH_OR_GLOB
+Expect      the released weights (1e12 tokens of C4 and of the tasks): GLUE 77.4 (test, fine-tuned)
+Hardware    slices of TPU v3 pods when published; not yet trained to the end with jaxlm
+"""
+
+from t5_base import get_config as t5_base
+
+from jaxlm.config import Run
+
+
+def get_config() -> Run:
+    """t5_base.py with another shape."""
+    run = t5_base()
+    run.model.hidden, run.model.encoder_layers, run.model.decoder_layers = 512, 6, 6
+    run.model.heads, run.model.head_dim, run.model.mlp = 8, 64, 2048
+    return run

@@ -1,0 +1,18 @@
+"""T5 1.1 XXL (11B): 24 + 24 layers, 4096 wide, 64 heads of 64 (T5 1.1 release notes); otherwise t5_v1_1_base.py.
+
+Command     python -m jaxlm.train --config=configs/t5_v1_1_xxl.py --config.data.corpus=PATH_OR_GLOB
+Expect      no held-out loss was published for this size
+Hardware    slices of TPU v3 pods when published; not yet trained to the end with jaxlm
+"""
+
+from t5_v1_1_base import get_config as t5_v1_1_base
+
+from jaxlm.config import Run
+
+
+def get_config() -> Run:
+    """t5_v1_1_base.py with another shape."""
+    run = t5_v1_1_base()
+    run.model.hidden, run.model.encoder_layers, run.model.decoder_layers = 4096, 24, 24
+    run.model.heads, run.model.head_dim, run.model.mlp = 64, 64, 10240
+    return run

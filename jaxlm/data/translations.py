@@ -1,0 +1,78 @@
+"""Pairs of texts as items for an encoder-decoder. In: shards of records with two fields. Out: Items: source, then target.
+
+A row of a plan has room for both sides: an item costs twice the longer of them (and an eos each), so that the sources of
+a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does not fit L are left out. Types: source 0,
+target 1; no special tokens, the objective adds its own.
+"""
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxlm.batch import Vocabulary
+from jaxlm.data.items import CHUNK, NO_LABEL, Piece, Shards, digest
+from jaxlm.data.sentence_lengths import read_sentences
+from jaxlm.data.texts import Texts
+from jaxlm.errors import UserError
+
+# Part of every fingerprint: raise it when the same input makes other items.
+VERSION = 1
+_KIND = np.dtype([("document", np.uint32), ("start", np.uint32, (2,)), ("length", np.uint32, (2,))])
+
+
+class Translations(Texts):
+    """Rows of the table: document, and first token and number of tokens of source and target."""
+
+    overhead = 2  # an eos for the longer side, twice
+
+    def tokens(self, block: np.ndarray) -> np.ndarray:
+        """What an item costs: twice its longer side."""
+        return 2 * block["length"].max(axis=1)
+
+    def _piece(self, document: np.ndarray, row: np.void) -> Piece:
+        spans = zip(row["start"].tolist(), row["length"].tolist(), strict=True)
+        source, target = (document[start : start + length] for start, length in spans)
+        types = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
+        return Piece(np.concatenate([source, target]).astype(np.int32), types, NO_LABEL)
+
+
+def make_translations(
+    shards: Shards, vocabulary: Vocabulary, *, max_tokens: int, cache: str | os.PathLike[str] | None
+) -> Translations:
+    """The pairs whose sides have at most `max_tokens` tokens, made now or found under `cache`.
+
+    UserError when there are none, or when a record does not have two fields.
+    """
+
+    def blocks() -> Iterator[np.ndarray]:
+        table = _table(shards)
+        fits = table["length"].max(axis=1) <= max_tokens
+        if not fits.any():
+            raise UserError(
+                f"no pair of the split fits: {len(table)} pairs, and the shortest has a side of "
+                f"{int(table['length'].max(axis=1).min()) if len(table) else 0} tokens, {max_tokens} fit. Use longer rows."
+            )
+        table = table[fits]
+        for at in range(0, len(table), CHUNK):
+            yield table[at : at + CHUNK]
+
+    fingerprint = digest("translations", VERSION, shards.fingerprint, max_tokens)
+    return Translations.find_or_make(shards, vocabulary, fingerprint, cache, blocks)
+
+
+def _table(shards: Shards) -> np.ndarray:
+    sentences = read_sentences(shards)
+    counts = np.diff(sentences.offsets)
+    wrong = np.flatnonzero(counts != 2)
+    if len(wrong):
+        raise UserError(
+            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs records of "
+            'two, source and target. Fix: a .tsv of `source TAB target`, with data.text_fields=("source", "target"); or '
+            "JSONL or Parquet, with its two fields in data.text_fields."
+        )
+    table = np.empty(len(counts), _KIND)
+    table["document"] = sentences.document
+    table["length"] = sentences.lengths.reshape(-1, 2)
+    table["start"][:, 0], table["start"][:, 1] = 0, table["length"][:, 0]
+    return table

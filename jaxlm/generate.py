@@ -1,0 +1,102 @@
+"""`python -m jaxlm.generate --run=DIR --prompt="Once upon a time"`: text from a decoder or an encoder-decoder.
+
+DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. Without --temperature the likeliest
+token is taken every time (greedy). A decoder goes on from the prompt; an encoder-decoder gets it as its source.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from jaxlm import entry
+from jaxlm.errors import UserError
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints what the model writes, and on stderr how fast."""
+    options = _parser().parse_args(list(argv[1:]))
+    prompts = [*options.prompt, *_lines(options.prompts_file)]
+    if not prompts:
+        raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
+
+    from jaxlm.infer import answers, frame, loaded, sampling  # after parsing, so that --help answers at once
+    from jaxlm.models.build import build
+
+    how = sampling.Sampling(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )
+    how.validate()
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed={options.seed}: allowed: 0 to {2**32 - 1}.")
+    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    framed = frame.of_loaded(ready)
+    live = len(prompts) == 1 and not options.json
+    if live:
+        _write("" if framed.encoder_decoder else prompts[0])
+    found, speed = answers.answer(
+        build(ready.model_config, dtype=options.precision),
+        ready.params,
+        ready.tokenizer,
+        framed,
+        prompts,
+        new_tokens=options.max_new_tokens,
+        sampling=how,
+        seed=options.seed,
+        stop=options.stop,
+        show=_write if live else None,
+    )
+    for number, one in enumerate(found):
+        if options.json:
+            print(json.dumps(one.to_json(), ensure_ascii=False))
+        elif not live:
+            shown = f"{one.prompt} => {one.text}" if framed.encoder_decoder else one.prompt + one.text
+            print(f"[{number + 1}] {shown}")
+    ends = ", ".join(f"[{n}] {one.written.reason}" for n, one in enumerate(found, 1))
+    print("" if live else f"ended by: {ends}", flush=True, file=sys.stdout if live else sys.stderr)
+    print(f"{speed}, compiling left out" + (f"; ended by {ends[4:]}" if live else ""), file=sys.stderr)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jaxlm.generate", description=__doc__)
+    add = parser.add_argument
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--run", type=pathlib.Path, help="run folder or model folder")
+    where.add_argument("--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache")
+    add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
+    add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
+    add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")
+    add("--max-new-tokens", type=int, default=64, help="default: 64")
+    add("--temperature", type=float, default=0.0, help="default: 0, the likeliest token every time (greedy)")
+    add("--top-k", type=int, default=0, help="draw from the k likeliest tokens; default: 0, from all")
+    add("--top-p", type=float, default=1.0, help="from the likeliest with this share together; default: 1, off")
+    add("--min-p", type=float, default=0.0, help="from those with this share of the likeliest; default: 0, off")
+    add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
+    add("--seed", type=int, default=0, help="of the draws; default: 0")
+    add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
+    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+    add("--json", action="store_true", help="one line of JSON a prompt, with ids and log-probabilities")
+    return parser
+
+
+def _lines(path: pathlib.Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--prompts-file={path}: cannot be read as UTF-8 text: {error}.") from error
+
+
+def _write(text: str) -> None:
+    print(text, end="", flush=True)
+
+
+if __name__ == "__main__":
+    entry.run(main)

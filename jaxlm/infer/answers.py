@@ -1,0 +1,117 @@
+"""Text in, text out. In: prompts as text, a model, its tokenizer and frame. Out: answers, written while they are made.
+
+An answer of a decoder is what follows the prompt, with the space between them; of an encoder-decoder, what its decoder
+writes. Text that stops it ("--stop") is cut off, and so is a stop token. Special tokens written in a prompt count as such.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxlm.errors import UserError
+from jaxlm.infer.frame import Frame
+from jaxlm.infer.generate import Speed, Written, generate
+from jaxlm.infer.sampling import Sampling
+from jaxlm.models.build import Model
+
+Show = Callable[[str], None]
+# What a tokenizer decodes the first bytes of a letter to.
+_INCOMPLETE = "\ufffd"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A prompt and what the model wrote."""
+
+    prompt: str
+    text: str
+    written: Written
+
+    def to_json(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        return {"prompt": self.prompt, "text": self.text} | dataclasses.asdict(self.written)
+
+
+def answer(
+    model: Model,
+    params: Any,
+    tokenizer: Any,
+    frame: Frame,
+    prompts: Sequence[str],
+    *,
+    new_tokens: int,
+    sampling: Sampling,
+    seed: int,
+    stop: Sequence[str] = (),
+    show: Show | None = None,
+) -> tuple[list[Answer], Speed]:
+    """Answers to all prompts. `show` gets the text of a single prompt's answer piece by piece as it is made."""
+    if "" in stop:
+        raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
+    ids = [tokenizer.encode_marked(prompt) for prompt in prompts]
+    reader = _Reader(tokenizer, frame, ids, tuple(stop), show if len(prompts) == 1 else None)
+    written, speed = generate(
+        model,
+        params,
+        ids,
+        frame,
+        new_tokens=new_tokens,
+        sampling=sampling,
+        seed=seed,
+        watch=reader.look if reader.needed else None,
+    )
+    texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
+    reader.finish(texts)
+    return [Answer(*parts) for parts in zip(prompts, texts, written, strict=True)], speed
+
+
+class _Reader:
+    """Turns ids into text as they come."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        frame: Frame,
+        prompts: Sequence[Sequence[int]],
+        stop: tuple[str, ...],
+        show: Show | None,
+    ):
+        self.tokenizer, self.frame, self.prompts, self.stop, self.show = tokenizer, frame, prompts, stop, show
+        self.needed = bool(stop) or show is not None
+        self._shown = 0
+
+    def look(self, rows: list[list[int]]) -> set[int]:
+        """Rows whose text has come to a stop; the new text of a single row is shown."""
+        texts = [self._whole(row, ids) for row, ids in enumerate(rows)]
+        if self.show is not None:
+            # What may become a stop text, or a letter, waits.
+            waiting = max([len(s) - 1 for s in self.stop], default=0)
+            self._show(self._cut(texts[0]).removesuffix(_INCOMPLETE), waiting)
+        return {row for row, text in enumerate(texts) if any(s in text for s in self.stop)}
+
+    def finish(self, texts: list[str]) -> None:
+        """Shows what waited."""
+        if self.show is not None:
+            self._show(texts[0], 0)
+
+    def text(self, row: int, ids: list[int]) -> str:
+        """What a row's answer says, up to what stops it."""
+        return self._cut(self._whole(row, ids))
+
+    def _show(self, text: str, waiting: int) -> None:
+        end = max(len(text) - waiting, self._shown)
+        if self.show is not None and end > self._shown:
+            self.show(text[self._shown : end])
+        self._shown = end
+
+    def _cut(self, text: str) -> str:
+        return text[: min((text.index(s) for s in self.stop if s in text), default=len(text))]
+
+    def _whole(self, row: int, ids: list[int]) -> str:
+        ids = ids[:-1] if ids and ids[-1] in self.frame.stops else ids
+        if self.frame.encoder_decoder:
+            return self.tokenizer.decode(ids)
+        # Together with the prompt: a tokenizer may drop the space that a text begins with.
+        prompt = list(self.prompts[row])
+        begun, whole = self.tokenizer.decode(prompt), self.tokenizer.decode(prompt + ids)
+        return whole[len(begun) :] if whole.startswith(begun) else self.tokenizer.decode(ids)

@@ -1,0 +1,61 @@
+"""Translation, or any text from another: predict the second text of a record from the first (Vaswani et al., 1706.03762).
+
+In: rows of pairs, source and target as bare tokens. Out: source `text eos`, target `text eos`, which the decoder reads one
+later behind its start token. A pair's source and target are segments of one number.
+"""
+
+import dataclasses
+from typing import ClassVar
+
+import numpy as np
+
+from jaxlm.batch import Row, Vocabulary
+from jaxlm.errors import UserError
+from jaxlm.objectives import generative
+
+
+@dataclasses.dataclass(kw_only=True)
+class Translation(generative.Generative):
+    """As published: label_smoothing 0.1, z_loss 0. `data.text_fields` names source and target."""
+
+    items: ClassVar = "translations"
+
+    decoder_start: generative.Start  # what the decoder's row begins with; "pad" in Marian's format
+    pairs_per_row: int  # at most
+
+    def validate(self, where: str) -> None:
+        """At least one pair a row."""
+        super().validate(where)
+        if not 1 <= self.pairs_per_row < 2**16:
+            raise UserError(
+                f"{where}.pairs_per_row={self.pairs_per_row}: allowed is 1 (a pair a row) to {2**16 - 1}."
+            )
+
+    @property
+    def needs_sentences(self) -> bool:
+        """The fields of a record are kept as sentences of a document."""
+        return True
+
+    def plan_length(self, row_length: int) -> int:
+        """Room for both rows."""
+        return 2 * row_length
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Needs eos and the start token."""
+        vocabulary.require("translation", "eos", self.decoder_start)
+
+    def predictions(self, row_length: int, train: bool) -> int:
+        """Tokens of the decoder's row."""
+        return row_length // 2
+
+    def prepare(
+        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
+    ) -> dict[str, np.ndarray]:
+        """Source and target rows; nothing is drawn."""
+        side = lambda number, type: np.append(
+            row.tokens_T[(row.segments_T == number) & (row.types_T == type)], vocabulary.eos
+        )
+        numbers = range(1, int(row.segments_T.max(initial=0)) + 1)
+        length, start = len(row.tokens_T) // 2, generative.start_token(self.decoder_start, vocabulary)
+        pairs = [(side(number, 0), side(number, 1)) for number in numbers]
+        return generative.source_and_target(pairs, (length, length), start, vocabulary.pad)

@@ -1,0 +1,155 @@
+"""Claims about finding a family and about what a config.json may say."""
+
+import importlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlm.convert import bert, families, fields
+from jaxlm.convert.source import of_arrays
+from jaxlm.errors import UserError
+from jaxlm.models.bert import Bert
+from jaxlm.models.build import build
+
+HF = {
+    "model_type": "bert",
+    "architectures": ["BertForPreTraining"],
+    "vocab_size": 101,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 40,
+    "max_position_embeddings": 17,
+    "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0,
+    "layer_norm_eps": 1e-12,
+    "initializer_range": 0.02,
+    "hidden_act": "gelu",
+}
+
+
+def tensors(config: Bert) -> dict[str, np.ndarray]:
+    import jax
+
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), build(config).shapes)
+    return families.export_params(params, config)
+
+
+def test_every_family_here_has_the_model_types_that_the_table_says():
+    for name in set(families.FILES.values()):
+        try:
+            module = importlib.import_module(f"jaxlm.convert.{name}")
+        except ModuleNotFoundError:
+            continue
+        assert {kind for kind, file in families.FILES.items() if file == name} == set(module.MODEL_TYPES), (
+            name
+        )
+
+
+def test_a_model_type_that_does_not_exist_here_is_named_with_those_that_do():
+    with pytest.raises(UserError, match=r"model_type='bertt' is not a family.*Did you mean \"bert\""):
+        families.of_hf({"model_type": "bertt"})
+    with pytest.raises(UserError, match="has no model_type"):
+        families.of_hf({})
+    with pytest.raises(UserError, match="object has no conversion"):
+        families.of_config(object())
+
+
+@pytest.mark.parametrize("key", ["vocab_size", "hidden_size", "num_hidden_layers", "hidden_act"])
+def test_a_missing_key_is_named(key):
+    with pytest.raises(UserError, match=f"config.json has no '{key}'"):
+        families.config_from_hf({k: v for k, v in HF.items() if k != key})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("hidden_size", 10**12, r"hidden_size=1000000000000: at most 16777216"),
+        ("num_hidden_layers", 10**9, r"num_hidden_layers=1000000000: at most 4096"),
+        ("hidden_size", "24", r"Bert.hidden is '24': must be of type int"),
+        ("hidden_size", True, r"Bert.hidden is True: must be of type int"),
+        ("vocab_size", -3, r"config.json.vocab_size=-3"),
+        ("hidden_dropout_prob", float("nan"), r"config.json.*dropout"),
+        ("hidden_act", ["gelu"], r"hidden_act=\['gelu'\]: known are"),
+        (
+            "position_embedding_type",
+            "relative_key",
+            r"position_embedding_type='relative_key' is not supported",
+        ),
+        ("tie_word_embeddings", False, r"tie_word_embeddings=False is not supported; allowed: True"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_the_name_of_its_key(key, value, message):
+    with pytest.raises(UserError, match=message):
+        families.config_from_hf(HF | {key: value})
+
+
+def test_a_whole_number_where_a_float_belongs_is_that_float():
+    assert families.config_from_hf(HF).attention_dropout == 0.0
+    assert type(families.config_from_hf(HF).attention_dropout) is float
+
+
+def test_refuse_tells_true_from_one():
+    fields.refuse({"a": True}, "a", True)
+    with pytest.raises(UserError, match="a=1 "):
+        fields.refuse({"a": 1}, "a", True)
+
+
+def test_half_precision_is_widened_to_the_bit_and_double_is_refused():
+    config = families.config_from_hf(HF)
+    half = {name: array.astype(jnp.bfloat16) for name, array in tensors(config).items()}
+    params = families.import_params(half, config)
+    table = half["bert.embeddings.word_embeddings.weight"].astype("f")
+    assert np.array_equal(params["embeddings"]["tokens"]["table"][:101], table)
+    double = {name: array.astype(np.float64) for name, array in half.items()}
+    with pytest.raises(UserError, match="is stored as float64"):
+        families.import_params(double, config)
+
+
+@pytest.mark.parametrize(
+    "heads", [("transform", "pooled"), ("transform", "none"), ("none", "pooler"), ("none", "none")]
+)
+def test_the_heads_of_bert_are_read_from_the_tensors_whatever_the_architecture_says(heads):
+    import dataclasses
+
+    token_head, next_sentence = heads
+    config = dataclasses.replace(
+        families.config_from_hf(HF), token_head=token_head, next_sentence=next_sentence
+    )
+    held = tensors(config)
+    assert families.config_from_hf(HF | {"architectures": ["BertForMaskedLM"]}, list(held)) == config
+    assert families.plan(held, config).missing == () == families.plan(held, config).unexpected
+
+
+def test_a_bare_encoder_has_names_without_prefix_and_both_spellings_come_in():
+    config = families.config_from_hf(HF | {"architectures": ["BertModel"]})
+    bare = tensors(config)
+    assert "embeddings.word_embeddings.weight" in bare and bert.to_hf_config(config)["architectures"] == [
+        "BertModel"
+    ]
+    prefixed = {f"bert.{name}": array for name, array in bare.items()}
+    ours, theirs = families.import_params(bare, config), families.import_params(prefixed, config)
+    assert np.array_equal(ours["next_sentence_head"]["w_pool"], theirs["next_sentence_head"]["w_pool"])
+
+
+def test_buffers_and_copies_are_told_from_weights_and_an_original_may_be_absent():
+    config = families.config_from_hf(HF)
+    held = tensors(config)
+    held["bert.embeddings.position_ids"] = np.arange(17)[None]
+    held["cls.predictions.decoder.bias"] = held["cls.predictions.bias"]
+    made = families.plan(held, config)
+    assert made.buffers == ("bert.embeddings.position_ids",)
+    assert made.copies == {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+    held["cls.predictions.decoder.weight"] = held.pop("bert.embeddings.word_embeddings.weight")
+    assert families.plan(held, config).missing == ()
+
+
+def test_two_spellings_of_one_name_are_refused():
+    config = families.config_from_hf(HF)
+    held = tensors(config)
+    held["embeddings.LayerNorm.gamma"] = held["bert.embeddings.LayerNorm.weight"]
+    with pytest.raises(UserError, match=r"are both bert\.embeddings\.LayerNorm\.weight"):
+        families.plan(of_arrays(held, "x"), config)

@@ -1,0 +1,77 @@
+"""The original BERT release, without TensorFlow: files that TensorFlow 2.21's tf.compat.v1.train.Saver wrote.
+
+bert_tf/ is a BERT of 2 layers, width 4, 2 heads, 6 hidden units, 11 tokens, 5 positions, with `global_step` and one
+variable of Adam. Entry k of the n-th variable by name is 1000 n + k.
+"""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxlm.convert import families, tensorflow_file
+from jaxlm.errors import UserError
+from jaxlm.models.bert import Bert
+
+PREFIX = pathlib.Path(__file__).parent / "bert_tf" / "bert_model.ckpt"
+
+
+def test_every_variable_has_its_numbers():
+    found = tensorflow_file.variables(PREFIX)
+    assert found["global_step"].read(()) == 7 and found["global_step"].dtype == np.int64
+    weights = sorted(name for name in found if name != "global_step" and "adam" not in name)
+    assert len(weights) == 46
+    for number, name in enumerate(weights):
+        array = found[name].read(())
+        assert np.array_equal(array.ravel(), 1000 * number + np.arange(array.size)), name
+
+
+def test_names_and_layouts_are_those_of_transformers_and_the_import_is_complete():
+    found = tensorflow_file.entries(PREFIX)
+    config = Bert(
+        vocab_size=11,
+        hidden=4,
+        layers=2,
+        heads=2,
+        mlp=6,
+        max_positions=5,
+        types=2,
+        dropout=0.1,
+        attention_dropout=0.1,
+        norm_epsilon=1e-12,
+        activation="gelu",
+        init_scale=0.02,
+        position_init="normal",
+        next_sentence="pooled",
+    )
+    params = families.import_params({name: entry.read(()) for name, entry in found.items()}, config)
+    variables = tensorflow_file.variables(PREFIX)
+    kernel = variables["bert/encoder/layer_1/intermediate/dense/kernel"].read(())
+    assert np.array_equal(params["blocks"]["mlp"]["w_in"][1], kernel)  # TensorFlow's layout is ours
+    query = variables["bert/encoder/layer_0/attention/self/query/kernel"].read(())
+    assert np.array_equal(params["blocks"]["attention"]["wq"][0].reshape(4, 4), query)
+    classes = variables["cls/seq_relationship/output_weights"].read(())
+    assert np.array_equal(params["next_sentence_head"]["w"], classes.T)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    for file in PREFIX.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    prefix = tmp_path / PREFIX.name
+    data = tmp_path / f"{PREFIX.name}.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"is not in bert_model\.ckpt\.data-00000-of-00001: missing, cut"):
+        tensorflow_file.variables(prefix)
+    index = tmp_path / f"{PREFIX.name}.index"
+    whole = index.read_bytes()
+    for broken, message in (
+        (whole[:-9], "does not end as a table"),
+        (b"", "does not end"),
+        (b"\xff" * 60 + whole[-48:], ""),
+    ):
+        index.write_bytes(broken)
+        with pytest.raises(UserError, match=f"not a readable TensorFlow checkpoint.*{message}"):
+            tensorflow_file.variables(prefix)
+    with pytest.raises(UserError, match=r"nothing\.ckpt\.index: No such file"):
+        tensorflow_file.variables(tmp_path / "nothing.ckpt")
