@@ -1,4 +1,4 @@
-"""ALBERT-xlarge v2: 24 layers of one block, 2048 wide, 16 heads (Lan et al., 2019); otherwise the recipe of albert_base.py.
+"""ALBERT-xlarge v2: 24 times one block, 2048 wide, 16 heads (Lan et al., 2019); otherwise albert_base.py.
 
 Command     python -m jaxlm.train --config=configs/albert_xlarge.py --config.data.corpus=PATH_OR_GLOB
 Expect      with the published v2 data and 3M steps, average 87.9 of SQuAD 1.1 and 2.0, MNLI 87.9, SST-2 and RACE (dev)

@@ -1,4 +1,4 @@
-"""ALBERT-xxlarge v2: 12 layers of one block, 4096 wide, 64 heads (Lan et al., 2019); otherwise the recipe of albert_base.py.
+"""ALBERT-xxlarge v2: 12 times one block, 4096 wide, 64 heads (Lan et al., 2019); otherwise albert_base.py.
 
 Command     python -m jaxlm.train --config=configs/albert_xxlarge.py --config.data.corpus=PATH_OR_GLOB
 Expect      with the published v2 data and 3M steps, average 90.9 of SQuAD 1.1 and 2.0, MNLI 90.6, SST-2 and RACE (dev)

@@ -5,7 +5,7 @@ Data        160 GB of text when published (books, Wikipedia, news, web pages, st
 Rows        512 tokens of text, damaged: spans of 30 % of it hidden, all sentences shuffled
 Expect      with the published data, SQuAD 1.1 F1 94.6, CNN/DailyMail ROUGE-L 40.90 (fine-tuned)
 Hardware    not published; not yet trained to the end with jaxlm
-Differs     the optimizer's settings are RoBERTa's (the paper gives none); SentencePiece BPE instead of GPT-2's byte-level
+Differs     the optimizer's settings are RoBERTa's (the paper gives none); SentencePiece BPE instead of GPT-2's
             vocabulary; documents of a packed row do not see each other; dropout stays on in the last 10 % of the steps
 """
 

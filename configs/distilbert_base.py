@@ -2,7 +2,7 @@
 
 Command     python -m jaxlm.train --config=configs/distilbert_base.py --config.data.corpus=PATH_OR_GLOB
 Data        Wikipedia + books when published: three passes over about 4.3e9 tokens, which are the 6,200 steps
-Expect      published: GLUE 77.0 (dev), distilled from BERT-base (79.5) and begun with every other layer of it; less without
+Expect      published: GLUE 77.0 (dev), distilled from BERT-base (79.5) and begun with its layers; less without
 Hardware    90 hours on 8 V100 when published; not yet trained to the end with jaxlm
 Differs     no teacher: the published loss adds the teacher's distribution and hidden states; random initial weights
             (published: every other layer of BERT-base); tokens are masked uniformly (published: rare ones

@@ -1,4 +1,4 @@
-"""ELECTRA-small as published: a 12-layer discriminator 256 wide and a generator of a quarter of it (Clark et al., 2020).
+"""ELECTRA-small as published: 12 layers 256 wide, and a generator of a quarter of it (Clark et al., 2020).
 
 Command     python -m jaxlm.train --config=configs/electra_small.py --config.data.corpus=PATH_OR_GLOB
 Data        the built-in corpus by default, which is far too small for it: bring Wikipedia + books (16 GB of text)

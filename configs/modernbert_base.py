@@ -5,8 +5,8 @@ Data        2e12 tokens of English web pages, code and papers when published
 Rows        1,024 tokens; 364,300 steps of 4,608 rows are the published 1.719e12 tokens, 10,600 more the decay over 50e9
 Expect      with the published data and all three phases, GLUE 88.4 (dev), MNLI 89.1
 Hardware    8 H100: 191 hours for this phase when published; not yet trained to the end with jaxlm
-Differs     the published run lengthens its rows before the decay: 250e9 tokens in batches of 72 rows of 8,192 at a rate of
-            3e-4, then the decay there; here a run of its own (--config.init_from=RUN). AdamW with clipping instead of
+Differs     the published run lengthens its rows before the decay: 250e9 tokens in batches of 72 rows of 8,192 at 3e-4,
+            then the decay there; here a run of its own (--config.init_from=RUN). AdamW with clipping instead of
             StableAdamW, no growing batch, SentencePiece BPE instead of byte-level BPE
 """
 

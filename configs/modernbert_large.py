@@ -3,7 +3,7 @@
 Command     python -m jaxlm.train --config=configs/modernbert_large.py --config.data.corpus=PATH_OR_GLOB
 Expect      with the published data and all phases, GLUE 90.4 (dev), MNLI 90.8
 Hardware    8 H100: 420 hours for this phase when published; not yet trained to the end with jaxlm
-Differs     the published run falls back to a rate of 5e-5 and a decay of 1e-6 after 900e9 tokens; this one keeps its rate
+Differs     the published run goes on at 5e-5 with a decay of 1e-6 after 900e9 tokens; this one keeps its rate
 """
 
 from modernbert_base import get_config as modernbert_base

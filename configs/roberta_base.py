@@ -3,9 +3,9 @@
 Command     python -m jaxlm.train --config=configs/roberta_base.py --config.data.corpus=PATH_OR_GLOB
 Data        160 GB of text when published (books, Wikipedia, news, web pages, stories); masks are drawn anew every time
 Expect      with the published data, GLUE 86.4 (dev, single task, mean of the eight), MNLI 87.6
-Hardware    1,024 V100, about one day for 100k steps of the large model when published; not yet trained to the end with jaxlm
-Differs     SentencePiece BPE instead of byte-level BPE (a published vocabulary: --config.tokenizer=Pretrained in a recipe of
-            your own); documents of a packed row do not see each other, and evaluation rows are held-out documents
+Hardware    1,024 V100, a day for 100k steps of the large model when published; not yet trained to the end with jaxlm
+Differs     SentencePiece BPE instead of byte-level BPE (the published one: Pretrained in a recipe of your own);
+            documents of a packed row do not see each other
 """
 
 from jaxlm.config import Checkpointing, Data, Evaluation, Run, Stage

@@ -1,4 +1,4 @@
-"""T5-3B: 24 + 24 layers, 1024 wide, 32 heads of 128 (Raffel et al., 1910.10683, section 3.7); otherwise the recipe of t5_base.py.
+"""T5-3B: 24 + 24 layers, 1024 wide, 32 heads of 128 (Raffel et al., 1910.10683); otherwise the recipe of t5_base.py.
 
 Command     python -m jaxlm.train --config=configs/t5_3b.py --config.data.corpus=PATH_OR_GLOB
 Expect      the released weights (1e12 tokens of C4 and of the tasks): GLUE 88.5 (test, fine-tuned)

@@ -1,10 +1,10 @@
 """The Transformer, base model: 6 + 6 layers, 512 wide, translation from scratch (Vaswani et al., 1706.03762).
 
 Command     python -m jaxlm.train --config=configs/transformer_base.py --config.data.corpus=PAIRS.tsv
-Data        4.5M pairs of WMT 2014 English-German when published. A .tsv has `source TAB target` a line; for JSONL name its
-            two fields: --config.data.text_fields="('en', 'de')"
+Data        4.5M pairs of WMT 2014 English-German when published. A .tsv has `source TAB target` a line; of JSONL name
+            the two fields: --config.data.text_fields="('en', 'de')"
 Rows        pairs packed into 256 tokens of source and 256 of target: 25k a batch of each, as published
-Expect      BLEU 27.3 on newstest2014 English-German (average of 5 checkpoints, beam 4; ours decodes greedily or samples)
+Expect      BLEU 27.3 on newstest2014 English-German (average of 5 checkpoints, beam 4)
 Hardware    12 hours on 8 P100 when published; not yet trained to the end with jaxlm
 Differs     pairs longer than a row are left out; norm_epsilon 1e-5 as in Marian's format (published code: 1e-6)
 """

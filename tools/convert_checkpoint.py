@@ -69,15 +69,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    pickles = dict(
-        choices=["refuse", "weights-only"],
-        default="refuse",
-        help="read pytorch_model.bin: names and tensors are taken from it without running the program that it is",
-    )
     arrive = commands.add_parser("from_hf", help="a Hugging Face folder becomes a model folder")
     arrive.add_argument("source", metavar="DIR")
     arrive.add_argument("target", metavar="OUT", type=pathlib.Path)
-    arrive.add_argument("--allow-pickle", **pickles)
+    _add_pickles(arrive)
     leave = commands.add_parser("to_hf", help="a run or model folder becomes a Hugging Face folder")
     leave.add_argument("source", metavar="RUN")
     leave.add_argument("target", metavar="DIR", type=pathlib.Path)
@@ -96,8 +91,17 @@ def _parser() -> argparse.ArgumentParser:
     both = commands.add_parser("check", help="compare two folders of any kind")
     both.add_argument("a", metavar="A")
     both.add_argument("b", metavar="B")
-    both.add_argument("--allow-pickle", **pickles)
+    _add_pickles(both)
     return parser
+
+
+def _add_pickles(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow-pickle",
+        choices=["refuse", "weights-only"],
+        default="refuse",
+        help="read pytorch_model.bin: names and tensors are taken from it without running the program that it is",
+    )
 
 
 if __name__ == "__main__":

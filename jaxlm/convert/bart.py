@@ -1,7 +1,7 @@
 """BART between our parameters and transformers' BartForConditionalGeneration.
 
-In: a config.json or a `Bart`. Out: the other, and the table of weights. Guaranteed: the bias of the logits, which published
-files hold as zeros, is written as zeros, and a file in which it is anything else is refused.
+In: a config.json or a `Bart`. Out: the other, and the table of weights. Guaranteed: the bias of the logits, which
+published files hold as zeros, is written as zeros, and a file in which it is anything else is refused.
 """
 
 from collections.abc import Mapping
@@ -120,7 +120,8 @@ def refuse(hf: Mapping[str, Any]) -> None:
         encoder, decoder = hf.get(f"encoder_{side}"), hf.get(f"decoder_{side}")
         if encoder != decoder:
             raise UserError(
-                f"config.json: encoder_{side}={encoder!r} and decoder_{side}={decoder!r} differ; both sides are alike here."
+                f"config.json: encoder_{side}={encoder!r} and decoder_{side}={decoder!r} differ; here both sides "
+                "are alike."
             )
 
 
@@ -138,8 +139,8 @@ def common(config: Any) -> dict[str, Any]:
     """What config.json says of BART and Marian alike, besides FIELDS."""
     if config.norm_epsilon != NORM_EPSILON:
         raise UserError(
-            f"norm_epsilon={config.norm_epsilon}: transformers computes this family with {NORM_EPSILON} and has no key for "
-            f"it, so its results would differ. Train with norm_epsilon={NORM_EPSILON} to export."
+            f"norm_epsilon={config.norm_epsilon}: transformers computes this family with {NORM_EPSILON} and has no key "
+            f"for it, so its results would differ. Train with norm_epsilon={NORM_EPSILON} to export."
         )
     return {
         "is_encoder_decoder": True,

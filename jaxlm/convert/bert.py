@@ -6,7 +6,7 @@ than their config.json's `architectures` says.
 
 import dataclasses
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, Literal
 
 from jaxlm.convert import fields
 from jaxlm.convert.table import Row
@@ -75,11 +75,12 @@ FIELDS = {
 }
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
-# (token_head, next_sentence) -> architecture; a pooler beside a token head has no class of its own
-_ARCHITECTURES = {
+# (token_head, next_sentence) -> architecture; a pooler beside a token head has no class of its own. An architecture
+# stands first with the heads that it has.
+_ARCHITECTURES: Mapping[tuple[Literal["transform", "none"], Literal["pooled", "pooler", "none"]], str] = {
     ("transform", "pooled"): "BertForPreTraining",
-    ("transform", "pooler"): "BertForMaskedLM",
     ("transform", "none"): "BertForMaskedLM",
+    ("transform", "pooler"): "BertForMaskedLM",
     ("none", "pooled"): "BertForNextSentencePrediction",
     ("none", "pooler"): "BertModel",
     ("none", "none"): "BertModel",
@@ -104,16 +105,14 @@ def from_hf_config(hf: Mapping[str, Any]) -> Bert:
         )
     fields.refuse(hf, "tie_word_embeddings", True)
     architecture = (hf.get("architectures") or ["BertForPreTraining"])[0]
-    heads = {name: heads for heads, name in reversed(_ARCHITECTURES.items())}
-    token_head, next_sentence = ("none", "pooler") if architecture == "BertModel" else ("transform", "none")
-    if architecture in ("BertForPreTraining", "BertForNextSentencePrediction"):
-        token_head, next_sentence = heads[architecture]
+    heads = {name: heads for heads, name in reversed(list(_ARCHITECTURES.items()))}
+    token_head, next_sentence = heads.get(architecture, ("transform", "none"))
     return Bert(
         **fields.read(hf, FIELDS, _DEFAULTS),
         activation=fields.activation(hf, "hidden_act"),
         position_init="normal",
-        token_head=token_head,
-        next_sentence=next_sentence,
+        token_head=token_head,  # type: ignore[arg-type]
+        next_sentence=next_sentence,  # type: ignore[arg-type]
     )
 
 

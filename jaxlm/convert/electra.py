@@ -1,4 +1,4 @@
-"""ELECTRA between our parameters and transformers' ElectraForPreTraining (discriminator) and ElectraForMaskedLM (generator).
+"""ELECTRA between our parameters and transformers' ElectraForPreTraining and ElectraForMaskedLM (the generator).
 
 transformers has the two as models of their own, in folders of their own: an `ElectraEncoder` is one of them. A pair
 (`Electra`) is converted as its `parts`, each with the embeddings that the two share, and put `together` again.
@@ -84,8 +84,8 @@ def to_hf_config(config: ElectraEncoder) -> dict[str, Any]:
     _check_single(config)
     if config.head == "tokens" and config.activation != "gelu":
         raise UserError(
-            f"activation={config.activation!r}: the token head of transformers' ELECTRA always uses 'gelu', so the file "
-            "would compute something else there."
+            f"activation={config.activation!r}: the token head of transformers' ELECTRA always uses 'gelu', so "
+            "the file would compute something else there."
         )
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "electra",

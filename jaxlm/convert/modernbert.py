@@ -1,7 +1,7 @@
 """ModernBERT between our parameters and transformers' ModernBertForMaskedLM or bare ModernBertModel.
 
-In: a config.json or a `ModernBert`. Out: the other, and the table of weights. Guaranteed: layers that do not alternate as
-published, and biases, which the published models do not have, are refused by name.
+In: a config.json or a `ModernBert`. Out: the other, and the table of weights. Guaranteed: layers that do not alternate
+as published, and biases, which the published models do not have, are refused by name.
 """
 
 import dataclasses

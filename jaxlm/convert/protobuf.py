@@ -5,13 +5,14 @@ Enough for the frozen messages that are read here (TensorFlow's checkpoint index
 
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 
 class Damaged(ValueError):
     """What is wrong."""
 
 
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+def fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """Number and value of every field: an int, or the bytes of text, messages and 32-bit numbers."""
     at = 0
     while at < len(message):

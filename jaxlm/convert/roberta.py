@@ -58,7 +58,7 @@ def from_hf_config(hf: Mapping[str, Any]) -> Roberta:
     # 1: what transformers writes; 2 is its default, which no published RoBERTa has.
     if fields.number(hf, "type_vocab_size", int, 2) != 1:
         raise UserError(
-            f"config.json: type_vocab_size={hf.get('type_vocab_size', 2)!r}: RoBERTa here has one token type, as published."
+            f"config.json: type_vocab_size={hf.get('type_vocab_size', 2)!r}: there is one token type, as published."
         )
     first = fields.number(hf, "pad_token_id", int, 1) + 1
     bare = (hf.get("architectures") or ["RobertaForMaskedLM"])[0] in ("RobertaModel", "XLMRobertaModel")
@@ -87,8 +87,8 @@ def to_hf_config(config: Roberta) -> dict[str, Any]:
     """The contents of config.json. Raises UserError for an activation that transformers' token head does not have."""
     if config.token_head == "transform" and config.activation != "gelu":
         raise UserError(
-            f"activation={config.activation!r}: the token head of transformers' RoBERTa always uses 'gelu', so the file "
-            "would compute something else there."
+            f"activation={config.activation!r}: the token head of transformers' RoBERTa always uses 'gelu', so "
+            "the file would compute something else there."
         )
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "roberta",

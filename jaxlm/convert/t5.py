@@ -1,7 +1,7 @@
 """T5, T5 1.1 and what shares their shape (Flan-T5, ByT5, UL2) between our parameters and T5ForConditionalGeneration.
 
-In: a config.json or a `T5`. Out: the other, and the table of weights. Guaranteed: a head of its own, the tied table and the
-tied table with scaled features are told apart by config.json and, where that says too little, by the tensors beside it.
+In: a config.json or a `T5`. Out: the other, and the table of weights. Guaranteed: a head of its own, the tied table and
+the tied table with scaled features are told apart by config.json and, where that says too little, by the tensors beside it.
 """
 
 import dataclasses
@@ -101,13 +101,13 @@ def from_hf_config(hf: Mapping[str, Any]) -> T5:
     """A `T5` from a config.json. Raises UserError for what our T5 does not have."""
     fields.refuse(hf, "is_encoder_decoder", True, why="Only the whole T5 exists here, not an encoder alone.")
     activation, gate = _mlp(fields.value(hf, "feed_forward_proj", "relu"))
-    # transformers takes tie_word_embeddings=false for "do not scale"; since version 5 it says so by itself, and true of both.
+    # transformers takes tie_word_embeddings=false for "do not scale"; version 5 has a key for that, and writes true.
     tied = fields.value(hf, "tie_word_embeddings", True)
     scaled = fields.value(hf, "scale_decoder_outputs", tied)
     if scaled and not tied:
         raise UserError(
-            "config.json: scale_decoder_outputs=true with tie_word_embeddings=false: no T5 has both. Take the file from "
-            "the model's own folder."
+            "config.json: scale_decoder_outputs=true with tie_word_embeddings=false: no T5 has both. Take the file "
+            "from the model's own folder."
         )
     return T5(
         **fields.read(hf, _FIELDS, _DEFAULTS),

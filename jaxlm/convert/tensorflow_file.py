@@ -58,7 +58,7 @@ def variables(prefix: str | pathlib.Path) -> dict[str, Entry]:
         raise UserError(
             f"{index}: {error.strerror}. Name the checkpoint by its prefix, .../bert_model.ckpt."
         ) from error
-    except (_Damaged, IndexError, struct.error, UnicodeDecodeError, ValueError) as error:
+    except (_Damaged, IndexError, struct.error, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{index}: not a readable TensorFlow checkpoint: {error}. Fetch it again.") from error
 
 

@@ -158,7 +158,8 @@ def _from_stream(path: pathlib.Path) -> tuple[Any, dict[str, tuple[int, int]]]:
     with path.open("rb") as file:
         if _Machine().run(file) != _MAGIC:
             raise _Refused("it is neither a zip nor the older kind of PyTorch file")
-        _Machine().run(file), _Machine().run(file)  # protocol version, sizes of C types
+        for _ in range(2):  # protocol version, sizes of C types
+            _Machine().run(file)
         machine = _Machine()
         state, keys, starts = machine.run(file), _Machine().run(file), {}
         if not isinstance(keys, list):

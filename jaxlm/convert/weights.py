@@ -68,8 +68,7 @@ def open_folder(path: str | os.PathLike[str], *, allow_pickle: Pickles = "refuse
     have = ", ".join(sorted(entry.name for entry in place.iterdir())[:12]) or "nothing"
     raise UserError(
         f"{place} has no weights: looked for {', '.join(name for name, _, _ in _READERS)} (or an index of shards), "
-        "one .gguf "
-        f"and *.ckpt.index. It holds {have}."
+        f"one .gguf and *.ckpt.index. It holds {have}."
     )
 
 
@@ -85,8 +84,7 @@ def _read(folder: Folder, name: str, kind: str, read: _Read, allow_pickle: Pickl
     if kind == "torch" and allow_pickle != "weights-only":
         raise UserError(
             f"{folder.path / name} is a pickle, a format that can run programs. --allow-pickle=weights-only reads "
-            "it without "
-            "running anything: names and tensors are taken, all else is refused. Better: a folder with safetensors."
+            "it without running anything: names and tensors are taken, the rest refused. Better: safetensors."
         )
     return read(folder.file(name), str(folder.path / name))
 

@@ -65,15 +65,25 @@ def load(vocab: Path, merges: Path) -> json_tokenizer.JsonTokenizer:
     known = {name for names in subwords.SPECIAL_NAMES.values() for name in names}
     known |= {name for names in subwords.INFILL_NAMES for name in names} | set(roles.values())
     specials = [piece for piece in ids if piece in known or piece.startswith("<extra_id_")]
-    made = make(ids, pairs, specials, str(vocab))
+    made = make(ids, pairs, specials, str(vocab), add_prefix_space=_prefix_space(vocab.parent))
     return json_tokenizer.JsonTokenizer(made.text, str(vocab), roles)
 
 
 def make(
-    vocab: Mapping[str, int], merges: Sequence[str], specials: Sequence[str], name: str
+    vocab: Mapping[str, int],
+    merges: Sequence[str],
+    specials: Sequence[str],
+    name: str,
+    *,
+    add_prefix_space: bool = False,
 ) -> json_tokenizer.JsonTokenizer:
     """A byte-level BPE tokenizer from its parts; `specials` are pieces of the vocabulary that no text gives."""
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": add_prefix_space,
+        "trim_offsets": True,
+        "use_regex": True,
+    }
     # Written out rather than asked of the library, so that no version of it can change the fingerprint.
     config = {
         "version": "1.0",
@@ -105,3 +115,15 @@ def make(
         },
     }
     return json_tokenizer.JsonTokenizer(json.dumps(config, ensure_ascii=False, indent=1), name)
+
+
+def _prefix_space(folder: Path) -> bool:
+    """Whether a text's first word counts as one after a space, as the settings beside the vocabulary say."""
+    settings = folder / subwords.ROLE_FILES[0]
+    if not settings.is_file():
+        return False
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"tokenizer settings {settings}: cannot be read: {error}") from error
+    return isinstance(found, dict) and bool(found.get("add_prefix_space"))

@@ -189,12 +189,16 @@ def _texts(
 
 
 def _translations(
-    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, seed: int, cache: Any, train: bool
+    objective: Any,
+    shards: Shards,
+    vocabulary: Vocabulary,
+    row_length: int,
+    seed: int,
+    cache: Any,
+    train: bool,
 ) -> tuple[Items, int]:
     # Half of the plan's row is one side of the pairs; one token of it is an eos.
-    made = translations.make_translations(
-        shards, vocabulary, max_tokens=row_length // 2 - 1, cache=cache
-    )
+    made = translations.make_translations(shards, vocabulary, max_tokens=row_length // 2 - 1, cache=cache)
     return made, objective.pairs_per_row
 
 

@@ -1,8 +1,8 @@
 """Documents of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of str.
 
-`.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields, no
-header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the
-text field. `.parquet`: one row a document. The texts of several fields are one document with FIELD_END between them.
+`.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields,
+no header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the text field. `.parquet`: one row a
+document. The texts of several fields are one document with FIELD_END between them.
 Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
 """
 
@@ -63,8 +63,8 @@ def read_columns(path: str, fields: Fields) -> Iterator[str]:
             if len(columns) != len(fields):
                 raise UserError(
                     f"{path}:{number}: {len(columns)} columns, and there are {len(fields)} text fields "
-                    f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, or "
-                    "repair the line."
+                    f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, "
+                    "or repair the line."
                 )
             yield document(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
 

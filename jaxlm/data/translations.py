@@ -1,8 +1,8 @@
-"""Pairs of texts as items for an encoder-decoder. In: shards of records with two fields. Out: Items: source, then target.
+"""Pairs of texts as items for an encoder-decoder. In: shards of records with two fields. Out: Items, source then target.
 
-A row of a plan has room for both sides: an item costs twice the longer of them (and an eos each), so that the sources of
-a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does not fit L are left out. Types: source 0,
-target 1; no special tokens, the objective adds its own.
+A row of a plan has room for both sides: an item costs twice the longer of them (and an eos each), so that the sources
+of a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does not fit L, or without tokens, are left
+out. Types: source 0, target 1; no special tokens, the objective adds its own.
 """
 
 import os
@@ -24,7 +24,10 @@ _KIND = np.dtype([("document", np.uint32), ("start", np.uint32, (2,)), ("length"
 class Translations(Texts):
     """Rows of the table: document, and first token and number of tokens of source and target."""
 
-    overhead = 2  # an eos for the longer side, twice
+    @property
+    def overhead(self) -> int:
+        """An eos for the longer side, twice."""
+        return 2
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """What an item costs: twice its longer side."""
@@ -51,7 +54,7 @@ def make_translations(
         if not fits.any():
             raise UserError(
                 f"no pair of the split fits: {len(table)} pairs, and the shortest has a side of "
-                f"{int(table['length'].max(axis=1).min()) if len(table) else 0} tokens, {max_tokens} fit. Use longer rows."
+                f"{int(table['length'].max(axis=1).min())} tokens, {max_tokens} fit. Use longer rows."
             )
         table = table[fits]
         for at in range(0, len(table), CHUNK):
@@ -64,15 +67,16 @@ def make_translations(
 def _table(shards: Shards) -> np.ndarray:
     sentences = read_sentences(shards)
     counts = np.diff(sentences.offsets)
-    wrong = np.flatnonzero(counts != 2)
+    wrong = np.flatnonzero(counts > 2) if (counts == 2).any() else np.arange(len(counts))
     if len(wrong):
         raise UserError(
-            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs records of "
-            'two, source and target. Fix: a .tsv of `source TAB target`, with data.text_fields=("source", "target"); or '
-            "JSONL or Parquet, with its two fields in data.text_fields."
+            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs records "
+            'of two, source and target. Fix: a .tsv of `source TAB target`, with data.text_fields=("source", "target"); '
+            "or JSONL or Parquet, with its two fields in data.text_fields."
         )
-    table = np.empty(len(counts), _KIND)
-    table["document"] = sentences.document
-    table["length"] = sentences.lengths.reshape(-1, 2)
+    both = counts == 2  # else a text gave no tokens
+    table = np.empty(int(both.sum()), _KIND)
+    table["document"] = sentences.document[both]
+    table["length"] = sentences.lengths[np.repeat(both, counts)].reshape(-1, 2)
     table["start"][:, 0], table["start"][:, 1] = 0, table["length"][:, 0]
     return table

@@ -75,7 +75,9 @@ def make(
     if whole and found.folder is not None and found.folder.origin["kind"] == "safetensors":
         return _as_it_came(found, shapes)
     shapes = dict(shapes) | {name: array.shape for name, array in families.constants(found.config).items()}
-    dtypes = _stored_dtypes(found, shapes) if dtype == "source" else dict.fromkeys(shapes, _DTYPES[dtype])
+    dtypes: Mapping[str, np.dtype] = dict.fromkeys(shapes, _DTYPES.get(dtype, _DTYPES["float32"]))
+    if dtype == "source":
+        dtypes = _stored_dtypes(found, shapes)
     shards: list[dict[str, Place]] = [{}]
     filled, limit = 0, shard_bytes or SHARD_BYTES
     for name, shape in shapes.items():
@@ -175,7 +177,9 @@ def _stored_dtypes(found: Stored, shapes: Mapping[str, Any]) -> dict[str, np.dty
     assert found.folder is not None
     family = families.of_config(found.config)
     came = {family.current_name(name): kind for name, (kind, _) in found.folder.origin["tensors"].items()}
-    return {name: _DTYPES.get(came.get(family.current_name(name), ""), _DTYPES["float32"]) for name in shapes}
+    return {
+        name: _DTYPES.get(came.get(family.current_name(name)) or "", _DTYPES["float32"]) for name in shapes
+    }
 
 
 def _file(number: int, count: int) -> str:

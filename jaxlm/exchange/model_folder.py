@@ -1,8 +1,8 @@
 """A model folder: weights without a run. In: a config, parameters and files. Out: DIR, or what is in it.
 
 DIR/{model.json, tokenizer/, origin/, checkpoints/0/}: model.json has the model's config and where it came from,
-tokenizer/ the tokenizer's files and origin/ the rest of what came with it (config.json, model card, ...), byte for byte;
-checkpoints/ is the store of a run, with its SHA-256 of every file. It appears under its name complete, or not at all.
+tokenizer/ the tokenizer's files, origin/ the rest of what came with it (config.json, model card, ...), byte for byte;
+checkpoints/ is the store of a run, with its SHA-256 of every file. It appears complete, or not at all.
 """
 
 import dataclasses

@@ -37,8 +37,7 @@ def names(folder: Folder) -> list[str]:
             if folder.has(f"{path}/{name}"):
                 raise UserError(
                     f"{folder.path}/{path} has weights of its own, which a model folder has no place for. Remove "
-                    "modules.json to "
-                    "convert the transformer alone."
+                    "modules.json to convert the transformer alone."
                 )
         if folder.has(f"{path}/config.json"):
             found.append(f"{path}/config.json")

@@ -59,8 +59,7 @@ def check_model(run: Run, stored: Stored) -> None:
     if type(ours) is not type(theirs):
         raise UserError(
             f"config.init_from={run.init_from} is a {type(theirs).__name__}, config.model is a "
-            f"{type(ours).__name__}. Fix: a "
-            "recipe of that family."
+            f"{type(ours).__name__}. Fix: a recipe of that family."
         )
     for field in dataclasses.fields(ours):
         have, want = getattr(theirs, field.name), getattr(ours, field.name)
@@ -75,21 +74,17 @@ def check_model(run: Run, stored: Stored) -> None:
             fix = f" Fix: --config.model.{field.name}={have}" if isinstance(have, str | int | float) else ""
             raise UserError(
                 f"config.model.{field.name}={want!r}, but {run.init_from} has {have!r}: the weights would mean "
-                "something "
-                f"else.{fix}"
+                f"something else.{fix}"
             )
 
 
 def _check_option(run: Run, option: str, field: str, have: int, want: int) -> None:
     how = getattr(run, option)
     if how == "refuse":
-        choices = {"resize_vocabulary": "mean, normal", "extend_positions": "repeat, interpolate, normal"}[
-            option
-        ]
+        choices = "mean, normal" if option == "resize_vocabulary" else "repeat, interpolate, normal"
         raise UserError(
             f"config.model.{field}={want}, but {run.init_from} has {have}. Fix: --config.model.{field}={have}, or "
-            "say how "
-            f"what is new begins: --config.{option} (one of {choices}; docs/conversion.md)."
+            f"say how what is new begins: --config.{option} (one of {choices}; docs/conversion.md)."
         )
     if option == "extend_positions" and want < have:
         raise UserError(
@@ -188,8 +183,7 @@ def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -
         first = f"{stored.fingerprint[:16]} there, {tokenizer.fingerprint[:16]} here"
     raise UserError(
         f"config.init_from={name} was trained with another tokenizer ({first}). Fix: --config.tokenizer of that "
-        "run, e.g. "
-        f'tokenizer=Pretrained(path="{path}").'
+        f'run, e.g. tokenizer=Pretrained(path="{path}").'
     )
 
 

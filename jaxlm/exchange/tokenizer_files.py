@@ -75,8 +75,7 @@ def check_size(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
     if tokenizer.size > vocab_size:
         raise UserError(
             f"{where}: the tokenizer has {tokenizer.size} tokens, the model {vocab_size}. Tokenizer and weights "
-            "are not of "
-            "one model."
+            "are not of one model."
         )
 
 

@@ -1,6 +1,6 @@
-"""ALBERT (Lan et al., 1909.11942): one block applied L times, token embeddings narrower than the blocks, sentence order.
+"""ALBERT (Lan et al., 1909.11942): one block applied L times, token embeddings narrower than it, sentence order.
 
-In: an `Albert` config and a `Batch`. Out: x_BTD, and float32 logits of tokens and of the question which sentence came first.
+In: an `Albert` config and a `Batch`. Out: x_BTD, and float32 logits of tokens and of the order of two sentences.
 Guaranteed: the number of parameters does not depend on the number of layers.
 """
 

@@ -16,14 +16,14 @@ from jaxlm.models.embed import TokenEmbedding
 from jaxlm.models.mlp import Activation
 from jaxlm.models.norm import LayerNorm
 
-# fairseq numbers positions from the padding id (1) + 1: the first two rows of the published tables belong to no position.
+# fairseq numbers positions from the padding id (1) + 1: the first two rows of published tables belong to no position.
 FIRST_POSITION = 2
 
 
 @dataclasses.dataclass(kw_only=True)
 class Bart:
-    """The published BART-base is hidden 768, 6 and 6 layers, heads 12, mlp 3072, max_positions 1024, "gelu", dropout 0.1,
-    attention_dropout 0.1, activation_dropout 0.1, norm_epsilon 1e-5, init_scale 0.02."""
+    """The published BART-base is hidden 768, 6 and 6 layers, heads 12, mlp 3072, max_positions 1024, "gelu", dropout
+    0.1, attention_dropout 0.1, activation_dropout 0.1, norm_epsilon 1e-5, init_scale 0.02."""
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

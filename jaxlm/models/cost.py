@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from jaxlm.batch import Batch
 from jaxlm.models import build
+from jaxlm.models.embed import padded
 
 
 def count_parameters(params: Any, axes: Any | None = None) -> int:
@@ -34,6 +36,28 @@ def count_parameters(params: Any, axes: Any | None = None) -> int:
         if "embed" in name and {"vocab", "positions", "types"} & set(name)
     ]
     return total - sum(tables)
+
+
+def count_real_parameters(model: build.Model) -> int:
+    """Numbers of a model without the padding of its vocabulary: what is published."""
+    total = 0
+    axes = jax.tree.leaves(model.axes, is_leaf=lambda x: isinstance(x, tuple))
+    for leaf, names in zip(jax.tree.leaves(model.shapes), axes, strict=True):
+        sizes = zip(leaf.shape, names, strict=True)
+        total += math.prod(model.config.vocab_size if name == "vocab" else size for size, name in sizes)
+    return total
+
+
+def flops_per_token(config: Any, length: int) -> float:
+    """Training FLOPs of a decoder per token of full rows, a target at every position, without padding: as published.
+
+    It is 6 x (parameters in matrix products) + 12 x layers x heads x head width x length (PaLM, 2204.02311, appendix B).
+    """
+    row = jax.ShapeDtypeStruct((1, length), jnp.int32)
+    batch = Batch(tokens_BT=row, segments_BT=row, positions_BT=row)
+    loss = lambda module, batch: module.predict_tokens(module.encode(batch, None)).sum()
+    padding = 6 * (padded(config.vocab_size) - config.vocab_size) * config.hidden
+    return training_flops(config, loss, batch) / length - padding
 
 
 def training_flops(config: build.Config, loss: Callable[[Any, Batch], jax.Array], batch: Any) -> int:

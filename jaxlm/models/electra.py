@@ -1,8 +1,8 @@
 """ELECTRA (Clark et al., 2003.10555): a small generator replaces tokens, a discriminator finds which.
 
-In: a `Batch`, and an `Electra` config (the pair, for pre-training) or an `ElectraEncoder` (one of the two, as files hold
-them). Out: x_BTD; float32 logits of tokens (generator) or of "replaced" (discriminator). Guaranteed: the pair has one
-set of embeddings, their norm included, as in the published code.
+In: a `Batch`, and an `Electra` config (the pair, for pre-training) or an `ElectraEncoder` (one of the two, as files
+hold them). Out: x_BTD; float32 logits of tokens (generator) or of "replaced" (discriminator). Guaranteed: the pair has
+one set of embeddings, their norm included, as in the published code.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class _Sizes(post_norm.PostNorm):
 
 @dataclasses.dataclass(kw_only=True)
 class ElectraEncoder(_Sizes):
-    """One encoder alone. The published small discriminator is embedding 128, hidden 256, layers 12, heads 4, mlp 1024."""
+    """One encoder alone, as `Electra` has two of them; the sizes are published with those of the pair."""
 
     head: Literal[
         "detect", "tokens", "none"

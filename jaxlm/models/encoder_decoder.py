@@ -1,7 +1,7 @@
 """What encoder-decoders share: the block, the two stacks and the way through them, in training and token by token.
 
-In: a `Batch` with source rows. Out: x_BTD of the decoder, or a cache that holds the source. Guaranteed: a segment of the
-decoder's row sees the source segment of the same number and nothing else, so that packed pairs give what they give alone.
+In: a `Batch` with source rows. Out: x_BTD of the decoder, or a cache that holds the source. Guaranteed: a segment of
+the decoder's row sees the source segment of its number and nothing else, so that packed pairs give what they give alone.
 
 A family brings a `Stack` for each side (blocks, and how a row enters and leaves them) and the scores of tokens.
 """
@@ -200,8 +200,8 @@ class EncoderDecoder(nnx.Module):
     def _encode_source(self, batch: Batch, key: jax.Array | None) -> jax.Array:
         if batch.source_tokens_BS is None:
             raise UserError(
-                f"{type(self.config).__name__} is an encoder-decoder, but the rows have no source. Fix: an objective with "
-                "one, such as SpanCorruption, Denoising or Translation; or a model without an encoder."
+                f"{type(self.config).__name__} is an encoder-decoder, but the rows have no source. Fix: an objective "
+                "with one, such as SpanCorruption, Denoising or Translation; or a model without an encoder."
             )
         mask = masks.materialise(masks.within_segments(batch.source_segments_BS))
         row = (batch.source_tokens_BS, batch.source_positions_BS)

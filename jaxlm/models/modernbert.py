@@ -1,10 +1,11 @@
-"""ModernBERT (Warner et al., 2412.13663): pre-norm encoder with RoPE, gated MLPs, local and global attention, no biases.
+"""ModernBERT (Warner et al., 2412.13663): pre-norm encoder, RoPE, gated MLPs, local and global attention, no biases.
 
-In: a `ModernBert` config and a `Batch`. Out: x_BTD, normed, and float32 logits of tokens. Guaranteed: items packed into one
-row give what they give alone, windows included; RoPE, norms, softmax and logits in float32; no state.
+In: a `ModernBert` config and a `Batch`. Out: x_BTD, normed, and float32 logits of tokens. Guaranteed: items packed into
+one row give what they give alone, windows included; RoPE, norms, softmax and logits in float32; no state.
 """
 
 import dataclasses
+import functools
 from typing import ClassVar, Literal
 
 import jax
@@ -72,8 +73,8 @@ class ModernBert:
         checks.divides(self, where)
         if self.hidden // self.heads % 2:
             raise UserError(
-                f"{where}.hidden={self.hidden} over {where}.heads={self.heads} makes heads of {self.hidden // self.heads}: "
-                "must be even, RoPE turns pairs."
+                f"{where}.hidden={self.hidden} over {where}.heads={self.heads} makes heads of "
+                f"{self.hidden // self.heads}: must be even, RoPE turns pairs."
             )
         if self.layers < 2:
             raise UserError(f"{where}.layers={self.layers}: must be at least 2, the first one has no norm.")
@@ -175,10 +176,10 @@ class ModernBertModule(nnx.Module):
 
         keys = (None, None) if key is None else jax.random.split(key)
         x_BTD = self.norm_tokens(constrain(self.tokens(batch.tokens_BT), "batch", "length", None))
-        how = {"loop": c.layer_loop, "remat": c.remat}
-        x_BTD = stack.run(call, self.first, x_BTD, keys[0], layers=1, pattern=c.kinds[:1], **how)
+        run = functools.partial(stack.run, call, loop=c.layer_loop, remat=c.remat)
+        x_BTD = run(self.first, x_BTD, keys[0], layers=1, pattern=c.kinds[:1])
         pattern = c.kinds[1 : 1 + c.global_every]
-        x_BTD = stack.run(call, self.blocks, x_BTD, keys[1], layers=c.layers - 1, pattern=pattern, **how)
+        x_BTD = run(self.blocks, x_BTD, keys[1], layers=c.layers - 1, pattern=pattern)
         return self.norm(x_BTD)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:

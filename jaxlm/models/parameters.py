@@ -24,7 +24,7 @@ def weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, scale: float) -> 
 
 
 def scale_for(deviation: float) -> float:
-    """The `scale` of `weight` whose draws have this standard deviation (variance scaling, as in TensorFlow and Flax)."""
+    """The `scale` of `weight` whose draws have this standard deviation (variance scaling of TensorFlow, Flax)."""
     return deviation / _CUT
 
 

@@ -1,7 +1,7 @@
 """Relative position buckets (Raffel et al., 1910.10683, section 2.1): a learned score per head and distance.
 
-In: places of queries and keys in their rows. Out: bias_NTS, float32, for attention. Guaranteed: buckets are looked up in a
-table made on the host, so that no platform's logarithm moves a distance into another bucket.
+In: places of queries and keys in their rows. Out: bias_NTS, float32, for attention. Guaranteed: buckets are looked up
+in a table made on the host, so that no platform's logarithm moves a distance into another bucket.
 
 Places in a packed row differ like positions within one segment, and only within one does attention look.
 """

@@ -1,8 +1,8 @@
 """Repeated blocks, stacked: one set of arrays with a leading 'layers' axis, whatever way they are run.
 
 In: a function that makes one block. Out: the block with every parameter stacked, and `run`, which applies the layers in
-order; `run_cached` does so with something to remember per layer; `repeat` applies one block again and again. Guaranteed: the parameters do not depend on `Loop` or
-`Remat`; each layer gets its own key.
+order; `run_cached` does so with something to remember per layer; `repeat` applies one block again and again.
+Guaranteed: the parameters do not depend on `Loop` or `Remat`; each layer gets its own key.
 
 Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
 last argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.

@@ -1,11 +1,11 @@
-"""T5 (Raffel et al., 1910.10683) and T5 1.1 (Shazeer, 2002.05202): pre-norm encoder-decoder, relative positions, no biases.
+"""T5 (Raffel et al., 1910.10683) and T5 1.1 (Shazeer, 2002.05202): pre-norm encoder-decoder, relative positions.
 
 In: a `T5` config and a `Batch` with source rows. Out: x_BTD of the decoder, float32 logits, a cache for generation.
 Guaranteed: pairs packed into one row give what they give alone; float32 norms, softmax and logits; no state.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,9 @@ from jaxlm.models.relative_bias import RelativeBias
 
 @dataclasses.dataclass(kw_only=True)
 class T5:
-    """T5-base as published is hidden 768, 12 and 12 layers, heads 12 of 64, mlp 3072, "relu", gate "none", head "scaled",
-    buckets 32, max_distance 128, dropout 0.1, norm_epsilon 1e-6, init_factor 1. T5 1.1 is "gelu_tanh", gate "gated",
-    head "untied", mlp 2048."""
+    """T5-base as published is hidden 768, 12 and 12 layers, heads 12 of 64, mlp 3072, "relu", gate "none", head
+    "scaled", buckets 32, max_distance 128, dropout 0.1, norm_epsilon 1e-6, init_factor 1. T5 1.1 is "gelu_tanh", gate
+    "gated", head "untied", mlp 2048."""
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int
@@ -35,7 +35,7 @@ class T5:
     mlp: int
     activation: Activation
     gate: Literal["none", "gated"]  # of the MLP; gated: activation(x W_gate) * (x W_in)
-    # What scores the tokens: the embeddings, of features scaled by 1/sqrt(hidden); the embeddings; or a table of its own
+    # What scores the tokens: embeddings, of features scaled by 1/sqrt(hidden); embeddings; or a table of its own
     head: Literal["scaled", "tied", "untied"]
     buckets: int  # of relative positions
     max_distance: int  # from here on, all distances share a bucket
@@ -63,8 +63,8 @@ class T5:
             )
         if self.max_distance <= self.buckets // 2:
             raise UserError(
-                f"{where}.max_distance={self.max_distance}: above {where}.buckets / 2 = {self.buckets // 2}, the distances "
-                "that have a bucket each in the decoder."
+                f"{where}.max_distance={self.max_distance}: above {where}.buckets / 2 = {self.buckets // 2}, the "
+                "distances that have a bucket each in the decoder."
             )
 
     def check_row_length(self, row_length: int, where: str) -> None:
@@ -94,7 +94,12 @@ def _block(c: T5, rngs: nnx.Rngs, dtype: jnp.dtype, *, cross: bool) -> encoder_d
         return made
 
     def mlp() -> Mlp | GatedMlp:
-        sizes = {"width": c.hidden, "hidden": c.mlp, "activation": c.activation, "dtype": dtype}
+        sizes: dict[str, Any] = {
+            "width": c.hidden,
+            "hidden": c.mlp,
+            "activation": c.activation,
+            "dtype": dtype,
+        }
         scales = {"scale": scale(c.hidden), "out_scale": scale(c.mlp)}
         if c.gate == "gated":
             return GatedMlp(rngs, **sizes, **scales)
@@ -156,7 +161,7 @@ class T5Module(encoder_decoder.EncoderDecoder):
         self.encoder = T5Stack(c, rngs, dtype, layers=c.encoder_layers, decoder=False)
         self.decoder = T5Stack(c, rngs, dtype, layers=c.decoder_layers, decoder=True)
         if c.head == "untied":
-            # A dense layer of Mesh TensorFlow; transformers draws it with deviation 1, whose first loss is hundreds of nats.
+            # As Mesh TensorFlow draws a dense layer; transformers' deviation of 1 starts with logits of sqrt(hidden).
             self.scores = table(c.hidden**-0.5)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """The Transformer (Vaswani et al., 1706.03762): post-norm encoder-decoder with sinusoidal positions, for translation.
 
-In: a `Transformer` config and a `Batch` with source rows. Out: x_BTD of the decoder, float32 logits, a cache for generation.
+In: a `Transformer` config and a `Batch` with source rows. Out: x_BTD of the decoder, float32 logits, a cache.
 Guaranteed: pairs packed into one row give what they give alone; float32 norms, softmax and logits; no state.
 """
 
@@ -20,10 +20,12 @@ from jaxlm.models.mlp import Activation
 
 @dataclasses.dataclass(kw_only=True)
 class Transformer:
-    """The published base model is hidden 512, 6 and 6 layers, heads 8, mlp 2048, "relu", dropout 0.1, norm_epsilon 1e-6; the
-    big one hidden 1024, heads 16, mlp 4096, dropout 0.3 (0.1 for French)."""
+    """The published base model is hidden 512, 6 and 6 layers, heads 8, mlp 2048, "relu", dropout 0.1, norm_epsilon
+    1e-6; the big one hidden 1024, heads 16, mlp 4096, dropout 0.3 (0.1 for French)."""
 
-    vocab_size: int  # of source and target together; real tokens, the table inside is padded to a multiple of 128
+    vocab_size: (
+        int  # of source and target together; real tokens, the table inside is padded to a multiple of 128
+    )
     hidden: int
     encoder_layers: int
     decoder_layers: int
@@ -91,9 +93,7 @@ class TransformerModule(encoder_decoder.EncoderDecoder):
     def __init__(self, c: Transformer, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.config = c
         scale = parameters.scale_for(c.hidden**-0.5)  # what goes in has deviation 1, like the sinusoids
-        self.tokens = TokenEmbedding(
-            rngs, vocab_size=c.vocab_size, width=c.hidden, scale=scale, dtype=dtype
-        )
+        self.tokens = TokenEmbedding(rngs, vocab_size=c.vocab_size, width=c.hidden, scale=scale, dtype=dtype)
         self.encoder = TransformerStack(c, rngs, dtype, layers=c.encoder_layers, decoder=False)
         self.decoder = TransformerStack(c, rngs, dtype, layers=c.decoder_layers, decoder=True)
 

@@ -17,6 +17,11 @@ class CausalLM(generative.Generative):
     """GPT-2 and Llama as published: z_loss 0, label_smoothing 0; PaLM: z_loss 1e-4."""
 
     @property
+    def trains(self) -> generative.Kind:
+        """A decoder."""
+        return "decoder"
+
+    @property
     def overhead(self) -> int:
         """The bos token before every piece."""
         return 1

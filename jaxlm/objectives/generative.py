@@ -17,6 +17,7 @@ from jaxlm.objectives import scores
 from jaxlm.objectives.objective import Objective
 
 Start = Literal["pad", "bos", "eos"]
+Kind = Literal["decoder", "encoder_decoder"]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,13 +29,27 @@ class Generative(Objective):
 
     z_loss: float  # coefficient of log(Z)^2, which keeps logits from drifting; 0: off
     label_smoothing: float  # share of the target's probability that is spread over the vocabulary; 0: off
-    chunk: int = (
-        128  # positions per row whose logits exist at the same time; 0: all. Changes memory, not results
-    )
+    chunk: int = 128  # positions per row whose logits exist together; 0: all. Changes memory, not results
+
+    @property
+    def trains(self) -> Kind:
+        """What kind of model it trains."""
+        return "encoder_decoder"
 
     def validate(self, where: str) -> None:
         """Checks the loss; subclasses check their own fields and call this."""
         check_loss(self, where)
+
+    def check_model(self, model: Any, where: str) -> None:
+        """UserError for a model of another kind: an encoder would see what it is to predict."""
+        kind = "encoder" if hasattr(model, "next_sentence") else "decoder"
+        kind = "encoder_decoder" if hasattr(model, "decoder_layers") else kind
+        if kind != self.trains:
+            families = {"decoder": "Gpt2 or Llama", "encoder_decoder": "T5, Bart or Transformer"}[self.trains]
+            raise UserError(
+                f"{where}={type(model).__name__}: {type(self).__name__} here trains a {self.trains.replace('_', '-')}, such "
+                f"as {families}; {type(model).__name__} is of the kind {kind.replace('_', '-')}."
+            )
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of targets in the batch."""

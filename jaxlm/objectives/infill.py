@@ -30,6 +30,11 @@ class FillInTheMiddle(generative.Generative):
         generative.share(self, where, "psm_share", published="0.5")
 
     @property
+    def trains(self) -> generative.Kind:
+        """A decoder."""
+        return "decoder"
+
+    @property
     def overhead(self) -> int:
         """bos and three markers; a piece that is not cut leaves three places empty."""
         return 4

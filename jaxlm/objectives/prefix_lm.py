@@ -30,6 +30,11 @@ class PrefixLM(generative.Generative):
             )
 
     @property
+    def trains(self) -> generative.Kind:
+        """A decoder."""
+        return "decoder"
+
+    @property
     def overhead(self) -> int:
         """The bos token before every piece."""
         return 1

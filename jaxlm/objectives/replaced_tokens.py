@@ -1,7 +1,8 @@
-"""Replaced-token detection: a generator fills masks, a discriminator finds what is not original (Clark et al., 2003.10555).
+"""Replaced-token detection: a generator fills masks, a discriminator finds its work (Clark et al., 2003.10555).
 
-In: rows as of masked LM. Out: two losses of two models in one step: the generator's masked LM, and for every real token of
-the row with the generator's samples filled in, whether it differs from the original. No gradient passes through sampling.
+In: rows as of masked LM. Out: two losses of two models in one step: the generator's masked LM, and for every real token
+of the row with the generator's samples filled in, whether it differs from the original. No gradient passes through the
+sampling.
 """
 
 import dataclasses
@@ -39,8 +40,8 @@ class ReplacedTokens(Objective):
                 )
         if self.masked_lm.chunk:
             raise UserError(
-                f"{where}.masked_lm.chunk={self.masked_lm.chunk}: samples are drawn from the logits of all masks at once, "
-                f"so nothing would be saved. Fix: {where}.masked_lm.chunk=0."
+                f"{where}.masked_lm.chunk={self.masked_lm.chunk}: samples are drawn from the logits of all masks at "
+                f"once, so nothing would be saved. Fix: {where}.masked_lm.chunk=0."
             )
 
     def check(self, vocabulary: Vocabulary) -> None:
@@ -51,8 +52,8 @@ class ReplacedTokens(Objective):
         """UserError unless the model is a pair."""
         if not (hasattr(model, "generator") and hasattr(model, "discriminator")):
             raise UserError(
-                f"{where}: {type(self).__name__} trains a generator and a discriminator together, and {type(model).__name__} "
-                f"is one model. Fix: an Electra (jaxlm/models/electra.py), or train on masked LM alone."
+                f"{where}: {type(self).__name__} trains a generator and a discriminator together, and "
+                f"{type(model).__name__} is one model. Fix: an Electra (jaxlm/models/electra.py), or masked LM alone."
             )
 
     def fit(
@@ -101,9 +102,10 @@ class ReplacedTokens(Objective):
 
 def filled(batch: Batch, ids_BM: Array) -> Array:
     """tokens_BT with these ids where tokens are predicted."""
-    length = batch.tokens_BT.shape[1]
+    length, weights_BM = batch.tokens_BT.shape[1], batch.weights_BM
+    assert weights_BM is not None
     # Slots without a target point behind the row, where writing is dropped.
-    places_BM = jnp.where(batch.weights_BM > 0, batch.predict_BM, length)
+    places_BM = jnp.where(weights_BM > 0, batch.predict_BM, length)
     write = lambda tokens_T, places_M, ids_M: tokens_T.at[places_M].set(ids_M, mode="drop")
     return jax.vmap(write)(jnp.asarray(batch.tokens_BT), places_BM, ids_BM.astype(jnp.int32))
 

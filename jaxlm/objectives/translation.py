@@ -1,7 +1,7 @@
-"""Translation, or any text from another: predict the second text of a record from the first (Vaswani et al., 1706.03762).
+"""Translation, or any text from another: predict a record's second text from its first (Vaswani et al., 1706.03762).
 
-In: rows of pairs, source and target as bare tokens. Out: source `text eos`, target `text eos`, which the decoder reads one
-later behind its start token. A pair's source and target are segments of one number.
+In: rows of pairs, source and target as bare tokens. Out: source `text eos`, target `text eos`, which the decoder reads
+one later behind its start token. A pair's source and target are segments of one number.
 """
 
 import dataclasses

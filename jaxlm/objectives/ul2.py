@@ -54,7 +54,7 @@ class MixtureOfDenoisers(generative.Generative):
     """
 
     denoisers: tuple[Denoiser, ...]  # one is drawn for every row; repeat one to draw it more often
-    form: Literal["encoder_decoder", "decoder"]
+    form: generative.Kind
     decoder_start: generative.Start  # of an encoder-decoder's target row
 
     def validate(self, where: str) -> None:
@@ -62,6 +62,11 @@ class MixtureOfDenoisers(generative.Generative):
         super().validate(where)
         if not self.denoisers:
             raise UserError(f"{where}.denoisers is empty. Published: ul2.published().")
+
+    @property
+    def trains(self) -> generative.Kind:
+        """As configured."""
+        return self.form
 
     @property
     def overhead(self) -> int:

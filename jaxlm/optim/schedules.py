@@ -42,7 +42,9 @@ class Schedule:
 
         def rate(step: jax.typing.ArrayLike) -> jax.Array:
             step = jnp.minimum(jnp.asarray(step, jnp.float32), float(total))
-            return jnp.where(step < warmup, self.in_warmup(step, warmup), after(jnp.maximum(step, float(warmup))))
+            return jnp.where(
+                step < warmup, self.in_warmup(step, warmup), after(jnp.maximum(step, float(warmup)))
+            )
 
         return rate
 

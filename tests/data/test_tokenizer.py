@@ -331,6 +331,8 @@ def test_the_pair_of_files_of_gpt2_is_the_tokenizer_it_came_from(with_roles, tex
         read = tokenizer.load(path)
         assert read.fingerprint == made.fingerprint and read.vocabulary.infill == made.vocabulary.infill
         assert all(map(np.array_equal, read.encode_batch(texts), made.encode_batch(texts)))
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    assert tokenizer.load(tmp_path).encode("the the") == made.encode(" the the") != made.encode("the the")
     (tmp_path / names[1]).write_text("one two three\n")
     with pytest.raises(UserError, match="'one two three' is not a pair"):
         tokenizer.load(tmp_path)

@@ -1,5 +1,7 @@
 """Claims about BART alone: the rows of its position table, the constant in its files, refusals."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -61,7 +63,5 @@ def test_other_models_of_the_kind_are_refused_by_key(change):
 
 
 def test_an_epsilon_that_the_format_does_not_know_is_not_exported():
-    import dataclasses
-
     with pytest.raises(UserError, match="norm_epsilon=1e-12"):
         convert.to_hf_config(dataclasses.replace(CONFIG, norm_epsilon=1e-12))

@@ -142,12 +142,12 @@ def test_token_by_token_from_the_cache_equals_the_whole_row(config, params, loop
 
 
 def dropped(config, **changes):
-    """The mean square of the features, and every dropout at 0.3."""
+    """A number that depends on all features, and every dropout at 0.3."""
     rates = {f.name: 0.3 for f in dataclasses.fields(config) if f.name.endswith("dropout")}
     model, batch = build(dataclasses.replace(config, **rates, **changes)), rows(texts(9, 5), texts(6, 8))
 
     def loss(params, key):
-        return jnp.square(model.bind(params).encode(batch, key))[batch.segments_BT > 0].mean()
+        return jnp.sin(3 * model.bind(params).encode(batch, key))[batch.segments_BT > 0].mean()
 
     return loss
 
@@ -156,23 +156,13 @@ def test_dropout_needs_a_key(config, params):
     run = jit(dropped(config))
     values = [float(run(params, key)) for key in (None, jax.random.key(1), jax.random.key(2))]
     plain = float(jit(dropped(config, layer_loop="unrolled"))(params, None))
-    assert values[0] == pytest.approx(plain, rel=1e-5)
+    assert values[0] == pytest.approx(plain, abs=1e-5)
     assert min(abs(a - b) for a, b in zip(values, [*values[1:], values[0]], strict=True)) > 1e-4
 
 
-def test_remat_draws_the_same_dropout():
-    config, key = CONFIGS["T5"], jax.random.key(1)
-    params = jit(build(config).init)(jax.random.key(0))
-    value, grads = jit(jax.value_and_grad(dropped(config)))(params, key)
-    again, same = jit(jax.value_and_grad(dropped(config, remat="block")))(params, key)
-    np.testing.assert_allclose(again, value, rtol=1e-5)
-    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(same), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-5 * float(jnp.abs(a).max()) + 1e-9)
-
-
 def test_eight_devices_give_what_one_gives():
-    config, batch = CONFIGS["T5"], rows(texts(9, 12, 7, 11), texts(5, 6, 10, 8))
-    model = build(config)
+    config = dataclasses.replace(CONFIGS["T5"], encoder_layers=1, decoder_layers=1)
+    model, batch = build(config), rows(texts(9, 12, 7, 11), texts(5, 6, 10, 8))
     params = jit(model.init)(jax.random.key(0))
 
     def loss(params, batch):

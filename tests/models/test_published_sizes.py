@@ -29,6 +29,22 @@ PUBLISHED = {
     "electra_small": (13_549_057, "ElectraForPreTraining, meta; paper: 14M"),
     "electra_base": (109_483_009, "ElectraForPreTraining, meta; paper: 110M"),
     "electra_large": (335_142_913, "ElectraForPreTraining, meta; paper: 335M"),
+    "t5_small": (60_506_624, "T5ForConditionalGeneration, meta; paper: 60M"),
+    "t5_base": (222_903_552, "T5ForConditionalGeneration, meta; paper: 220M"),
+    "t5_large": (737_668_096, "T5ForConditionalGeneration, meta; paper: 770M"),
+    "t5_3b": (2_851_598_336, "T5ForConditionalGeneration, meta; paper: 2.8B"),
+    "t5_11b": (11_307_321_344, "T5ForConditionalGeneration, meta; paper: 11B"),
+    # Meta, and the head, which transformers ties while no weights are loaded.
+    "t5_v1_1_small": (76_961_152, "T5ForConditionalGeneration, meta"),
+    "t5_v1_1_base": (247_577_856, "T5ForConditionalGeneration, meta"),
+    "t5_v1_1_large": (783_150_080, "T5ForConditionalGeneration, meta"),
+    "t5_v1_1_xl": (2_849_757_184, "T5ForConditionalGeneration, meta"),
+    "t5_v1_1_xxl": (11_135_332_352, "T5ForConditionalGeneration, meta"),
+    "bart_base": (139_420_416, "BartForConditionalGeneration, meta; released: 139M"),
+    "bart_large": (406_291_456, "BartForConditionalGeneration, meta; released: 406M"),
+    # The paper's 65M and 213M do not come out of its own sizes and 37,000 tokens.
+    "transformer_base": (63_082_496, "MarianMTModel, meta; paper: 65M"),
+    "transformer_big": (214_245_376, "MarianMTModel, meta; paper: 213M"),
     "distilbert_base": (66_985_530, "DistilBertForMaskedLM, meta; paper: 66M, which is without the head"),
 }
 

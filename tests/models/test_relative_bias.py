@@ -13,9 +13,7 @@ def exact_bucket(distance: int, buckets: int, max_distance: int) -> int:
     exact, wide = buckets // 2, buckets - buckets // 2
     if distance < exact:
         return distance
-    reached = [
-        j for j in range(wide) if distance**wide * exact**j >= max_distance**j * exact**wide
-    ]
+    reached = [j for j in range(wide) if distance**wide * exact**j >= max_distance**j * exact**wide]
     return exact + max(reached)
 
 

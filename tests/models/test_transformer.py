@@ -66,9 +66,7 @@ def test_other_marian_models_are_refused_by_key(change):
 def test_sinusoids_in_a_file_are_left_out():
     tensors = {
         name: np.zeros(shape, np.float32)
-        for name, shape in (
-            (name, a.shape) for name, a in families.export_params(_zeros(), CONFIG).items()
-        )
+        for name, shape in ((name, a.shape) for name, a in families.export_params(_zeros(), CONFIG).items())
     }
     tensors["model.encoder.embed_positions.weight"] = np.ones((17, 60), np.float32)
     families.import_params(tensors, CONFIG)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Batch
+from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.llama import Llama
 from jaxlm.models.rope import Rope, Unscaled
@@ -57,6 +58,22 @@ CASES = {
         ),
     ),
 }
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_models_of_another_kind_are_refused(name):
+    config, objective = CASES[name]
+    objective.check_model(config, "config.model")
+    other = ENCODER_DECODER if config is DECODER else DECODER
+    for wrong in (other, RobertaLike()):
+        with pytest.raises(
+            UserError, match=rf"config.model={type(wrong).__name__}: {type(objective).__name__} here trains"
+        ):
+            objective.check_model(wrong, "config.model")
+
+
+class RobertaLike:
+    next_sentence = "none"  # every encoder's config says something about it
 
 
 def unpacked(fields):

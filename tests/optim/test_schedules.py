@@ -91,6 +91,12 @@ def test_bert_drops_after_the_warmup_and_linear_does_not():
     np.testing.assert_allclose(bert(WARMUP), PEAK * (1 - WARMUP / TOTAL), rtol=RTOL)
 
 
+def test_t5_holds_the_peak_instead_of_a_warmup():
+    rate = schedules.HeldInverseSquareRoot(peak=WARMUP**-0.5, warmup=str(WARMUP)).make(HORIZON, "s")
+    expected = [max(s, WARMUP) ** -0.5 for s in range(TOTAL + 1)]
+    np.testing.assert_allclose(jax.vmap(rate)(np.arange(TOTAL + 1)), expected, rtol=RTOL)
+
+
 @pytest.mark.parametrize("name", ["constant", "linear", "cosine", "polynomial", "inverse"])
 def test_schedule_equals_hugging_face(name):
     torch = pytest.importorskip("torch")

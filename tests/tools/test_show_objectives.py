@@ -1,16 +1,13 @@
 """The page of objectives: every recipe is on it, and every trained model is well below the trivial predictor."""
 
 import pathlib
-import sys
 
 import pytest
 
 from jaxlm.config import flags
+from tools import show_objectives
 
 ROOT = pathlib.Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-import show_objectives
-
 PAGE = (ROOT / "docs" / "objectives.md").read_text()
 RECIPES = sorted(path.stem for path in (ROOT / show_objectives.RECIPES).glob("*.py"))
 

@@ -35,8 +35,8 @@ def get_config() -> Run:
         objective=CausalLM(z_loss=0.0, label_smoothing=0.0),
         tokenizer=ByteBpe(vocab_size=2048, sentinels=48, infill="on"),
         optimizer=Muon(
-            schedule=WarmupLinear(peak=0.02, warmup="20 steps", end=0.0),
-            rest_schedule=WarmupLinear(peak=4e-3, warmup="20 steps", end=0.0),
+            schedule=WarmupLinear(peak=0.02, warmup="7%", end=0.0),
+            rest_schedule=WarmupLinear(peak=4e-3, warmup="7%", end=0.0),
             weight_decay=0.0,
             clip_norm=1.0,
             b1=0.9,

@@ -52,7 +52,8 @@ class Detected(Masked):
         """Mean over all real tokens of the binary cross-entropy."""
         logits_BT = module.detect(module.encode(batch, None))
         nats_BT = jax.nn.softplus(logits_BT) - batch.targets_BM * logits_BT
-        return (nats_BT * batch.weights_BM).sum() / batch.weights_BM.sum(), {"logits": logits_BT}
+        real_BT = batch.segments_BT > 0
+        return (nats_BT * real_BT).sum() / real_BT.sum(), {"logits": logits_BT}
 
     def theirs(self, model: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """The model's own loss."""

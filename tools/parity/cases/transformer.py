@@ -21,7 +21,5 @@ MODEL = Transformer(
 )
 
 CASES = [
-    Case(
-        name="Transformer (Marian)", config=MODEL, kind=Seq2Seq(), extra=IDS, rounding=ROUNDING, note=NOTE
-    )
+    Case(name="Transformer (Marian)", config=MODEL, kind=Seq2Seq(), extra=IDS, rounding=ROUNDING, note=NOTE)
 ]

@@ -1,0 +1,54 @@
+"""Folders that the tests of jaxlm.exchange share: a tiny BERT with its tokenizer, as transformers would save it."""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from jaxlm.convert import bert, families, safetensors_file
+from jaxlm.data import wordpiece
+from jaxlm.models.bert import Bert
+from jaxlm.models.build import build
+
+TEXTS = ["the cat sat on the mat", "a dog and a cat play in the garden", "the garden has a red door"] * 30
+SIZE = 150
+CONFIG = Bert(
+    vocab_size=SIZE,
+    hidden=24,
+    layers=3,
+    heads=4,
+    mlp=40,
+    max_positions=32,
+    types=2,
+    dropout=0.0,
+    attention_dropout=0.0,
+    norm_epsilon=1e-12,
+    activation="gelu",
+    init_scale=0.02,
+    position_init="normal",
+    next_sentence="pooled",
+)
+
+
+def params(config: Bert = CONFIG, seed: int = 0) -> dict:
+    """Every number different; padding is zero."""
+    rng = np.random.default_rng(seed)
+    tree = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.1).astype("f"), build(config).shapes)
+    return families.import_params(families.export_params(tree, config), config)
+
+
+def tokenizer(size: int = SIZE):
+    return wordpiece.train(TEXTS, size, True)
+
+
+def hf_folder(path: pathlib.Path, config: Bert = CONFIG, *, seed: int = 0) -> pathlib.Path:
+    """A Hugging Face folder of `params`."""
+    path.mkdir(parents=True, exist_ok=True)
+    trained = tokenizer()
+    config = dataclasses.replace(config, vocab_size=max(trained.size, config.vocab_size))
+    safetensors_file.save(path / "model.safetensors", families.export_params(params(config, seed), config))
+    (path / "config.json").write_text(json.dumps(bert.to_hf_config(config) | {"strange": [1, {"b": 2}]}))
+    trained.save(path)
+    return path
