@@ -25,8 +25,10 @@ def get_config() -> Run:
             layers=12,
             heads=12,
             mlp=3072,
-            max_positions=512,
-            first_position=2,
+            # The tokenizer's padding id + 1, which transformers goes by; 2 with the published vocabulary, and 512
+            # positions: 514 rows in either case.
+            first_position=1,
+            max_positions=513,
             dropout=0.1,
             attention_dropout=0.1,
             norm_epsilon=1e-5,

@@ -1,7 +1,7 @@
 """`python -m jaxlm.generate --run=DIR --prompt="Once upon a time"`: text from a decoder or an encoder-decoder.
 
-DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. Without --temperature the likeliest
-token is taken every time (greedy). A decoder goes on from the prompt; an encoder-decoder gets it as its source.
+DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. Without --temperature the
+likeliest token is taken every time (greedy). A decoder goes on from the prompt; an encoder-decoder gets it as source.
 """
 
 import argparse
@@ -68,15 +68,27 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--run", type=pathlib.Path, help="run folder or model folder")
-    where.add_argument("--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache")
+    where.add_argument(
+        "--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache"
+    )
     add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
     add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
     add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")
     add("--max-new-tokens", type=int, default=64, help="default: 64")
     add("--temperature", type=float, default=0.0, help="default: 0, the likeliest token every time (greedy)")
     add("--top-k", type=int, default=0, help="draw from the k likeliest tokens; default: 0, from all")
-    add("--top-p", type=float, default=1.0, help="from the likeliest with this share together; default: 1, off")
-    add("--min-p", type=float, default=0.0, help="from those with this share of the likeliest; default: 0, off")
+    add(
+        "--top-p",
+        type=float,
+        default=1.0,
+        help="from the likeliest with this share together; default: 1, off",
+    )
+    add(
+        "--min-p",
+        type=float,
+        default=0.0,
+        help="from those with this share of the likeliest; default: 0, off",
+    )
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")

@@ -21,7 +21,8 @@ from jaxlm.checkpoint import space
 from jaxlm.config import Run, Stage, tree
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
-from jaxlm.infer import fill_mask
+from jaxlm.infer import answers, fill_mask, frame
+from jaxlm.infer.sampling import Sampling
 from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.meter import Line
@@ -33,6 +34,7 @@ from jaxlm.streams import StreamRows
 # A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
 _LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
 _MEAN = {"grad_norm": "optim/grad_norm"}
+_SAMPLE_TOKENS = 48  # of a sample at the end of a run
 _HIDDEN = {"useful_tokens", "skipped_in_a_row"}
 
 
@@ -184,21 +186,31 @@ def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
 def finish(
     parts: Any, state: Any, held_out: Sequence[StreamRows], step: int, metrics: Mapping[str, float]
 ) -> None:
-    """Prints the held-out losses beside the unigram baseline, and the filled sentences of the recipe."""
+    """Prints the held-out losses beside the unigram baseline, and what the model makes of the recipe's sentences."""
     run, say = parts.run, parts.console.say
     if jax.process_count() == 1:
         for read in held_out:
             _beside_baseline(parts, read, metrics)
-    if run.fill and jax.process_count() == 1:
-        weights = state.params if state.ema is None else state.ema
-        model = parts.model.bind(weights)
-        shown = fill_mask.table(
-            fill_mask.fill(model, parts.text.tokenizer, run.fill, row_length=run.stages[-1].length)
-        )
+    if (run.fill or run.generate) and jax.process_count() == 1:
+        shown = _samples(parts, state.params if state.ema is None else state.ema)
         parts.place.samples.mkdir(exist_ok=True)
         (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n")
         say(shown)
     say(f"done: {step} steps; run folder {parts.place.root}")
+
+
+def _samples(parts: Any, weights: Any) -> str:
+    """The recipe's sentences filled, and its prompts answered."""
+    run, tokenizer, shown = parts.run, parts.text.tokenizer, []
+    if run.fill:
+        length, model = run.stages[-1].length, parts.model.bind(weights)
+        shown.append(fill_mask.table(fill_mask.fill(model, tokenizer, run.fill, row_length=length)))
+    if run.generate:
+        around = frame.of_objective(run.objective, tokenizer.vocabulary)
+        greedy = {"new_tokens": _SAMPLE_TOKENS, "sampling": Sampling(), "seed": 0}
+        found, _ = answers.answer(parts.model, weights, tokenizer, around, run.generate, **greedy)
+        shown.append(answers.table(found))
+    return "\n".join(shown)
 
 
 def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float]) -> None:

@@ -58,7 +58,7 @@ def parse(argv: Sequence[str]) -> Command:
     run = config.value
     run.validate()
     overrides = config_flags.get_override_values(values["config"])
-    workdir = local_folder(values.workdir or f"runs/{pathlib.Path(path).stem}", "--workdir")
+    workdir = local_folder(values.workdir or f"runs/{_file(path).stem}", "--workdir")
     return Command(run, workdir, overrides, values.explain, values.allow_config_change)
 
 
@@ -128,7 +128,7 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
 @contextlib.contextmanager
 def _neighbours(path: str | None) -> Iterator[None]:
     """Lets a recipe import the recipes beside it, as a script may import the modules beside it."""
-    folder = str(pathlib.Path(path or ".").parent.absolute())
+    folder = str(_file(path or ".").parent.absolute())
     sys.path.insert(0, folder)
     try:
         yield
@@ -140,10 +140,15 @@ def _config_path(argv: Sequence[str]) -> str | None:
     for i, argument in enumerate(argv):
         if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
             path = match.group(1) or (argv[i + 1] if i + 1 < len(argv) else "")
-            if not pathlib.Path(path.split(":")[0]).is_file():
+            if not _file(path).is_file():
                 raise UserError(f"--config={path}: no such file. {_recipes_hint(path)}")
             return path
     return None
+
+
+def _file(path: str) -> pathlib.Path:
+    """The recipe of `recipe.py:argument`, where the argument may hold slashes and colons."""
+    return pathlib.Path(path.split(":")[0])
 
 
 def _recipes_hint(path: str = "") -> str:

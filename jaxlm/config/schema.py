@@ -146,6 +146,7 @@ class Run:
     time_limit_minutes: float = 0.0  # save and exit 75 after this long; 0: no limit
     show_batch: int = 0  # print this many rows as the model sees them
     fill: tuple[str, ...] = ()  # sentences with [MASK] that are filled at the end
+    generate: tuple[str, ...] = ()  # prompts that are continued (or answered) at the end
 
     def validate(self, where: str = "config") -> None:
         """Raises UserError for the first value that cannot work, naming its key; checks every component."""
@@ -163,6 +164,13 @@ class Run:
         for i, sentence in enumerate(self.fill):
             if "[MASK]" not in sentence:
                 raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")
+        if self.generate and not any(
+            getattr(node, "token_term", "") == "lm" for _, node in tree.nodes(self, where)
+        ):
+            raise UserError(
+                f"{where}.generate: {type(self.objective).__name__} trains no generation. Fix: {where}.generate=(), or "
+                "an objective such as CausalLM."
+            )
         _within(self.batch_size, 1, None, f"{where}.batch_size")
         if self.batch_size % self.accumulate:
             raise UserError(

@@ -13,6 +13,7 @@ import numpy as np
 from jaxlm.convert import bert, fields, table
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
+from jaxlm.models.build import build
 from jaxlm.models.electra import Electra, ElectraEncoder
 
 MODEL_TYPES = ("electra",)
@@ -43,7 +44,7 @@ _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
 _ARCHITECTURES = {"detect": "ElectraForPreTraining", "tokens": "ElectraForMaskedLM", "none": "ElectraModel"}
-_PARTS = ("discriminator", "generator")
+PARTS = ("discriminator", "generator")  # of a pair; names of their folders
 
 
 def rows(config: ElectraEncoder) -> tuple[Row, ...]:
@@ -106,8 +107,19 @@ def current_name(name: str) -> str:
 
 def parts(config: Electra, params: Mapping[str, Any]) -> dict[str, tuple[ElectraEncoder, dict[str, Any]]]:
     """Config and parameters of the discriminator and of the generator, each complete; for a folder of each name."""
-    shared = {"embeddings": params["discriminator"]["embeddings"]}
-    return {name: (getattr(config, name), {**shared, **params[name]}) for name in _PARTS}
+    flat, found = table.flatten(params), {}
+    for name in PARTS:
+        shapes = table.flatten(build(getattr(config, name)).shapes)
+        found[name] = (
+            getattr(config, name),
+            table.nest({path: flat[pair_path(name, path)] for path in shapes}),
+        )
+    return found
+
+
+def pair_path(part: str, path: str) -> str:
+    """Where the pair has the parameter that one of its parts has at `path`: the discriminator holds the embeddings."""
+    return f"{'discriminator' if path.startswith('embeddings/') else part}/{path}"
 
 
 def together(

@@ -1,7 +1,7 @@
 """T5, T5 1.1 and what shares their shape (Flan-T5, ByT5, UL2) between our parameters and T5ForConditionalGeneration.
 
 In: a config.json or a `T5`. Out: the other, and the table of weights. Guaranteed: a head of its own, the tied table and
-the tied table with scaled features are told apart by config.json and, where that says too little, by the tensors beside it.
+the tied table with scaled features are told apart by config.json and, where that says too little, by the tensors.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """The Transformer of Vaswani et al. between our parameters and transformers' MarianMTModel, which is the same model.
 
-In: a config.json or a `Transformer`. Out: the other, and the table of weights. Guaranteed: Marian models that are not it
-(a bias of the logits, two vocabularies) are refused; the sinusoids that some files hold are computed here, left out there.
+In: a config.json or a `Transformer`. Out: the other, and the table of weights. Guaranteed: Marian models that are not
+it (a bias of the logits, two vocabularies) are refused; sinusoids, which some files hold, are computed here.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Pairs of texts as items for an encoder-decoder. In: shards of records with two fields. Out: Items, source then target.
+"""Pairs of texts as items for an encoder-decoder. In: shards of records of two fields. Out: Items, source then target.
 
 A row of a plan has room for both sides: an item costs twice the longer of them (and an eos each), so that the sources
 of a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does not fit L, or without tokens, are left
@@ -71,8 +71,8 @@ def _table(shards: Shards) -> np.ndarray:
     if len(wrong):
         raise UserError(
             f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs records "
-            'of two, source and target. Fix: a .tsv of `source TAB target`, with data.text_fields=("source", "target"); '
-            "or JSONL or Parquet, with its two fields in data.text_fields."
+            "of two, source and target. Fix: a .tsv of `source TAB target`, with "
+            'data.text_fields=("source", "target"); or JSONL or Parquet, with its two fields in data.text_fields.'
         )
     both = counts == 2  # else a text gave no tokens
     table = np.empty(int(both.sum()), _KIND)

@@ -4,7 +4,6 @@ Guaranteed: one parameter of ours is in memory at a time; the folder appears com
 from a Hugging Face folder and was not changed goes back with the same bytes of weights, config.json and tokenizer.
 """
 
-import gc
 import json
 import math
 import pathlib
@@ -55,9 +54,9 @@ def to_hf(
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
         places = layout.Places(partial, plan)
-        for row in rows:
-            table.write(row, found.host(row.ours), places, sizes)
-            gc.collect()  # what orbax read stays in cycles: measured, all parameters without this
+        by_path = {row.ours: row for row in rows}
+        for path, array in found.hosts():
+            table.write(by_path[path], array, places, sizes)
         places.finish(found)
         if pooling == "cls_mlp":
             names = sentence_transformers.dense_names(shapes)
@@ -86,8 +85,9 @@ def _files(
     if (causal or hf.get("is_encoder_decoder")) and "generation_config.json" not in files:
         keys = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
         files["generation_config.json"] = _text({key: hf[key] for key in keys if hf.get(key) is not None})
+    types = hf.get("type_vocab_size", 0) > 1
     files |= tokenizer_files.for_transformers(
-        found.tokenizer, found.where, causal=causal, length=_length(found)
+        found.tokenizer, found.where, causal=causal, types=types, length=_length(found)
     )
     if pooling is not None and "modules.json" not in files:
         texts = sentence_transformers.files(pooling, found.config.hidden, _length(found))

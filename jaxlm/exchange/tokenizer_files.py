@@ -80,17 +80,19 @@ def check_size(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
 
 
 def for_transformers(
-    files: Mapping[str, bytes], where: str, *, causal: bool, length: int
+    files: Mapping[str, bytes], where: str, *, causal: bool, types: bool, length: int
 ) -> dict[str, bytes]:
     """The files as they came, if they came with their settings; else with what AutoTokenizer needs besides."""
     if not files or b"_class" in files.get("tokenizer_config.json", b""):
         return dict(files)
     tokenizer = open_files(files, where)
     made = _as_json(files, tokenizer, where)
-    if made.get("post_processor") is None:
-        made["post_processor"] = _template(tokenizer, causal=causal)
+    # An encoder's template belongs to it; a decoder reads bare text, whatever its tokenizer was trained for.
+    if made.get("post_processor") is None or causal:
+        made["post_processor"] = None if causal else _template(tokenizer)
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
-    settings |= {"clean_up_tokenization_spaces": False}
+    inputs = ["input_ids", *["token_type_ids"] * types, "attention_mask"]
+    settings |= {"clean_up_tokenization_spaces": False, "model_input_names": inputs}
     vocabulary = tokenizer.vocabulary
     settings |= {
         f"{role}_token": tokenizer.token(id)
@@ -113,11 +115,9 @@ def _as_json(files: Mapping[str, bytes], tokenizer: Tokenizer, where: str) -> di
     return spiece_json.convert(model, where)
 
 
-def _template(tokenizer: Tokenizer, *, causal: bool) -> dict[str, Any] | None:
-    """What stands around a text: [CLS] and [SEP] of an encoder, </s> behind it of T5; nothing of a decoder."""
+def _template(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """What stands around a text: [CLS] and [SEP] of an encoder, </s> behind it of T5."""
     vocabulary = tokenizer.vocabulary
-    if causal:
-        return None
     if vocabulary.cls >= 0 and vocabulary.sep >= 0 and vocabulary.mask >= 0:
         first, last = vocabulary.cls, vocabulary.sep
     elif vocabulary.eos >= 0:

@@ -1,7 +1,7 @@
 """Text in, text out. In: prompts as text, a model, its tokenizer and frame. Out: answers, written while they are made.
 
 An answer of a decoder is what follows the prompt, with the space between them; of an encoder-decoder, what its decoder
-writes. Text that stops it ("--stop") is cut off, and so is a stop token. Special tokens written in a prompt count as such.
+writes. Text that stops it ("--stop") is cut off, and so is a stop token. Special tokens in a prompt count as such.
 """
 
 import dataclasses
@@ -63,6 +63,11 @@ def answer(
     texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
     reader.finish(texts)
     return [Answer(*parts) for parts in zip(prompts, texts, written, strict=True)], speed
+
+
+def table(found: Sequence[Answer]) -> str:
+    """The answers as text, one after the other."""
+    return "\n".join(f"{a.prompt}\n    {' '.join(a.text.split())}  [{a.written.reason}]" for a in found)
 
 
 class _Reader:

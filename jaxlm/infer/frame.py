@@ -29,7 +29,7 @@ Ids = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frame:
-    """Ids. `start` is what the decoder of an encoder-decoder begins with; () means a decoder, which continues prompts."""
+    """Ids. `start` is what the decoder of an encoder-decoder begins with; () is a decoder, which continues prompts."""
 
     before: Ids  # a prompt
     after: Ids
@@ -73,8 +73,8 @@ def of_objective(objective: Any, vocabulary: Vocabulary) -> Frame:
                 if isinstance(task.objective, generative.Generative):
                     return of_objective(task.objective, vocabulary)
     raise UserError(
-        f"A model trained with {type(objective).__name__} does not generate text: that takes a decoder or an "
-        "encoder-decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: python -m jaxlm.fill_mask."
+        f"A model trained with {type(objective).__name__} does not generate text: that takes a decoder or an encoder-"
+        "decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: python -m jaxlm.fill_mask."
     )
 
 

@@ -1,7 +1,7 @@
 """Choosing the next token. In: float32 logits_BV and how to choose. Out: an id per row. Pure functions.
 
-Filters give what they forbid the logit -inf. Their order is that of transformers: repetition penalty, temperature, top-k,
-top-p, min-p. Tokens with equal logits are kept or left out together. Guaranteed: the likeliest token is always kept.
+Filters give what they forbid the logit -inf. Their order is that of transformers: repetition penalty, temperature,
+top-k, top-p, min-p. Tokens with equal logits are kept or left out together. Guaranteed: the likeliest is always kept.
 """
 
 import dataclasses

@@ -51,7 +51,7 @@ def count_real_parameters(model: build.Model) -> int:
 def flops_per_token(config: Any, length: int) -> float:
     """Training FLOPs of a decoder per token of full rows, a target at every position, without padding: as published.
 
-    It is 6 x (parameters in matrix products) + 12 x layers x heads x head width x length (PaLM, 2204.02311, appendix B).
+    It is 6 x (parameters in matrix products) + 12 x layers x heads x head width x length (PaLM, 2204.02311, app. B).
     """
     row = jax.ShapeDtypeStruct((1, length), jnp.int32)
     batch = Batch(tokens_BT=row, segments_BT=row, positions_BT=row)

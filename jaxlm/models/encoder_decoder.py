@@ -1,7 +1,7 @@
 """What encoder-decoders share: the block, the two stacks and the way through them, in training and token by token.
 
 In: a `Batch` with source rows. Out: x_BTD of the decoder, or a cache that holds the source. Guaranteed: a segment of
-the decoder's row sees the source segment of its number and nothing else, so that packed pairs give what they give alone.
+the decoder's row sees the source segment of its number and nothing else: packed pairs give what they give alone.
 
 A family brings a `Stack` for each side (blocks, and how a row enters and leaves them) and the scores of tokens.
 """

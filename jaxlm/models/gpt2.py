@@ -49,9 +49,7 @@ class Gpt2:
 
     def validate(self, where: str) -> None:
         """Raise UserError for what cannot be built; `where` is the key path of this config."""
-        checks.at_least_one(
-            self, where, "vocab_size", "hidden", "layers", "heads", "mlp", "max_positions"
-        )
+        checks.at_least_one(self, where, "vocab_size", "hidden", "layers", "heads", "mlp", "max_positions")
         checks.divides(self, where)
         checks.rates(self, where, "embedding_dropout", "dropout", "attention_dropout")
         checks.above_zero(self, where, "norm_epsilon", "init_scale")

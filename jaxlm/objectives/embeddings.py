@@ -64,7 +64,7 @@ def uniformity(e_ID: Array, real_I: Array) -> Pair:
 
     A logarithm of a mean does not add up over batches: every batch of two items or more has weight 1.
     """
-    cosines_IJ = jnp.einsum("ID,JD->IJ", e_ID, e_ID, precision=_EXACT)
+    cosines_IJ = jnp.matmul(e_ID, e_ID.T, precision=_EXACT)
     others_IJ = real_I[:, None] & real_I[None, :] & ~jnp.eye(len(e_ID), dtype=bool)
     number = others_IJ.sum()
     near = jnp.where(others_IJ, jnp.exp(4.0 * cosines_IJ - 4.0), 0.0).sum()  # d^2 = 2 - 2 cos

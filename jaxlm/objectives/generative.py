@@ -47,8 +47,8 @@ class Generative(Objective):
         if kind != self.trains:
             families = {"decoder": "Gpt2 or Llama", "encoder_decoder": "T5, Bart or Transformer"}[self.trains]
             raise UserError(
-                f"{where}={type(model).__name__}: {type(self).__name__} here trains a {self.trains.replace('_', '-')}, such "
-                f"as {families}; {type(model).__name__} is of the kind {kind.replace('_', '-')}."
+                f"{where}={type(model).__name__}: {type(self).__name__} here trains a {self.trains.replace('_', '-')}, "
+                f"such as {families}; {type(model).__name__} is of the kind {kind.replace('_', '-')}."
             )
 
     def weights(self, batch: Batch) -> dict[str, Array]:

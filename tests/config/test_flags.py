@@ -95,3 +95,16 @@ def test_explain_names_the_origin_of_every_value():
 def test_a_stage_takes_its_share_of_the_steps():
     assert parse("--config.steps=1000").run.stage_steps() == [(0, 900), (900, 1000)]
     assert parse("--config.steps=3").run.stage_steps() == [(0, 3), (3, 3)]
+
+
+def test_a_recipe_takes_an_argument_with_slashes_and_colons(tmp_path, monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+    (tmp_path / "shared.py").write_text("STEPS = 7\n")
+    (tmp_path / "own.py").write_text(
+        "import sys\nsys.path.insert(0, 'tests/recipes')\nfrom tiny import get_config as tiny\n"
+        "from shared import STEPS\n\n\ndef get_config(start=''):\n"
+        "    run = tiny()\n    run.steps, run.data.corpus = STEPS, start\n    return run\n"
+    )
+    command = flags.parse(["train", f"--config={tmp_path}/own.py:hf:/some/where.x"])
+    assert command.run.data.corpus == "hf:/some/where.x" and command.run.steps == 7
+    assert command.workdir.name == "own"

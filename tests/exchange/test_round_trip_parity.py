@@ -72,7 +72,7 @@ def test_another_dtype_and_smaller_shards_load_into_transformers(tmp_path, dtype
     model = models()["BertForPreTraining"]
     model.save_pretrained(source)
     importing.from_hf(str(source), folder, say=QUIET)
-    exporting.to_hf(folder, out, say=QUIET, dtype=dtype, shard_bytes=50_000)
+    exporting.to_hf(folder, out, say=QUIET, dtype=dtype, shard_bytes=25_000)
     index = json.loads((out / "model.safetensors.index.json").read_text())
     assert len(set(index["weight_map"].values())) > 2
     assert json.loads((out / "config.json").read_text())["dtype"] == dtype

@@ -18,8 +18,8 @@ CORPUS = [*TEXTS, "the quick brown fox jumps over the lazy dog again and again"]
 KINDS = {
     "WordPiece": lambda: wordpiece.train(CORPUS, 200, True),
     "ByteBpe": lambda: byte_bpe.train(CORPUS, 320, 3, "off"),
-    "Unigram": lambda: sentencepiece_model.train(CORPUS, 150, "unigram", 2),
-    "Bpe": lambda: sentencepiece_model.train(CORPUS, 200, "bpe", 0),
+    "Unigram": lambda: sentencepiece_model.train(CORPUS, 70, "unigram", 0),
+    "Bpe": lambda: sentencepiece_model.train(CORPUS, 120, "bpe", 0),
 }
 
 
@@ -29,7 +29,9 @@ def test_autotokenizer_gives_the_ids_of_training(tmp_path, kind, causal):
     ours = KINDS[kind]()
     ours.save(tmp_path)
     files = tokenizer_files.of_folder(tmp_path)
-    for name, content in tokenizer_files.for_transformers(files, "x", causal=causal, length=77).items():
+    for name, content in tokenizer_files.for_transformers(
+        files, "x", causal=causal, types=True, length=77
+    ).items():
         (tmp_path / name).write_bytes(content)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert theirs.model_max_length == 77
@@ -53,7 +55,7 @@ def test_a_pair_has_the_types_of_its_texts(tmp_path):
     ours = KINDS["WordPiece"]()
     ours.save(tmp_path)
     for name, content in tokenizer_files.for_transformers(
-        tokenizer_files.of_folder(tmp_path), "x", causal=False, length=9
+        tokenizer_files.of_folder(tmp_path), "x", causal=False, types=True, length=9
     ).items():
         (tmp_path / name).write_bytes(content)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)("the cat", "a dog")
@@ -69,4 +71,4 @@ def test_files_that_came_with_their_settings_go_out_as_they_are():
         "tokenizer_config.json": b'{"tokenizer_class": "BertTokenizer"}',
         "vocab.txt": b"a\r\n",
     }
-    assert tokenizer_files.for_transformers(files, "x", causal=False, length=9) == files
+    assert tokenizer_files.for_transformers(files, "x", causal=False, types=True, length=9) == files

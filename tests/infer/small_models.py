@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.models import build
+from jaxlm.models.bart import Bart
 from jaxlm.models.gpt2 import Gpt2
 from jaxlm.models.llama import Llama
 from jaxlm.models.rope import Llama3, Rope, Unscaled
 from jaxlm.models.t5 import T5
+from jaxlm.models.transformer import Transformer
 
 VOCAB = 101
 LLAMA = Llama(
@@ -58,6 +60,19 @@ DECODERS = {
         init_scale=0.02,
     ),
 }
+_SIDES = {
+    "vocab_size": VOCAB,
+    "hidden": 36,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "heads": 4,
+    "mlp": 56,
+    "max_positions": 40,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "activation_dropout": 0.1,
+    "norm_epsilon": 1e-5,
+}
 ENCODER_DECODERS = {
     "T5": T5(
         vocab_size=VOCAB,
@@ -75,7 +90,9 @@ ENCODER_DECODERS = {
         dropout=0.1,
         norm_epsilon=1e-6,
         init_factor=1.0,
-    )
+    ),
+    "BART": Bart(**_SIDES, activation="gelu", init_scale=0.02),
+    "Transformer": Transformer(**_SIDES, activation="relu"),
 }
 
 

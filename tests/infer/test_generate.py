@@ -1,6 +1,7 @@
 """Claims about generation: the cache changes nothing, rows are independent, and every way to end is told apart."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +208,7 @@ def test_prompts_of_nearby_lengths_share_a_program():
     for length in (1, 9, 16, 17, 30):
         generate(ready, [[3] * length], new_tokens=10)
         sizes.append((decode.prefill._cache_size(), decode.decode._cache_size()))
-    grown = [b != a for a, b in zip(sizes, sizes[1:], strict=False)]
+    grown = [b != a for a, b in itertools.pairwise(sizes)]
     assert grown == [False, False, True, False]
 
 

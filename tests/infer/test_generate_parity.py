@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
+pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
 pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
 
 import jax
+import torch
 
 from jaxlm.infer import generate as generating
 from jaxlm.infer.frame import Frame
@@ -17,7 +18,7 @@ from tools.parity.collection import cases
 PROMPTS = [[5, 17, 80, 3], [70], [12, 92, 9, 4, 23, 8, 41]]
 NEW, STOP = 9, 2
 NAMES = ("Llama", "Mistral (window)", "Qwen2", "Qwen3", "Llama, RoPE Llama 3.1", "GPT-2")
-SOURCED = ("T5", "T5 1.1", "BART")
+SOURCED = ("T5", "T5 1.1", "BART", "Transformer (Marian)")
 CASES = {case.name: case for case in cases()}
 
 

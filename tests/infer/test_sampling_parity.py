@@ -4,8 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
-transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
+pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+
+import torch
+import transformers
 
 from jaxlm.infer import sampling
 from jaxlm.infer.sampling import Sampling
@@ -50,7 +53,5 @@ def test_all_together_equal_transformers_in_its_order():
     expected = torch.tensor(LOGITS)
     for processor in processors:
         expected = processor(torch.tensor(IDS), expected)
-    ours = sampling.filtered(
-        jnp.asarray(LOGITS), Sampling(temperature=0.8, top_k=20, top_p=0.9, min_p=0.03)
-    )
+    ours = sampling.filtered(jnp.asarray(LOGITS), Sampling(temperature=0.8, top_k=20, top_p=0.9, min_p=0.03))
     np.testing.assert_allclose(ours, expected.numpy(), rtol=1e-6)

@@ -6,11 +6,10 @@ paper counts the bare encoder, all heads that pre-training needs: the source say
 
 import pathlib
 
-import jax
 import pytest
 
 from jaxlm.config import flags
-from jaxlm.models import embed
+from jaxlm.models import cost
 from jaxlm.models.build import build
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -46,22 +45,38 @@ PUBLISHED = {
     "transformer_base": (63_082_496, "MarianMTModel, meta; paper: 65M"),
     "transformer_big": (214_245_376, "MarianMTModel, meta; paper: 213M"),
     "distilbert_base": (66_985_530, "DistilBertForMaskedLM, meta; paper: 66M, which is without the head"),
+    # GPT-2's paper says 117M, 345M, 762M, 1542M; its released weights are these.
+    "gpt2_small": (124_439_808, "GPT2LMHeadModel, meta; released: 124M"),
+    "gpt2_medium": (354_823_168, "GPT2LMHeadModel, meta; released: 355M"),
+    "gpt2_large": (774_030_080, "GPT2LMHeadModel, meta; released: 774M"),
+    "gpt2_xl": (1_557_611_200, "GPT2LMHeadModel, meta; released: 1.5B"),
+    "llama_7b": (6_738_415_616, "LlamaForCausalLM, meta; paper: 6.7B"),
+    "llama_13b": (13_015_864_320, "LlamaForCausalLM, meta; paper: 13.0B"),
+    "llama_30b": (32_528_943_616, "LlamaForCausalLM, meta; paper: 32.5B"),
+    "llama_65b": (65_285_660_672, "LlamaForCausalLM, meta; paper: 65.2B"),
+    "llama2_7b": (6_738_415_616, "LlamaForCausalLM, meta; paper: 7B"),
+    "llama2_13b": (13_015_864_320, "LlamaForCausalLM, meta; paper: 13B"),
+    "llama2_70b": (68_976_648_192, "LlamaForCausalLM, meta; paper: 70B"),
+    "llama3_8b": (8_030_261_248, "LlamaForCausalLM, meta; paper: 8B"),
+    "llama3_70b": (70_553_706_496, "LlamaForCausalLM, meta; paper: 70B"),
+    "llama3_2_1b": (1_235_814_400, "LlamaForCausalLM, meta; model card: 1.23B"),
+    "llama3_2_3b": (3_212_749_824, "LlamaForCausalLM, meta; model card: 3.21B"),
+    "smollm2_135m": (134_515_008, "LlamaForCausalLM, meta; paper: 135M"),
+    "smollm2_360m": (361_821_120, "LlamaForCausalLM, meta; paper: 360M"),
+    "smollm2_1_7b": (1_711_376_384, "LlamaForCausalLM, meta; paper: 1.7B"),
+    "mistral_7b": (7_241_732_096, "MistralForCausalLM, meta; paper: 7B"),
+    "qwen2_5_0_5b": (494_032_768, "Qwen2ForCausalLM, meta; model card: 0.49B"),
+    "qwen2_5_1_5b": (1_543_714_304, "Qwen2ForCausalLM, meta; model card: 1.54B"),
+    "qwen2_5_7b": (7_615_616_512, "Qwen2ForCausalLM, meta; model card: 7.61B"),
+    "qwen3_0_6b": (596_049_920, "Qwen3ForCausalLM, meta; model card: 0.6B"),
+    "qwen3_1_7b": (1_720_574_976, "Qwen3ForCausalLM, meta; model card: 1.7B"),
+    "qwen3_4b": (4_022_468_096, "Qwen3ForCausalLM, meta; model card: 4.0B"),
+    "qwen3_8b": (8_190_735_360, "Qwen3ForCausalLM, meta; model card: 8.2B"),
 }
-
-
-def real_parameters(config) -> int:
-    """Parameters without the padding of the vocabulary."""
-    model, padding = build(config), embed.padded(config.vocab_size) - config.vocab_size
-    total = 0
-    axes = jax.tree.leaves(model.axes, is_leaf=lambda x: isinstance(x, tuple))
-    for leaf, names in zip(jax.tree.leaves(model.shapes), axes, strict=True):
-        vocabulary = leaf.shape[names.index("vocab")] if "vocab" in names else 0
-        total += leaf.size - (leaf.size // vocabulary * padding if vocabulary else 0)
-    return total
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
 def test_the_recipe_has_the_published_number_of_parameters(recipe):
     count, source = PUBLISHED[recipe]
     model = flags.load(CONFIGS / f"{recipe}.py").model
-    assert real_parameters(getattr(model, "discriminator", model)) == count, source
+    assert cost.count_real_parameters(build(getattr(model, "discriminator", model))) == count, source

@@ -1,0 +1,189 @@
+"""Claims about starting from weights: what fits is taken, what is new begins as the run says, what differs is named."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jaxlm.convert.table import flatten
+from jaxlm.errors import UserError
+from jaxlm.exchange import importing, starting, stored
+from jaxlm.models.build import build
+from jaxlm.partition import mesh as meshes
+from jaxlm.partition import state as partition
+from jaxlm.partition.mesh import Mesh
+from tests.exchange.folders import CONFIG, hf_folder, params, tokenizer
+
+
+@dataclasses.dataclass
+class Run:
+    """The part of a Run that counts here."""
+
+    model: object
+    init_from: str
+    resize_vocabulary: str = "refuse"
+    extend_positions: str = "refuse"
+
+
+def start(run: Run, *, size: int | None = None, mesh: Mesh | None = None) -> tuple[dict, dict, list[str]]:
+    """(parameters, fresh ones, lines said)."""
+    said: list[str] = []
+    model = build(run.model)
+    made = meshes.make(mesh or Mesh(fsdp=2, tensor=2, data=2))
+    with jax.set_mesh(made):
+        where = partition.shardings(jax.eval_shape(model.init, jax.random.key(0)), model.axes, made)
+        like = partition.with_shardings(model.shapes, where)
+        fresh = jax.jit(model.init, out_shardings=where)(jax.random.key(0))
+        params = starting.params(
+            run, model, fresh, like, tokenizer(size) if size else tokenizer(), said.append
+        )
+    assert all(
+        a.sharding.is_equivalent_to(b.sharding, a.ndim)
+        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(fresh), strict=True)
+    )
+    return flatten(jax.device_get(params)), flatten(jax.device_get(fresh)), said
+
+
+@pytest.fixture(scope="module")
+def hf(tmp_path_factory):
+    return hf_folder(tmp_path_factory.mktemp("hf"))
+
+
+def model(**changes):
+    return dataclasses.replace(CONFIG, **changes)
+
+
+def test_every_parameter_lands_sharded_with_the_bits_of_the_file(hf):
+    made, _, said = start(Run(model(), f"hf:{hf}"))
+    expected = flatten(params())
+    assert all(np.array_equal(made[path], expected[path]) for path in expected)
+    assert said == [f"weights from {hf}: 30 of 30 parameters"]
+
+
+def test_a_model_folder_gives_the_same_as_the_folder_that_it_was_made_from(hf, tmp_path):
+    importing.from_hf(str(hf), tmp_path / "model", say=lambda line: None)
+    made, _, _ = start(Run(model(), str(tmp_path / "model")))
+    expected = flatten(params())
+    assert all(np.array_equal(made[path], expected[path]) for path in expected)
+
+
+def test_heads_that_the_weights_lack_stay_fresh_and_those_of_no_use_are_left_both_listed(tmp_path, hf):
+    bare = hf_folder(tmp_path / "bare", model(token_head="none", next_sentence="pooler"))
+    made, fresh, said = start(Run(model(next_sentence="none"), f"hf:{bare}"))
+    assert np.array_equal(made["token_head/w"], fresh["token_head/w"])
+    assert not np.array_equal(made["blocks/mlp/w_in"], fresh["blocks/mlp/w_in"])
+    text = "\n".join(said)
+    assert "5 fresh, which the weights lack (token_head/b, token_head/b_vocab, " in text
+    assert (
+        "2 left behind, which this model lacks (next_sentence_head/b_pool, next_sentence_head/w_pool)" in text
+    )
+
+
+@pytest.mark.parametrize("how", ["mean", "normal"])
+def test_a_larger_vocabulary_begins_as_the_run_says(hf, how):
+    old = CONFIG.vocab_size
+    run = Run(dataclasses.replace(CONFIG, vocab_size=old + 13), f"hf:{hf}", resize_vocabulary=how)
+    made, fresh, said = start(run)
+    for path in ("embeddings/tokens/table", "token_head/b_vocab"):
+        stored = flatten(params())[path]
+        assert np.array_equal(made[path][:old], stored[:old])
+        if how == "mean":
+            mean = stored[:old].mean(0)
+            assert np.allclose(made[path][old : old + 13], mean, atol=1e-7)
+        else:
+            assert np.array_equal(made[path][old : old + 13], fresh[path][old : old + 13])
+        assert not made[path][old + 13 :].any()
+    assert any("embeddings/tokens/table: (256, 24) made into (256, 24)" in line for line in said)
+
+
+@pytest.mark.parametrize("how", ["repeat", "interpolate", "normal"])
+def test_more_positions_begin_as_the_run_says(hf, how):
+    made, fresh, _ = start(Run(model(max_positions=77), f"hf:{hf}", extend_positions=how))
+    old, new = flatten(params())["embeddings/positions"], made["embeddings/positions"]
+    assert new.shape == (77, 24)
+    if how == "repeat":
+        assert np.array_equal(new, old[np.arange(77) % 32])
+    elif how == "interpolate":
+        at = np.arange(77) * (31 / 76)
+        expected = np.stack([np.interp(at, np.arange(32), old[:, d]) for d in range(24)], 1)
+        assert np.allclose(new, expected, atol=1e-6)
+    else:
+        assert np.array_equal(new[:32], old) and np.array_equal(new[32:], fresh["embeddings/positions"][32:])
+
+
+def test_positions_that_no_token_has_keep_their_place():
+    old, fresh = jnp.arange(12.0).reshape(6, 2), jnp.full((10, 2), -1.0)
+    made = np.asarray(starting._positions(old, fresh, 2, "repeat"))
+    assert np.array_equal(made[:6], old) and np.array_equal(made[6:10], old[2:6])
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        (
+            {"activation": "relu"},
+            {},
+            r"config\.model\.activation='relu', but hf:.* has 'gelu': .*--config\.model\.activation=gelu",
+        ),
+        ({"norm_epsilon": 1e-5}, {}, r"config\.model\.norm_epsilon=1e-05, but .* has 1e-12"),
+        ({"layers": 2}, {}, r"config\.model\.layers=2, but .* has 3"),
+        ({"heads": 2}, {}, r"config\.model\.heads=2, but .* has 4"),
+        ({"hidden": 36}, {}, r"config\.model\.hidden=36, but .* has 24"),
+        (
+            {"max_positions": 77},
+            {},
+            r"max_positions=77, but .* has 32\. Fix: .*--config\.extend_positions \(one of repeat",
+        ),
+        (
+            {"max_positions": 9},
+            {"extend_positions": "repeat"},
+            r"max_positions=9, .*positions can only become more",
+        ),
+    ],
+)
+def test_a_model_that_differs_is_refused_by_the_name_of_the_field(hf, changes, options, message):
+    with pytest.raises(UserError, match=message):
+        starting.check_model(Run(model(**changes), f"hf:{hf}", **options), stored.of_hf(hf))
+
+
+def test_a_larger_vocabulary_without_a_word_about_it_is_refused(hf):
+    with pytest.raises(
+        UserError, match=r"vocab_size=201, but .* has 150\. Fix: --config\.model\.vocab_size=150, or say how"
+    ):
+        starting.check_model(Run(model(vocab_size=201), f"hf:{hf}"), stored.of_hf(hf))
+
+
+def test_what_may_differ_may_differ(hf):
+    other = model(
+        dropout=0.2, attention_dropout=0.1, init_scale=0.5, layer_loop="unrolled", position_init="sinusoidal"
+    )
+    starting.check_model(Run(other, f"hf:{hf}"), stored.of_hf(hf))
+
+
+def test_another_tokenizer_is_refused_with_the_id_that_differs(hf):
+    with pytest.raises(
+        UserError, match=r"trained with another tokenizer \(id \d+ is .* there\)\. Fix: .*Pretrained\(path="
+    ):
+        start(Run(model(), f"hf:{hf}"), size=110)
+
+
+def test_a_folder_without_a_tokenizer_is_taken_with_a_warning(hf, tmp_path):
+    bare = hf_folder(tmp_path / "bare")
+    for file in ("tokenizer.json",):
+        (bare / file).unlink()
+    _, _, said = start(Run(model(), f"hf:{bare}"))
+    assert said[0].startswith(f"WARNING: hf:{bare} has no tokenizer")
+
+
+def test_another_family_and_a_folder_without_prefix_are_told_apart(hf):
+    from jaxlm.models.llama import Llama
+
+    with pytest.raises(
+        UserError, match=r"is not a run folder \(no checkpoints\)\. If it is a Hugging Face folder, write hf:"
+    ):
+        start(Run(model(), str(hf)))
+    other = Run.__new__(Run)
+    other.init_from, other.model = f"hf:{hf}", Llama.__new__(Llama)
+    with pytest.raises(UserError, match="is a Bert, config.model is a Llama"):
+        starting.check_model(other, stored.of_hf(hf))
