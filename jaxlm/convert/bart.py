@@ -148,6 +148,7 @@ def common(config: Any) -> dict[str, Any]:
         "decoder_ffn_dim": config.mlp,
         "activation_function": fields.activation_name(config.activation),
         "tie_word_embeddings": True,
+        "forced_eos_token_id": None,  # else an id of transformers' default ends what it generates
     }
 
 

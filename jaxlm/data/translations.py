@@ -70,8 +70,8 @@ def _table(shards: Shards) -> np.ndarray:
     wrong = np.flatnonzero(counts > 2) if (counts == 2).any() else np.arange(len(counts))
     if len(wrong):
         raise UserError(
-            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs records "
-            "of two, source and target. Fix: a .tsv of `source TAB target`, with "
+            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs "
+            "records of two, source and target. Fix: a .tsv of `source TAB target`, with "
             'data.text_fields=("source", "target"); or JSONL or Parquet, with its two fields in data.text_fields.'
         )
     both = counts == 2  # else a text gave no tokens

@@ -59,11 +59,15 @@ def _open(name: str, allow_pickle: Any) -> Stored:
     return stored.of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
 
 
+# How a model is run, which no file of Hugging Face says.
+_OPERATIONAL = ("layer_loop", "remat", "attention")
+
+
 def _fields(a: Any, b: Any) -> str:
     differ = [
         f"{field.name} {getattr(a, field.name)!r} and {getattr(b, field.name)!r}"
         for field in dataclasses.fields(a)
-        if getattr(a, field.name) != getattr(b, field.name)
+        if field.name not in _OPERATIONAL and getattr(a, field.name) != getattr(b, field.name)
     ]
     return "config: same" if not differ else f"config: differs in {'; '.join(differ)}"
 

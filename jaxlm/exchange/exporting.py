@@ -57,6 +57,7 @@ def to_hf(
         by_path = {row.ours: row for row in rows}
         for path, array in found.hosts():
             table.write(by_path[path], array, places, sizes)
+            del array  # before the next ones are read
         places.finish(found)
         if pooling == "cls_mlp":
             names = sentence_transformers.dense_names(shapes)
@@ -114,6 +115,10 @@ def config_json(found: Stored, plan: layout.Layout) -> dict[str, Any]:
         for role in roles:
             if (id := getattr(vocabulary, role)) >= 0:
                 hf.setdefault(f"{role}_token_id", id)
+        # What a decoder's row begins with is the objective's business; transformers would take a default of its own.
+        start = getattr(found.run.objective, "decoder_start", None) if found.run else None
+        if hf.get("is_encoder_decoder") and start is not None:
+            hf["decoder_start_token_id"] = getattr(vocabulary, start)
     return hf | {"dtype": dtype}
 
 

@@ -68,16 +68,23 @@ class Stored:
     def hosts(self) -> Iterator[tuple[str, np.ndarray]]:
         """Every parameter on the host, the large ones alone, small ones together (a read costs a tenth of a second)."""
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        group: list[str] = []
-        for i, path in enumerate(self.shapes):
-            group.append(path)
-            size = sum(math.prod(self.shapes[name].shape) for name in group) * 4
-            if size >= _GROUP_BYTES or i == len(self.shapes) - 1:
-                arrays = self.place(dict.fromkeys(group, here))
-                for name in group:
-                    yield name, np.asarray(arrays.pop(name))
-                group = []
-                gc.collect()  # what orbax read stays in cycles: measured, all parameters without this
+        for group in self._groups():
+            arrays = self.place(dict.fromkeys(group, here))
+            for name in group:
+                yield name, np.asarray(arrays.pop(name))
+            gc.collect()  # what orbax read stays in cycles: measured, all parameters without this
+
+    def _groups(self) -> list[list[str]]:
+        groups: list[list[str]] = [[]]
+        filled = 0
+        for path, leaf in self.shapes.items():
+            size = math.prod(leaf.shape) * 4
+            if groups[-1] and filled + size > _GROUP_BYTES:
+                groups.append([])
+                filled = 0
+            groups[-1].append(path)
+            filled += size
+        return groups
 
 
 def open_stored(

@@ -22,6 +22,7 @@ from jaxlm.objectives.infill import FillInTheMiddle
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.objectives.prefix_lm import PrefixLM
 from jaxlm.objectives.span_corruption import SpanCorruption
+from jaxlm.objectives.translation import Translation
 from jaxlm.objectives.ul2 import MODES, MixtureOfDenoisers
 
 Ids = tuple[int, ...]
@@ -59,7 +60,7 @@ def of_objective(objective: Any, vocabulary: Vocabulary) -> Frame:
             return Frame(before=bos, after=(), start=(), stops=eos)
         case PrefixLM():
             return Frame(before=bos, after=(), start=(), stops=eos, prefix=True)
-        case SpanCorruption():
+        case SpanCorruption() | Translation():
             start = (generative.start_token(objective.decoder_start, vocabulary),)
             return Frame(before=(), after=eos, start=start, stops=eos)
         case Denoising():

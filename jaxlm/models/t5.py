@@ -100,7 +100,7 @@ def _block(c: T5, rngs: nnx.Rngs, dtype: jnp.dtype, *, cross: bool) -> encoder_d
             "activation": c.activation,
             "dtype": dtype,
         }
-        scales = {"scale": scale(c.hidden), "out_scale": scale(c.mlp)}
+        scales: dict[str, Any] = {"scale": scale(c.hidden), "out_scale": scale(c.mlp)}
         if c.gate == "gated":
             return GatedMlp(rngs, **sizes, **scales)
         return Mlp(rngs, **sizes, **scales, biases="none")

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxlm.convert.table import flatten
+from jaxlm.data import wordpiece
 from jaxlm.errors import UserError
 from jaxlm.exchange import importing, starting, stored
 from jaxlm.models.build import build
@@ -26,23 +28,19 @@ class Run:
     extend_positions: str = "refuse"
 
 
-def start(run: Run, *, size: int | None = None, mesh: Mesh | None = None) -> tuple[dict, dict, list[str]]:
-    """(parameters, fresh ones, lines said)."""
+def start(run: Run, with_tokenizer=None) -> tuple[dict, dict, list[str]]:
+    """(parameters, fresh ones, lines said), on a mesh of 8 devices."""
     said: list[str] = []
-    model = build(run.model)
-    made = meshes.make(mesh or Mesh(fsdp=2, tensor=2, data=2))
-    with jax.set_mesh(made):
-        where = partition.shardings(jax.eval_shape(model.init, jax.random.key(0)), model.axes, made)
+    model, mesh = build(run.model), meshes.make(Mesh(fsdp=2, tensor=2, data=2))
+    with jax.set_mesh(mesh):
+        where = partition.shardings(model.shapes, model.axes, mesh)
         like = partition.with_shardings(model.shapes, where)
-        fresh = jax.jit(model.init, out_shardings=where)(jax.random.key(0))
-        params = starting.params(
-            run, model, fresh, like, tokenizer(size) if size else tokenizer(), said.append
-        )
-    assert all(
-        a.sharding.is_equivalent_to(b.sharding, a.ndim)
-        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(fresh), strict=True)
-    )
-    return flatten(jax.device_get(params)), flatten(jax.device_get(fresh)), said
+        # Numbers unlike any stored one, zero where a vocabulary is padded; made without a compilation.
+        fresh = jax.tree.map(jax.device_put, params(run.model, seed=9), where)
+        made = starting.params(run, model, fresh, like, with_tokenizer or tokenizer(), said.append)
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(fresh), strict=True):
+        assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
+    return flatten(jax.device_get(made)), flatten(jax.device_get(fresh)), said
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +163,7 @@ def test_another_tokenizer_is_refused_with_the_id_that_differs(hf):
     with pytest.raises(
         UserError, match=r"trained with another tokenizer \(id \d+ is .* there\)\. Fix: .*Pretrained\(path="
     ):
-        start(Run(model(), f"hf:{hf}"), size=110)
+        start(Run(model(), f"hf:{hf}"), wordpiece.train(["entirely other words"] * 30, 150, True))
 
 
 def test_a_folder_without_a_tokenizer_is_taken_with_a_warning(hf, tmp_path):
