@@ -9,6 +9,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from jaxlm import entry
 from jaxlm.errors import UserError
@@ -21,19 +22,10 @@ def main(argv: Sequence[str]) -> int:
     if not prompts:
         raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
 
-    from jaxlm.infer import answers, frame, loaded, sampling  # after parsing, so that --help answers at once
+    from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
     from jaxlm.models.build import build
 
-    how = sampling.Sampling(
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        min_p=options.min_p,
-        repetition_penalty=options.repetition_penalty,
-    )
-    how.validate()
-    if not 0 <= options.seed < 2**32:
-        raise UserError(f"--seed={options.seed}: allowed: 0 to {2**32 - 1}.")
+    how = _sampling(options)
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
     framed = frame.of_loaded(ready)
     live = len(prompts) == 1 and not options.json
@@ -51,16 +43,32 @@ def main(argv: Sequence[str]) -> int:
         stop=options.stop,
         show=_write if live else None,
     )
-    for number, one in enumerate(found):
-        if options.json:
-            print(json.dumps(one.to_json(), ensure_ascii=False))
-        elif not live:
-            shown = f"{one.prompt} => {one.text}" if framed.encoder_decoder else one.prompt + one.text
-            print(f"[{number + 1}] {shown}")
-    ends = ", ".join(f"[{n}] {one.written.reason}" for n, one in enumerate(found, 1))
-    print("" if live else f"ended by: {ends}", flush=True, file=sys.stdout if live else sys.stderr)
-    print(f"{speed}, compiling left out" + (f"; ended by {ends[4:]}" if live else ""), file=sys.stderr)
+    if live:
+        _write("\n")
+    for number, one in enumerate([] if live else found, 1):
+        between = " => " if framed.encoder_decoder else ""
+        line = f"[{number}] {one.prompt}{between}{one.text}"
+        print(json.dumps(one.to_json(), ensure_ascii=False) if options.json else line)
+    ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))
+    sys.stdout.flush()
+    print(f"ended by: {ends}\n{speed}, compiling left out", file=sys.stderr)
     return 0
+
+
+def _sampling(options: argparse.Namespace) -> Any:
+    from jaxlm.infer.sampling import Sampling
+
+    how = Sampling(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+    )
+    how.validate()
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed={options.seed}: allowed: 0 to {2**32 - 1}.")
+    return how
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,17 +10,16 @@ their name is the layer; our array then has the layers stacked in front.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxlm.convert.axes import PART, Layout
 from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.errors import UserError
 
 _SHOWN = 8
-_PART = "P"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,57 +52,11 @@ class Row:
         return [self.theirs.replace("{}", str(i)) for i in numbers]
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one array of ours lies in one of theirs: a row, with the lengths of its axes."""
-
-    theirs: tuple[str, ...]  # the letters of every axis of theirs
-    ours: str
-    length: Mapping[str, int]  # of every letter; of a padded one, theirs
-    shape: tuple[int, ...]  # ours, padding included
-    part: int
-
-    @property
-    def their_shape(self) -> tuple[int, ...]:
-        """The whole tensor of theirs."""
-        return tuple(math.prod(self.length[k] for k in group) for group in self.theirs)
-
-    def read(self, read: Callable[[Index], np.ndarray], index: Index) -> np.ndarray:
-        """Ours[index], reading no more of theirs than the smallest block that holds it."""
-        starts = [slice(*i.indices(n)) for i, n in zip(index, self.shape, strict=True)]
-        ranges = {
-            k: (i.start, min(i.stop, self.length[k])) for k, i in zip(self.ours, starts, strict=True)
-        } | {_PART: (self.part, self.part + 1)}
-        wanted = tuple(i.stop - i.start for i in starts)
-        had = tuple(max(0, ranges[k][1] - ranges[k][0]) for k in self.ours)
-        if 0 in had and had != wanted:  # all of it is padding
-            return np.zeros(wanted, read(tuple(slice(0, 0) for _ in self.theirs)).dtype)
-        hulls = [_hull(group, self.length, ranges) for group in self.theirs]
-        array = read(tuple(hull for hull, _ in hulls))
-        inner = [entry for _, entries in hulls for entry in entries]
-        array = array.reshape([size for size, _ in inner])[tuple(cut for _, cut in inner)]
-        loose = "".join(self.theirs)
-        order = self.ours + (_PART if _PART in loose else "")
-        array = array.transpose([loose.index(k) for k in order]).reshape(had)
-        if had == wanted:
-            return np.ascontiguousarray(array)
-        return np.pad(array, [(0, size - n) for size, n in zip(wanted, had, strict=True)])
-
-    def write(self, ours: np.ndarray, theirs: np.ndarray) -> None:
-        """Puts ours (all of it) into its place in `theirs`, cast to its dtype; padding is left out."""
-        loose = "".join(self.theirs)
-        view = theirs.reshape([self.length[k] for k in loose], copy=False)
-        view = view[tuple(self.part if k == _PART else slice(None) for k in loose)]
-        kept = loose.replace(_PART, "")
-        ours = ours[tuple(slice(self.length[k]) for k in self.ours)]
-        view[...] = ours.transpose([self.ours.index(k) for k in kept])
-
-
 def layout(row: Row, shape: Sequence[int], sizes: Mapping[str, int]) -> Layout:
     """The layout of one layer of a row. `shape` is ours without the layers, `sizes` their length of padded axes."""
     theirs, ours = _letters(row, len(shape))
     index, count = row.part or (0, 1)
-    length = dict(zip(ours, shape, strict=True)) | {_PART: count} | {k: sizes[k] for k in row.padded}
+    length = dict(zip(ours, shape, strict=True)) | {PART: count} | {k: sizes[k] for k in row.padded}
     return Layout(theirs, ours, length, tuple(shape), index)
 
 
@@ -267,26 +220,6 @@ def listed(label: str, names: Sequence[str]) -> str:
     return f"{len(names)} {label}" + (f" ({', '.join(names[:_SHOWN])}{more})" if names else "")
 
 
-def _hull(
-    group: str, length: Mapping[str, int], ranges: Mapping[str, tuple[int, int]]
-) -> tuple[slice, list[tuple[int, slice]]]:
-    """The shortest slice of an axis made of `group`'s letters that holds all ranges; and, letter by letter, the length
-    inside that slice and what of it is wanted."""
-    start, width = 0, math.prod(length[k] for k in group)
-    inner: list[tuple[int, slice]] = []
-    contiguous = True
-    for letter in group:
-        low, high = ranges[letter]
-        if not contiguous:
-            inner.append((length[letter], slice(low, high)))
-            continue
-        stride = width // length[letter]
-        start, width = start + low * stride, (high - low) * stride
-        inner.append((high - low, slice(None)))
-        contiguous = high - low == 1
-    return slice(start, start + width), inner
-
-
 def _letters(row: Row, rank: int) -> tuple[tuple[str, ...], str]:
     """'(N H) D -> D N H' -> (('NH', 'D'), 'DNH')."""
     if not row.axes:
@@ -302,7 +235,7 @@ def _letters(row: Row, rank: int) -> tuple[tuple[str, ...], str]:
         else:
             groups.append(rest.pop(0))
     ours = "".join(right.split())
-    if sorted("".join(groups).replace(_PART, "")) != sorted(ours) or (_PART in "".join(groups)) != bool(
+    if sorted("".join(groups).replace(PART, "")) != sorted(ours) or (PART in "".join(groups)) != bool(
         row.part
     ):
         raise ValueError(

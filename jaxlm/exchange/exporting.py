@@ -55,8 +55,8 @@ def to_hf(
             (partial / name).write_bytes(content)
         places = layout.Places(partial, plan)
         by_path = {row.ours: row for row in rows}
-        for path, array in found.hosts():
-            table.write(by_path[path], array, places, sizes)
+        for ours, array in found.hosts():
+            table.write(by_path[ours], array, places, sizes)
             del array  # before the next ones are read
         places.finish(found)
         if pooling == "cls_mlp":

@@ -75,9 +75,8 @@ def make(
     if whole and found.folder is not None and found.folder.origin["kind"] == "safetensors":
         return _as_it_came(found, shapes)
     shapes = dict(shapes) | {name: array.shape for name, array in families.constants(found.config).items()}
-    dtypes: Mapping[str, np.dtype] = dict.fromkeys(shapes, _DTYPES.get(dtype, _DTYPES["float32"]))
-    if dtype == "source":
-        dtypes = _stored_dtypes(found, shapes)
+    came = _stored_dtypes(found, shapes) if dtype == "source" else {}
+    dtypes = {name: came.get(name) or _DTYPES[dtype] for name in shapes}
     shards: list[dict[str, Place]] = [{}]
     filled, limit = 0, shard_bytes or SHARD_BYTES
     for name, shape in shapes.items():

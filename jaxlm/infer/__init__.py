@@ -1,4 +1,6 @@
-"""Using a trained model. In: a run folder and text. Out: text.
+"""Using a trained model. In: a run folder, a model folder or a Hugging Face folder, and text. Out: text or vectors.
 
-Reads only what a run folder holds (config.json, tokenizer/, checkpoints/); never needs the corpus.
+`loaded` opens the folder, `fill_mask` fills gaps, `embed` makes vectors, `answers` generates text (`frame` what stands
+around a prompt, `generate` rows on the host, `decode` the loop on the device, `sampling` the choice of a token). Never
+needs the corpus.
 """

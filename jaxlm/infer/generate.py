@@ -96,10 +96,8 @@ def generate(
     for row, limit in enumerate(limits):
         length = int((tokens[row] != decode.NONE).sum())
         reason: Reason = "length" if limit == new_tokens else "positions"
-        if tokens[row, length - 1] in frame.stops:
-            reason = "stop token"
-        elif row in stopped:
-            reason = "stop text"
+        reason = "stop text" if row in stopped else reason
+        reason = "stop token" if tokens[row, length - 1] in frame.stops else reason
         written.append(
             Written(tuple(tokens[row, :length].tolist()), tuple(log_p[row, :length].tolist()), reason)
         )
