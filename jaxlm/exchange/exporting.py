@@ -14,7 +14,15 @@ import numpy as np
 
 from jaxlm.convert import families, safetensors_file, table
 from jaxlm.errors import UserError
-from jaxlm.exchange import card, layout, model_folder, sentence_transformers, stored, tokenizer_files
+from jaxlm.exchange import (
+    card,
+    layout,
+    model_folder,
+    pairs,
+    sentence_transformers,
+    stored,
+    tokenizer_files,
+)
 from jaxlm.exchange.layout import Dtype
 from jaxlm.exchange.stored import Stored
 
@@ -37,35 +45,47 @@ def to_hf(
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = stored.open_stored(str(path), say=say, step=step)
+    pooling = pooling or getattr(getattr(found.run, "objective", None), "pooling", None)
+    dtype = dtype or ("float32" if found.folder is None else "source")
+    with model_folder.new_folder(target) as partial:
+        for name, one in pairs.apart(found).items():
+            (partial / name).mkdir(exist_ok=True)
+            said = _write(one, partial / name, dtype, shard_bytes, pooling)
+            say(f"{target / name}: {said}, from {found.where}")
+
+
+def _write(
+    found: Stored,
+    partial: pathlib.Path,
+    dtype: Dtype,
+    shard_bytes: int | None,
+    pooling: sentence_transformers.Pooling | None,
+) -> str:
+    """Writes the folder of one model; says what is in it."""
     rows, sizes = families.of_config(found.config).rows(found.config), families.sizes(found.config)
     table.check_cover(rows, found.shapes)
     shapes = table.their_shapes(rows, found.shapes, sizes)
-    plan = layout.make(
-        found,
-        shapes,
-        dtype or ("float32" if found.folder is None else "source"),
-        shard_bytes,
-        original(found),
-    )
-    pooling = pooling or getattr(getattr(found.run, "objective", None), "pooling", None)
-    with model_folder.new_folder(target) as partial:
-        # The texts first: what is wrong with them shows before gigabytes are written.
-        for name, content in _files(found, plan, shapes, pooling).items():
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(content)
-        places = layout.Places(partial, plan)
-        by_path = {row.ours: row for row in rows}
-        for ours, array in found.hosts():
-            table.write(by_path[ours], array, places, sizes)
-            del array  # before the next ones are read
-        places.finish(found)
-        if pooling == "cls_mlp":
-            names = sentence_transformers.dense_names(shapes)
-            dense = {name: np.asarray(places[theirs], np.float32) for name, theirs in names.items()}
-            safetensors_file.save(partial / "2_Dense" / "model.safetensors", dense)
-    say(
-        f"{target}: {len(plan.tensors)} tensors, {plan.bytes:,} bytes in {len(plan.files)} file(s), from {found.where}"
-    )
+    plan = layout.make(found, shapes, dtype, shard_bytes, original(found))
+    # The texts first: what is wrong with them shows before gigabytes are written.
+    for name, content in _files(found, plan, shapes, pooling).items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        (partial / name).write_bytes(content)
+    places = layout.Places(partial, plan)
+    by_path = {row.ours: row for row in rows}
+    for ours, array in found.hosts():
+        table.write(by_path[ours], array, places, sizes)
+        del array  # before the next ones are read
+    places.finish(found)
+    if pooling == "cls_mlp":
+        _save_dense(partial, places, shapes)
+    return f"{len(plan.tensors)} tensors, {plan.bytes:,} bytes in {len(plan.files)} file(s)"
+
+
+def _save_dense(partial: pathlib.Path, places: layout.Places, shapes: Mapping[str, Sequence[int]]) -> None:
+    """The pooler, as sentence-transformers' dense step has it."""
+    names = sentence_transformers.dense_names(shapes).items()
+    dense = {name: np.asarray(places[theirs], np.float32) for name, theirs in names}
+    safetensors_file.save(partial / "2_Dense" / "model.safetensors", dense)
 
 
 def _files(

@@ -16,8 +16,8 @@ from jaxlm.config import Run, flags, tree
 from jaxlm.convert.table import flatten, listed, nest
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import tokenizer_files
-from jaxlm.exchange.stored import HF, Stored, open_stored
+from jaxlm.exchange import pairs, tokenizer_files
+from jaxlm.exchange.stored import HF, Stored
 from jaxlm.models.build import Model, build
 
 Say = Callable[[str], None]
@@ -29,7 +29,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
     UserError when tokenizer or model do not fit.
     """
     name = run.init_from
-    stored = open_stored(
+    stored = pairs.open_any(
         name if name.startswith(HF) else str(flags.local_folder(name, "config.init_from")), say=say
     )
     _check_tokenizer(run, stored, tokenizer, say)

@@ -55,6 +55,27 @@ def test_names_and_layouts_are_those_of_transformers_and_the_import_is_complete(
     assert np.array_equal(params["next_sentence_head"]["w"], classes.T)
 
 
+def test_the_folder_of_the_release_is_read_with_its_own_config_and_vocabulary(tmp_path):
+    import json
+
+    from jaxlm.exchange import stored
+
+    for file in PREFIX.parent.iterdir():
+        shutil.copy(file, tmp_path)
+    config = {"vocab_size": 11, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config |= {
+        "intermediate_size": 6,
+        "max_position_embeddings": 5,
+        "type_vocab_size": 2,
+        "hidden_act": "gelu",
+    }
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "initializer_range": 0.02}
+    (tmp_path / "bert_config.json").write_text(json.dumps(config))
+    found = stored.of_hf(tmp_path)
+    assert found.hf is not None and found.hf.kind == "tensorflow"
+    assert not found.missing and not found.unexpected and found.config.next_sentence == "pooled"
+
+
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     for file in PREFIX.parent.iterdir():
         shutil.copy(file, tmp_path)
