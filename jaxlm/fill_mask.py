@@ -15,11 +15,16 @@ def main(argv: Sequence[str]) -> int:
     """Prints the likeliest tokens for every [MASK]."""
     parser = argparse.ArgumentParser(prog="python -m jaxlm.fill_mask", description=__doc__)
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--run", type=pathlib.Path, help="run folder or model folder of a masked language model")
+    where.add_argument(
+        "--run", type=pathlib.Path, help="run folder or model folder of a masked language model"
+    )
     where.add_argument("--hf", help="Hugging Face folder of one, or the name of one in the local cache")
     parser.add_argument("--top", type=int, default=5, help="candidates per mask")
     parser.add_argument(
-        "--step", type=int, default=None, help="checkpoint of a run to use; default: the best, else the newest"
+        "--step",
+        type=int,
+        default=None,
+        help="checkpoint of a run to use; default: the best, else the newest",
     )
     parser.add_argument("sentences", nargs="+", help="text with [MASK]")
     options = parser.parse_args(list(argv[1:]))

@@ -27,7 +27,7 @@ from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.throughput import peak_flops
-from jaxlm.runtime import distributed, fault
+from jaxlm.runtime import distributed, fault, memory
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState, make_eval_step, make_train_step
@@ -152,6 +152,8 @@ class Loop:
         with report.recorded_attention() as attention:
             compiled = jitted.lower(self.state, batch).compile()
         facts = report.facts(parts, span, rows, batch, compiled, attention)
+        if jax.default_backend() == "cpu":
+            memory.bound_freed_memory(facts.memory_per_device, facts.memory_capacity)
         parts.console.say(preflight.table(facts))
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None

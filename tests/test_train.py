@@ -129,15 +129,23 @@ def test_a_new_run_starts_from_the_weights_of_another(train_command, trained, tm
     assert start[-1]["eval/loss"] == pytest.approx(end[-1]["eval/loss"], abs=1e-4)
 
 
-def test_a_new_run_starts_from_the_export_of_another_and_its_tokenizer_agrees(train_command, trained, tmp_path):
+def test_a_new_run_starts_from_the_export_of_another_and_its_tokenizer_agrees(
+    train_command, trained, tmp_path
+):
     from jaxlm.exchange import exporting
 
     workdir, _ = trained
     exporting.to_hf(workdir, tmp_path / "hf", say=print, step=12)
     schedule = ("--config.optimizer.schedule.peak=1e-9", "--config.ema_decay=0")
-    output = finish(train_command(tmp_path / "run", *FEW, f"--config.init_from=hf:{tmp_path / 'hf'}", *schedule))
+    output = finish(
+        train_command(tmp_path / "run", *FEW, f"--config.init_from=hf:{tmp_path / 'hf'}", *schedule)
+    )
     assert "weights from" in output and "fresh" not in output and "left behind" not in output
     start, end = lines(tmp_path / "run"), lines(workdir)
     assert start[-1]["eval/loss"] == pytest.approx(end[-1]["eval/loss"], abs=1e-4)
     card = (tmp_path / "hf" / "README.md").read_text()
-    assert card.startswith("---\nlibrary_name: transformers") and "| steps | 12 of" in card and "| eval/loss |" in card
+    assert (
+        card.startswith("---\nlibrary_name: transformers")
+        and "| steps | 12 of" in card
+        and "| eval/loss |" in card
+    )

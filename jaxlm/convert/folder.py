@@ -40,7 +40,9 @@ class Folder:
                 f"{path} is a link to {target}, outside of the folder: refused. Put the file itself there."
             )
         if not target.is_file():
-            raise UserError(f"{path}: no such file. The download is incomplete, or it is not a model's folder.")
+            raise UserError(
+                f"{path}: no such file. The download is incomplete, or it is not a model's folder."
+            )
         return target
 
     def _checked(self, name: str) -> pathlib.PurePosixPath:

@@ -26,7 +26,7 @@ from jaxlm.models.build import build
 from jaxlm.runtime import distributed
 
 HF = "hf:"
-_GROUP_BYTES = 2**26
+_GROUP_BYTES = 2**25
 # path -> sharding, to path -> array
 Place = Callable[[Mapping[str, jax.sharding.Sharding]], dict[str, jax.Array]]
 

@@ -81,9 +81,4 @@ def _loaded(found: stored.Stored) -> Loaded:
 def _row_length(found: stored.Stored) -> int:
     if found.run is not None:
         return max(stage.length for stage in found.run.stages)
-    length = getattr(found.config, "max_positions", _ANY_LENGTH)
-    try:
-        found.config.check_row_length(length, "model")
-    except UserError:
-        return length - 2  # RoBERTa counts two positions that no token has
-    return length
+    return getattr(found.config, "max_positions", _ANY_LENGTH)

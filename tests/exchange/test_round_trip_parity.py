@@ -31,6 +31,23 @@ def models() -> dict:
     }
 
 
+def families() -> dict:
+    """One model of every family, from the cases of tools/parity."""
+    from tools.parity.collection import cases
+
+    return {case.family: case for case in reversed(cases())}
+
+
+@pytest.mark.parametrize("family", families())
+def test_a_folder_of_any_family_comes_back_with_the_same_bytes(tmp_path, family):
+    source, folder, out = (tmp_path / part for part in ("source", "folder", "out"))
+    families()[family].reference().save_pretrained(source)
+    importing.from_hf(str(source), folder, say=QUIET)
+    exporting.to_hf(folder, out, say=QUIET)
+    for path in source.iterdir():
+        assert filecmp.cmp(path, out / path.name, shallow=False), path.name
+
+
 @pytest.mark.parametrize("name", models())
 def test_a_folder_of_save_pretrained_comes_back_with_the_same_bytes(tmp_path, name):
     source, folder, out = (tmp_path / part for part in ("source", "folder", "out"))

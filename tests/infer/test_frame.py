@@ -20,6 +20,7 @@ from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.multi_task import MultiTask, Task
 from jaxlm.objectives.prefix_lm import PrefixLM
 from jaxlm.objectives.span_corruption import SpanCorruption
+from jaxlm.objectives.translation import Translation
 from jaxlm.objectives.ul2 import Denoiser, MixtureOfDenoisers
 
 WORDS = byte_bpe.train(["a text of words"] * 20, 300, 9, "on")
@@ -77,6 +78,24 @@ def test_an_encoder_decoder_s_source_and_start_are_those_of_its_training_rows(ob
     assert source[len(found.before)] == TEXT[0] or objective is SPANS
     assert row["tokens_BT"][: len(found.start)].tolist() == list(found.start)
     assert row["targets_BM"][row["weights_BM"] > 0][-1] in found.stops
+
+
+def test_a_translation_s_source_and_start_are_those_of_its_training_rows():
+    objective = Translation(z_loss=0.0, label_smoothing=0.1, decoder_start="pad", pairs_per_row=1)
+    pair = Row(
+        tokens_T=np.array([40, 41, 42, 50, 51, VOCABULARY.pad, VOCABULARY.pad, VOCABULARY.pad], np.int32),
+        segments_T=np.array([1, 1, 1, 1, 1, 0, 0, 0], np.int32),
+        positions_T=np.array([0, 1, 2, 3, 4, 0, 0, 0], np.int32),
+        types_T=np.array([0, 0, 0, 1, 1, 0, 0, 0], np.int32),
+        first_C=np.zeros(1, np.int32),
+        labels_C=np.zeros(1, np.int32),
+    )
+    found = frame.of_objective(objective, VOCABULARY)
+    row = objective.prepare(pair, VOCABULARY, np.random.default_rng(0), train=True)
+    source = row["source_tokens_BS"][row["source_segments_BS"] > 0].tolist()
+    assert source == [*found.before, 40, 41, 42, *found.after]
+    assert row["tokens_BT"][row["segments_BT"] > 0].tolist() == [*found.start, 50, 51]
+    assert row["targets_BM"][2] in found.stops
 
 
 def test_ul2_as_a_decoder_answers_behind_its_source():

@@ -28,9 +28,7 @@ def get_config() -> Run:
             position_init="normal",
             next_sentence="none",
         ),
-        objective=MaskedLM(
-            rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()
-        ),
+        objective=MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
         tokenizer=WordPiece(vocab_size=500, lowercase=True),
         optimizer=AdamW(
             schedule=WarmupLinear(peak=3e-3, warmup="10%", end=0.0),

@@ -9,8 +9,10 @@ import pytest
 PROGRAM = """
 import resource, sys
 from jaxlm.runtime import memory
-if sys.argv[1] == "keep" and not memory.keep_freed_memory():
+if sys.argv[1] != "default" and not memory.keep_freed_memory():
     sys.exit("not here")
+if sys.argv[1] in ("small", "large"):
+    assert memory.bound_freed_memory(1 << 30 if sys.argv[1] == "small" else 3 << 30, 12 << 30) == (sys.argv[1] == "large")
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     bytearray(b"1") * (64 << 20)
@@ -33,3 +35,9 @@ def faults(how: str) -> int:
 def test_memory_that_was_freed_is_not_faulted_in_again():
     assert faults("default") > 10_000
     assert faults("keep") < 100
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
+def test_a_run_that_needs_much_of_the_machine_gives_freed_memory_back():
+    assert faults("small") < 100
+    assert faults("large") > 10_000
