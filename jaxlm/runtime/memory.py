@@ -41,7 +41,8 @@ def bound_freed_memory(needed: int | None, capacity: int | None) -> bool:
     except (OSError, AttributeError):
         return False
     settings = {_MMAP_MAX: 65536, _MMAP_THRESHOLD: 1 << 20, _TRIM_THRESHOLD: 256 << 20}  # 65536: glibc's own
-    return all([mallopt(option, value) for option, value in settings.items()])
+    accepted = [mallopt(option, value) for option, value in settings.items()]
+    return all(accepted)
 
 
 def _accelerated() -> bool:

@@ -16,15 +16,15 @@ from jaxlm.models.llama import Llama
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHARDS = 7
-SLACK = 48  # MiB: what allocators and thread pools keep
+SLACK = 80  # MiB: what allocators and thread pools keep; 20 to 65 were seen
 CONFIG = Llama(
     vocab_size=1000,
     hidden=256,
-    layers=64,
+    layers=128,
     heads=4,
     kv_heads=4,
     head_dim=64,
-    mlp=768,
+    mlp=256,  # seven matrices of one size, so that the largest parameter is a seventh of the model
     activation="silu",
     max_positions=64,
     rope=rope.Rope(base=1e4, scaling=rope.Unscaled()),
@@ -72,6 +72,6 @@ def test_reading_holds_the_parameters_and_one_more_of_them_at_most(checkpoint):
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/statm").exists(), reason="reads /proc")
-def test_writing_holds_two_copies_of_one_group_of_parameters_at_most(checkpoint):
+def test_writing_holds_three_copies_of_one_parameter_at_most(checkpoint):
     whole, largest, grown = measured("export", checkpoint)
-    assert grown < 2 * max(largest, 64) + SLACK < whole, (whole, largest, grown)
+    assert grown < 3 * largest + SLACK < whole, (whole, largest, grown)
