@@ -7,7 +7,7 @@ Every text has ids, there is no unknown token, and decoding gives the text back 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
@@ -90,13 +90,7 @@ def make(
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {
-                "id": vocab[mark],
-                "content": mark,
-                **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
-                "special": True,
-            }
-            for mark in sorted(specials, key=lambda mark: vocab[mark])
+            _added(mark, vocab[mark]) for mark in sorted(specials, key=lambda mark: vocab[mark])
         ],
         "normalizer": None,
         "pre_tokenizer": byte_level,
@@ -115,6 +109,11 @@ def make(
         },
     }
     return json_tokenizer.JsonTokenizer(json.dumps(config, ensure_ascii=False, indent=1), name)
+
+
+def _added(mark: str, id: int) -> dict[str, Any]:
+    plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": id, "content": mark, **plain, "special": True}
 
 
 def _prefix_space(folder: Path) -> bool:
