@@ -159,21 +159,21 @@ class EncoderDecoder(nnx.Module):
     def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """x_BTD of the decoder, in the dtype of the computation. `key` None means no dropout."""
         key_source, key_target = (None, None) if key is None else jax.random.split(key)
-        source_BSD = self._encode_source(batch, key_source)
+        source_BSD, segments_BS = self._encode_source(batch, key_source)
         mask = masks.materialise(masks.within_segments(batch.segments_BT, causal=True))
-        cross = masks.materialise(masks.between_segments(batch.segments_BT, batch.source_segments_BS))
+        cross = masks.materialise(masks.between_segments(batch.segments_BT, segments_BS))
         source = (source_BSD, cross)
         row = (batch.tokens_BT, batch.positions_BT)
         return self._through(self.decoder, row, mask, key_target, self.config.decoder_layers, source)
 
     def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
         """The source of every row as all layers see it, and room for `slots` tokens of the decoder."""
-        source_BSD = self._encode_source(batch, None)
+        source_BSD, segments_BS = self._encode_source(batch, None)
         k_LBSKH, v_LBSKH = jax.lax.map(
             lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
         )
         layers, rows, _, kv_heads, head_dim = k_LBSKH.shape
-        memory = caches.Memory(k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segments_BS=batch.source_segments_BS)
+        memory = caches.Memory(k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segments_BS=segments_BS)
         shape = {"layers": layers, "rows": rows, "slots": slots, "kv_heads": kv_heads, "head_dim": head_dim}
         return dataclasses.replace(caches.empty(**shape, dtype=k_LBSKH.dtype), memory=memory)
 
@@ -197,15 +197,17 @@ class EncoderDecoder(nnx.Module):
         )
         return self.decoder.leave(x_BTD, None), cache.extended(layers, segments_BS)
 
-    def _encode_source(self, batch: Batch, key: jax.Array | None) -> jax.Array:
-        if batch.source_tokens_BS is None:
+    def _encode_source(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """source_BSD and the segments_BS of the source row."""
+        tokens_BS, segments_BS = batch.source_tokens_BS, batch.source_segments_BS
+        if tokens_BS is None or segments_BS is None or batch.source_positions_BS is None:
             raise UserError(
                 f"{type(self.config).__name__} is an encoder-decoder, but the rows have no source. Fix: an objective "
                 "with one, such as SpanCorruption, Denoising or Translation; or a model without an encoder."
             )
-        mask = masks.materialise(masks.within_segments(batch.source_segments_BS))
-        row = (batch.source_tokens_BS, batch.source_positions_BS)
-        return self._through(self.encoder, row, mask, key, self.config.encoder_layers, None)
+        mask = masks.materialise(masks.within_segments(segments_BS))
+        row = (tokens_BS, batch.source_positions_BS)
+        return self._through(self.encoder, row, mask, key, self.config.encoder_layers, None), segments_BS
 
     def _through(
         self,

@@ -173,7 +173,7 @@ class Encoder(nnx.Module):
 
     config: Any
     embeddings: Embeddings
-    blocks: Block
+    blocks: nnx.Module  # stacked `Block`s
     token_head: TokenHead
 
     def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:

@@ -103,7 +103,7 @@ class ReplacedTokens(Objective):
 def filled(batch: Batch, ids_BM: Array) -> Array:
     """tokens_BT with these ids where tokens are predicted."""
     length, weights_BM = batch.tokens_BT.shape[1], batch.weights_BM
-    assert weights_BM is not None
+    assert weights_BM is not None and batch.predict_BM is not None
     # Slots without a target point behind the row, where writing is dropped.
     places_BM = jnp.where(weights_BM > 0, batch.predict_BM, length)
     write = lambda tokens_T, places_M, ids_M: tokens_T.at[places_M].set(ids_M, mode="drop")

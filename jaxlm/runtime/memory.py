@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
     return all(accepted)
 
 
-def bound_freed_memory(needed: int | None, capacity: int | None) -> bool:
+def bound_freed_memory(needed: float | None, capacity: float | None) -> bool:
     """Ends the keeping if `needed` bytes, grown by what holes cost, would not fit `capacity`; whether it did."""
     if not needed or not capacity or needed * _GROWTH <= capacity or not sys.platform.startswith("linux"):
         return False
