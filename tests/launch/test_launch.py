@@ -143,12 +143,7 @@ def test_retry_hands_signals_on_and_does_not_restart(fakes, number):
     process = fakes.start("retry.sh", "python")
     fakes.wait_for("started")
     process.send_signal(number)
-    try:
-        process.communicate(timeout=10)
-    except subprocess.TimeoutExpired:
-        # Seen once in hundreds of runs: bash misses a signal that comes just as it begins to wait. Launchers repeat.
-        process.send_signal(number)
-        process.communicate(timeout=20)
+    process.communicate(timeout=20)
     assert (process.returncode, len(fakes.calls("python"))) == (75, 1)
 
 
