@@ -91,7 +91,7 @@ def measure(ready: loaded.Loaded, text: str) -> tuple[float, int]:
     @jax.jit
     def nats(params: dict) -> jax.Array:
         module = ready.model.bind(params)
-        log_p = jax.nn.log_softmax(module.predict_tokens(module.encode(batch, None))[0, :-1])
+        log_p = jax.nn.log_softmax(module.predict_tokens(module.encode(batch, None).x_BTD)[0, :-1])
         return -jnp.take_along_axis(log_p, jnp.asarray(tokens[0, 1:, None]), axis=1).mean()
 
     return math.exp(float(nats(ready.params))), length - 1

@@ -163,7 +163,9 @@ def _ours(side: Stored, layers: int) -> np.ndarray:
         path: array[:layers] if _layers(config) and "layers" in axes[path] else array
         for path, array in side.place(dict.fromkeys(axes, here)).items()
     }
-    return np.asarray(jax.jit(lambda p: model.bind(p).encode(batch, None))(table.nest(params)), np.float32)
+    return np.asarray(
+        jax.jit(lambda p: model.bind(p).encode(batch, None).x_BTD)(table.nest(params)), np.float32
+    )
 
 
 def _theirs(side: Stored, layers: int) -> np.ndarray:

@@ -35,7 +35,7 @@ def embed(
 
     @jax.jit
     def encode(batch: Batch) -> jax.Array:
-        e_BCD = embeddings.pool(model, model.encode(batch, None), batch, pooling)
+        e_BCD = embeddings.pool(model, model.encode(batch, None).x_BTD, batch, pooling)
         return embeddings.unit(e_BCD[:, 0])
 
     found: dict[int, np.ndarray] = {}

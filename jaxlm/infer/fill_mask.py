@@ -41,7 +41,7 @@ def fill(
 
     @jax.jit
     def predict(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x_BMD = gather_positions(model.encode(batch, None), batch.predict_BM)
+        x_BMD = gather_positions(model.encode(batch, None).x_BTD, batch.predict_BM)
         return jax.lax.top_k(jax.nn.softmax(model.predict_tokens(x_BMD)), min(top, tokenizer.vocabulary.size))
 
     shares, tokens = jax.device_get(predict(batch))

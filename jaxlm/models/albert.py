@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxlm.models import checks, masks, post_norm, stack
+from jaxlm.models.encoded import Extras
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -50,12 +51,16 @@ class AlbertModule(post_norm.PairEncoder):
             classes = 2 if c.next_sentence == "pooled" else 0
             self.next_sentence_head = post_norm.PairHead(c, rngs, dtype, classes=classes)
 
-    def run_blocks(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> jax.Array:
+    def run_blocks(
+        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
+    ) -> tuple[jax.Array, Extras]:
         """The one block, `layers` times."""
         c = self.config
         return stack.repeat(
-            lambda x_BTD, key: self.block(x_BTD, mask, key),
+            lambda block, x_BTD, mask, key: block(x_BTD, mask, key),
+            self.block,
             self.project(x_BTD),
+            mask,
             key,
             layers=c.layers,
             loop=c.layer_loop,

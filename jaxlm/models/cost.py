@@ -55,7 +55,7 @@ def flops_per_token(config: Any, length: int) -> float:
     """
     row = jax.ShapeDtypeStruct((1, length), jnp.int32)
     batch = Batch(tokens_BT=row, segments_BT=row, positions_BT=row)
-    loss = lambda module, batch: module.predict_tokens(module.encode(batch, None)).sum()
+    loss = lambda module, batch: module.predict_tokens(module.encode(batch, None).x_BTD).sum()
     padding = 6 * (padded(config.vocab_size) - config.vocab_size) * config.hidden
     return training_flops(config, loss, batch) / length - padding
 

@@ -15,6 +15,7 @@ from flax import nnx
 from jaxlm.batch import Batch
 from jaxlm.models import checks, masks, parameters, post_norm, stack
 from jaxlm.models.dense import dense
+from jaxlm.models.encoded import Encoded, Extras
 from jaxlm.models.mlp import Activation, activation
 
 
@@ -116,7 +117,9 @@ class ElectraEncoderModule(post_norm.Encoder):
         if c.head == "detect":
             self.detect_head = DetectHead(c, rngs, dtype)
 
-    def run_blocks(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> jax.Array:
+    def run_blocks(
+        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
+    ) -> tuple[jax.Array, Extras]:
         """The blocks, behind the projection of the embeddings if there is one."""
         x_BTD = self.project(x_BTD) if hasattr(self, "project") else x_BTD
         return super().run_blocks(x_BTD, mask, key)
@@ -134,6 +137,10 @@ class ElectraModule(nnx.Module):
         self.discriminator = ElectraEncoderModule(c.discriminator, rngs, dtype)
         self.generator = ElectraEncoderModule(c.generator, rngs, dtype, self.discriminator.embeddings)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+    def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """What goes into the discriminator's blocks."""
+        return self.discriminator.embed(batch, key)
+
+    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
         """The discriminator's features: what the pair is trained for."""
-        return self.discriminator.encode(batch, key)
+        return self.discriminator.encode(batch, key, x_BTD)

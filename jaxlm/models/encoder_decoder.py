@@ -21,9 +21,13 @@ from jaxlm.models import masks, mlp, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.encoded import Encoded, Extras
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import CrossAttention, SelfAttention
 
+Embedded = tuple[
+    jax.Array, jax.Array
+]  # x_BSD of the source and x_BTD of the decoder's row, before the blocks
 Seen = tuple[jax.Array, jax.Array, masks.Mask]  # keys and values of the source, and who sees them
 
 
@@ -156,19 +160,28 @@ class EncoderDecoder(nnx.Module):
     encoder: Stack
     decoder: Stack
 
-    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """x_BTD of the decoder, in the dtype of the computation. `key` None means no dropout."""
+    def embed(self, batch: Batch, key: jax.Array | None = None) -> Embedded:
+        """What goes into the blocks of both sides; `encode` with the same key takes it, or something near it."""
         key_source, key_target = (None, None) if key is None else jax.random.split(key)
-        source_BSD, segments_BS = self._encode_source(batch, key_source)
+        x_BSD = self._embed_source(batch, key_source)
+        return x_BSD, self._enter(self.decoder, batch.tokens_BT, batch.positions_BT, key_target)
+
+    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: Embedded | None = None) -> Encoded:
+        """Features of the decoder, from what `embed` gives or something near it. `key` None means no dropout."""
+        c = self.config
+        key_source, key_target = (None, None) if key is None else jax.random.split(key)
+        x_BSD, x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
+        source_BSD, of_source = self._encode_source(batch, x_BSD, key_source)
         mask = masks.materialise(masks.within_segments(batch.segments_BT, causal=True))
-        cross = masks.materialise(masks.between_segments(batch.segments_BT, segments_BS))
-        source = (source_BSD, cross)
-        row = (batch.tokens_BT, batch.positions_BT)
-        return self._through(self.decoder, row, mask, key_target, self.config.decoder_layers, source)
+        cross = masks.materialise(masks.between_segments(batch.segments_BT, batch.source_segments_BS))
+        rows = (mask, (source_BSD, cross))
+        x_BTD, extras = self._through(self.decoder, x_BTD, rows, key_target, c.decoder_layers)
+        return Encoded.of(x_BTD, of_source, extras)
 
     def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
         """The source of every row as all layers see it, and room for `slots` tokens of the decoder."""
-        source_BSD, segments_BS = self._encode_source(batch, None)
+        source_BSD, _ = self._encode_source(batch, self._embed_source(batch, None), None)
+        segments_BS: jax.Array = batch.source_segments_BS
         k_LBSKH, v_LBSKH = jax.lax.map(
             lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
         )
@@ -197,39 +210,40 @@ class EncoderDecoder(nnx.Module):
         )
         return self.decoder.leave(x_BTD, None), cache.extended(layers, segments_BS)
 
-    def _encode_source(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """source_BSD and the segments_BS of the source row."""
-        tokens_BS, segments_BS = batch.source_tokens_BS, batch.source_segments_BS
-        if tokens_BS is None or segments_BS is None or batch.source_positions_BS is None:
+    def _embed_source(self, batch: Batch, key: jax.Array | None) -> jax.Array:
+        if batch.source_tokens_BS is None or batch.source_positions_BS is None:
             raise UserError(
                 f"{type(self.config).__name__} is an encoder-decoder, but the rows have no source. Fix: an objective "
                 "with one, such as SpanCorruption, Denoising or Translation; or a model without an encoder."
             )
-        mask = masks.materialise(masks.within_segments(segments_BS))
-        row = (tokens_BS, batch.source_positions_BS)
-        return self._through(self.encoder, row, mask, key, self.config.encoder_layers, None), segments_BS
+        return self._enter(self.encoder, batch.source_tokens_BS, batch.source_positions_BS, key)
+
+    def _encode_source(
+        self, batch: Batch, x_BSD: jax.Array, key: jax.Array | None
+    ) -> tuple[jax.Array, Extras]:
+        mask = masks.materialise(masks.within_segments(batch.source_segments_BS))
+        return self._through(self.encoder, x_BSD, (mask, None), key, self.config.encoder_layers)
+
+    def _enter(
+        self, side: Stack, tokens_BT: jax.Array, positions_BT: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        key = None if key is None else jax.random.split(key, 3)[0]
+        return constrain(side.enter(self.tokens(tokens_BT), positions_BT, key), "batch", "length", None)
 
     def _through(
-        self,
-        side: Stack,
-        row: tuple[jax.Array, jax.Array],
-        mask: masks.Mask,
-        key: jax.Array | None,
-        layers: int,
-        source: tuple[jax.Array, masks.Mask] | None,
-    ) -> jax.Array:
+        self, side: Stack, x_BTD: jax.Array, rows: Any, key: jax.Array | None, layers: int
+    ) -> tuple[jax.Array, Extras]:
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-        tokens_BT, positions_BT = row
-        places_T = jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
+        places_T = jnp.arange(x_BTD.shape[1], dtype=jnp.int32)
         bias_NTS = side.bias(places_T, places_T)
-        x_BTD = constrain(side.enter(self.tokens(tokens_BT), positions_BT, keys[0]), "batch", "length", None)
-        x_BTD = stack.run(
-            lambda block, x_BTD, key: block(x_BTD, mask, key, bias_NTS=bias_NTS, source=source),
+        x_BTD, extras = stack.run(
+            lambda block, x_BTD, rows, key: block(x_BTD, rows[0], key, bias_NTS=bias_NTS, source=rows[1]),
             side.blocks,
             x_BTD,
+            rows,
             keys[1],
             layers=layers,
             loop=self.config.layer_loop,
             remat=self.config.remat,
         )
-        return side.leave(x_BTD, keys[2])
+        return side.leave(x_BTD, keys[2]), extras

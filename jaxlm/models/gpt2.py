@@ -16,6 +16,7 @@ from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.encoded import Encoded
 from jaxlm.models.mlp import Activation, Mlp
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
@@ -120,24 +121,31 @@ class Gpt2Module(nnx.Module):
         self.blocks = stack.stacked(lambda r: Block(c, r, dtype), c.layers, rngs)
         self.norm = LayerNorm(c.hidden, c.norm_epsilon)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """x_BTD in the dtype of the computation, normed. `key` None means no dropout."""
-        c = self.config
-        key_embed, key_blocks = (None, None) if key is None else jax.random.split(key)
+    def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """What goes into the blocks, x_BTD; `encode` with the same key takes it, or something near it."""
+        key_embed, _ = (None, None) if key is None else jax.random.split(key)
         x_BTD = self._embed(batch.tokens_BT, batch.positions_BT)
+        return dropout(x_BTD, self.config.embedding_dropout, key_embed)
+
+    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+        """Normed features, from `embed`'s x_BTD or a given one. `key` None means no dropout."""
+        c = self.config
+        x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
+        _, key_blocks = (None, None) if key is None else jax.random.split(key)
         mask = masks.materialise(
             masks.within_segments(batch.segments_BT, causal=True, prefix_BT=batch.prefix_BT)
         )
-        x_BTD = stack.run(
-            lambda block, x_BTD, block_key: block(x_BTD, mask, block_key),
+        x_BTD, extras = stack.run(
+            lambda block, x_BTD, mask, key: block(x_BTD, mask, key),
             self.blocks,
-            dropout(x_BTD, c.embedding_dropout, key_embed),
+            x_BTD,
+            mask,
             key_blocks,
             layers=c.layers,
             loop=c.layer_loop,
             remat=c.remat,
         )
-        return self.norm(x_BTD)
+        return Encoded.of(self.norm(x_BTD), extras)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
         """Features of M positions -> logits_BMV of the next token, float32; V is the padded vocabulary."""

@@ -18,6 +18,7 @@ from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.encoded import Encoded
 from jaxlm.models.mlp import Activation, GatedMlp
 from jaxlm.models.norm import RmsNorm
 
@@ -129,10 +130,14 @@ class LlamaModule(nnx.Module):
         if c.embeddings == "untied":
             self.decoder = table()
 
-    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """x_BTD in the dtype of the computation, normed. There is no dropout: `key` is not used."""
+    def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """What goes into the blocks, x_BTD; `encode` takes it, or something near it."""
+        return constrain(self.tokens(batch.tokens_BT), "batch", "length", None)
+
+    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+        """Normed features, from `embed`'s x_BTD or a given one. There is no dropout: `key` is not used."""
         c = self.config
-        x_BTD = constrain(self.tokens(batch.tokens_BT), "batch", "length", None)
+        x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
         rotation = c.rope.rotation(batch.positions_BT, c.head_dim)
         mask = {
             window: masks.materialise(
@@ -142,17 +147,18 @@ class LlamaModule(nnx.Module):
             )
             for window in c.windows
         }
-        x_BTD = stack.run(
-            lambda block, x_BTD, _, window: block(x_BTD, mask[window], rotation),
+        x_BTD, extras = stack.run(
+            lambda block, x_BTD, rows, _, window: block(x_BTD, rows[0][window], rows[1]),
             self.blocks,
             x_BTD,
+            (mask, rotation),
             None,
             layers=c.layers,
             loop=c.layer_loop,
             remat=c.remat,
             pattern=c.windows,
         )
-        return self.norm(x_BTD)
+        return Encoded.of(self.norm(x_BTD), extras)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
         """Features of M positions -> logits_BMV of the next token, float32; V is the padded vocabulary."""

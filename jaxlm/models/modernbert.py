@@ -6,7 +6,7 @@ one row give what they give alone, windows included; RoPE, norms, softmax and lo
 
 import dataclasses
 import functools
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxlm.models.activations import constrain
 from jaxlm.models.dense import dense
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.encoded import Encoded
 from jaxlm.models.mlp import Activation, GatedMlp, activation
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
@@ -159,8 +160,12 @@ class ModernBertModule(nnx.Module):
         if c.token_head == "transform":
             self.token_head = TokenHead(c, rngs, dtype, vocab_rows=self.tokens.table.shape[0])
 
-    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """x_BTD in the dtype of the computation, normed. `key` None means no dropout."""
+    def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """What goes into the blocks, x_BTD, without dropout; `encode` takes it, or something near it."""
+        return self.norm_tokens(constrain(self.tokens(batch.tokens_BT), "batch", "length", None))
+
+    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+        """Normed features, from `embed`'s x_BTD or a given one. `key` None means no dropout."""
         c, half = self.config, self.config.window // 2
         window: dict[Kind, tuple[int, int] | None] = {"global": None, "local": (half, half)}
         base: dict[Kind, float] = {"global": c.global_base, "local": c.local_base}
@@ -171,16 +176,18 @@ class ModernBertModule(nnx.Module):
             turns = rope.Rope(base=base[kind], scaling=rope.Unscaled())
             rotation[kind] = turns.rotation(batch.positions_BT, c.hidden // c.heads)
 
-        def call(block: Block, x_BTD: jax.Array, key: jax.Array | None, kind: Kind) -> jax.Array:
+        def call(block: Block, x_BTD: jax.Array, rows: Any, key: jax.Array | None, kind: Kind) -> Any:
+            mask, rotation = rows
             return block(x_BTD, mask[kind], rotation[kind], key)
 
+        rows = (mask, rotation)
         keys = (None, None) if key is None else jax.random.split(key)
-        x_BTD = self.norm_tokens(constrain(self.tokens(batch.tokens_BT), "batch", "length", None))
+        x_BTD = self.embed(batch) if x_BTD is None else x_BTD
         run = functools.partial(stack.run, call, loop=c.layer_loop, remat=c.remat)
-        x_BTD = run(self.first, x_BTD, keys[0], layers=1, pattern=c.kinds[:1])
+        x_BTD, first = run(self.first, x_BTD, rows, keys[0], layers=1, pattern=c.kinds[:1])
         pattern = c.kinds[1 : 1 + c.global_every]
-        x_BTD = run(self.blocks, x_BTD, keys[1], layers=c.layers - 1, pattern=pattern)
-        return self.norm(x_BTD)
+        x_BTD, others = run(self.blocks, x_BTD, rows, keys[1], layers=c.layers - 1, pattern=pattern)
+        return Encoded.of(self.norm(x_BTD), first, others)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
         """Features of M positions -> logits_BMV, float32; V is the padded vocabulary, padding is never predicted."""

@@ -17,6 +17,7 @@ from jaxlm.models.activations import constrain
 from jaxlm.models.dense import dense
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.encoded import Encoded, Extras
 from jaxlm.models.mlp import Activation, Mlp, activation
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
@@ -176,20 +177,28 @@ class Encoder(nnx.Module):
     blocks: nnx.Module  # stacked `Block`s
     token_head: TokenHead
 
-    def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        """x_BTD in the dtype of the computation. `key` None means no dropout."""
-        key_embed, key_blocks = (None, None) if key is None else jax.random.split(key)
-        x_BTD = dropout(self.embeddings(batch), self.config.dropout, key_embed)
-        mask = masks.materialise(masks.within_segments(batch.segments_BT))
-        return self.run_blocks(x_BTD, mask, key_blocks)
+    def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
+        """What goes into the blocks, x_BTD; `encode` with the same key takes it, or something near it."""
+        key_embed, _ = (None, None) if key is None else jax.random.split(key)
+        return dropout(self.embeddings(batch), self.config.dropout, key_embed)
 
-    def run_blocks(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> jax.Array:
+    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+        """Features in the dtype of the computation, from `embed`'s x_BTD or a given one. `key` None: no dropout."""
+        x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
+        _, key_blocks = (None, None) if key is None else jax.random.split(key)
+        mask = masks.materialise(masks.within_segments(batch.segments_BT))
+        return Encoded.of(*self.run_blocks(x_BTD, mask, key_blocks))
+
+    def run_blocks(
+        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
+    ) -> tuple[jax.Array, Extras]:
         """What the blocks make of the embedded row."""
         c = self.config
         return stack.run(
-            lambda block, x_BTD, block_key: block(x_BTD, mask, block_key),
+            lambda block, x_BTD, mask, key: block(x_BTD, mask, key),
             self.blocks,
             x_BTD,
+            mask,
             key,
             layers=c.layers,
             loop=c.layer_loop,

@@ -4,6 +4,9 @@ In: a function that makes one block. Out: the block with every parameter stacked
 order; `run_cached` does so with something to remember per layer; `repeat` applies one block again and again.
 Guaranteed: the parameters do not depend on `Loop` or `Remat`; each layer gets its own key.
 
+A block gets what it needs of each row (mask, rotation, source) as an argument `rows`, a pytree with B in front: whoever
+runs a part of the batch, or of the layers, slices that. It returns x_BTD, or (x_BTD, `Extras`).
+
 Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
 last argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.
 """
@@ -14,6 +17,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from jaxlm.models.encoded import Extras
 
 Loop = Literal["scan", "unrolled"]
 # What the backward pass keeps of a block: everything; its input; its input and the results of its weight
@@ -31,40 +36,47 @@ def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs)
 
 
 def run(
-    call: Callable[..., jax.Array],
+    call: Callable[..., Any],
     blocks: nnx.Module,
     x_BTD: jax.Array,
+    rows: Any,
     key: jax.Array | None,
     *,
     layers: int,
     loop: Loop,
     remat: Remat,
     pattern: Sequence[Any] = (),
-) -> jax.Array:
-    """`call(block, x_BTD, key[, kind]) -> x_BTD` for every layer. `key` None is passed on as None."""
+) -> tuple[jax.Array, Extras]:
+    """`call(block, x_BTD, rows, key[, kind]) -> x_BTD or (x_BTD, Extras)` for every layer; extras come back stacked.
+
+    `key` None is passed on as None.
+    """
     keys = None if key is None else jax.random.split(key, layers)
     calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
-    step = lambda call, x, layer: (call(layer[0], x, layer[1]), None)
-    return _run(step, calls, x_BTD, (blocks, keys), layers, loop)[0]
+    step = lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
+    return _run(step, calls, x_BTD, (blocks, keys), layers, loop)
 
 
 def repeat(
-    call: Callable[[jax.Array, jax.Array | None], jax.Array],
+    call: Callable[..., Any],
+    block: nnx.Module,
     x_BTD: jax.Array,
+    rows: Any,
     key: jax.Array | None,
     *,
     layers: int,
     loop: Loop,
     remat: Remat,
-) -> jax.Array:
-    """`call(x_BTD, key) -> x_BTD`, `layers` times with the same weights (ALBERT). `key` None is passed on as None."""
+) -> tuple[jax.Array, Extras]:
+    """`run` with the same weights in every layer (ALBERT)."""
     keys = None if key is None else jax.random.split(key, layers)
     call = _rematerialised(call, remat, loop)
-    if loop == "scan":
-        return jax.lax.scan(lambda x, key: (call(x, key), None), x_BTD, keys, length=layers)[0]
-    for i in range(layers):
-        x_BTD = call(x_BTD, None if keys is None else keys[i])
-    return x_BTD
+    step = lambda call, x, layer: _with_extras(call(block, x, rows, layer[0]))
+    return _run(step, [call], x_BTD, (keys, jnp.arange(layers)), layers, loop)
+
+
+def _with_extras(out: Any) -> tuple[jax.Array, Extras]:
+    return out if isinstance(out, tuple) else (out, Extras())
 
 
 def run_cached(

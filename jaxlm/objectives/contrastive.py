@@ -150,7 +150,7 @@ class DropoutContrastive(Contrastive):
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Two passes of the encoder; the second encodings of the other texts are the negatives."""
         keys = jax.random.split(jax.random.key(0) if key is None else key)
-        views = [embeddings.pool(model, model.encode(batch, k), batch, self.pooling) for k in keys]
+        views = [embeddings.pool(model, model.encode(batch, k).x_BTD, batch, self.pooling) for k in keys]
         e_IXD = jnp.stack([_flat(e_BCD, 1)[:, 0] for e_BCD in views], axis=1)
         real_I = _flat(batch.label_weights_BC, 1)
         return self.score(e_IXD, jnp.concatenate([real_I, real_I], axis=1))
@@ -174,7 +174,7 @@ class PairContrastive(Contrastive):
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """One pass of the encoder; the positives and hard negatives of all items are the candidates."""
-        e_BCD = embeddings.pool(model, model.encode(batch, key), batch, self.pooling)
+        e_BCD = embeddings.pool(model, model.encode(batch, key).x_BTD, batch, self.pooling)
         return self.score(_flat(e_BCD, self.texts), _flat(batch.label_weights_BC, self.texts))
 
 

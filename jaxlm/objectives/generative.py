@@ -59,7 +59,7 @@ class Generative(Objective):
         """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""
         return scores.predict(
             model,
-            model.encode(batch, key),
+            model.encode(batch, key).x_BTD,
             batch,
             "lm",
             chunk=self.chunk,

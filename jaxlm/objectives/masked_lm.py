@@ -98,7 +98,7 @@ class MaskedLM(Objective):
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`. key None: evaluation."""
-        return self.score(model, model.encode(batch, key), batch)
+        return self.score(model, model.encode(batch, key).x_BTD, batch)
 
     def score(self, model: Any, x_BTD: Array, batch: Batch) -> Loss:
         """The loss from encoded rows, for objectives that add terms of their own."""

@@ -79,14 +79,14 @@ class ReplacedTokens(Objective):
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Terms `mlm` and `rtd` (times its weight); measures `mlm_{loss,accuracy}`, `rtd_{loss,accuracy,...}`."""
         keys = (None, jax.random.key(0), None) if key is None else jax.random.split(key, 3)
-        x_BTD = model.generator.encode(batch, keys[0])
+        x_BTD = model.generator.encode(batch, keys[0]).x_BTD
         logits_BMV = model.generator.predict_tokens(scores.gather_positions(x_BTD, batch.predict_BM))
         nats = scores.cross_entropy(logits_BMV, batch.targets_BM, batch.weights_BM)
         right = scores.accuracy(logits_BMV, batch.targets_BM, batch.weights_BM)
         fakes_BM = self.sample(logits_BMV, keys[1])
         found, replaced_BT = filled(batch, batch.targets_BM), filled(batch, fakes_BM)
         logits_BT = model.discriminator.detect(
-            model.discriminator.encode(dataclasses.replace(batch, tokens_BT=replaced_BT), keys[2])
+            model.discriminator.encode(dataclasses.replace(batch, tokens_BT=replaced_BT), keys[2]).x_BTD
         )
         detected = detection(logits_BT, replaced_BT != found, _real(batch))
         total, weight = detected["rtd_loss"]

@@ -85,7 +85,7 @@ class SentencePairs(Objective):
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Terms `mlm` and the question's; measures `{mlm,nsp,sop}_{loss,accuracy}`. key None: evaluation."""
-        x_BTD = model.encode(batch, key)
+        x_BTD = model.encode(batch, key).x_BTD
         masked = self.masked_lm.score(model, x_BTD, batch)
         logits_BC2 = model.classify_pair(scores.gather_positions(x_BTD, batch.first_BC))
         nats = scores.cross_entropy(logits_BC2, batch.labels_BC, batch.label_weights_BC)

@@ -49,7 +49,7 @@ def recomputed(config, prompts, number, start=()):
     def step(params, tokens, segments, positions):
         batch = Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions, **given)
         module = model.bind(params)
-        return jax.nn.log_softmax(module.predict_tokens(module.encode(batch, None)))
+        return jax.nn.log_softmax(module.predict_tokens(module.encode(batch, None).x_BTD))
 
     texts = [list(start or prompt) for prompt in prompts]
     begun, log_p = [len(text) for text in texts], []
@@ -100,7 +100,7 @@ def test_features_through_the_cache_are_those_of_the_whole_row(name):
             x_BTD, cache = module.extend(tokens[:, span], ones[:, span], places[:, span], cache)
             parts.append(x_BTD)
         predict = module.predict_tokens
-        return predict(module.encode(batch, None)), predict(jnp.concatenate(parts, axis=1))
+        return predict(module.encode(batch, None).x_BTD), predict(jnp.concatenate(parts, axis=1))
 
     whole, pieces = both(params)
     np.testing.assert_allclose(pieces[..., :VOCAB], whole[..., :VOCAB], atol=1e-5 * float(whole.max()))
@@ -119,7 +119,7 @@ def test_a_prompt_that_sees_itself_as_a_whole_gives_what_a_prefix_gives():
         prefix_BT=(np.arange(len(prompt) + NEW) < len(prompt)).astype(np.int32)[None],
     )
     module = model.bind(params)
-    scores = module.predict_tokens(module.encode(batch, None))[0, len(prompt) - 1 : -1]
+    scores = module.predict_tokens(module.encode(batch, None).x_BTD)[0, len(prompt) - 1 : -1]
     assert np.asarray(scores).argmax(-1).tolist() == list(found.tokens)
     assert found.tokens != generate((model, params), [prompt])[0].tokens
 
@@ -148,7 +148,7 @@ def test_drawn_first_tokens_follow_the_softmax():
     module = ready[0].bind(ready[1])
     tokens, segments, positions = rows([PROMPTS[3]], 3)
     batch = Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions)
-    share = np.asarray(jax.nn.softmax(module.predict_tokens(module.encode(batch, None))[0, -1]))
+    share = np.asarray(jax.nn.softmax(module.predict_tokens(module.encode(batch, None).x_BTD)[0, -1]))
     best = np.argsort(-share)[:10]
     expected = number * np.append(share[best], 1 - share[best].sum())
     drawn = np.array([w.tokens[0] for w in first])

@@ -49,7 +49,7 @@ def test_more_layers_have_the_same_parameters_and_more_work():
     deep = dataclasses.replace(CONFIG, layers=7)
     count = lambda config: cost.count_parameters(build(config).shapes)
     assert count(CONFIG) == count(deep)
-    flops = lambda config: cost.training_flops(config, lambda m, b: m.encode(b, None).sum(), BATCH)
+    flops = lambda config: cost.training_flops(config, lambda m, b: m.encode(b, None).x_BTD.sum(), BATCH)
     project = 3 * 2 * 22 * 10 * 36
     assert (flops(deep) - project) * 3 == (flops(CONFIG) - project) * 7
 
@@ -59,7 +59,9 @@ def test_loops_and_remat_change_neither_loss_nor_gradients_nor_dropout(remat):
     config = dataclasses.replace(CONFIG, layers=2, dropout=0.1)
     model, other = build(config), build(dataclasses.replace(config, layer_loop="unrolled", remat=remat))
     params, key = params_of(model), jax.random.key(7)
-    run = lambda m: jit(jax.value_and_grad(lambda p: jnp.square(m.bind(p).encode(BATCH, key)).sum()))(params)
+    run = lambda m: jit(jax.value_and_grad(lambda p: jnp.square(m.bind(p).encode(BATCH, key).x_BTD).sum()))(
+        params
+    )
     for a, b in zip(jax.tree.leaves(run(model)), jax.tree.leaves(run(other)), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3)
 

@@ -70,7 +70,7 @@ def run(model, params, batch: Batch, key=None):
 
 def outputs(model, params, batch: Batch, key=None):
     module = model.bind(params)
-    x_BTD = module.encode(batch, key)
+    x_BTD = module.encode(batch, key).x_BTD
     return module.predict_tokens(x_BTD), module.classify_pair(x_BTD)
 
 
@@ -160,7 +160,7 @@ def test_padding_of_the_vocabulary_is_never_predicted_and_gets_no_gradient():
 def test_bfloat16_is_near_float32_and_its_logits_are_float32():
     full, half = build(CONFIG), build(CONFIG, dtype="bfloat16")
     params = params_of(full)
-    assert jax.eval_shape(lambda p: half.bind(p).encode(batch()), params).dtype == jnp.bfloat16
+    assert jax.eval_shape(lambda p: half.bind(p).encode(batch()).x_BTD, params).dtype == jnp.bfloat16
     for a, b in zip(run(full, params, batch()), run(half, params, batch()), strict=True):
         assert b.dtype == jnp.float32
         real = np.abs(a) < 1e6

@@ -95,7 +95,7 @@ def test_a_mesh_changes_only_where_things_are(shape):
     model = build(CONFIG)
     params = jit(model.init)(jax.random.key(0))
     key = jax.random.key(3)
-    run = lambda params, batch: model.bind(params).encode(batch, key)
+    run = lambda params, batch: model.bind(params).encode(batch, key).x_BTD
     alone = jit(run)(params, batch(8))
     mesh = jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     with jax.set_mesh(mesh):

@@ -38,7 +38,7 @@ def batch() -> Batch:
 
 
 def loss(module, batch):
-    x_BTD = module.encode(batch, jax.random.key(0))
+    x_BTD = module.encode(batch, jax.random.key(0)).x_BTD
     x_BMD = jnp.take_along_axis(x_BTD, batch.predict_BM[..., None], 1)
     x_BCD = jnp.take_along_axis(x_BTD, batch.first_BC[..., None], 1)
     return module.predict_tokens(x_BMD).sum() + module.classify_pair(x_BCD).sum()

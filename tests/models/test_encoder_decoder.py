@@ -97,7 +97,7 @@ def packed(sources, targets) -> Batch:
 
 def test_a_target_sees_what_came_before_it_and_all_of_its_own_source(config, params):
     model, sources, targets = build(config), texts(5, 8), texts(6, 7)
-    run = jit(lambda batch: model.bind(params).encode(batch))
+    run = jit(lambda batch: model.bind(params).encode(batch).x_BTD)
     before = run(packed(sources, targets))
 
     def moved(change) -> list[int]:
@@ -119,7 +119,7 @@ def test_a_target_sees_what_came_before_it_and_all_of_its_own_source(config, par
 def test_token_by_token_from_the_cache_equals_the_whole_row(config, params, loop):
     model = build(dataclasses.replace(config, layer_loop=loop))
     sources, targets = texts(4, 11, 7), texts(11, 6, 9)
-    whole = jit(lambda b: model.bind(params).encode(b))(rows(sources, targets))
+    whole = jit(lambda b: model.bind(params).encode(b).x_BTD)(rows(sources, targets))
     prompt, slots = 7, 11  # the first 7 places at once, then one by one; shorter texts are padded on the left
 
     @jit
@@ -147,7 +147,7 @@ def dropped(config, **changes):
     model, batch = build(dataclasses.replace(config, **rates, **changes)), rows(texts(9, 5), texts(6, 8))
 
     def loss(params, key):
-        return jnp.sin(3 * model.bind(params).encode(batch, key))[batch.segments_BT > 0].mean()
+        return jnp.sin(3 * model.bind(params).encode(batch, key).x_BTD)[batch.segments_BT > 0].mean()
 
     return loss
 
@@ -167,7 +167,7 @@ def test_eight_devices_give_what_one_gives():
 
     def loss(params, batch):
         module = model.bind(params)
-        return jnp.square(module.predict_tokens(module.encode(batch))[..., :101]).mean()
+        return jnp.square(module.predict_tokens(module.encode(batch).x_BTD)[..., :101]).mean()
 
     expected, grads = jit(jax.value_and_grad(loss))(params, batch)
     mesh = meshes.make(Mesh(data=2, fsdp=2, tensor=2))
@@ -183,4 +183,4 @@ def test_eight_devices_give_what_one_gives():
 def test_rows_without_a_source_are_refused_naming_what_has_one(config):
     model, batch = build(config), Batch(**dict.fromkeys(("tokens_BT", "segments_BT", "positions_BT")))
     with pytest.raises(UserError, match=r"encoder-decoder, but the rows have no source.*SpanCorruption"):
-        jax.eval_shape(lambda p: model.bind(p).encode(batch), model.shapes)
+        jax.eval_shape(lambda p: model.bind(p).encode(batch).x_BTD, model.shapes)

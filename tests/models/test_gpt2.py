@@ -37,7 +37,7 @@ BATCH = Batch(
 
 def encoded(config, key=None):
     model = build(config)
-    return jax.jit(lambda p: model.bind(p).encode(BATCH, key))(model.init(jax.random.key(0)))
+    return jax.jit(lambda p: model.bind(p).encode(BATCH, key).x_BTD)(model.init(jax.random.key(0)))
 
 
 @pytest.mark.parametrize("which", ["embedding_dropout", "dropout", "attention_dropout"])

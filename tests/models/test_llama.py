@@ -63,7 +63,7 @@ def test_tokens_see_nothing_ahead_and_nothing_beyond_the_windows(params):
     model = build(config)
     weights = jit(model.init)(jax.random.key(0))
     (text,) = texts(12)
-    run = jit(lambda batch: model.bind(weights).encode(batch))
+    run = jit(lambda batch: model.bind(weights).encode(batch).x_BTD)
     before = run(row(text, length=12))
     for changed in (0, 5, 11):
         other = text.copy()
@@ -76,7 +76,7 @@ def test_tokens_see_nothing_ahead_and_nothing_beyond_the_windows(params):
 def test_a_prefix_sees_itself_whole(params):
     model, (text,) = build(dataclasses.replace(CONFIG, windows=(0,))), texts(9)
     batch = dataclasses.replace(row(text, length=9), prefix_BT=(np.arange(9)[None] < 4).astype(np.int32))
-    run = jit(lambda batch: model.bind(params).encode(batch))
+    run = jit(lambda batch: model.bind(params).encode(batch).x_BTD)
     before, other = run(batch), batch.tokens_BT.copy()
     other[0, 3] = other[0, 3] % 100 + 1
     moved = np.abs(run(dataclasses.replace(batch, tokens_BT=other)) - before)[0].max(-1) > 0
@@ -91,7 +91,7 @@ def test_a_prefix_sees_itself_whole(params):
 def test_token_by_token_from_the_cache_equals_the_whole_row(params, loop):
     model = build(dataclasses.replace(CONFIG, layer_loop=loop))
     several = texts(11, 6, 9)
-    whole = jit(lambda b: model.bind(params).encode(b))(row(*several, length=11))
+    whole = jit(lambda b: model.bind(params).encode(b).x_BTD)(row(*several, length=11))
     prompt, slots = 7, 11  # the first 7 places at once, then one by one; shorter texts are padded on the left
     left = row(*several, length=slots, left=True)
 
@@ -119,7 +119,7 @@ def test_eight_devices_give_what_one_gives(params):
 
     def loss(params, batch):
         module = model.bind(params)
-        return jnp.square(module.predict_tokens(module.encode(batch))[..., :101]).mean()
+        return jnp.square(module.predict_tokens(module.encode(batch).x_BTD)[..., :101]).mean()
 
     expected, grads = jit(jax.value_and_grad(loss))(params, batch)
     mesh = meshes.make(Mesh(data=2, fsdp=2, tensor=2))

@@ -52,7 +52,7 @@ def test_a_token_is_seen_half_a_window_away_in_every_local_layer_and_no_farther(
     model = build(CONFIG)
     params, batch, at = params_of(model), row([31]), 15
     params["first"]["attention"]["wo"] *= 0
-    encode = jit(lambda p, b: model.bind(p).encode(b, None))
+    encode = jit(lambda p, b: model.bind(p).encode(b, None).x_BTD)
     changed = dataclasses.replace(batch, tokens_BT=batch.tokens_BT.copy())
     changed.tokens_BT[0, at] = 1 + batch.tokens_BT[0, at] % 100
     differs = np.abs(encode(params, batch) - encode(params, changed))[0].max(-1) > 0
@@ -64,7 +64,7 @@ def test_packed_items_longer_than_the_window_give_what_they_give_alone():
     model = build(CONFIG)
     params, lengths = params_of(model), (11, 7, 13)
     together = row(lengths)
-    encode = jit(lambda p, b: model.bind(p).encode(b, None))
+    encode = jit(lambda p, b: model.bind(p).encode(b, None).x_BTD)
     packed, start = encode(params, together), 0
     for length in lengths:
         cut = slice(start, start + length)
@@ -77,7 +77,7 @@ def test_dropout_is_on_in_training_alone_and_the_same_in_both_loops():
     model = build(dataclasses.replace(CONFIG, layers=6, dropout=0.3))
     other = build(dataclasses.replace(CONFIG, layers=6, dropout=0.3, layer_loop="unrolled", remat="block"))
     params, batch = params_of(model), row([17])
-    run = lambda m, key: jit(lambda p: m.bind(p).encode(batch, key))(params)
+    run = lambda m, key: jit(lambda p: m.bind(p).encode(batch, key).x_BTD)(params)
     np.testing.assert_allclose(
         run(model, jax.random.key(1)), run(other, jax.random.key(1)), rtol=1e-4, atol=1e-4
     )

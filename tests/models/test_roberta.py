@@ -40,7 +40,7 @@ def test_the_first_rows_of_the_positions_are_never_used_and_the_last_one_is():
     batch = Batch(
         tokens_BT=line + 5, segments_BT=line * 0 + 1, positions_BT=line, types_BT=(line > 4).astype(np.int32)
     )
-    grads = jax.jit(jax.grad(lambda p: (model.bind(p).encode(batch, None)[..., 0] ** 2).sum()))(params)
+    grads = jax.jit(jax.grad(lambda p: (model.bind(p).encode(batch, None).x_BTD[..., 0] ** 2).sum()))(params)
     used = np.abs(grads["embeddings"]["positions"]).max(-1) > 0
     assert used.tolist() == [False] * 2 + [True] * 11
 

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from jaxlm.models import parameters, stack
+from jaxlm.models.encoded import Encoded, Extras
 
 WIDTH = 5
 
@@ -34,15 +35,18 @@ def by_hand(weights, x, keys, kinds):
 def test_layers_take_turns_and_each_has_its_key(layers, kinds, loop, remat):
     blocks = stack.stacked(Block, layers, nnx.Rngs(params=0))
     x, key = jnp.linspace(-1, 1, 3 * WIDTH).reshape(3, WIDTH), jax.random.key(1)
-    call = lambda block, x, key, kind: block(x, key, kind)
+    call = lambda block, x, rows, key, kind: block(x + rows, key, kind) - rows
     options = dict(layers=layers, loop=loop, remat=remat, pattern=kinds)
     weights = blocks.w[...]
-    found = stack.run(call, blocks, x, key, **options)
+    found, _ = stack.run(call, blocks, x, jnp.zeros_like(x), key, **options)
     np.testing.assert_allclose(
         found, by_hand(weights, x, jax.random.split(key, layers), kinds), rtol=1e-5, atol=1e-5
     )
     np.testing.assert_allclose(
-        stack.run(call, blocks, x, None, **options), by_hand(weights, x, None, kinds), rtol=1e-5, atol=1e-5
+        stack.run(call, blocks, x, jnp.zeros_like(x), None, **options)[0],
+        by_hand(weights, x, None, kinds),
+        rtol=1e-5,
+        atol=1e-5,
     )
 
 
@@ -61,3 +65,22 @@ def test_what_a_layer_remembers_comes_back_to_that_layer(layers, loop):
     kinds = np.array([(1.0, 2.0, 4.0)[i % 3] for i in range(layers)])
     np.testing.assert_allclose(after, np.arange(layers) + 10 * kinds)
     np.testing.assert_allclose(x, (np.arange(layers) * kinds).sum().repeat(3))
+
+
+@pytest.mark.parametrize("layers", [2, 7])
+@pytest.mark.parametrize("loop", ["scan", "unrolled"])
+@pytest.mark.parametrize("remat", ["none", "block"])
+def test_extras_of_blocks_come_back_in_the_order_of_the_layers(layers, loop, remat):
+    blocks = stack.stacked(Block, layers, nnx.Rngs(params=0))
+    options = dict(layers=layers, loop=loop, remat=remat, pattern=(1.0, 2.0, 4.0))
+
+    def call(block, x, rows, key, kind):
+        return x + rows, Extras(terms={"balance": (x.sum() * kind, jnp.float32(3))}, values=x)
+
+    x, extras = stack.run(call, blocks, jnp.zeros(WIDTH), jnp.ones(WIDTH), None, **options)
+    kinds = np.array([(1.0, 2.0, 4.0)[i % 3] for i in range(layers)])
+    encoded = Encoded.of(x, extras)
+    np.testing.assert_allclose(encoded.layers, np.arange(layers)[:, None].repeat(WIDTH, 1))
+    np.testing.assert_allclose(
+        encoded.terms["balance"], (WIDTH * (np.arange(layers) * kinds).sum(), 3 * layers)
+    )

@@ -42,7 +42,7 @@ class Masked:
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean cross-entropy of the targets; of the pair questions too, if there are any."""
-        x_BTD = module.encode(batch, None)
+        x_BTD = module.encode(batch, None).x_BTD
         loss = _mean(module.predict_tokens(gather_positions(x_BTD, batch.predict_BM)), batch.targets_BM)
         outputs = {"logits": module.predict_tokens(x_BTD)}
         if self.pair:
@@ -79,7 +79,7 @@ class Causal:
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean cross-entropy over all targets of the batch."""
-        logits = module.predict_tokens(module.encode(batch, None))
+        logits = module.predict_tokens(module.encode(batch, None).x_BTD)
         return _mean(logits, batch.targets_BM, batch.weights_BM), {"logits": logits}
 
     def theirs(self, model: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:

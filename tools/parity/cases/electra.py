@@ -50,7 +50,7 @@ class Detected(Masked):
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean over all real tokens of the binary cross-entropy."""
-        logits_BT = module.detect(module.encode(batch, None))
+        logits_BT = module.detect(module.encode(batch, None).x_BTD)
         nats_BT = jax.nn.softplus(logits_BT) - batch.targets_BM * logits_BT
         real_BT = batch.segments_BT > 0
         return (nats_BT * real_BT).sum() / real_BT.sum(), {"logits": logits_BT}

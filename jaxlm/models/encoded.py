@@ -1,0 +1,45 @@
+"""What a model hands on beside its features: `Encoded`, and the `Extras` that a block adds to it.
+
+In: features and what the blocks returned. Out: one value that objectives read. Guaranteed: a model whose blocks return
+nothing but features has no terms and no layers.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from jaxlm.batch import Pair
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What one block returns beside x_BTD; stacked over the layers, every leaf has L in front."""
+
+    # Terms of the loss as (sum, weight), such as the balance of experts: each layer's is a mean of its own
+    terms: dict[str, Pair] = dataclasses.field(default_factory=dict)
+    values: Any = None  # anything else: attributions, hidden states, router statistics
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What `encode` returns."""
+
+    x_BTD: jax.Array  # features, in the dtype of the computation
+    terms: dict[str, Pair] = dataclasses.field(
+        default_factory=dict
+    )  # of all layers; the step adds them to the loss
+    layers: Any = None  # `Extras.values` of every layer, leaves [L, ...]
+
+    @classmethod
+    def of(cls, x_BTD: jax.Array, *extras: Extras) -> "Encoded":
+        """Features, with the extras of one stack of blocks or of several that follow each other."""
+        terms: dict[str, Pair] = {}
+        for part in extras:
+            for name, (sums_L, weights_L) in part.terms.items():
+                total, weight = terms.get(name, (0.0, 0.0))
+                terms[name] = (total + sums_L.sum(), weight + weights_L.sum())
+        found = [part.values for part in extras if part.values is not None]
+        return cls(x_BTD=x_BTD, terms=terms, layers=found[0] if len(found) == 1 else tuple(found) or None)
