@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jaxlm import streams
-from jaxlm.batch import Vocabulary
+from jaxlm.batch import Batches, Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
@@ -25,7 +25,7 @@ from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
 from jaxlm.runtime.compilation import cache_folder
 from jaxlm.step import TrainState
-from jaxlm.streams import AnyBatch, Stream, StreamRows
+from jaxlm.streams import Stream, StreamRows
 
 Split = Literal["train", "validation"]
 
@@ -78,10 +78,8 @@ def _stream(
     splits = opened[repr(data.corpus_config())]
     task.objective.check(vocabulary)
     return Stream(
-        name=task.name,
-        objective=task.objective.fit(splits["train"], vocabulary, cache),
+        task=dataclasses.replace(task, objective=task.objective.fit(splits["train"], vocabulary, cache)),
         data=data,
-        batch_rows=task.rows,
         seed=streams.stream_seed(run, task),
         splits=splits,
     )
@@ -152,7 +150,7 @@ def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: in
 
 def evaluation_batches(
     run: Run, text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh | None = None
-) -> Iterator[AnyBatch]:
+) -> Iterator[Batches]:
     """The held-out batches, task after task, the same every time: global arrays on `mesh`, or numpy without one."""
     for read in rows:
         size = read.stream.batch_rows // run.accumulate
@@ -169,10 +167,10 @@ def evaluation_batches(
             limit=run.evaluation.rows,
         )
         if sharding is None:
-            yield from map(read.stream.batch, batches)
+            yield from ({read.stream.name: batch} for batch in batches)
             continue
         with feed.Feed(batches, sharding, batch_size=size) as ready:
-            yield from map(read.stream.batch, ready)
+            yield from ({read.stream.name: batch} for batch in ready)
 
 
 def precision(run: Run) -> Literal["float32", "bfloat16"]:

@@ -1,8 +1,9 @@
 """The contract between data, objective and model: Vocabulary, Row, Batch, Loss.
 
-The data pipeline makes a `Row` (numpy, one row of packed items), an objective's `prepare` turns it into the
-fields of a `Batch` (numpy on the host, global `jax.Array`s on the devices: the same class), a model reads the
-batch, and the objective's `loss` returns a `Loss`. Nothing else passes between these three.
+The data pipeline makes a `Row` (numpy, one row of packed items), an objective's `prepare` turns it into one row of a
+`Batch` (numpy on the host, global `jax.Array`s on the devices: the same class): what a model sees, and in `targets`
+what the objective alone reads. A model reads the batch, and the objective's `loss` returns a `Loss`. Nothing else
+passes between these three. A step takes a mapping of task to `Batch`; a run of one objective has one task, named "".
 
 Shape letters, for the whole project (suffixes of variable and field names, and einsum subscripts):
     B batch rows     T query length    S key length, and the length of an encoder-decoder's source row
@@ -12,8 +13,8 @@ Shape letters, for the whole project (suffixes of variable and field names, and 
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -73,10 +74,29 @@ class Row:
     labels_C: np.ndarray  # the item's label (next sentence: 0 is next, 1 is random); -1 in unused slots
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown:
+    """The targets of one row, for people."""
+
+    wanted: dict[int, int] = dataclasses.field(
+        default_factory=dict
+    )  # place in the row -> id to predict there
+    in_place: bool = False  # every position may have a target: they are shown as a line of their own
+    notes: dict[int, str] = dataclasses.field(default_factory=dict)  # item -> what is asked of it
+
+
+class Targets(Protocol):
+    """What an objective asks about a batch: a pytree of its own, whose leaves have B in front."""
+
+    def show(self, b: int) -> Shown:
+        """Row `b`, of numpy arrays."""
+        ...
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a model sees. int32 unless said otherwise. A field that an objective does not use is None.
+    """What a model sees, int32; and `targets`, which no model reads. A field that nobody uses is None.
 
     `tokens_BT` is the row in which predictions are made: an encoder's input, or a decoder's. An encoder-decoder has its
     encoder's row in the `source` fields, and attends from a segment to the source segment of the same number.
@@ -90,18 +110,15 @@ class Batch:
     source_tokens_BS: Array | None = None
     source_segments_BS: Array | None = None
     source_positions_BS: Array | None = None
-    # positions in the row that carry a target, 0 in unused slots; None: every position has its target in place (M = T)
-    predict_BM: Array | None = None
-    targets_BM: Array | None = None  # ids to predict there; 0 in unused slots
-    weights_BM: Array | None = None  # float32: 1 where a target is real, else 0
-    first_BC: Array | None = None  # position of every item's first token ([CLS]); 0 in unused slots
-    labels_BC: Array | None = None  # item label; 0 in unused slots
-    label_weights_BC: Array | None = None  # float32: 1 where an item is real, else 0
+    targets: Any = None  # of the objective, see `Targets`; None: nothing is asked
 
 
-def by_task(batch: "Batch | Mapping[str, Batch]") -> Mapping[str, Batch]:
-    """A run of several tasks has a mapping of their batches; the one batch of any other run is that of task ''."""
-    return {"": batch} if isinstance(batch, Batch) else batch
+Batches = Mapping[str, Batch]  # by task: what a step takes
+
+
+def stacked(rows: Sequence[Batch]) -> Batch:
+    """A batch of numpy arrays out of rows without B."""
+    return jax.tree.map(lambda *values: np.stack(values), *rows)
 
 
 # (sum, weight): divided only at the very end, so that accumulation, packing, padding and any mesh agree.

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import assemble, report
+from jaxlm.batch import Batches
 from jaxlm.checkpoint.policy import AGREE_EVERY, SaveClock
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run, Stage
@@ -27,11 +28,12 @@ from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.throughput import peak_flops
+from jaxlm.objectives import multi_task
 from jaxlm.runtime import distributed, fault, memory
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState, make_eval_step, make_train_step
-from jaxlm.streams import AnyBatch, StreamRows
+from jaxlm.streams import StreamRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -134,13 +136,13 @@ class Loop:
         return None
 
     def _compile(
-        self, rows: tuple[StreamRows, ...], batch: AnyBatch, span: report.Span
-    ) -> Callable[[TrainState, AnyBatch], tuple]:
+        self, rows: tuple[StreamRows, ...], batch: Batches, span: report.Span
+    ) -> Callable[[TrainState, Batches], tuple]:
         """The compiled step of a stage; prints the preflight table."""
         parts, run = self.parts, self.run_config
         step = make_train_step(
             parts.model,
-            run.objective,
+            multi_task.of(run.objective, run.batch_size),
             parts.optimizer,
             seed=run.seed,
             accumulate=run.accumulate,
@@ -160,9 +162,10 @@ class Loop:
         self.journal.start_clock(facts.flops_per_step or 0.0, total_peak)
         return compiled
 
-    def _evaluator(self, rows: tuple[StreamRows, ...], batch: AnyBatch) -> HeldOut:
+    def _evaluator(self, rows: tuple[StreamRows, ...], batch: Batches) -> HeldOut:
         parts = self.parts
-        eval_step = jax.jit(make_eval_step(parts.model, self.run_config.objective))
+        tasks = multi_task.of(self.run_config.objective, self.run_config.batch_size)
+        eval_step = jax.jit(make_eval_step(parts.model, tasks))
         self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch)))
         batches = functools.partial(
             assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh
@@ -249,6 +252,6 @@ class Loop:
         )
 
 
-def _poisoned(batch: AnyBatch) -> AnyBatch:
+def _poisoned(batch: Batches) -> Batches:
     """The batch with weights that are NaN (fault injection)."""
     return jax.tree.map(lambda x: x * float("nan") if jnp.issubdtype(x.dtype, jnp.floating) else x, batch)

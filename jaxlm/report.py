@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm import assemble
-from jaxlm.batch import by_task
 from jaxlm.checkpoint import space
 from jaxlm.config import Run, Stage, tree
 from jaxlm.data.show import show_batch
@@ -27,6 +26,7 @@ from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.meter import Line
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
+from jaxlm.objectives import multi_task
 from jaxlm.partition import state as partition
 from jaxlm.runtime import distributed
 from jaxlm.streams import StreamRows
@@ -112,7 +112,8 @@ def facts(
     if efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
     notes += [_task_note(r, span.last - span.first) for r in rows if r.stream.name]
-    flops = cost.training_flops(run.model, _total_loss(run.objective), batch)
+    tasks = multi_task.of(run.objective, run.batch_size)
+    flops = cost.training_flops(run.model, _total_loss(tasks), batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Facts(
@@ -160,7 +161,7 @@ def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
 def shown(batch: Any, token: Callable[[int], str], rows: int) -> str:
     """The first rows of a batch as the model sees them, of every task."""
     parts = []
-    for name, one in by_task(jax.device_get(batch)).items():
+    for name, one in jax.device_get(batch).items():
         parts += [f"task {name}:"] if name else []
         parts.append(show_batch(one, token, rows=rows))
     return "\n\n".join(parts)
@@ -218,13 +219,13 @@ def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float])
     from jaxlm.objectives.unigram import unigram_cross_entropy
 
     term, say = read.stream.objective.token_term, parts.console.say
-    loss = metrics.get(f"eval/{read.stream.of(f'{term}_loss')}")
+    loss = metrics.get(f"eval/{read.stream.task.of(f'{term}_loss')}")
     if loss is None:
         return
     counts = assemble.unigram_counts(read.stream.splits["train"], parts.text.vocabulary.size)
     batches = assemble.evaluation_batches(parts.run, parts.text, [read])
-    targets = (one for batch in batches for one in by_task(batch).values())
-    baseline = unigram_cross_entropy(counts, targets, parts.text.vocabulary.special_V)
+    asked = (one.targets.tokens for batch in batches for one in batch.values())
+    baseline = unigram_cross_entropy(counts, asked, parts.text.vocabulary.special_V)
     named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
     of = f" of task {read.stream.name}" if read.stream.name else ""
     say(

@@ -1,4 +1,4 @@
-"""The only jitted training functions. In: a model, an objective, an optimizer. Out: pure functions of (state, batch).
+"""The only jitted training functions. In: a model, the tasks, an optimizer. Out: pure functions of (state, batches).
 
 Guarantees: the gradient is that of the whole batch whatever the number of micro-batches (every term is divided by its
 weight over the whole batch); a step whose loss or gradient is not finite changes nothing but the counters; all
@@ -6,14 +6,14 @@ randomness follows from (seed, step).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlm.batch import Batch, Pair, by_task
+from jaxlm.batch import Batches, Pair
 from jaxlm.optim import ema as averages
 from jaxlm.optim import transforms
 
@@ -50,15 +50,15 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float = 0.0,
     dropout_generator: str = "threefry2x32",
-) -> Callable[[TrainState, Batch], tuple[TrainState, Measures]]:
+) -> Callable[[TrainState, Batches], tuple[TrainState, Measures]]:
     """One optimizer step: (state, batch of B rows) -> (state, measures as (sum, weight)).
 
-    `model` is what models.build returns, `objective` has `weights` and `loss`. B must be divisible by `accumulate`;
+    `model` is what models.build returns, `objective` a MultiTask. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
     """
     base = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)  # 0 is the initial weights'
 
-    def gradient(params: Any, batch: Batch, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
+    def gradient(params: Any, batch: Batches, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
         def loss(params: Any) -> tuple[jax.Array, Measures]:
             out = objective.loss(model.bind(params), batch, key)
             shares = [s / jnp.maximum(weights[name], 1.0) for name, (s, _) in out.terms.items()]
@@ -68,7 +68,7 @@ def make_train_step(
         (_, measures), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return grads, measures
 
-    def accumulated(params: Any, batch: Batch, key: jax.Array) -> tuple[Any, Measures]:
+    def accumulated(params: Any, batch: Batches, key: jax.Array) -> tuple[Any, Measures]:
         weights = objective.weights(batch)
         if accumulate == 1:
             return gradient(params, batch, weights, key)
@@ -84,7 +84,7 @@ def make_train_step(
         # The micro-batch losses already are shares of the whole batch's: their sum is its loss, with weight one.
         return grads, {**measures, "loss": (measures["loss"][0], jnp.ones(()))}
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Measures]:
+    def step(state: TrainState, batch: Batches) -> tuple[TrainState, Measures]:
         grads, measures = accumulated(state.params, batch, jax.random.fold_in(base, state.step))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         optimized = transforms.measures(opt_state)
@@ -106,10 +106,10 @@ def make_train_step(
     return step
 
 
-def make_eval_step(model: Any, objective: Any) -> Callable[[Any, Batch], Measures]:
+def make_eval_step(model: Any, objective: Any) -> Callable[[Any, Batches], Measures]:
     """(params, batch) -> measures as (sum, weight), without dropout; `loss/<term>` holds every term."""
 
-    def step(params: Any, batch: Batch) -> Measures:
+    def step(params: Any, batch: Batches) -> Measures:
         out = objective.loss(model.bind(params), batch, None)
         return {**{f"loss/{name}": pair for name, pair in out.terms.items()}, **out.measures}
 
@@ -120,13 +120,13 @@ def _single(values: dict[str, jax.Array]) -> Measures:
     return {name: (value, jnp.ones(())) for name, value in values.items()}
 
 
-def _useful_tokens(batch: Batch | Mapping[str, Batch]) -> jax.Array:
+def _useful_tokens(batch: Batches) -> jax.Array:
     """Tokens that are not padding, of all tasks; of an encoder-decoder both rows."""
-    rows = [b for task in by_task(batch).values() for b in (task.segments_BT, task.source_segments_BS)]
+    rows = [b for task in batch.values() for b in (task.segments_BT, task.source_segments_BS)]
     return jnp.stack([(segments > 0).sum() for segments in rows if segments is not None]).sum()
 
 
-def _report(measures: Measures, finite: jax.Array, new: TrainState, batch: Batch) -> Measures:
+def _report(measures: Measures, finite: jax.Array, new: TrainState, batch: Batches) -> Measures:
     """The measures of a step; a skipped step counts only in the counters, so that no window turns NaN."""
     shown = {k: (jnp.where(finite, s, 0.0), jnp.where(finite, w, 0.0)) for k, (s, w) in measures.items()}
     counters = {

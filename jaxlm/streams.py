@@ -1,48 +1,49 @@
 """What a run reads, task by task. In: a Run and its tokenised corpora. Out: rows, and the global batches made of them.
 
-A run of one objective is one stream without a name, whose batches are a `Batch`; a run of several tasks has a stream
-each, and its batches are a mapping from the task's name to its `Batch`. Nothing outside this module and
-objectives/multi_task.py tells the two apart. Every stream has its own rows, plan, epochs and draws.
+Every task is a stream with its own rows, plan, epochs and draws; a run of one objective is one, named "".
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import jax
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batches
 from jaxlm.config import Data, Run
 from jaxlm.data import draws
 from jaxlm.data.feed import Feed
 from jaxlm.data.rows import Rows
 from jaxlm.data.shards import Shards
 from jaxlm.errors import UserError
-from jaxlm.objectives.multi_task import MultiTask, Task
+from jaxlm.objectives import multi_task
+from jaxlm.objectives.multi_task import Task
 from jaxlm.partition import mesh as meshes
-
-# What a step takes: of a run of one objective, or of several tasks.
-AnyBatch = Batch | Mapping[str, Batch]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Stream:
     """One task of a run: what it is trained on, and how many rows of it stand in a global batch."""
 
-    name: str  # empty in a run of one objective
-    objective: Any  # with what it learned from the training split
+    task: Task  # its objective with what it learned from the training split
     data: Data
-    batch_rows: int
     seed: int  # of its rows and draws
     splits: dict[str, Shards]
 
-    def batch(self, batch: Batch) -> AnyBatch:
-        """A batch of this stream alone, as the step takes it."""
-        return {self.name: batch} if self.name else batch
+    @property
+    def name(self) -> str:
+        """Of the task; empty in a run of one objective."""
+        return self.task.name
 
-    def of(self, metric: str) -> str:
-        """`mlm_loss` of this stream: `mlm_loss`, or `<task>/mlm_loss`."""
-        return f"{self.name}/{metric}" if self.name else metric
+    @property
+    def objective(self) -> Any:
+        """Of the task."""
+        return self.task.objective
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of it in a global batch."""
+        return self.task.rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +59,14 @@ class StreamRows:
 
 
 def tasks(run: Run) -> tuple[Task, ...]:
-    """The tasks of a run; its one objective is a task without a name. UserError for data that is none."""
-    if not isinstance(run.objective, MultiTask):
-        return (Task(name="", objective=run.objective, weight=1.0, rows=run.batch_size),)
-    for i, task in enumerate(run.objective.tasks):
+    """The tasks of a run. UserError for data that is none."""
+    found = multi_task.of(run.objective, run.batch_size).tasks
+    for i, task in enumerate(found):
         if task.data is not None and not isinstance(task.data, Data):
             raise UserError(
                 f"config.objective.tasks[{i}].data={task.data!r}: allowed is a jaxlm.config.Data, or None."
             )
-    return run.objective.tasks
+    return found
 
 
 def check_rows(run: Run, mesh: jax.sharding.Mesh) -> None:
@@ -95,9 +95,8 @@ class Feeds:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> AnyBatch:
-        (first, feed), *rest = self._feeds
-        return joined(first.batch(next(feed)), *(stream.batch(next(feed)) for stream, feed in rest))
+    def __next__(self) -> Batches:
+        return {stream.name: next(feed) for stream, feed in self._feeds}
 
     def close(self) -> None:
         """Ends the threads and closes the sources."""
@@ -109,10 +108,3 @@ class Feeds:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def joined(first: AnyBatch, *rest: AnyBatch) -> AnyBatch:
-    """One batch out of those of all streams; there is nothing to join in a run of one objective."""
-    if isinstance(first, Batch):
-        return first
-    return {name: batch for part in (first, *rest) for name, batch in dict(part).items()}  # pyright: ignore

@@ -4,7 +4,6 @@ A background thread reads ahead and starts the transfers, so a step waits for da
 training; `wait_s` says how long. Which rows a host holds follows from the sharding alone, never from its number.
 """
 
-import dataclasses
 import queue
 import threading
 import time
@@ -17,7 +16,7 @@ from jax.sharding import NamedSharding
 
 from jaxlm.batch import Batch
 
-# One for all fields (their first axis), or one per field.
+# One for all fields (their first axis), or a Batch with one per field or group of fields.
 Shardings: TypeAlias = NamedSharding | Batch
 
 
@@ -93,14 +92,8 @@ class Feed:
             self._ready.put(error)
 
     def _to_devices(self, batch: Batch) -> Batch:
-        fields = {}
-        for field in dataclasses.fields(Batch):
-            local, sharding = getattr(batch, field.name), self._sharding(field.name)
-            fields[field.name] = None if local is None else self._global(local, sharding)
-        return Batch(**fields)
-
-    def _sharding(self, name: str) -> Any:
-        return getattr(self._shardings, name) if isinstance(self._shardings, Batch) else self._shardings
+        place = lambda sharding, part: jax.tree.map(lambda local: self._global(local, sharding), part)
+        return jax.tree.map(place, self._shardings, batch)
 
     def _global(self, local: np.ndarray, sharding: Any) -> jax.Array:
         shape = (self._batch_size, *local.shape[1:])

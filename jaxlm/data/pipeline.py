@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.data import documents, draws, packing, pairs, passages, texts, translations
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.rows import Rows
@@ -81,7 +81,7 @@ def host_batches(
         batches = batches.mp_prefetch(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         )
-    return iter(batches.map(_as_batch))
+    return iter(batches)
 
 
 def evaluation_steps(rows: Rows, batch_size: int, limit: int = 0) -> int:
@@ -91,7 +91,7 @@ def evaluation_steps(rows: Rows, batch_size: int, limit: int = 0) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class _MakeBatch:
-    """step -> fields of the host's part of that batch; picklable, without state."""
+    """step -> the host's part of that batch; picklable, without state."""
 
     rows: Rows
     objective: Any
@@ -106,20 +106,15 @@ class _MakeBatch:
         """End of the stream."""
         return sys.maxsize if self.train else evaluation_steps(self.rows, self.batch_size, self.limit)
 
-    def __call__(self, step: int) -> dict[str, np.ndarray]:
+    def __call__(self, step: int) -> Batch:
         numbers = [int(step) * self.batch_size + offset for offset in self.host_rows.tolist()]
         real = numbers if self.train else [i for i in numbers if i < _evaluated(self.rows, self.limit)]
         rows = [*self.rows.read(real), *[self.rows.empty()] * (len(numbers) - len(real))]
-        parts = [self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)]
-        return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return stacked([self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)])
 
-    def _prepare(self, row: Row, i: int) -> dict[str, np.ndarray]:
+    def _prepare(self, row: Row, i: int) -> Batch:
         rng = draws.generator(self.seed, "train draws" if self.train else "evaluation draws", i)
         return self.objective.prepare(row, self.vocabulary, rng, train=self.train)
-
-
-def _as_batch(fields: dict[str, np.ndarray]) -> Batch:
-    return Batch(**fields)
 
 
 def _evaluated(rows: Rows, limit: int) -> int:

@@ -4,13 +4,13 @@ Sums and weights are added on the device and divided once at the end, so the num
 padding of the last batch change nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batches
 
 
 class HeldOut:
@@ -19,7 +19,7 @@ class HeldOut:
     def __init__(
         self,
         eval_step: Callable[[Any, Any], dict],
-        batches: Callable[[], Iterable[Batch | Mapping[str, Batch]]],
+        batches: Callable[[], Iterable[Batches]],
     ) -> None:
         self._step = eval_step
         self._batches = batches

@@ -35,7 +35,8 @@ def embed(
 
     @jax.jit
     def encode(batch: Batch) -> jax.Array:
-        e_BCD = embeddings.pool(model, model.encode(batch, None).x_BTD, batch, pooling)
+        first_BC = jax.numpy.zeros((batch.tokens_BT.shape[0], 1), "int32")  # one text a row
+        e_BCD = embeddings.pool(model, model.encode(batch, None).x_BTD, batch, first_BC, pooling)
         return embeddings.unit(e_BCD[:, 0])
 
     found: dict[int, np.ndarray] = {}
@@ -76,5 +77,4 @@ def _batch(ids: list[list[int]], vocabulary: Vocabulary, row_length: int, rows: 
         segments_BT=segments_BT,
         positions_BT=np.arange(width, dtype=np.int32)[None] * segments_BT,
         types_BT=np.zeros_like(tokens_BT),
-        first_BC=np.zeros((rows, 1), np.int32),
     )

@@ -14,6 +14,7 @@ import numpy as np
 from jaxlm.batch import Batch, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives.scores import gather_positions
+from jaxlm.objectives.targets import TokenTargets
 
 MASK = "[MASK]"
 
@@ -41,13 +42,13 @@ def fill(
 
     @jax.jit
     def predict(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x_BMD = gather_positions(model.encode(batch, None).x_BTD, batch.predict_BM)
+        x_BMD = gather_positions(model.encode(batch, None).x_BTD, batch.targets.places_BM)
         return jax.lax.top_k(jax.nn.softmax(model.predict_tokens(x_BMD)), min(top, tokenizer.vocabulary.size))
 
     shares, tokens = jax.device_get(predict(batch))
     found = []
     for row, sentence in enumerate(sentences):
-        for slot in np.flatnonzero(np.asarray(batch.weights_BM)[row]):
+        for slot in np.flatnonzero(np.asarray(batch.targets.weights_BM)[row]):
             pairs = zip(tokens[row, slot], shares[row, slot], strict=True)
             found.append(Filled(sentence, tuple((tokenizer.token(int(t)), float(p)) for t, p in pairs)))
     return found
@@ -81,7 +82,7 @@ def _batch(rows: list[list[int]], vocabulary: Vocabulary) -> Batch:
     segments_BT = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows], np.int32)
     masks = [np.flatnonzero(row == vocabulary.mask) for row in tokens_BT]
     slots = max(map(len, masks))
-    predict_BM = np.array([[*m, *[0] * (slots - len(m))] for m in masks], np.int32)
+    places_BM = np.array([[*m, *[0] * (slots - len(m))] for m in masks], np.int32)
     weights_BM = np.array([[1.0] * len(m) + [0.0] * (slots - len(m)) for m in masks], np.float32)
     positions_BT = np.broadcast_to(np.arange(width, dtype=np.int32), tokens_BT.shape) * (segments_BT > 0)
     return Batch(
@@ -89,7 +90,5 @@ def _batch(rows: list[list[int]], vocabulary: Vocabulary) -> Batch:
         segments_BT=segments_BT,
         positions_BT=positions_BT,
         types_BT=np.zeros_like(tokens_BT),
-        predict_BM=predict_BM,
-        targets_BM=np.zeros_like(predict_BM),
-        weights_BM=weights_BM,
+        targets=TokenTargets(ids_BM=np.zeros_like(places_BM), weights_BM=weights_BM, places_BM=places_BM),
     )

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Array, Batch
 from jaxlm.errors import UserError
 from jaxlm.models import cache as caches
 from jaxlm.models import masks, mlp, stack
@@ -168,20 +168,21 @@ class EncoderDecoder(nnx.Module):
 
     def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: Embedded | None = None) -> Encoded:
         """Features of the decoder, from what `embed` gives or something near it. `key` None means no dropout."""
-        c = self.config
         key_source, key_target = (None, None) if key is None else jax.random.split(key)
-        x_BSD, x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
-        source_BSD, of_source = self._encode_source(batch, x_BSD, key_source)
+        x_BSD, entered_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
+        segments_BS: Array = batch.source_segments_BS
+        source_BSD, of_source = self._encode_source(segments_BS, x_BSD, key_source)
         mask = masks.materialise(masks.within_segments(batch.segments_BT, causal=True))
-        cross = masks.materialise(masks.between_segments(batch.segments_BT, batch.source_segments_BS))
-        rows = (mask, (source_BSD, cross))
-        x_BTD, extras = self._through(self.decoder, x_BTD, rows, key_target, c.decoder_layers)
-        return Encoded.of(x_BTD, of_source, extras)
+        cross = masks.materialise(masks.between_segments(batch.segments_BT, segments_BS))
+        rows, layers = (mask, (source_BSD, cross)), self.config.decoder_layers
+        features_BTD, extras = self._through(self.decoder, entered_BTD, rows, key_target, layers)
+        return Encoded.of(features_BTD, of_source, extras)
 
     def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
         """The source of every row as all layers see it, and room for `slots` tokens of the decoder."""
-        source_BSD, _ = self._encode_source(batch, self._embed_source(batch, None), None)
-        segments_BS: jax.Array = batch.source_segments_BS
+        segments_BS: Array = batch.source_segments_BS
+        x_BSD = self._embed_source(batch, None)
+        source_BSD, _ = self._encode_source(segments_BS, x_BSD, None)
         k_LBSKH, v_LBSKH = jax.lax.map(
             lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
         )
@@ -219,9 +220,9 @@ class EncoderDecoder(nnx.Module):
         return self._enter(self.encoder, batch.source_tokens_BS, batch.source_positions_BS, key)
 
     def _encode_source(
-        self, batch: Batch, x_BSD: jax.Array, key: jax.Array | None
+        self, segments_BS: Array, x_BSD: jax.Array, key: jax.Array | None
     ) -> tuple[jax.Array, Extras]:
-        mask = masks.materialise(masks.within_segments(batch.source_segments_BS))
+        mask = masks.materialise(masks.within_segments(segments_BS))
         return self._through(self.encoder, x_BSD, (mask, None), key, self.config.encoder_layers)
 
     def _enter(

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.objectives import generative
 
 
@@ -30,9 +30,7 @@ class CausalLM(generative.Generative):
         """Needs bos and eos (of GPT-2 the same token)."""
         vocabulary.require("causal language modelling", "bos", "eos")
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Inputs and targets of one row; nothing is drawn."""
         parts = [
             (np.concatenate([[vocabulary.bos], tokens]), np.concatenate([tokens, [label]]))

@@ -16,6 +16,7 @@ from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import embeddings, scores
 from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.targets import ItemTargets
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -69,9 +70,7 @@ class Contrastive(Objective):
                 f'Fix: {where}.next_sentence="pooler", or pooling="cls" or "mean".'
             )
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Every text becomes a segment of its own, labelled with its number in the item; nothing is drawn."""
         real, changes = row.segments_T > 0, np.ones(len(row.tokens_T), bool)
         changes[1:] = (np.diff(row.segments_T) != 0) | (np.diff(row.types_T) != 0)
@@ -86,19 +85,17 @@ class Contrastive(Objective):
         first[: len(begins)], labels[: len(begins)] = begins, row.types_T[begins]
         weights[: len(begins)] = 1.0
         starts = np.concatenate([[0], begins])[segments]
-        return {
-            "tokens_BT": row.tokens_T,
-            "segments_BT": segments,
-            "positions_BT": np.where(real, np.arange(len(starts)) - starts, 0).astype(np.int32),
-            "types_BT": np.zeros_like(row.types_T),
-            "first_BC": first,
-            "labels_BC": labels,
-            "label_weights_BC": weights,
-        }
+        return Batch(
+            tokens_BT=row.tokens_T,
+            segments_BT=segments,
+            positions_BT=np.where(real, np.arange(len(starts)) - starts, 0).astype(np.int32),
+            types_BT=np.zeros_like(row.types_T),
+            targets=ItemTargets(first_BC=first, labels_BC=labels, weights_BC=weights),
+        )
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of anchors."""
-        return {"contrastive": scores.count(_flat(batch.label_weights_BC, self.texts)[:, 0])}
+        return {"contrastive": scores.count(_flat(batch.targets.weights_BC, self.texts)[:, 0])}
 
     def score(self, e_IXD: Array, real_IX: Array) -> Loss:
         """The loss from the embeddings of the X texts of every item: anchor, positive, hard negative if any.
@@ -150,9 +147,12 @@ class DropoutContrastive(Contrastive):
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Two passes of the encoder; the second encodings of the other texts are the negatives."""
         keys = jax.random.split(jax.random.key(0) if key is None else key)
-        views = [embeddings.pool(model, model.encode(batch, k).x_BTD, batch, self.pooling) for k in keys]
+        first_BC = batch.targets.first_BC
+        views = [
+            embeddings.pool(model, model.encode(batch, k).x_BTD, batch, first_BC, self.pooling) for k in keys
+        ]
         e_IXD = jnp.stack([_flat(e_BCD, 1)[:, 0] for e_BCD in views], axis=1)
-        real_I = _flat(batch.label_weights_BC, 1)
+        real_I = _flat(batch.targets.weights_BC, 1)
         return self.score(e_IXD, jnp.concatenate([real_I, real_I], axis=1))
 
 
@@ -174,8 +174,10 @@ class PairContrastive(Contrastive):
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """One pass of the encoder; the positives and hard negatives of all items are the candidates."""
-        e_BCD = embeddings.pool(model, model.encode(batch, key).x_BTD, batch, self.pooling)
-        return self.score(_flat(e_BCD, self.texts), _flat(batch.label_weights_BC, self.texts))
+        e_BCD = embeddings.pool(
+            model, model.encode(batch, key).x_BTD, batch, batch.targets.first_BC, self.pooling
+        )
+        return self.score(_flat(e_BCD, self.texts), _flat(batch.targets.weights_BC, self.texts))
 
 
 def _flat(values_BC: Array, texts: int) -> Array:

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
 
@@ -55,9 +55,7 @@ class Denoising(generative.Generative):
         if self.permute:
             vocabulary.require("permuting sentences (denoising.permute)", "stops")
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows of equal length; both number their segments alike."""
         around = lambda tokens: np.concatenate([[vocabulary.bos], tokens, [vocabulary.eos]])
         pairs = [

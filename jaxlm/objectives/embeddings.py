@@ -19,9 +19,8 @@ _EXACT = jax.lax.Precision.HIGHEST  # bfloat16 products would move a cosine over
 _FAR = -1e9  # the logit of what is no candidate
 
 
-def pool(model: Any, x_BTD: Array, batch: Batch, pooling: Pooling) -> Array:
-    """e_BCD, float32; items are the segments 1, 2, ..., whose first tokens stand at `batch.first_BC`."""
-    first_BC: Array = batch.first_BC
+def pool(model: Any, x_BTD: Array, batch: Batch, first_BC: Array, pooling: Pooling) -> Array:
+    """e_BCD, float32; items are the segments 1, 2, ..., whose first tokens stand at `first_BC`."""
     if pooling == "mean":
         return _mean(x_BTD, batch.segments_BT, first_BC.shape[1])
     x_BCD = scores.gather_positions(x_BTD, first_BC)

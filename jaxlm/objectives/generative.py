@@ -15,6 +15,7 @@ from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.targets import TokenTargets
 
 Start = Literal["pad", "bos", "eos"]
 Kind = Literal["decoder", "encoder_decoder"]
@@ -53,14 +54,14 @@ class Generative(Objective):
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of targets in the batch."""
-        return {"lm": scores.count(batch.weights_BM)}
+        return {"lm": scores.count(batch.targets.weights_BM)}
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""
         return scores.predict(
             model,
             model.encode(batch, key).x_BTD,
-            batch,
+            batch.targets,
             "lm",
             chunk=self.chunk,
             z_loss=self.z_loss,
@@ -90,20 +91,15 @@ def lay_out(parts: Sequence[np.ndarray], length: int, pad: int) -> dict[str, np.
     return {"tokens": tokens, "segments": segments, "positions": positions}
 
 
-def in_place(parts: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad: int) -> dict[str, np.ndarray]:
-    """Batch fields of a decoder's row from (inputs, targets) of every segment; a target of -1 is not predicted."""
+def in_place(parts: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad: int) -> Batch:
+    """A decoder's row from (inputs, targets) of every segment; a target of -1 is not predicted."""
     row = lay_out([inputs for inputs, _ in parts], length, pad)
     wanted = np.full(length, -1, np.int32)
     wanted[: sum(len(targets) for _, targets in parts)] = np.concatenate(
         [np.empty(0, np.int32), *(targets for _, targets in parts)]
     )
-    return {
-        "tokens_BT": row["tokens"],
-        "segments_BT": row["segments"],
-        "positions_BT": row["positions"],
-        "targets_BM": np.maximum(wanted, 0),
-        "weights_BM": (wanted >= 0).astype(np.float32),
-    }
+    targets = TokenTargets(ids_BM=np.maximum(wanted, 0), weights_BM=(wanted >= 0).astype(np.float32))
+    return Batch(**{f"{name}_BT": values for name, values in row.items()}, targets=targets)
 
 
 def shifted(targets: np.ndarray, start: int) -> np.ndarray:
@@ -113,17 +109,15 @@ def shifted(targets: np.ndarray, start: int) -> np.ndarray:
 
 def source_and_target(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], lengths: tuple[int, int], start: int, pad: int
-) -> dict[str, np.ndarray]:
-    """Batch fields of an encoder-decoder from (source, target) of every segment; `lengths` of the two rows."""
+) -> Batch:
+    """The two rows of an encoder-decoder from (source, target) of every segment; `lengths` of the rows."""
     source = lay_out([source for source, _ in pairs], lengths[0], pad)
     row = in_place([(shifted(target, start), target) for _, target in pairs], lengths[1], pad)
-    return {**{f"source_{name}_BS": values for name, values in source.items()}, **row}
+    return dataclasses.replace(row, **{f"source_{name}_BS": values for name, values in source.items()})
 
 
-def source_then_target(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad: int
-) -> dict[str, np.ndarray]:
-    """Batch fields of a decoder that sees the whole source of a segment (`prefix_BT`) and predicts its target."""
+def source_then_target(pairs: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad: int) -> Batch:
+    """The row of a decoder that sees the whole source of a segment (`prefix_BT`) and predicts its target."""
     parts, prefixes = [], []
     for source, target in pairs:
         silent = np.full(len(source) - 1, -1, np.int32)  # nothing before the source's last token predicts
@@ -132,7 +126,7 @@ def source_then_target(
     prefix = np.zeros(length, np.int32)
     known = np.concatenate([np.empty(0, np.int32), *prefixes])
     prefix[: len(known)] = known
-    return {**in_place(parts, length, pad), "prefix_BT": prefix}
+    return dataclasses.replace(in_place(parts, length, pad), prefix_BT=prefix)
 
 
 def start_token(start: Start, vocabulary: Vocabulary) -> int:

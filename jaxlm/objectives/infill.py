@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.objectives import generative
 
 
@@ -43,9 +43,7 @@ class FillInTheMiddle(generative.Generative):
         """Needs bos, eos and the three markers."""
         vocabulary.require("filling in the middle", "bos", "eos", "infill")
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row; draws for every piece."""
         parts = []
         for tokens, label in generative.pieces(row):

@@ -16,6 +16,7 @@ from jaxlm.errors import UserError
 from jaxlm.objectives import generative, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.phrases import Phrases
+from jaxlm.objectives.targets import TokenTargets
 from jaxlm.objectives.units import Ngrams, Tokens, Words
 
 
@@ -64,37 +65,30 @@ class MaskedLM(Objective):
         """M, the slots for targets of one row."""
         return math.floor(self._rate(train) * row_length) + 1
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
-        """The fields of Batch for one row (without the leading B); the draw is over the whole packed row."""
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
+        """One row of a batch; the draw is over the whole packed row."""
         slots = self.predictions(len(row.tokens_T), train)
         used = int((row.segments_T > 0).sum())
         number = min(slots, max(1, round(self._rate(train) * used))) if used else 0
         chosen = self.unit.choose(row, vocabulary, number, rng)
         tokens = row.tokens_T.copy()
         tokens[chosen] = self._replace(tokens[chosen], vocabulary, rng)
-        targets, predict, weights = (
-            np.zeros(slots, np.int32),
-            np.zeros(slots, np.int32),
-            np.zeros(slots, np.float32),
-        )
-        predict[: len(chosen)] = chosen
+        targets, places = np.zeros(slots, np.int32), np.zeros(slots, np.int32)
+        weights = np.zeros(slots, np.float32)
+        places[: len(chosen)] = chosen
         targets[: len(chosen)] = row.tokens_T[chosen]
         weights[: len(chosen)] = 1.0
-        return {
-            "tokens_BT": tokens,
-            "segments_BT": row.segments_T,
-            "positions_BT": row.positions_T,
-            "types_BT": row.types_T,
-            "predict_BM": predict,
-            "targets_BM": targets,
-            "weights_BM": weights,
-        }
+        return Batch(
+            tokens_BT=tokens,
+            segments_BT=row.segments_T,
+            positions_BT=row.positions_T,
+            types_BT=row.types_T,
+            targets=TokenTargets(ids_BM=targets, weights_BM=weights, places_BM=places),
+        )
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of targets in the batch."""
-        return {"mlm": scores.count(batch.weights_BM)}
+        return {"mlm": scores.count(batch.targets.tokens.weights_BM)}
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`. key None: evaluation."""
@@ -102,7 +96,7 @@ class MaskedLM(Objective):
 
     def score(self, model: Any, x_BTD: Array, batch: Batch) -> Loss:
         """The loss from encoded rows, for objectives that add terms of their own."""
-        return scores.predict(model, x_BTD, batch, "mlm", chunk=self.chunk)
+        return scores.predict(model, x_BTD, batch.targets.tokens, "mlm", chunk=self.chunk)
 
     def _rate(self, train: bool) -> float:
         return self.rate if train else self.evaluation_rate

@@ -1,5 +1,7 @@
 """Several objectives in one run, over one corpus or several. In: a batch per task. Out: the weighted sum of losses.
 
+What a step trains is always a `MultiTask`: the objective of a run of one is its only task, named "" (`of`).
+
 Every global batch holds `rows` rows of each task, so which rows a step sees is a function of the step alone. A term of
 a task is divided by its own weight over the whole batch before it is multiplied with the task's `weight`: rows decide
 how much of the compute a task gets, `weight` how much its mean loss counts.
@@ -7,14 +9,12 @@ how much of the compute a task gets, `weight` how much its mean loss counts.
 
 import dataclasses
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from jaxlm.batch import Array, Batch, Loss
+from jaxlm.batch import Array, Batches, Loss
 from jaxlm.errors import UserError
-from jaxlm.objectives.objective import Objective
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -26,6 +26,10 @@ class Task:
     weight: float  # of its loss in the sum that is minimised
     rows: int  # of every global batch
     data: Any = None  # a config.Data of its own; None: the run's. The tokenizer is the run's in any case
+
+    def of(self, metric: str) -> str:
+        """`mlm_loss` of this task: `<task>/mlm_loss`, or `mlm_loss` of a run of one objective."""
+        return f"{self.name}/{metric}" if self.name else metric
 
     def validate(self, where: str) -> None:
         """UserError for a name that cannot be part of a metric's, or numbers that cannot work."""
@@ -47,7 +51,7 @@ class Task:
 
 
 @dataclasses.dataclass(kw_only=True)
-class MultiTask(Objective):
+class MultiTask:
     """The tasks share the model; each uses the heads its objective asks for."""
 
     tasks: tuple[Task, ...]
@@ -80,24 +84,33 @@ class MultiTask(Objective):
                 )
             task.objective.check_batch(task.rows, accumulate, where)
 
-    def weights(self, batch: Any) -> dict[str, Array]:
-        """The weights of all terms, as `task/term`; `batch`: the batches by task."""
+    def weights(self, batch: Batches) -> dict[str, Array]:
+        """The weights of all terms, as `task/term`."""
         return {
-            f"{task.name}/{term}": weight
-            for task in self._in(batch)
+            task.of(term): weight
+            for task in self.tasks
+            if task.name in batch
             for term, weight in task.objective.weights(batch[task.name]).items()
         }
 
-    def loss(self, model: Any, batch: Any, key: Array | None) -> Loss:
-        """The terms, times the weight of their task, and measures of the tasks in the batch, as `task/term`."""
+    def loss(self, model: Any, batch: Batches, key: Array | None) -> Loss:
+        """The terms, times the weight of their task, and measures of the tasks in the batch, as `task/term`.
+
+        A batch holds all tasks in training, one in evaluation.
+        """
         terms, measures = {}, {}
-        for task in self._in(batch):
-            own = None if key is None else jax.random.fold_in(key, self.tasks.index(task))
+        for number, task in enumerate(self.tasks):
+            if task.name not in batch:
+                continue
+            own = jax.random.fold_in(key, number) if key is not None and task.name else key
             loss = task.objective.loss(model, batch[task.name], own)
-            terms |= {f"{task.name}/{k}": (task.weight * total, w) for k, (total, w) in loss.terms.items()}
-            measures |= {f"{task.name}/{k}": pair for k, pair in loss.measures.items()}
+            terms |= {task.of(k): (task.weight * total, w) for k, (total, w) in loss.terms.items()}
+            measures |= {task.of(k): pair for k, pair in loss.measures.items()}
         return Loss(terms, measures)
 
-    def _in(self, batch: Mapping[str, Batch]) -> list[Task]:
-        """The tasks of a batch: all in training, one at a time in evaluation."""
-        return [task for task in self.tasks if task.name in batch]
+
+def of(objective: Any, rows: int) -> MultiTask:
+    """What a step trains: the tasks as they are, or one objective as the task "" with all `rows` of a batch."""
+    if isinstance(objective, MultiTask):
+        return objective
+    return MultiTask(tasks=(Task(name="", objective=objective, weight=1.0, rows=rows),))

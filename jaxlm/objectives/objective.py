@@ -62,10 +62,8 @@ class Objective:
         """M, the slots for targets of one row; `row_length` is that of the row that `prepare` gets."""
         return row_length
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
-        """The fields of Batch for one row, without the leading B. All draws come from `rng`."""
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
+        """One row of a batch, without the leading B. All draws come from `rng`."""
         raise NotImplementedError
 
     def weights(self, batch: Batch) -> dict[str, Array]:

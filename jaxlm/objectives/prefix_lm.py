@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
 
@@ -43,9 +43,7 @@ class PrefixLM(generative.Generative):
         """Needs bos and eos."""
         vocabulary.require("prefix language modelling", "bos", "eos")
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row; a draw for every piece."""
         pairs = []
         for tokens, label in generative.pieces(row):

@@ -18,6 +18,7 @@ from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.targets import TokenTargets
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -66,10 +67,8 @@ class ReplacedTokens(Objective):
         """M, the slots for masked tokens of one row."""
         return self.masked_lm.predictions(row_length, train)
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
-        """Masked LM's fields of Batch for one row: the rest happens on the device."""
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
+        """Masked LM's row: the rest happens on the device."""
         return self.masked_lm.prepare(row, vocabulary, rng, train=train)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
@@ -80,11 +79,12 @@ class ReplacedTokens(Objective):
         """Terms `mlm` and `rtd` (times its weight); measures `mlm_{loss,accuracy}`, `rtd_{loss,accuracy,...}`."""
         keys = (None, jax.random.key(0), None) if key is None else jax.random.split(key, 3)
         x_BTD = model.generator.encode(batch, keys[0]).x_BTD
-        logits_BMV = model.generator.predict_tokens(scores.gather_positions(x_BTD, batch.predict_BM))
-        nats = scores.cross_entropy(logits_BMV, batch.targets_BM, batch.weights_BM)
-        right = scores.accuracy(logits_BMV, batch.targets_BM, batch.weights_BM)
+        asked: TokenTargets = batch.targets
+        logits_BMV = model.generator.predict_tokens(scores.gather_positions(x_BTD, asked.places_BM))
+        nats = scores.cross_entropy(logits_BMV, asked.ids_BM, asked.weights_BM)
+        right = scores.accuracy(logits_BMV, asked.ids_BM, asked.weights_BM)
         fakes_BM = self.sample(logits_BMV, keys[1])
-        found, replaced_BT = filled(batch, batch.targets_BM), filled(batch, fakes_BM)
+        found, replaced_BT = filled(batch, asked.ids_BM), filled(batch, fakes_BM)
         logits_BT = model.discriminator.detect(
             model.discriminator.encode(dataclasses.replace(batch, tokens_BT=replaced_BT), keys[2]).x_BTD
         )
@@ -102,10 +102,9 @@ class ReplacedTokens(Objective):
 
 def filled(batch: Batch, ids_BM: Array) -> Array:
     """tokens_BT with these ids where tokens are predicted."""
-    length, weights_BM = batch.tokens_BT.shape[1], batch.weights_BM
-    assert weights_BM is not None and batch.predict_BM is not None
+    length, asked = batch.tokens_BT.shape[1], batch.targets
     # Slots without a target point behind the row, where writing is dropped.
-    places_BM = jnp.where(weights_BM > 0, batch.predict_BM, length)
+    places_BM = jnp.where(asked.weights_BM > 0, asked.places_BM, length)
     write = lambda tokens_T, places_M, ids_M: tokens_T.at[places_M].set(ids_M, mode="drop")
     return jax.vmap(write)(jnp.asarray(batch.tokens_BT), places_BM, ids_BM.astype(jnp.int32))
 

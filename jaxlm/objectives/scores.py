@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.batch import Array, Batch, Loss, Pair
+from jaxlm.batch import Array, Loss, Pair
+from jaxlm.objectives.targets import TokenTargets
 
 # Entries of a padded vocabulary are -1e9: no tokens, so label smoothing gives them no share.
 PADDING_LOGIT = -1e8
@@ -19,7 +20,7 @@ PADDING_LOGIT = -1e8
 def predict(
     model: Any,
     x_BTD: Array,
-    batch: Batch,
+    targets: TokenTargets,
     name: str,
     *,
     chunk: int = 0,
@@ -28,18 +29,19 @@ def predict(
 ) -> Loss:
     """Term `name`; measures `{name}_loss` (plain nats), `{name}_accuracy` and, with z_loss, `{name}_z`.
 
-    Targets stand at `predict_BM`, or at every position without it. The term is the cross-entropy with `label_smoothing`
-    spread evenly over the vocabulary (Vaswani et al., 1706.03762), plus z_loss * log(Z)^2 (PaLM, 2204.02311).
+    Targets stand at their `places_BM`, or at every position without it. The term is the cross-entropy with
+    `label_smoothing` spread evenly over the vocabulary (Vaswani et al., 1706.03762), plus z_loss * log(Z)^2 (PaLM,
+    2204.02311).
     `chunk`: positions of a row handled at once, the backward pass computing their logits again; 0: all at once.
     """
-    x_BMD = x_BTD if batch.predict_BM is None else gather_positions(x_BTD, batch.predict_BM)
+    x_BMD = x_BTD if targets.places_BM is None else gather_positions(x_BTD, targets.places_BM)
 
     def sums(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
         logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
         return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
 
-    totals = _chunked(sums, chunk, x_BMD, batch.targets_BM, batch.weights_BM)
-    weight = count(batch.weights_BM)
+    totals = _chunked(sums, chunk, x_BMD, targets.ids_BM, targets.weights_BM)
+    weight = count(targets.weights_BM)
     measures = {f"{name}_loss": (totals["nats"], weight), f"{name}_accuracy": (totals["right"], weight)}
     if z_loss:
         measures[f"{name}_z"] = (totals["z"], weight)

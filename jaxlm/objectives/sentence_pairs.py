@@ -8,13 +8,28 @@ import dataclasses
 import os
 from typing import Any, ClassVar, Literal
 
+import jax
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PairTargets:
+    """Masked tokens, and a question about every pair."""
+
+    tokens: TokenTargets
+    items: ItemTargets
+
+    def show(self, b: int) -> Shown:
+        """Row `b`, of numpy arrays."""
+        return dataclasses.replace(self.tokens.show(b), notes=self.items.show(b).notes)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -68,28 +83,28 @@ class SentencePairs(Objective):
         """M, the slots for masked tokens of one row."""
         return self.masked_lm.predictions(row_length, train)
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
-        """The fields of Batch for one row (without the leading B)."""
-        return {
-            **self.masked_lm.prepare(row, vocabulary, rng, train=train),
-            "first_BC": row.first_C,
-            "labels_BC": np.maximum(row.labels_C, 0),
-            "label_weights_BC": (row.labels_C >= 0).astype(np.float32),
-        }
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
+        """One row of a batch."""
+        masked = self.masked_lm.prepare(row, vocabulary, rng, train=train)
+        items = ItemTargets(
+            first_BC=row.first_C,
+            labels_BC=np.maximum(row.labels_C, 0),
+            weights_BC=(row.labels_C >= 0).astype(np.float32),
+        )
+        return dataclasses.replace(masked, targets=PairTargets(tokens=masked.targets, items=items))
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of masked tokens and number of pairs in the batch."""
-        return {**self.masked_lm.weights(batch), self.question: scores.count(batch.label_weights_BC)}
+        return {**self.masked_lm.weights(batch), self.question: scores.count(batch.targets.items.weights_BC)}
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """Terms `mlm` and the question's; measures `{mlm,nsp,sop}_{loss,accuracy}`. key None: evaluation."""
         x_BTD = model.encode(batch, key).x_BTD
         masked = self.masked_lm.score(model, x_BTD, batch)
-        logits_BC2 = model.classify_pair(scores.gather_positions(x_BTD, batch.first_BC))
-        nats = scores.cross_entropy(logits_BC2, batch.labels_BC, batch.label_weights_BC)
-        right = scores.accuracy(logits_BC2, batch.labels_BC, batch.label_weights_BC)
+        items = batch.targets.items
+        logits_BC2 = model.classify_pair(scores.gather_positions(x_BTD, items.first_BC))
+        nats = scores.cross_entropy(logits_BC2, items.labels_BC, items.weights_BC)
+        right = scores.accuracy(logits_BC2, items.labels_BC, items.weights_BC)
         return Loss(
             {**masked.terms, self.question: nats},
             {**masked.measures, f"{self.question}_loss": nats, f"{self.question}_accuracy": right},

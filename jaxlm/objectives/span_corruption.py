@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, spans
 
@@ -50,9 +50,7 @@ class SpanCorruption(generative.Generative):
         """Tokens of the decoder's row."""
         return sizes(row_length - self.overhead, self.density, self.mean_span)[1]
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows; both number their segments alike."""
         tokens = [tokens for tokens, _ in generative.pieces(row)]
         lengths = sizes(len(row.tokens_T) - self.overhead, self.density, self.mean_span)

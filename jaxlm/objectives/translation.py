@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
 
@@ -48,9 +48,7 @@ class Translation(generative.Generative):
         """Tokens of the decoder's row."""
         return row_length // 2
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows; nothing is drawn."""
         side = lambda number, type: np.append(
             row.tokens_T[(row.segments_T == number) & (row.types_T == type)], vocabulary.eos

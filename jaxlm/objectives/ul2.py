@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, span_corruption
 
@@ -94,9 +94,7 @@ class MixtureOfDenoisers(generative.Generative):
         """Tokens of the decoder's row."""
         return self._lengths(row_length - self.overhead)[-1]
 
-    def prepare(
-        self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool
-    ) -> dict[str, np.ndarray]:
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row through one denoiser."""
         denoiser = self.denoisers[int(rng.integers(len(self.denoisers)))]
         free = dataclasses.replace(vocabulary, sentinels=vocabulary.sentinels[: -len(MODES)])

@@ -1,4 +1,4 @@
-"""The baseline every language model must beat. In: token counts of the training split, evaluation batches. Out: nats.
+"""The baseline every language model must beat. In: counts of the training split, an evaluation's targets. Out: nats.
 
 A unigram model knows only how frequent each token is; a model whose loss is not well below its cross-entropy on the
 same targets has learned nothing from context.
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from jaxlm.batch import Batch
+from jaxlm.objectives.targets import TokenTargets
 
 
 def count_tokens(documents: Iterable[np.ndarray], vocabulary_size: int) -> np.ndarray:
@@ -22,7 +22,7 @@ def count_tokens(documents: Iterable[np.ndarray], vocabulary_size: int) -> np.nd
 
 
 def unigram_cross_entropy(
-    counts_V: np.ndarray, batches: Iterable[Batch], special_V: np.ndarray | None = None
+    counts_V: np.ndarray, asked: Iterable[TokenTargets], special_V: np.ndarray | None = None
 ) -> float:
     """Nats per predicted token of p(id) = (count + 1) / (all + V); NaN when nothing is predicted.
 
@@ -30,9 +30,9 @@ def unigram_cross_entropy(
     the share they have among the targets themselves, so that the baseline is not weaker than it could be.
     """
     targets_V = np.zeros(len(counts_V))
-    for batch in batches:
-        weights = np.asarray(batch.weights_BM, np.float64).ravel()
-        targets_V += np.bincount(np.asarray(batch.targets_BM).ravel(), weights, minlength=len(counts_V))
+    for targets in asked:
+        weights = np.asarray(targets.weights_BM, np.float64).ravel()
+        targets_V += np.bincount(np.asarray(targets.ids_BM).ravel(), weights, minlength=len(counts_V))
     total = targets_V.sum()
     if not total:
         return float("nan")
