@@ -20,7 +20,7 @@ from jaxlm.checkpoint import space
 from jaxlm.config import Run, Stage, tree
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
-from jaxlm.infer import answers, fill_mask, frame
+from jaxlm.infer import answers, fill_mask
 from jaxlm.infer.sampling import Sampling
 from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
@@ -207,7 +207,7 @@ def _samples(parts: Any, weights: Any) -> str:
         length, model = run.stages[-1].length, parts.model.bind(weights)
         shown.append(fill_mask.table(fill_mask.fill(model, tokenizer, run.fill, row_length=length)))
     if run.generate:
-        around = frame.of_objective(run.objective, tokenizer.vocabulary)
+        around = run.objective.frame(tokenizer.vocabulary)
         greedy = {"new_tokens": _SAMPLE_TOKENS, "sampling": Sampling(), "seed": 0}
         found, _ = answers.answer(parts.model, weights, tokenizer, around, run.generate, **greedy)
         shown.append(answers.table(found))

@@ -61,7 +61,9 @@ def make_train_step(
     def gradient(params: Any, batch: Batches, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
         def loss(params: Any) -> tuple[jax.Array, Measures]:
             out = objective.loss(model.bind(params), batch, key)
-            shares = [s / jnp.maximum(weights[name], 1.0) for name, (s, _) in out.terms.items()]
+            # What a model adds by itself (Encoded.terms) is a mean over every micro-batch of its own.
+            whole = {name: accumulate * weight for name, (_, weight) in out.terms.items()} | weights
+            shares = [s / jnp.maximum(whole[name], 1.0) for name, (s, _) in out.terms.items()]
             total = sum(shares, start=jnp.zeros(()))
             return total, {"loss": (total, jnp.ones(())), **out.measures}
 

@@ -7,7 +7,7 @@ starts at any step at the same cost. Reading happens in threads, or in worker pr
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import grain
@@ -15,10 +15,9 @@ import numpy as np
 from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary, stacked
-from jaxlm.data import documents, draws, packing, pairs, passages, texts, translations
-from jaxlm.data.items import Items, Shards
+from jaxlm.data import draws, packing
+from jaxlm.data.items import Shards
 from jaxlm.data.rows import Rows
-from jaxlm.errors import UserError
 
 # Measured on 2 cores: 2 threads and a buffer of 8 read 10.5 M tokens/s, the default 16 threads 4.8 M.
 THREADS, BUFFER = 2, 8
@@ -39,10 +38,8 @@ def make_rows(
 
     `row_length` is that of the rows after `prepare`; the plan packs `objective.plan_length(row_length)` tokens.
     """
-    if objective.items not in _ITEMS:
-        raise ValueError(f"{type(objective).__name__}.items={objective.items!r}; known: {', '.join(_ITEMS)}")
     length = objective.plan_length(row_length)
-    items, max_items = _ITEMS[objective.items](objective, shards, vocabulary, length, seed, cache, train)
+    items, max_items = objective.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
     plan = packing.plan(items, row_length=length, method=method, max_items=max_items, seed=seed, cache=cache)
     return Rows(items, plan, vocabulary, seed=seed, shuffle=train)
 
@@ -119,89 +116,3 @@ class _MakeBatch:
 
 def _evaluated(rows: Rows, limit: int) -> int:
     return min(limit, len(rows)) if limit else len(rows)
-
-
-def _documents(
-    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, *_: object
-) -> tuple[Items, int]:
-    return documents.Documents(shards, vocabulary), row_length
-
-
-def _passages(
-    objective: Any, shards: Shards, vocabulary: Vocabulary, row_length: int, *_: object
-) -> tuple[Items, int]:
-    return passages.Passages(shards, vocabulary, objective.overhead), row_length
-
-
-def _pairs(
-    objective: Any,
-    shards: Shards,
-    vocabulary: Vocabulary,
-    row_length: int,
-    seed: int,
-    cache: Any,
-    train: bool,
-) -> tuple[Items, int]:
-    made = pairs.make_pairs(
-        shards,
-        vocabulary,
-        row_length=row_length,
-        short_share=objective.short_share,
-        negatives=objective.negatives,
-        negative_share=objective.negative_share,
-        duplicates=objective.duplicates if train else 1,
-        seed=seed,
-        cache=cache,
-    )
-    return made, objective.pairs_per_row
-
-
-def _texts(
-    objective: Any,
-    shards: Shards,
-    vocabulary: Vocabulary,
-    row_length: int,
-    seed: int,
-    cache: Any,
-    train: bool,
-) -> tuple[Items, int]:
-    made = texts.make_texts(
-        shards,
-        vocabulary,
-        unit=objective.unit,
-        texts=objective.texts,
-        max_tokens=objective.max_tokens,
-        cache=cache,
-    )
-    longest = objective.texts * (objective.max_tokens + 2)
-    if longest > row_length:
-        raise UserError(
-            f"{type(objective).__name__}.max_tokens={objective.max_tokens}: {objective.texts} texts of that many "
-            f"tokens and two special ones each do not fit a row of {row_length}. Fix: rows of {longest} tokens, or "
-            f"max_tokens={max(row_length // objective.texts - 2, 1)}."
-        )
-    return made, objective.items_per_row
-
-
-def _translations(
-    objective: Any,
-    shards: Shards,
-    vocabulary: Vocabulary,
-    row_length: int,
-    seed: int,
-    cache: Any,
-    train: bool,
-) -> tuple[Items, int]:
-    # Half of the plan's row is one side of the pairs; one token of it is an eos.
-    made = translations.make_translations(shards, vocabulary, max_tokens=row_length // 2 - 1, cache=cache)
-    return made, objective.pairs_per_row
-
-
-# What an objective calls its items -> how they are made, and how many may share a row.
-_ITEMS: dict[str, Callable[..., tuple[Items, int]]] = {
-    "documents": _documents,
-    "passages": _passages,
-    "pairs": _pairs,
-    "texts": _texts,
-    "translations": _translations,
-}

@@ -1,10 +1,9 @@
-"""What stands around a prompt, and what ends an answer: ids that a model was trained with.
+"""The frame of prompts and answers for weights that were loaded.
 
-In: a run's objective, or the settings beside weights that came from elsewhere. Out: a `Frame`. Guaranteed: nothing is
-guessed from a model's name; an objective that trains no generation is refused with what to use instead.
+In: a run, whose objective knows it, or the settings beside weights that came from elsewhere. Out: a `Frame`.
+Guaranteed: nothing is guessed from a model's name.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,77 +14,15 @@ from jaxlm.batch import Vocabulary
 from jaxlm.data.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer.loaded import Loaded
-from jaxlm.objectives import generative
-from jaxlm.objectives.causal_lm import CausalLM
-from jaxlm.objectives.denoising import Denoising
-from jaxlm.objectives.infill import FillInTheMiddle
-from jaxlm.objectives.multi_task import MultiTask
-from jaxlm.objectives.prefix_lm import PrefixLM
-from jaxlm.objectives.span_corruption import SpanCorruption
-from jaxlm.objectives.translation import Translation
-from jaxlm.objectives.ul2 import MODES, MixtureOfDenoisers
-
-Ids = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Frame:
-    """Ids. `start` is what the decoder of an encoder-decoder begins with; () is a decoder, which continues prompts."""
-
-    before: Ids  # a prompt
-    after: Ids
-    start: Ids
-    stops: Ids  # each of them ends an answer
-    prefix: bool = False  # whether a prompt's tokens see those behind them too (prefix LM)
-
-    @property
-    def encoder_decoder(self) -> bool:
-        """Whether the prompt is the source of an encoder-decoder."""
-        return bool(self.start)
+from jaxlm.objectives.frame import Frame, Ids
 
 
 def of_loaded(loaded: Loaded) -> Frame:
     """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template."""
     if loaded.run is not None:
-        return of_objective(loaded.run.objective, loaded.tokenizer.vocabulary)
+        return loaded.run.objective.frame(loaded.tokenizer.vocabulary)
     config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
     return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
-
-
-def of_objective(objective: Any, vocabulary: Vocabulary) -> Frame:
-    """As the objective's `prepare` lays out its rows; of several tasks, the first that generates."""
-    bos, eos = (vocabulary.bos,), (vocabulary.eos,)
-    match objective:
-        case CausalLM() | FillInTheMiddle():
-            return Frame(before=bos, after=(), start=(), stops=eos)
-        case PrefixLM():
-            return Frame(before=bos, after=(), start=(), stops=eos, prefix=True)
-        case SpanCorruption() | Translation():
-            start = (generative.start_token(objective.decoder_start, vocabulary),)
-            return Frame(before=(), after=eos, start=start, stops=eos)
-        case Denoising():
-            # The target begins with bos, which is no answer yet.
-            start = (generative.start_token(objective.decoder_start, vocabulary), *bos)
-            return Frame(before=bos, after=eos, start=start, stops=eos)
-        case MixtureOfDenoisers():
-            return _of_mixture(objective, vocabulary)
-        case MultiTask():
-            for task in objective.tasks:
-                if isinstance(task.objective, generative.Generative):
-                    return of_objective(task.objective, vocabulary)
-    raise UserError(
-        f"A model trained with {type(objective).__name__} does not generate text: that takes a decoder or an encoder-"
-        "decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: python -m jaxlm.fill_mask."
-    )
-
-
-def _of_mixture(objective: MixtureOfDenoisers, vocabulary: Vocabulary) -> Frame:
-    """The prompt as an "S" denoiser's source: its mode, the text, the sentinel that stands for the rest."""
-    mode = vocabulary.sentinels[MODES.index("S") - len(MODES)]
-    rest, eos = vocabulary.sentinels[0], vocabulary.eos
-    decoder = objective.form == "decoder"
-    start = () if decoder else (generative.start_token(objective.decoder_start, vocabulary),)
-    return Frame(before=(mode,), after=(rest, eos), start=start, stops=(eos,), prefix=decoder)
 
 
 def of_settings(

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.objectives import generative
+from jaxlm.objectives.frame import Frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,6 +30,10 @@ class CausalLM(generative.Generative):
     def check(self, vocabulary: Vocabulary) -> None:
         """Needs bos and eos (of GPT-2 the same token)."""
         vocabulary.require("causal language modelling", "bos", "eos")
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """bos before a prompt, eos ends its continuation."""
+        return Frame(before=(vocabulary.bos,), after=(), start=(), stops=(vocabulary.eos,))
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Inputs and targets of one row; nothing is drawn."""

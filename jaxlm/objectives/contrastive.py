@@ -13,9 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.data import texts
+from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import embeddings, scores
-from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import ItemTargets
 
 
@@ -23,7 +26,6 @@ from jaxlm.objectives.targets import ItemTargets
 class Contrastive(Objective):
     """SimCSE as published: temperature 0.05, pooling "cls_mlp", texts of 30 tokens at most (32 with [CLS], [SEP])."""
 
-    items = "texts"
     whole_batch = True
 
     temperature: float
@@ -45,6 +47,20 @@ class Contrastive(Objective):
     def needs_sentences(self) -> bool:
         """Sentences and fields are kept as sentences of documents."""
         return self.unit != "documents"
+
+    def items(
+        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+    ) -> tuple[Items, int]:
+        """Short texts, as [CLS] ... [SEP]; those of an item stand side by side."""
+        longest = self.texts * (self.max_tokens + 2)
+        if longest > length:
+            raise UserError(
+                f"{type(self).__name__}.max_tokens={self.max_tokens}: {self.texts} texts of that many tokens and two "
+                f"special ones each do not fit a row of {length}. Fix: rows of {longest} tokens, or "
+                f"max_tokens={max(length // self.texts - 2, 1)}."
+            )
+        asked = {"unit": self.unit, "texts": self.texts, "max_tokens": self.max_tokens}
+        return texts.make_texts(shards, vocabulary, **asked, cache=cache), self.items_per_row
 
     def validate(self, where: str) -> None:
         """Positive numbers."""
@@ -97,12 +113,13 @@ class Contrastive(Objective):
         """Number of anchors."""
         return {"contrastive": scores.count(_flat(batch.targets.weights_BC, self.texts)[:, 0])}
 
-    def score(self, e_IXD: Array, real_IX: Array) -> Loss:
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """The loss from the embeddings of the X texts of every item: anchor, positive, hard negative if any.
 
         Term `contrastive`; measures `contrastive_loss` (nats), `contrastive_accuracy` (the positive is the nearest of
         all candidates), `alignment`, `uniformity`.
         """
+        e_IXD, real_IX = predictions["embeddings"], predictions["real"]
         e_IXD = embeddings.unit(e_IXD)
         anchors_ID, weights_I = e_IXD[:, 0], real_IX[:, 0]
         candidates_JD = jnp.moveaxis(e_IXD[:, 1:], 1, 0).reshape(-1, e_IXD.shape[-1])
@@ -144,16 +161,16 @@ class DropoutContrastive(Contrastive):
                 f"it there is nothing to learn. Fix: {where}.dropout=0.1 (published), or PairContrastive."
             )
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """Two passes of the encoder; the second encodings of the other texts are the negatives."""
         keys = jax.random.split(jax.random.key(0) if key is None else key)
-        first_BC = batch.targets.first_BC
-        views = [
-            embeddings.pool(model, model.encode(batch, k).x_BTD, batch, first_BC, self.pooling) for k in keys
-        ]
+        encoded, asked = [model.encode(batch, k) for k in keys], batch.targets
+        views = [embeddings.pool(model, e.x_BTD, batch, asked.first_BC, self.pooling) for e in encoded]
         e_IXD = jnp.stack([_flat(e_BCD, 1)[:, 0] for e_BCD in views], axis=1)
-        real_I = _flat(batch.targets.weights_BC, 1)
-        return self.score(e_IXD, jnp.concatenate([real_I, real_I], axis=1))
+        real_I = _flat(asked.weights_BC, 1)
+        real_IX = jnp.concatenate([real_I, real_I], axis=1)
+        terms = jax.tree.map(jnp.add, *(e.terms for e in encoded))
+        return Predictions({"embeddings": e_IXD, "real": real_IX}, terms)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -172,12 +189,12 @@ class PairContrastive(Contrastive):
         """The fields of a record."""
         return "fields"
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """One pass of the encoder; the positives and hard negatives of all items are the candidates."""
-        e_BCD = embeddings.pool(
-            model, model.encode(batch, key).x_BTD, batch, batch.targets.first_BC, self.pooling
-        )
-        return self.score(_flat(e_BCD, self.texts), _flat(batch.targets.weights_BC, self.texts))
+        encoded, asked = model.encode(batch, key), batch.targets
+        e_BCD = embeddings.pool(model, encoded.x_BTD, batch, asked.first_BC, self.pooling)
+        flat = {"embeddings": _flat(e_BCD, self.texts), "real": _flat(asked.weights_BC, self.texts)}
+        return Predictions.of(encoded, **flat)
 
 
 def _flat(values_BC: Array, texts: int) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
+from jaxlm.objectives.frame import Frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -54,6 +55,12 @@ class Denoising(generative.Generative):
         vocabulary.require("denoising", "bos", "eos", "mask", self.decoder_start)
         if self.permute:
             vocabulary.require("permuting sentences (denoising.permute)", "stops")
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """bos and eos around a source; the target begins with bos too, which is no answer yet."""
+        bos, eos = (vocabulary.bos,), (vocabulary.eos,)
+        start = (generative.start_token(self.decoder_start, vocabulary), *bos)
+        return Frame(before=bos, after=eos, start=start, stops=eos)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows of equal length; both number their segments alike."""

@@ -12,9 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.data.items import Items, Shards
+from jaxlm.data.passages import Passages
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
-from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import TokenTargets
 
 Start = Literal["pad", "bos", "eos"]
@@ -25,7 +28,6 @@ Kind = Literal["decoder", "encoder_decoder"]
 class Generative(Objective):
     """Published: z_loss 1e-4 (PaLM, T5) or 0 (GPT, BART, Llama); label_smoothing 0.1 (Transformer) or 0."""
 
-    items = "passages"
     token_term = "lm"
 
     z_loss: float  # coefficient of log(Z)^2, which keeps logits from drifting; 0: off
@@ -52,21 +54,31 @@ class Generative(Objective):
                 f"such as {families}; {type(model).__name__} is of the kind {kind.replace('_', '-')}."
             )
 
+    def items(
+        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+    ) -> tuple[Items, int]:
+        """Bare pieces of documents; `overhead` tokens are added to each, at most."""
+        return Passages(shards, vocabulary, self.overhead), length
+
+    @property
+    def overhead(self) -> int:
+        """Special tokens that `prepare` adds to a piece, at most."""
+        return 0
+
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of targets in the batch."""
         return {"lm": scores.count(batch.targets.weights_BM)}
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`lm`: logits at every position."""
+        encoded = model.encode(batch, key)
+        logits = Logits(encoded.x_BTD, model.predict_tokens, batch.targets.weights_BM)
+        return Predictions.of(encoded, lm=logits)
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""
-        return scores.predict(
-            model,
-            model.encode(batch, key).x_BTD,
-            batch.targets,
-            "lm",
-            chunk=self.chunk,
-            z_loss=self.z_loss,
-            label_smoothing=self.label_smoothing,
-        )
+        settings = {"chunk": self.chunk, "z_loss": self.z_loss, "label_smoothing": self.label_smoothing}
+        return scores.of_tokens(predictions["lm"], batch.targets.ids_BM, "lm", **settings)
 
 
 def pieces(row: Row) -> list[tuple[np.ndarray, int]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.objectives import generative
+from jaxlm.objectives.frame import Frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,6 +43,10 @@ class FillInTheMiddle(generative.Generative):
     def check(self, vocabulary: Vocabulary) -> None:
         """Needs bos, eos and the three markers."""
         vocabulary.require("filling in the middle", "bos", "eos", "infill")
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """bos before a prompt, eos ends its continuation."""
+        return Frame(before=(vocabulary.bos,), after=(), start=(), stops=(vocabulary.eos,))
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row; draws for every piece."""

@@ -16,6 +16,7 @@ from jaxlm.errors import UserError
 from jaxlm.objectives import generative, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.phrases import Phrases
+from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import TokenTargets
 from jaxlm.objectives.units import Ngrams, Tokens, Words
 
@@ -61,13 +62,13 @@ class MaskedLM(Objective):
             return self
         return dataclasses.replace(self, unit=self.unit.fit(shards, vocabulary, cache))
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """M, the slots for targets of one row."""
         return math.floor(self._rate(train) * row_length) + 1
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row of a batch; the draw is over the whole packed row."""
-        slots = self.predictions(len(row.tokens_T), train)
+        slots = self.slots(len(row.tokens_T), train)
         used = int((row.segments_T > 0).sum())
         number = min(slots, max(1, round(self._rate(train) * used))) if used else 0
         chosen = self.unit.choose(row, vocabulary, number, rng)
@@ -90,13 +91,20 @@ class MaskedLM(Objective):
         """Number of targets in the batch."""
         return {"mlm": scores.count(batch.targets.tokens.weights_BM)}
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
-        """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`. key None: evaluation."""
-        return self.score(model, model.encode(batch, key).x_BTD, batch)
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`mlm`: logits at the masked tokens."""
+        encoded = model.encode(batch, key)
+        return Predictions.of(encoded, mlm=self.logits(model, encoded.x_BTD, batch))
 
-    def score(self, model: Any, x_BTD: Array, batch: Batch) -> Loss:
-        """The loss from encoded rows, for objectives that add terms of their own."""
-        return scores.predict(model, x_BTD, batch.targets.tokens, "mlm", chunk=self.chunk)
+    def logits(self, model: Any, x_BTD: Array, batch: Batch) -> Logits:
+        """From encoded rows, for objectives that ask more of them."""
+        asked: TokenTargets = batch.targets.tokens
+        x_BMD = scores.gather_positions(x_BTD, asked.places_BM)
+        return Logits(x_BMD, model.predict_tokens, asked.weights_BM)
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`."""
+        return scores.of_tokens(predictions["mlm"], batch.targets.tokens.ids_BM, "mlm", chunk=self.chunk)
 
     def _rate(self, train: bool) -> float:
         return self.rate if train else self.evaluation_rate

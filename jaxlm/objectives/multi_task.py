@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 
-from jaxlm.batch import Array, Batches, Loss
+from jaxlm.batch import Array, Batches, Loss, Vocabulary
 from jaxlm.errors import UserError
+from jaxlm.objectives.frame import Frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -107,6 +108,11 @@ class MultiTask:
             terms |= {task.of(k): (task.weight * total, w) for k, (total, w) in loss.terms.items()}
             measures |= {task.of(k): pair for k, pair in loss.measures.items()}
         return Loss(terms, measures)
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """Of the first task that generates. UserError when none does."""
+        generating = [task.objective for task in self.tasks if task.objective.token_term == "lm"]
+        return (generating or [self.tasks[0].objective])[0].frame(vocabulary)
 
 
 def of(objective: Any, rows: int) -> MultiTask:

@@ -1,25 +1,28 @@
 """The base of every objective: what the pipeline, the step and the reports ask of one. In: subclasses. Out: defaults.
 
-An objective is a keyword-only dataclass that derives from `Objective`, fills rows on the host (`prepare`) and scores
-them on the device (`loss`). It names the items its rows hold and the special tokens it needs; nothing is registered.
+An objective is a keyword-only dataclass that derives from `Objective`. On the host it says what rows are filled with
+(`items`) and fills a batch's row (`prepare`); on the device it reads the model (`predict`) and judges (`score`);
+`frame` says how the model is asked for text. Nothing is registered.
 """
 
 import os
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.data import documents
+from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
+from jaxlm.objectives.frame import Frame
+from jaxlm.objectives.predictions import Predictions
 
-Items = Literal["documents", "passages", "pairs", "texts"]
+Cache = str | os.PathLike[str] | None
 
 
 class Objective:
     """Methods without a default raise NotImplementedError; there are no fields here."""
 
-    # What a row holds: whole documents as [CLS] ... [SEP], bare pieces of documents, pairs of segments, or short texts.
-    items: ClassVar[Items] = "documents"
     # Whether the loss of a row depends on the other rows of its batch: no accumulation then.
     whole_batch: ClassVar[bool] = False
     # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.
@@ -28,12 +31,16 @@ class Objective:
     @property
     def needs_sentences(self) -> bool:
         """Whether the shards must know where sentences (or the fields of a record) end."""
-        return self.items == "pairs"
+        return False
 
-    @property
-    def overhead(self) -> int:
-        """Special tokens that `prepare` adds to a piece, at most; for items "passages"."""
-        return 0
+    def items(
+        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+    ) -> tuple[Items, int]:
+        """What a row of `length` tokens is filled with, and how many may share one; documents, as [CLS] ... [SEP].
+
+        `seed` and `cache` are for items that are drawn, or made once; `train`: the training split.
+        """
+        return documents.Documents(shards, vocabulary), length
 
     def plan_length(self, row_length: int) -> int:
         """Tokens packed into a row before `prepare`, for rows of `row_length` after it."""
@@ -54,11 +61,11 @@ class Objective:
     def check(self, vocabulary: Vocabulary) -> None:
         """UserError when the tokenizer lacks a special token that the objective needs."""
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "Objective":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache) -> "Objective":
         """The objective with what it learns from the training split; most learn nothing."""
         return self
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """M, the slots for targets of one row; `row_length` is that of the row that `prepare` gets."""
         return row_length
 
@@ -70,6 +77,23 @@ class Objective:
         """What every term of the loss weighs over this batch, from the data alone."""
         raise NotImplementedError
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
-        """The terms to minimise and the measures to report; key None: evaluation, without dropout."""
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """What the model says of the batch, nothing reduced; key None: evaluation, without dropout."""
         raise NotImplementedError
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """The terms to minimise and the measures to report."""
+        raise NotImplementedError
+
+    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+        """The score of what the model says, and the terms of the model itself."""
+        predictions = self.predict(model, batch, key)
+        loss = self.score(predictions, batch)
+        return Loss({**loss.terms, **predictions.terms}, {**loss.measures, **predictions.terms})
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """What stands around a prompt, as in the rows that `prepare` lays out. UserError: it trains no generation."""
+        raise UserError(
+            f"A model trained with {type(self).__name__} does not generate text: that takes a decoder or an encoder-"
+            "decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: python -m jaxlm.fill_mask."
+        )

@@ -11,6 +11,7 @@ import numpy as np
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
+from jaxlm.objectives.frame import Frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -42,6 +43,10 @@ class PrefixLM(generative.Generative):
     def check(self, vocabulary: Vocabulary) -> None:
         """Needs bos and eos."""
         vocabulary.require("prefix language modelling", "bos", "eos")
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """bos before a prompt, eos ends its continuation."""
+        return Frame(before=(vocabulary.bos,), after=(), start=(), stops=(vocabulary.eos,), prefix=True)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row; a draw for every piece."""

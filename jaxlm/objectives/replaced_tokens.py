@@ -15,9 +15,9 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
-from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import TokenTargets
 
 
@@ -63,9 +63,9 @@ class ReplacedTokens(Objective):
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """M, the slots for masked tokens of one row."""
-        return self.masked_lm.predictions(row_length, train)
+        return self.masked_lm.slots(row_length, train)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Masked LM's row: the rest happens on the device."""
@@ -75,25 +75,28 @@ class ReplacedTokens(Objective):
         """Number of masked tokens, and number of real tokens in the batch."""
         return {**self.masked_lm.weights(batch), "rtd": _real(batch).sum()}
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
-        """Terms `mlm` and `rtd` (times its weight); measures `mlm_{loss,accuracy}`, `rtd_{loss,accuracy,...}`."""
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`mlm` of the generator, `rtd` of the discriminator at every token, and where those are `replaced`."""
         keys = (None, jax.random.key(0), None) if key is None else jax.random.split(key, 3)
-        x_BTD = model.generator.encode(batch, keys[0]).x_BTD
         asked: TokenTargets = batch.targets
-        logits_BMV = model.generator.predict_tokens(scores.gather_positions(x_BTD, asked.places_BM))
-        nats = scores.cross_entropy(logits_BMV, asked.ids_BM, asked.weights_BM)
-        right = scores.accuracy(logits_BMV, asked.ids_BM, asked.weights_BM)
-        fakes_BM = self.sample(logits_BMV, keys[1])
-        found, replaced_BT = filled(batch, asked.ids_BM), filled(batch, fakes_BM)
-        logits_BT = model.discriminator.detect(
-            model.discriminator.encode(dataclasses.replace(batch, tokens_BT=replaced_BT), keys[2]).x_BTD
-        )
-        detected = detection(logits_BT, replaced_BT != found, _real(batch))
+        generated = model.generator.encode(batch, keys[0])
+        mlm = self.masked_lm.logits(model.generator, generated.x_BTD, batch)
+        fakes_BM = self.sample(mlm(), keys[1])
+        found_BT, replaced_BT = filled(batch, asked.ids_BM), filled(batch, fakes_BM)
+        row = dataclasses.replace(batch, tokens_BT=replaced_BT)
+        judged = model.discriminator.encode(row, keys[2])
+        rtd = Logits(judged.x_BTD, model.discriminator.detect, _real(batch))
+        outputs = {"mlm": mlm, "rtd": rtd, "replaced": replaced_BT != found_BT}
+        terms = {f"generator_{name}": pair for name, pair in generated.terms.items()}
+        return Predictions(outputs, {**terms, **judged.terms})
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Terms `mlm` and `rtd` (times its weight); measures `mlm_{loss,accuracy}`, `rtd_{loss,accuracy,...}`."""
+        masked = self.masked_lm.score(predictions, batch)
+        detected = detection(predictions["rtd"](), predictions["replaced"], _real(batch))
         total, weight = detected["rtd_loss"]
-        return Loss(
-            {"mlm": nats, "rtd": (self.discriminator_weight * total, weight)},
-            {"mlm_loss": nats, "mlm_accuracy": right, **detected},
-        )
+        terms = {**masked.terms, "rtd": (self.discriminator_weight * total, weight)}
+        return Loss(terms, {**masked.measures, **detected})
 
     def sample(self, logits_BMV: Array, key: Array) -> Array:
         """Ids drawn from the generator's softmax; padding of the vocabulary is never drawn."""

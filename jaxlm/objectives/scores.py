@@ -1,6 +1,6 @@
 """Cross-entropy and accuracy as (sum, weight). In: logits, targets, weights. Out: float32 sums over everything.
 
-Slots of weight 0 contribute exactly 0, whatever the model says there. `predict` is the one loss of token prediction:
+Slots of weight 0 contribute exactly 0, whatever the model says there. `of_tokens` is the one loss of token prediction:
 with `chunk` the logits of [B, T, V] never exist, forward or backward. Temporary memory is then about
 2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`.
 """
@@ -11,16 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Array, Loss, Pair
-from jaxlm.objectives.targets import TokenTargets
+from jaxlm.objectives.predictions import Logits
 
 # Entries of a padded vocabulary are -1e9: no tokens, so label smoothing gives them no share.
 PADDING_LOGIT = -1e8
 
 
-def predict(
-    model: Any,
-    x_BTD: Array,
-    targets: TokenTargets,
+def of_tokens(
+    logits: Logits,
+    ids_BM: Array,
     name: str,
     *,
     chunk: int = 0,
@@ -29,19 +28,17 @@ def predict(
 ) -> Loss:
     """Term `name`; measures `{name}_loss` (plain nats), `{name}_accuracy` and, with z_loss, `{name}_z`.
 
-    Targets stand at their `places_BM`, or at every position without it. The term is the cross-entropy with
-    `label_smoothing` spread evenly over the vocabulary (Vaswani et al., 1706.03762), plus z_loss * log(Z)^2 (PaLM,
-    2204.02311).
-    `chunk`: positions of a row handled at once, the backward pass computing their logits again; 0: all at once.
+    The term is the cross-entropy of `ids_BM` with `label_smoothing` spread evenly over the vocabulary (Vaswani et al.,
+    1706.03762), plus z_loss * log(Z)^2 (PaLM, 2204.02311). `chunk`: slots of a row handled at once, the backward pass
+    computing their logits again; 0: all at once.
     """
-    x_BMD = x_BTD if targets.places_BM is None else gather_positions(x_BTD, targets.places_BM)
 
-    def sums(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
-        logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
-        return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
+    def sums(x_BMD: Array, ids_BM: Array, weights_BM: Array) -> dict[str, Array]:
+        logits_BMV = logits.head(x_BMD).astype(jnp.float32)
+        return _sums(logits_BMV, ids_BM, weights_BM, z_loss, label_smoothing)
 
-    totals = _chunked(sums, chunk, x_BMD, targets.ids_BM, targets.weights_BM)
-    weight = count(targets.weights_BM)
+    totals = _chunked(sums, chunk, logits.x_BMD, ids_BM, logits.weights_BM)
+    weight = count(logits.weights_BM)
     measures = {f"{name}_loss": (totals["nats"], weight), f"{name}_accuracy": (totals["right"], weight)}
     if z_loss:
         measures[f"{name}_z"] = (totals["z"], weight)

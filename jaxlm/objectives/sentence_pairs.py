@@ -12,10 +12,13 @@ import jax
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.data import pairs
+from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
-from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
 
@@ -36,7 +39,6 @@ class PairTargets:
 class SentencePairs(Objective):
     """Published for both: short_share 0.1, duplicates 10; negatives are half of the pairs."""
 
-    items = "pairs"
     token_term = "mlm"
     question: ClassVar[str]  # name of the term of the pairs
     negatives: ClassVar[Literal["random", "swapped"]]  # what pairs of label 1 are
@@ -50,6 +52,28 @@ class SentencePairs(Objective):
     def negative_share(self) -> float:
         """Of pairs with label 1."""
         raise NotImplementedError
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Segments end where sentences do."""
+        return True
+
+    def items(
+        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+    ) -> tuple[Items, int]:
+        """Pairs of segments, as [CLS] a [SEP] b [SEP]."""
+        made = pairs.make_pairs(
+            shards,
+            vocabulary,
+            row_length=length,
+            short_share=self.short_share,
+            negatives=self.negatives,
+            negative_share=self.negative_share,
+            duplicates=self.duplicates if train else 1,
+            seed=seed,
+            cache=cache,
+        )
+        return made, self.pairs_per_row
 
     def validate(self, where: str) -> None:
         """Shares in [0, 1], counts of at least 1. `masked_lm` is checked by its own validate."""
@@ -79,9 +103,9 @@ class SentencePairs(Objective):
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """M, the slots for masked tokens of one row."""
-        return self.masked_lm.predictions(row_length, train)
+        return self.masked_lm.slots(row_length, train)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row of a batch."""
@@ -97,12 +121,17 @@ class SentencePairs(Objective):
         """Number of masked tokens and number of pairs in the batch."""
         return {**self.masked_lm.weights(batch), self.question: scores.count(batch.targets.items.weights_BC)}
 
-    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
-        """Terms `mlm` and the question's; measures `{mlm,nsp,sop}_{loss,accuracy}`. key None: evaluation."""
-        x_BTD = model.encode(batch, key).x_BTD
-        masked = self.masked_lm.score(model, x_BTD, batch)
-        items = batch.targets.items
-        logits_BC2 = model.classify_pair(scores.gather_positions(x_BTD, items.first_BC))
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`mlm` at the masked tokens, and the question at the first token of every pair; one pass of the encoder."""
+        encoded, items = model.encode(batch, key), batch.targets.items
+        x_BCD = scores.gather_positions(encoded.x_BTD, items.first_BC)
+        asked = {self.question: Logits(x_BCD, model.classify_pair, items.weights_BC)}
+        return Predictions.of(encoded, mlm=self.masked_lm.logits(model, encoded.x_BTD, batch), **asked)
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Terms `mlm` and the question's; measures `{mlm,nsp,sop}_{loss,accuracy}`."""
+        masked, items = self.masked_lm.score(predictions, batch), batch.targets.items
+        logits_BC2 = predictions[self.question]()
         nats = scores.cross_entropy(logits_BC2, items.labels_BC, items.weights_BC)
         right = scores.accuracy(logits_BC2, items.labels_BC, items.weights_BC)
         return Loss(

@@ -14,6 +14,7 @@ import numpy as np
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, spans
+from jaxlm.objectives.frame import Frame
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,9 +47,14 @@ class SpanCorruption(generative.Generative):
         """Needs eos, sentinels and the start token."""
         vocabulary.require("span corruption", "eos", "sentinels", self.decoder_start)
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """Tokens of the decoder's row."""
         return sizes(row_length - self.overhead, self.density, self.mean_span)[1]
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """eos behind a source and behind its answer."""
+        start = (generative.start_token(self.decoder_start, vocabulary),)
+        return Frame(before=(), after=(vocabulary.eos,), start=start, stops=(vocabulary.eos,))
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows; both number their segments alike."""

@@ -5,20 +5,21 @@ one later behind its start token. A pair's source and target are segments of one
 """
 
 import dataclasses
-from typing import ClassVar
 
 import numpy as np
 
 from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.data import translations
+from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
+from jaxlm.objectives.frame import Frame
+from jaxlm.objectives.objective import Cache
 
 
 @dataclasses.dataclass(kw_only=True)
 class Translation(generative.Generative):
     """As published: label_smoothing 0.1, z_loss 0. `data.text_fields` names source and target."""
-
-    items: ClassVar = "translations"
 
     decoder_start: generative.Start  # what the decoder's row begins with; "pad" in Marian's format
     pairs_per_row: int  # at most
@@ -36,6 +37,13 @@ class Translation(generative.Generative):
         """The fields of a record are kept as sentences of a document."""
         return True
 
+    def items(
+        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+    ) -> tuple[Items, int]:
+        """Pairs of texts; half of the plan's row is one side of them, and one token of it is an eos."""
+        made = translations.make_translations(shards, vocabulary, max_tokens=length // 2 - 1, cache=cache)
+        return made, self.pairs_per_row
+
     def plan_length(self, row_length: int) -> int:
         """Room for both rows."""
         return 2 * row_length
@@ -44,9 +52,14 @@ class Translation(generative.Generative):
         """Needs eos and the start token."""
         vocabulary.require("translation", "eos", self.decoder_start)
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """Tokens of the decoder's row."""
         return row_length // 2
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """eos behind a source and behind its answer."""
+        start = (generative.start_token(self.decoder_start, vocabulary),)
+        return Frame(before=(), after=(vocabulary.eos,), start=start, stops=(vocabulary.eos,))
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows; nothing is drawn."""

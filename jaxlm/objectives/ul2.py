@@ -16,6 +16,7 @@ import numpy as np
 from jaxlm.batch import Batch, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, span_corruption
+from jaxlm.objectives.frame import Frame
 
 MODES = ("R", "X", "S")
 MODE_TOKEN = 1  # at the beginning of every source
@@ -90,9 +91,17 @@ class MixtureOfDenoisers(generative.Generative):
                 f"has {len(vocabulary.sentinels)}. Fix: a tokenizer with more (its field `sentinels`); T5 has 100."
             )
 
-    def predictions(self, row_length: int, train: bool) -> int:
+    def slots(self, row_length: int, train: bool) -> int:
         """Tokens of the decoder's row."""
         return self._lengths(row_length - self.overhead)[-1]
+
+    def frame(self, vocabulary: Vocabulary) -> Frame:
+        """The prompt as an "S" denoiser's source: its mode, the text, the sentinel that stands for the rest."""
+        mode = vocabulary.sentinels[MODES.index("S") - len(MODES)]
+        rest, eos = vocabulary.sentinels[0], vocabulary.eos
+        decoder = self.form == "decoder"
+        start = () if decoder else (generative.start_token(self.decoder_start, vocabulary),)
+        return Frame(before=(mode,), after=(rest, eos), start=start, stops=(eos,), prefix=decoder)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row through one denoiser."""

@@ -20,7 +20,7 @@ ALLOWED = {
     "checkpoint": {"batch"},
     "runtime": {"batch"},
     "data": {"batch"},
-    "objectives": {"batch"},
+    "objectives": {"batch", "data", "models"},  # what rows are filled with; what a model returns
     "step": {"batch", "optim"},  # the moving average of the weights
     "convert": {"models"},
 }

@@ -1,0 +1,24 @@
+"""What stands around a prompt, and what ends an answer: ids that a model was trained with.
+
+In: what an objective's `prepare` lays out (`Objective.frame`), or settings beside weights. Out: a `Frame`.
+"""
+
+import dataclasses
+
+Ids = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Ids. `start` is what the decoder of an encoder-decoder begins with; () is a decoder, which continues prompts."""
+
+    before: Ids  # a prompt
+    after: Ids
+    start: Ids
+    stops: Ids  # each of them ends an answer
+    prefix: bool = False  # whether a prompt's tokens see those behind them too (prefix LM)
+
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether the prompt is the source of an encoder-decoder."""
+        return bool(self.start)
