@@ -18,6 +18,7 @@ import numpy as np
 from jaxlm.convert.axes import PART, Layout
 from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.errors import UserError
+from jaxlm.models.paths import flatten, nest
 
 _SHOWN = 8
 
@@ -143,29 +144,6 @@ def their_shapes(
             if shapes.setdefault(name, theirs) != theirs:
                 raise ValueError(f"The parts of {name} want the shapes {shapes[name]} and {theirs}.")
     return shapes
-
-
-def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """{'a': {'b': x}} -> {'a/b': x}."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}/{path}": leaf for path, leaf in flatten(value).items()}
-        else:
-            flat[name] = value
-    return flat
-
-
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        *outer, name = path.split("/")
-        inner = tree
-        for part in outer:
-            inner = inner.setdefault(part, {})
-        inner[name] = value
-    return tree
 
 
 def difference(

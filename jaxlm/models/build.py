@@ -1,8 +1,8 @@
 """The only file that takes Flax modules apart: a model config becomes pure functions over plain nested dicts.
 
-In: a config with `.module(rngs, dtype)`. Out: a `Model` with `init`, `bind` and `axes`. Guaranteed:
-parameters are float32 arrays in a nested dict with string keys; `axes` has the same structure and one name
-per dimension.
+In: a config with `.module(rngs, dtype)`. Out: a `Model` with `init`, `bind` and `axes`. Guaranteed: parameters are
+float32 arrays in a nested dict with string keys; `axes` has the same structure and one name per dimension. `bind` also
+takes values in place of arrays, see models/values.py.
 """
 
 import dataclasses
@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from jaxlm.models.paths import nest
 
 Params = dict[str, Any]
 Dtype = Literal["float32", "bfloat16"]
@@ -31,6 +33,7 @@ class Model:
     config: Any
     dtype: Dtype  # of the computation; parameters are float32
     axes: Params  # logical axis names, one tuple per parameter
+    inputs: Params  # how many dimensions of a parameter are contracted with what comes in, without 'layers'
     _graph: nnx.GraphDef
 
     def init(self, key: jax.Array) -> Params:
@@ -50,17 +53,17 @@ class Model:
 def build(config: Config, *, dtype: Dtype = "float32") -> Model:
     """Everything but the numbers; runs nothing on a device."""
     graph, state = jax.eval_shape(lambda key: nnx.split(_module(config, dtype, key)), jax.random.key(0))
-    axes: Params = {}
-    for path, variable in nnx.to_flat_state(state):
-        names, shape = variable.get_metadata("axes"), variable.get_value().shape
+    axes, inputs = {}, {}
+    for keys, variable in nnx.to_flat_state(state):
+        path, names, shape = (
+            "/".join(map(str, keys)),
+            variable.get_metadata("axes"),
+            variable.get_value().shape,
+        )
         if len(names) != len(shape):
-            raise ValueError(f"{'/'.join(map(str, path))}: axes {names} do not match shape {shape}.")
-        *outer, name = map(str, path)
-        inner = axes
-        for part in outer:
-            inner = inner.setdefault(part, {})
-        inner[name] = tuple(names)
-    return Model(config=config, dtype=dtype, axes=axes, _graph=graph)
+            raise ValueError(f"{path}: axes {names} do not match shape {shape}.")
+        axes[path], inputs[path] = tuple(names), variable.get_metadata("inputs")
+    return Model(config=config, dtype=dtype, axes=nest(axes), inputs=nest(inputs), _graph=graph)
 
 
 def _module(config: Config, dtype: Dtype, key: jax.Array) -> Any:

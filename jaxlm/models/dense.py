@@ -10,15 +10,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.models.kernels import platform
+from jaxlm.models.values import Value
 
 
 def dense(
-    x: jax.Array, weight: jax.Array, *, contracted: int = 1, result: jnp.dtype | None = None
+    x: jax.Array, weight: jax.Array | Value, *, contracted: int = 1, result: jnp.dtype | None = None
 ) -> jax.Array:
     """x_BTD, weight_DNH -> y_BTNH; with contracted=2: x_BTNH, weight_NHD -> y_BTD.
 
     `result` is the dtype of sums and result, if it is not that of x.
     """
+    if isinstance(weight, Value):
+        return weight.product(x, contracted, result)
     if platform() != "cpu" or jax.sharding.get_abstract_mesh().size > 1:
         return jnp.tensordot(x, weight, contracted, preferred_element_type=result)
     # As one product of matrices: contracted over B and T apart, a weight's gradient makes XLA:CPU copy transposes

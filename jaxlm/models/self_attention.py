@@ -48,7 +48,7 @@ class MultiHead(nnx.Module):
         self.wk = parameters.weight(rngs, (width, kv_heads, head_dim), kv_axes, scale)
         self.wv = parameters.weight(rngs, (width, kv_heads, head_dim), kv_axes, scale)
         self.wo = parameters.weight(
-            rngs, (heads, head_dim, width), ("heads", "head_dim", "embed"), out_scale or scale
+            rngs, (heads, head_dim, width), ("heads", "head_dim", "embed"), out_scale or scale, inputs=2
         )
         if biases != "none":
             self.bq = parameters.zeros((heads, head_dim), axes[1:])

@@ -24,7 +24,7 @@ class Wrapped(Objective):
 
     whole_batch = property(lambda self: self.of.whole_batch)  # pyright: ignore[reportAssignmentType]
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
-    needs_sentences = property(lambda self: self.of.needs_sentences)
+    needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def items(
         self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool

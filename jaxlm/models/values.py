@@ -1,0 +1,45 @@
+"""Weights that are not one array: values that `dense` and look-ups apply, each in its own way.
+
+In: arrays that make up a weight. Out: an object that stands where the array would (`self.w[...].astype(dtype)`, `.T`,
+`x @ w`, `table[ids]`, `dense(x, w)`). Guaranteed: the whole array is never formed unless `full` is asked for, so that
+the gradient of a frozen part is never formed either.
+
+A value is a pytree; where blocks are stacked, all its arrays have 'layers' in front, and a scan takes it apart.
+"""
+
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+
+class Value:
+    """What every value offers. Subclasses are registered dataclasses of arrays."""
+
+    def product(self, x: jax.Array, contracted: int, result: jnp.dtype | None) -> jax.Array:
+        """x contracted with the weight over its first `contracted` dimensions; sums in `result` if given."""
+        raise NotImplementedError
+
+    def rows(self, ids: jax.Array) -> jax.Array:
+        """Rows of a table, as `table[ids]`."""
+        raise NotImplementedError
+
+    def full(self) -> jax.Array:
+        """The array that it stands for."""
+        raise NotImplementedError
+
+    def astype(self, dtype: Any) -> Self:
+        """Every floating array in it in that dtype."""
+        return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self if index is Ellipsis else self.rows(index)
+
+    def __rmatmul__(self, x: jax.Array) -> jax.Array:
+        return self.product(x, 1, None)
+
+
+def plain(params: Any) -> Any:
+    """The tree with every value as the array that it stands for."""
+    is_value = lambda node: isinstance(node, Value)
+    return jax.tree.map(lambda node: node.full() if is_value(node) else node, params, is_leaf=is_value)

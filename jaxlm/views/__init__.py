@@ -1,0 +1,11 @@
+"""What is trained is not what the model reads. In: parameters. Out: what is trained, what is frozen; and both merged.
+
+A run's `view` is a tuple of views, each acting on what the one before it leaves to be trained. No view: everything is
+trained. Guaranteed: what a view freezes gets no gradient, no optimizer state and no place in a checkpoint.
+"""
+
+from jaxlm.views.freeze import Freeze
+from jaxlm.views.lora import LoRA
+from jaxlm.views.view import Chain, View
+
+__all__ = ["Chain", "Freeze", "LoRA", "View"]

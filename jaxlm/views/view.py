@@ -1,0 +1,98 @@
+"""The contract of a view, and views one after another. In: trees of parameters. Out: trees of parts.
+
+Trees are flat here: path -> array, or in a merged tree a value (models/values.py).
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+
+from jaxlm.models.paths import flatten, nest
+
+Axes = tuple[str | None, ...]
+Tree = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a model says of a parameter."""
+
+    axes: Axes
+    inputs: int  # dimensions that are contracted with what comes in, without 'layers'; 0: no matrix
+
+
+class View(Protocol):
+    """A keyword-only dataclass; nothing is registered."""
+
+    def validate(self, where: str) -> None:
+        """UserError for settings that cannot work."""
+        ...
+
+    def check(self, facts: Mapping[str, Facts], where: str) -> None:
+        """UserError when it finds nothing to do in a model with these parameters."""
+        ...
+
+    def split(
+        self, params: Mapping[str, Any], facts: Mapping[str, Facts], key: jax.Array
+    ) -> tuple[Tree, Tree]:
+        """(trained, frozen) of these parameters, arrays both; `key` for what is drawn."""
+        ...
+
+    def merge(self, trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
+        """What the model reads, under the paths that were split; traced, inside the loss."""
+        ...
+
+    def facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        """Of what it trains: for the optimizer, shardings and the next view."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """Views in order, over nested dicts; the frozen part is {number of the view: {...}}."""
+
+    views: tuple[Any, ...]
+
+    def split(self, params: Mapping[str, Any], facts: Mapping[str, Facts], key: jax.Array) -> tuple[Any, Any]:
+        """(trained, frozen)."""
+        trained, frozen = flatten(params), {}
+        for number, view in enumerate(self.views):
+            drawn = jax.random.fold_in(key, number)
+            trained, frozen[str(number)] = view.split(trained, facts, drawn)
+            facts = view.facts(facts)
+        return nest(trained), {number: nest(part) for number, part in frozen.items()}
+
+    def merge(self, trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model reads."""
+        if not self.views:
+            return dict(trained)
+        merged = flatten(trained)
+        for number, view in reversed(list(enumerate(self.views))):
+            merged = view.merge(merged, flatten(frozen[str(number)]))
+        return nest(merged)
+
+    def facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        """Of what is trained in the end."""
+        for view in self.views:
+            facts = view.facts(facts)
+        return dict(facts)
+
+    def axes(self, facts: Mapping[str, Facts]) -> dict[str, Any]:
+        """Logical axes of what is trained, nested."""
+        return nest({path: one.axes for path, one in self.facts(facts).items()})
+
+    def frozen_axes(self, facts: Mapping[str, Facts], frozen: Mapping[str, Any]) -> dict[str, Any]:
+        """Logical axes of what is frozen, in the structure of `frozen` (arrays or shapes)."""
+        found = {}
+        for number, view in enumerate(self.views):
+            found[str(number)] = nest({path: facts[path].axes for path in flatten(frozen[str(number)])})
+            facts = view.facts(facts)
+        return found
+
+
+def facts(model: Any) -> dict[str, Facts]:
+    """Of the parameters of a models.build.Model."""
+    axes, inputs = flatten(model.axes), flatten(model.inputs)
+    return {path: Facts(axes[path], inputs[path]) for path in axes}
