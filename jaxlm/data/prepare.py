@@ -83,10 +83,12 @@ def prepare(
             "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
-        with cached.locked(directory, log):
-            index = _found(directory, key, log) or _make(
-                source, text, made, directory, about, part, log, processes
-            )
+        index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
+        if index is None:
+            with cached.locked(directory, log):
+                index = _found(directory, key, log) or _make(
+                    source, text, made, directory, about, part, log, processes
+                )
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
 
