@@ -87,11 +87,12 @@ def _make(target: Path, key: str, write: Callable[[Path], object]) -> None:
         (made / MANIFEST).write_text(json.dumps({"key": key, "files": files}, indent=1) + "\n")
         for path in (*made.iterdir(), made):
             sync(path)
+        # Where there are no locks another process may have been first: what it reads by now must stay.
         try:
-            if os.path.lexists(target):
+            if os.path.lexists(target) and _fault(target, key) is not None:
                 os.rename(target, work / "damaged")
             os.rename(made, target)
-        except OSError:  # where there are no locks, another process may have been first
+        except OSError:
             if _fault(target, key) is not None:
                 raise
         sync(target.parent)

@@ -1,5 +1,6 @@
 """What is cached is what was written, or it is made anew and said: after damage, kills, and two processes at once."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -147,6 +148,26 @@ def test_of_several_processes_at_once_one_makes_the_entry(tmp_path):
     assert lines.count("writes") == 1 and lines.count(str(tmp_path / "plans" / "x")) == 3
     assert sum("is made anew" in line for line in lines) == 1
     assert sorted(os.listdir(tmp_path / "plans")) == [".lock", "x"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_where_there_are_no_locks_the_first_of_two_stays(tmp_path, monkeypatch, damaged):
+    if damaged:
+        find(tmp_path, [], "other")
+
+    def no_locks(*_):
+        raise OSError("no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    first, said = [], []
+
+    def second(folder):
+        first.append(find(tmp_path, []).stat().st_ino)
+        write(folder)
+
+    folder = find(tmp_path, said, make=second)
+    assert contents(folder) == CONTENT and [folder.stat().st_ino] == first
+    assert "no locks" in said[0] and sorted(os.listdir(tmp_path / "plans")) == [".lock", "x-1"]
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):

@@ -16,15 +16,7 @@ from jaxlm.errors import UserError
 from jaxlm.objectives import phrases
 
 TOKENIZER = WordPiece(vocab_size=120, lowercase=True)
-FOLDERS = [
-    "documents-plan",
-    "pairs-plan",
-    "texts-plan",
-    "translations-plan",
-    "pairs",
-    "texts",
-    "translations",
-]
+KINDS = ["documents-plan", "pairs-plan", "pairs", "texts", "translations", "lexicon", "tokenizer"]
 
 
 def start(root, said):
@@ -68,7 +60,8 @@ def whole(tmp_path_factory):
             record = {name: " ".join(map(str, rng.integers(0, 60, rng.integers(2, 9)))) for name in "ab"}
             stream.write(json.dumps(record) + "\n")
     first, _ = start(place / "whole", [])
-    assert start(place / "whole", []) == (first, start(place / "whole", [])[1])
+    said: list[str] = []
+    assert start(place / "whole", said)[0] == first and not said
     return place, first
 
 
@@ -85,7 +78,7 @@ def copy(whole):
     return place / "copy", first
 
 
-@pytest.mark.parametrize("kind", [*FOLDERS, "lexicon", "tokenizer"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_bit_anywhere_gives_the_same_rows_and_is_said_once(copy, kind):
     root, first = copy
     folder = start(root, [])[1][kind]

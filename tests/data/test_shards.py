@@ -169,6 +169,9 @@ def test_auto_leaves_big_splits_to_the_reader(copy, monkeypatch):
     opened(copy)
     with pytest.raises(UserError, match="SHA-256"):
         opened(copy, check="sha256")
+    flip(damaged(copy, ".sentences.npy"))  # has no checksum of its own
+    with pytest.raises(UserError, match=r"sentences\.npy: damaged: its SHA-256"):
+        opened(copy)
 
 
 def test_another_tokenizer_is_refused(made, copy):
