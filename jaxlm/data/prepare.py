@@ -246,8 +246,7 @@ def _start_or_continue(directory: Path, key: str) -> None:
             "folder or delete this one."
         )
     folder.mkdir(exist_ok=True)
-    if not started.is_file():
-        parts.write_text(started, key)
+    parts.write_text(started, key)
     for leftover in (*folder.glob("*.tmp-*"), *directory.glob("*.tmp-*")):
         leftover.unlink()
 
