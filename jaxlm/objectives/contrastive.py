@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import texts
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import embeddings, scores
-from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import ItemTargets
 
@@ -49,7 +50,14 @@ class Contrastive(Objective):
         return self.unit != "documents"
 
     def items(
-        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        *,
+        length: int,
+        seed: int,
+        cache: Cache | None,
+        train: bool,
     ) -> tuple[Items, int]:
         """Short texts, as [CLS] ... [SEP]; those of an item stand side by side."""
         longest = self.texts * (self.max_tokens + 2)

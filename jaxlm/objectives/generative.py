@@ -12,11 +12,12 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.passages import Passages
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
-from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import TokenTargets
 
@@ -55,7 +56,14 @@ class Generative(Objective):
             )
 
     def items(
-        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        *,
+        length: int,
+        seed: int,
+        cache: Cache | None,
+        train: bool,
     ) -> tuple[Items, int]:
         """Bare pieces of documents; `overhead` tokens are added to each, at most."""
         return Passages(shards, vocabulary, self.overhead), length

@@ -5,19 +5,17 @@ An objective is a keyword-only dataclass that derives from `Objective`. On the h
 `frame` says how the model is asked for text. Nothing is registered.
 """
 
-import os
 from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import documents
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.predictions import Predictions
-
-Cache = str | os.PathLike[str] | None
 
 
 class Objective:
@@ -34,7 +32,14 @@ class Objective:
         return False
 
     def items(
-        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        *,
+        length: int,
+        seed: int,
+        cache: Cache | None,
+        train: bool,
     ) -> tuple[Items, int]:
         """What a row of `length` tokens is filled with, and how many may share one; documents, as [CLS] ... [SEP].
 
@@ -61,7 +66,7 @@ class Objective:
     def check(self, vocabulary: Vocabulary) -> None:
         """UserError when the tokenizer lacks a special token that the objective needs."""
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache) -> "Objective":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "Objective":
         """The objective with what it learns from the training split; most learn nothing."""
         return self
 

@@ -5,19 +5,19 @@ Each pair is judged at its own [CLS], so packing several pairs into a row change
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import pairs
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
-from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
@@ -59,7 +59,14 @@ class SentencePairs(Objective):
         return True
 
     def items(
-        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        *,
+        length: int,
+        seed: int,
+        cache: Cache | None,
+        train: bool,
     ) -> tuple[Items, int]:
         """Pairs of segments, as [CLS] a [SEP] b [SEP]."""
         made = pairs.make_pairs(
@@ -97,9 +104,7 @@ class SentencePairs(Objective):
                 f'Fix: {where}.next_sentence="pooled" (BERT, ALBERT), or train on masked LM alone.'
             )
 
-    def fit(
-        self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None
-    ) -> "SentencePairs":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "SentencePairs":
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 

@@ -9,12 +9,12 @@ import dataclasses
 import numpy as np
 
 from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import translations
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
 from jaxlm.objectives.frame import Frame
-from jaxlm.objectives.objective import Cache
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -38,7 +38,14 @@ class Translation(generative.Generative):
         return True
 
     def items(
-        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        *,
+        length: int,
+        seed: int,
+        cache: Cache | None,
+        train: bool,
     ) -> tuple[Items, int]:
         """Pairs of texts; half of the plan's row is one side of them, and one token of it is an eos."""
         made = translations.make_translations(shards, vocabulary, max_tokens=length // 2 - 1, cache=cache)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data.items import Items, Shards
 from jaxlm.objectives.frame import Frame
-from jaxlm.objectives.objective import Cache, Objective
+from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
 
 
@@ -27,7 +28,14 @@ class Wrapped(Objective):
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def items(
-        self, shards: Shards, vocabulary: Vocabulary, *, length: int, seed: int, cache: Cache, train: bool
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        *,
+        length: int,
+        seed: int,
+        cache: Cache | None,
+        train: bool,
     ) -> tuple[Items, int]:
         return self.of.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
 
@@ -46,7 +54,7 @@ class Wrapped(Objective):
     def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
         self.of.check_batch(batch_size, accumulate, where)
 
-    def fit(self, shards: Shards, vocabulary: Vocabulary, cache: Cache) -> Objective:
+    def fit(self, shards: Shards, vocabulary: Vocabulary, cache: Cache | None) -> Objective:
         return dataclasses.replace(self, of=self.of.fit(shards, vocabulary, cache))
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
