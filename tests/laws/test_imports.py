@@ -23,6 +23,7 @@ ALLOWED = {
     "data": {"batch", "cached"},
     "objectives": {"batch", "cached", "data", "models"},  # what rows are filled with; what a model returns
     "step": {"batch", "optim"},  # the moving average of the weights
+    "views": {"models"},
     "convert": {"models"},
 }
 MAY_IMPORT_ACROSS = {
