@@ -10,8 +10,11 @@ import pytest
 from jaxlm.batch import Batch
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.objectives import multi_task
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
+from jaxlm.objectives.sentence_pairs import PairTargets
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import WarmupLinear
@@ -50,6 +53,7 @@ OBJECTIVE = NextSentence(
     duplicates=1,
     pairs_per_row=C,
 )
+TASKS = multi_task.of(OBJECTIVE, B)
 
 
 def batch(seed: int = 0) -> Batch:
@@ -67,13 +71,28 @@ def batch(seed: int = 0) -> Batch:
         segments_BT=segments,
         positions_BT=rng.integers(0, 40, (B, T)).astype(np.int32),
         types_BT=rng.integers(0, 2, (B, T)).astype(np.int32),
-        predict_BM=rng.integers(0, T, (B, M)).astype(np.int32),
-        targets_BM=rng.integers(0, V, (B, M)).astype(np.int32),
-        weights_BM=weights,
-        first_BC=rng.integers(0, T, (B, C)).astype(np.int32),
-        labels_BC=rng.integers(0, 2, (B, C)).astype(np.int32),
-        label_weights_BC=(np.arange(C) < items[:, None]).astype(np.float32),
+        targets=PairTargets(
+            tokens=TokenTargets(
+                places_BM=rng.integers(0, T, (B, M)).astype(np.int32),
+                ids_BM=rng.integers(0, V, (B, M)).astype(np.int32),
+                weights_BM=weights,
+            ),
+            items=ItemTargets(
+                first_BC=rng.integers(0, T, (B, C)).astype(np.int32),
+                labels_BC=rng.integers(0, 2, (B, C)).astype(np.int32),
+                weights_BC=(np.arange(C) < items[:, None]).astype(np.float32),
+            ),
+        ),
     )
+
+
+def weighed(tokens: float, items: float) -> Batch:
+    """The batch with the weights of its targets times these."""
+    made = batch()
+    asked: PairTargets = made.targets
+    words = dataclasses.replace(asked.tokens, weights_BM=asked.tokens.weights_BM * np.float32(tokens))
+    pairs = dataclasses.replace(asked.items, weights_BC=asked.items.weights_BC * np.float32(items))
+    return dataclasses.replace(made, targets=PairTargets(tokens=words, items=pairs))
 
 
 def trained(
@@ -95,11 +114,11 @@ def trained(
     create = lambda key: new_state(model.init(key), optimizer, ema=True)
     abstract = jax.eval_shape(create, jax.random.key(0))
     where = partition.shardings(abstract, model.axes, grid)
-    step = make_train_step(model, OBJECTIVE, optimizer, seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
+    step = make_train_step(model, TASKS, optimizer, seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
     with jax.set_mesh(grid):
         state = jax.jit(create, out_shardings=where)(jax.random.key(0))
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
-        data = jax.device_put(b or batch(), partition.batch_sharding(grid))
+        data = jax.device_put({"": b or batch()}, partition.batch_sharding(grid))
         measures = []
         for _ in range(steps):
             state, m = jitted(state, data)
@@ -162,7 +181,7 @@ def test_micro_batches_on_a_mesh_equal_one_device(reference):
 
 
 def test_a_non_finite_step_changes_nothing_but_the_counters():
-    bad = dataclasses.replace(batch(), weights_BM=batch().weights_BM * np.nan)
+    bad = weighed(tokens=np.nan, items=1.0)
     before, _ = trained(steps=0)
     after, measures = trained(steps=2, b=bad)
     assert int(after.step) == 2 and int(after.skipped) == 2 and int(after.skipped_in_a_row) == 2
@@ -176,9 +195,7 @@ def test_a_non_finite_step_changes_nothing_but_the_counters():
 
 
 def test_a_batch_without_targets_trains_on_nothing():
-    empty = dataclasses.replace(
-        batch(), weights_BM=np.zeros((B, M), np.float32), label_weights_BC=np.zeros((B, C), np.float32)
-    )
+    empty = weighed(tokens=0.0, items=0.0)
     state, measures = trained(steps=1, b=empty)
     assert int(state.skipped) == 0 and measures[0]["loss"] == (0.0, 1.0)
 
@@ -193,10 +210,11 @@ def test_loss_is_the_sum_of_the_terms_means(reference):
 def test_evaluation_has_no_dropout_and_adds_over_batches():
     model = build(bert(dropout=0.5))
     params = model.init(jax.random.key(0))
-    step = jax.jit(make_eval_step(model, OBJECTIVE))
-    a, b = step(params, batch(0)), step(params, batch(0))
+    step = jax.jit(make_eval_step(model, TASKS))
+    first, second = ({"": batch(seed)} for seed in (0, 1))
+    a, b = step(params, first), step(params, first)
     assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
-    both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), batch(0), batch(1))
-    joined, parts = step(params, both), jax.tree.map(jnp.add, step(params, batch(0)), step(params, batch(1)))
+    both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), first, second)
+    joined, parts = step(params, both), jax.tree.map(jnp.add, step(params, first), step(params, second))
     for name in joined:
         np.testing.assert_allclose(joined[name], parts[name], rtol=1e-5)

@@ -6,15 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Batches
 from jaxlm.evaluate.held_out import HeldOut
 from jaxlm.models import cost
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.objectives import multi_task
 from jaxlm.objectives.contrastive import DropoutContrastive, PairContrastive
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.multi_task import MultiTask, Task
 from jaxlm.objectives.sentence_order import SentenceOrder
+from jaxlm.objectives.sentence_pairs import PairTargets
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import WarmupLinear
@@ -65,35 +68,41 @@ def tasks(**objectives) -> MultiTask:
     )
 
 
-def batch(rows: int, seed: int) -> Batch:
-    """Rows with very different numbers of targets and items, one of them empty."""
+def batch(objective, rows: int, seed: int) -> Batch:
+    """Rows with very different numbers of targets and items, one of them empty; targets as the objective takes them."""
     rng = np.random.default_rng(seed)
     items = rng.integers(0, C // 2 + 1, rows) * 2
     items[rows // 2] = 0
     segments = np.array([[min(t * C // T + 1, C) if t * C // T < n else 0 for t in range(T)] for n in items])
     numbers = rng.integers(0, M + 1, rows)
     ids = lambda top, *shape: rng.integers(0, top, shape).astype(np.int32)
-    return Batch(
-        tokens_BT=ids(V, rows, T),
-        segments_BT=segments.astype(np.int32),
-        positions_BT=ids(40, rows, T),
-        types_BT=ids(2, rows, T),
-        predict_BM=ids(T, rows, M),
-        targets_BM=ids(V, rows, M),
+    tokens, positions, types = ids(V, rows, T), ids(40, rows, T), ids(2, rows, T)
+    words = TokenTargets(
+        places_BM=ids(T, rows, M),
+        ids_BM=ids(V, rows, M),
         weights_BM=(np.arange(M) < numbers[:, None]).astype(np.float32),
+    )
+    texts = ItemTargets(
         first_BC=np.broadcast_to(np.arange(C, dtype=np.int32) * (T // C), (rows, C)),
         labels_BC=ids(2, rows, C),
-        label_weights_BC=(np.arange(C) < items[:, None]).astype(np.float32),
+        weights_BC=(np.arange(C) < items[:, None]).astype(np.float32),
+    )
+    pairs = PairTargets(tokens=words, items=texts)
+    asked = {MaskedLM: words, SentenceOrder: pairs}.get(type(objective), texts)
+    return Batch(
+        tokens_BT=tokens,
+        segments_BT=segments.astype(np.int32),
+        positions_BT=positions,
+        types_BT=types,
+        targets=asked,
     )
 
 
-def batches(objective):
-    if isinstance(objective, MultiTask):
-        return {task.name: batch(task.rows, seed) for seed, task in enumerate(objective.tasks)}
-    return batch(16, 7)
+def batches(tasks: MultiTask) -> Batches:
+    return {task.name: batch(task.objective, task.rows, seed) for seed, task in enumerate(tasks.tasks)}
 
 
-def trained(objective, *, mesh: Mesh | None = None, accumulate: int = 1, dropout: float = 0.0):
+def trained(tasks: MultiTask, *, mesh: Mesh | None = None, accumulate: int = 1, dropout: float = 0.0):
     """Parameters after two steps on a mesh, and the measures of the last."""
     grid = meshes.make(mesh or Mesh(), jax.devices() if mesh else jax.devices()[:1])
     model = build(bert(dropout))
@@ -102,11 +111,11 @@ def trained(objective, *, mesh: Mesh | None = None, accumulate: int = 1, dropout
     optimizer = adamw.make(Horizon(((10, 16 * T),)), model.axes)
     create = lambda key: new_state(model.init(key), optimizer, ema=False)
     where = partition.shardings(jax.eval_shape(create, jax.random.key(0)), model.axes, grid)
-    step = make_train_step(model, objective, optimizer, seed=5, accumulate=accumulate)
+    step = make_train_step(model, tasks, optimizer, seed=5, accumulate=accumulate)
     with jax.set_mesh(grid):
         state = jax.jit(create, out_shardings=where)(jax.random.key(0))
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
-        data = jax.device_put(batches(objective), partition.batch_sharding(grid))
+        data = jax.device_put(batches(tasks), partition.batch_sharding(grid))
         for _ in range(2):
             state, measures = jitted(state, data)
     assert int(state.skipped) == 0
@@ -138,7 +147,8 @@ def test_several_tasks_on_eight_devices_equal_one(reference):
 
 
 def test_negatives_come_from_the_whole_mesh():
-    assert_same(trained(PAIRS, mesh=Mesh(data=8)), trained(PAIRS))
+    one = multi_task.of(PAIRS, 16)
+    assert_same(trained(one, mesh=Mesh(data=8)), trained(one))
 
 
 def test_micro_batches_of_several_tasks_equal_the_large_batch():

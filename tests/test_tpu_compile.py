@@ -25,10 +25,11 @@ PROGRAM = """
 import json, sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
-from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.batch import Row, Vocabulary
 from jaxlm.config import flags
 from jaxlm.models import kernels
 from jaxlm.models.build import build
+from jaxlm.objectives import multi_task
 from jaxlm.optim.horizon import Horizon
 from jaxlm.partition import mesh as meshes, state as partition
 from jaxlm.partition.mesh import Mesh
@@ -54,12 +55,12 @@ vocabulary = Vocabulary(
 slots = getattr(run.objective, "pairs_per_row", 1)
 zeros = np.zeros(run.objective.plan_length(length), np.int32)
 row = Row(tokens_T=zeros, segments_T=zeros, positions_T=zeros, types_T=zeros, first_C=np.zeros(slots, np.int32), labels_C=np.full(slots, -1, np.int32))
-fields = run.objective.prepare(row, vocabulary, np.random.default_rng(0), train=True)
+prepared = run.objective.prepare(row, vocabulary, np.random.default_rng(0), train=True)
 sharding = partition.batch_sharding(grid)
-batch = Batch(**{k: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=sharding) for k, v in fields.items()})
-step = make_train_step(model, run.objective, optimizer, seed=0, dropout_generator="rbg")
+batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=sharding), prepared)
+step = make_train_step(model, multi_task.of(run.objective, rows), optimizer, seed=0, dropout_generator="rbg")
 with jax.set_mesh(grid), kernels.recorded() as chosen:
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None)).lower(like, batch).compile()
+    compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None)).lower(like, {"": batch}).compile()
 text, memory = compiled.as_text(), compiled.memory_analysis()
 print(json.dumps({
     "kernels": sorted({c.name for c in chosen}),

@@ -24,7 +24,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from jaxlm import assemble, entry
-from jaxlm.batch import Batch
+from jaxlm.batch import stacked
 from jaxlm.config import Run, Stage, flags
 from jaxlm.data import draws
 from jaxlm.data.show import show_batch
@@ -152,11 +152,10 @@ def _example(one: Entry, run: Run) -> str:
     packed = [i for i, places in pieces if len(places) == 2 and all(start == 0 for _, start, _ in places)]
     shown = []
     for i in packed[: one.rows]:
-        fields = objective.prepare(
-            rows[i], text.vocabulary, draws.generator(run.seed, "shown", i), train=True
+        row = objective.prepare(rows[i], text.vocabulary, draws.generator(run.seed, "shown", i), train=True)
+        shown.append(
+            show_batch(stacked([row]), text.tokenizer.token, rows=1).replace("row 0:", f"row {i}:", 1)
         )
-        batch = Batch(**{name: values[None] for name, values in fields.items()})
-        shown.append(show_batch(batch, text.tokenizer.token, rows=1).replace("row 0:", f"row {i}:", 1))
     return "\n\n".join(map(_wrapped, shown))
 
 
@@ -278,7 +277,8 @@ def _candidates(one: Entry, metrics: dict[str, float], log: str) -> float:
     run = _load(one)
     text = assemble.text(run, lambda line: print(line, file=sys.stderr))
     rows = assemble.rows(run, text, run.stages[-1], "validation")
-    counts = [float(batch.label_weights_BC.sum()) for batch in assemble.evaluation_batches(run, text, rows)]
+    batches = assemble.evaluation_batches(run, text, rows)
+    counts = [float(batch.targets.weights_BC.sum()) for by_task in batches for batch in by_task.values()]
     return sum(n * math.log(n) for n in counts if n) / sum(counts)
 
 

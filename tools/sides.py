@@ -13,11 +13,13 @@ import torch
 import transformers
 
 from jaxlm import assemble
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Batches, stacked
 from jaxlm.config import Run, Stage
 from jaxlm.convert import families
 from jaxlm.data import draws, pipeline
 from jaxlm.models.build import build
+from jaxlm.objectives import multi_task
+from jaxlm.objectives.targets import TokenTargets
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import Constant
@@ -37,13 +39,14 @@ class Side:
 class Ours(Side):
     """The step that train.py jits."""
 
-    def __init__(self, run: Run, precision: Any, batches: Iterator[Batch], params: Any) -> None:
+    def __init__(self, run: Run, precision: Any, batches: Iterator[Batches], params: Any) -> None:
         model = build(run.model, dtype=precision)
         schedule = Constant(peak=RATE, warmup="0")
         adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=0.0, b1=0.9, b2=0.999, epsilon=1e-8)
         optimizer = adamw.make(Horizon(((1000, 1),)), model.axes)
         generator = assemble.dropout_generator(run)
-        step = make_train_step(model, run.objective, optimizer, seed=0, dropout_generator=generator)
+        tasks = multi_task.of(run.objective, run.batch_size)
+        step = make_train_step(model, tasks, optimizer, seed=0, dropout_generator=generator)
         self._step = jax.jit(step, donate_argnums=0)
         self._state = jax.jit(lambda p: new_state(p, optimizer, ema=False))(params)
         self._batches = batches
@@ -155,14 +158,15 @@ class Bench:
         if "one document" in name:
             return self._one_each(o.pipeline_batch_size, o.pipeline_row_length)
         rows = self._full_rows(o.batch_size, o.row_length, 64)
-        return _cycle(rows if name.startswith("jaxlm") else [_for_transformers(batch) for batch in rows])
+        ours = name.startswith("jaxlm")
+        return _cycle([{"": batch} if ours else _for_transformers(batch) for batch in rows])
 
     def describe_text(self) -> str:
         """Documents and their median length."""
         lengths = self.text.streams[0].splits["train"].lengths
         return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
 
-    def _packed(self, run: Run, stage: Stage) -> Iterator[Batch]:
+    def _packed(self, run: Run, stage: Stage) -> Iterator[Batches]:
         rows = assemble.rows(run, self.text, stage, "train")
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
         yield from assemble.train_feed(run, self.text, rows, mesh, start=0)
@@ -189,7 +193,7 @@ class Bench:
         ]
         whole = len(made) // batch_size
         groups = [made[b * batch_size : (b + 1) * batch_size] for b in range(whole)]
-        return [Batch(**{name: np.stack([r[name] for r in group]) for name in group[0]}) for group in groups]
+        return [stacked(group) for group in groups]
 
     def _collator(self) -> Callable[[list], dict]:
         """What run_mlm.py uses, at the recipe's masking rate, over the ids of our tokenizer."""
@@ -240,27 +244,28 @@ def _of_tokens(objective: Any) -> Any:
     return getattr(objective, "masked_lm", objective)
 
 
-def _cycle(batches: list) -> Iterator[Any]:
+def _cycle(batches: list[dict]) -> Iterator[dict]:
     while True:
-        yield from (dict(b) if isinstance(b, dict) else b for b in batches)
+        yield from map(dict, batches)
 
 
 def _for_transformers(batch: Batch) -> dict[str, torch.Tensor]:
     """The same rows as its models take them; full rows of one document need no attention mask."""
     tokens = {"input_ids": torch.from_numpy(batch.tokens_BT.astype(np.int64))}
-    if batch.predict_BM is not None:
+    asked: TokenTargets = batch.targets
+    if asked.places_BM is not None:
         labels = np.full(batch.tokens_BT.shape, -100, np.int64)
         for b in range(len(labels)):
-            real = batch.weights_BM[b] > 0
-            labels[b, batch.predict_BM[b][real]] = batch.targets_BM[b][real]
+            real = asked.weights_BM[b] > 0
+            labels[b, asked.places_BM[b][real]] = asked.ids_BM[b][real]
     else:
-        labels = np.where(batch.weights_BM > 0, batch.targets_BM, -100).astype(np.int64)
+        labels = np.where(asked.weights_BM > 0, asked.ids_BM, -100).astype(np.int64)
     if batch.source_tokens_BS is not None:
         tokens = {
             "input_ids": torch.from_numpy(batch.source_tokens_BS.astype(np.int64)),
             "decoder_input_ids": tokens["input_ids"],
         }
-    elif batch.predict_BM is None:
+    elif asked.places_BM is None:
         # Causal models shift labels themselves, one place to the left: the target of the last token is lost.
         labels = np.concatenate([np.full_like(labels[:, :1], -100), labels[:, :-1]], axis=1)
     return {**tokens, "labels": torch.from_numpy(labels), "useful": torch.tensor(float(batch.tokens_BT.size))}

@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxlm.batch import Batch
 from jaxlm.data.feed import Feed, host_rows
+from jaxlm.objectives.targets import TokenTargets
 
 B, T, M = 8, 6, 5
 
@@ -16,8 +17,9 @@ def batch(step, rows=range(B)):
     rows = np.asarray(rows)
     tokens = (1000 * step + 10 * rows[:, None] + np.arange(T)).astype(np.int32)
     weights = (step + rows[:, None] * np.ones(M)).astype(np.float32)
+    targets = TokenTargets(ids_BM=tokens[:, :M] + 2, weights_BM=weights)
     return Batch(
-        tokens_BT=tokens, segments_BT=tokens + 1, positions_BT=tokens, types_BT=tokens, weights_BM=weights
+        tokens_BT=tokens, segments_BT=tokens + 1, positions_BT=tokens, types_BT=tokens, targets=targets
     )
 
 
@@ -55,27 +57,28 @@ SHARDINGS = [
 @pytest.mark.parametrize("sharding", SHARDINGS, ids=lambda s: f"{s.mesh.shape_tuple}{s.spec}")
 def test_global_batches_equal_the_host_batches_on_any_mesh(sharding):
     with Feed(Source(count=5), sharding, batch_size=B, prefetch=2) as feed:
-        got = list(feed)
-        assert len(got) == 5 and feed.wait_s >= 0.0
-    for step, (device, host) in enumerate(zip(got, map(batch, range(5)), strict=True)):
-        for name, value in vars(host).items():
-            if value is None:
-                assert getattr(device, name) is None
-                continue
-            assert getattr(device, name).sharding.is_equivalent_to(sharding, 2), step
-            np.testing.assert_array_equal(getattr(device, name), value)
-            assert getattr(device, name).dtype == value.dtype
+        made = list(feed)
+        assert len(made) == 5 and feed.wait_s >= 0.0
+    for step, (device, host) in enumerate(zip(made, map(batch, range(5)), strict=True)):
+        assert jax.tree.structure(device) == jax.tree.structure(host)
+        for got, value in zip(jax.tree.leaves(device), jax.tree.leaves(host), strict=True):
+            assert got.sharding.is_equivalent_to(sharding, 2), step
+            np.testing.assert_array_equal(got, value)
+            assert got.dtype == value.dtype
 
 
-def test_fields_may_be_sharded_each_in_its_own_way():
+def test_fields_and_groups_of_fields_may_be_sharded_each_in_its_own_way():
     grid = mesh(4, 1, 2)
     rows, both = NamedSharding(grid, P(("data", "fsdp"))), NamedSharding(grid, P(("data", "fsdp"), "context"))
-    shardings = Batch(tokens_BT=both, segments_BT=both, positions_BT=both, types_BT=both, weights_BM=rows)
-    with Feed(Source(), shardings, batch_size=B) as feed:
-        got = next(feed)
-    assert got.tokens_BT.sharding.shard_shape((B, T)) == (2, 3)
-    assert got.weights_BM.sharding.shard_shape((B, M)) == (2, M)
-    np.testing.assert_array_equal(got.tokens_BT, batch(0).tokens_BT)
+    by_field = TokenTargets(ids_BM=rows, weights_BM=rows)
+    for targets in (rows, by_field):  # for the whole group, or for every field of it
+        shardings = Batch(tokens_BT=both, segments_BT=both, positions_BT=both, types_BT=both, targets=targets)
+        with Feed(Source(), shardings, batch_size=B) as feed:
+            got = next(feed)
+        assert got.tokens_BT.sharding.shard_shape((B, T)) == (2, 3)
+        for found in (got.targets.ids_BM, got.targets.weights_BM):
+            assert found.sharding.shard_shape((B, M)) == (2, M)
+        jax.tree.map(np.testing.assert_array_equal, got, batch(0))
 
 
 def test_rows_of_a_host_follow_from_the_sharding_not_from_its_number():

@@ -48,9 +48,9 @@ def test_every_packing_predicts_every_token_and_every_end_exactly_once():
         )
         predicted = []
         for i in range(len(rows)):
-            fields = objective.prepare(rows[i], VOCABULARY, np.random.default_rng(0), train=False)
-            assert fields["tokens_BT"].shape == (23,)
-            predicted += fields["targets_BM"][fields["weights_BM"] > 0].tolist()
+            row = objective.prepare(rows[i], VOCABULARY, np.random.default_rng(0), train=False)
+            assert row.tokens_BT.shape == (23,)
+            predicted += row.targets.ids_BM[row.targets.weights_BM > 0].tolist()
         counts = np.bincount(np.concatenate(shards.documents), minlength=V)
         again = np.bincount(predicted, minlength=V)
         assert again[EOS] == len(shards)

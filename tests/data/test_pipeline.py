@@ -3,6 +3,7 @@ import sys
 
 import cloudpickle
 import grain
+import jax
 import numpy as np
 import pytest
 
@@ -88,7 +89,7 @@ def digest(made):
 
 
 def fields(batch):
-    return {name: value for name, value in vars(batch).items() if value is not None}
+    return {jax.tree_util.keystr(path): value for path, value in jax.tree.leaves_with_path(batch)}
 
 
 @pytest.mark.parametrize("objective", [MASKED, PAIRS], ids=["documents", "pairs"])
@@ -145,7 +146,7 @@ def test_a_row_has_other_masks_in_every_epoch():
     for batch, step in zip(batches(0, 2 * n // BATCH + 1, rows=rows), range(10**6), strict=False):
         for b in range(BATCH):
             i = step * BATCH + b
-            seen.setdefault(rows.plan_row(i), []).append(batch.predict_BM[b].tolist())
+            seen.setdefault(rows.plan_row(i), []).append(batch.targets.places_BM[b].tolist())
     twice = [masks for masks in seen.values() if len(masks) >= 2]
     assert len(twice) >= n - BATCH and sum(a == b for a, b, *_ in twice) < 0.3 * len(twice)
 
@@ -171,8 +172,8 @@ def test_an_evaluation_reads_every_row_once_and_fills_the_last_batch_with_nothin
     assert used == rows.plan.length.sum() + 2 * len(rows.plan.length)
     empty = made[-1].segments_BT.max(axis=1) == 0
     assert empty.sum() == -len(rows) % BATCH
-    assert not made[-1].weights_BM[empty].any()
-    assert made[0].predict_BM.shape[1] == MASKED.predictions(LENGTH, train=False)
+    assert not made[-1].targets.weights_BM[empty].any()
+    assert made[0].targets.places_BM.shape[1] == MASKED.predictions(LENGTH, train=False)
 
 
 def test_a_limited_evaluation_reads_that_many_rows():

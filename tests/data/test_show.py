@@ -2,6 +2,8 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.data.show import show_batch
+from jaxlm.objectives.sentence_pairs import PairTargets
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
 WORDS = ["[PAD]", "[CLS]", "[SEP]", "[MASK]", "cat", "sat", "mat", "dog"]
 
@@ -12,12 +14,18 @@ def test_the_text_shows_masks_targets_segments_positions_and_labels():
         segments_BT=np.array([[1, 1, 1, 1, 1, 1, 2, 2, 2, 0, 0]]),
         positions_BT=np.array([[0, 1, 2, 3, 4, 5, 0, 1, 2, 0, 0]]),
         types_BT=np.array([[0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0]]),
-        predict_BM=np.array([[2, 7, 0]]),
-        targets_BM=np.array([[5, 4, 0]]),
-        weights_BM=np.array([[1.0, 1.0, 0.0]], np.float32),
-        first_BC=np.array([[0, 6]]),
-        labels_BC=np.array([[1, 0]]),
-        label_weights_BC=np.array([[1.0, 1.0]], np.float32),
+        targets=PairTargets(
+            tokens=TokenTargets(
+                ids_BM=np.array([[5, 4, 0]]),
+                weights_BM=np.array([[1.0, 1.0, 0.0]], np.float32),
+                places_BM=np.array([[2, 7, 0]]),
+            ),
+            items=ItemTargets(
+                first_BC=np.array([[0, 6]]),
+                labels_BC=np.array([[1, 0]]),
+                weights_BC=np.array([[1.0, 1.0]], np.float32),
+            ),
+        ),
     )
     assert show_batch(batch, WORDS.__getitem__, rows=2).splitlines() == [
         "row 0: 9 of 11 tokens used, 2 items, 2 predicted",
@@ -45,8 +53,10 @@ def test_targets_in_place_sources_and_prefixes_are_shown_below_each_other():
         source_tokens_BS=np.array([[7, 3, 2, 3, 2]]),
         source_segments_BS=np.array([[1, 1, 1, 2, 2]]),
         source_positions_BS=np.array([[0, 1, 2, 0, 1]]),
-        targets_BM=np.array([[0, 5, 6, 2, 7, 2, 0]]),
-        weights_BM=np.array([[0, 1, 1, 1, 1, 1, 0]], np.float32),
+        targets=TokenTargets(
+            ids_BM=np.array([[0, 5, 6, 2, 7, 2, 0]]),
+            weights_BM=np.array([[0, 1, 1, 1, 1, 1, 0]], np.float32),
+        ),
     )
     assert show_batch(batch, WORDS.__getitem__, rows=1).splitlines() == [
         "row 0: 6 of 7 tokens used, 2 items, 5 predicted; source 5 of 5 tokens used",

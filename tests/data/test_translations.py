@@ -79,14 +79,14 @@ def test_every_pair_comes_once_and_whole_whatever_shares_its_row(method):
     )
     found = []
     for row in rows.read(range(len(rows))):
-        fields = OBJECTIVE.prepare(row, VOCABULARY, rng, train=True)
-        assert fields["source_tokens_BS"].shape == fields["tokens_BT"].shape == (23,)
-        for number in range(1, fields["segments_BT"].max() + 1):
-            source = fields["source_tokens_BS"][fields["source_segments_BS"] == number]
-            inside = fields["segments_BT"] == number
-            target = fields["targets_BM"][inside]
-            assert source[-1] == target[-1] == VOCABULARY.eos and fields["weights_BM"][inside].all()
-            assert fields["tokens_BT"][inside].tolist() == [VOCABULARY.pad, *target[:-1]]
+        got = OBJECTIVE.prepare(row, VOCABULARY, rng, train=True)
+        assert got.source_tokens_BS.shape == got.tokens_BT.shape == (23,)
+        for number in range(1, got.segments_BT.max() + 1):
+            source = got.source_tokens_BS[got.source_segments_BS == number]
+            inside = got.segments_BT == number
+            target = got.targets.ids_BM[inside]
+            assert source[-1] == target[-1] == VOCABULARY.eos and got.targets.weights_BM[inside].all()
+            assert got.tokens_BT[inside].tolist() == [VOCABULARY.pad, *target[:-1]]
             found.append((len(source) - 1, len(target) - 1, source[0], target[0]))
             assert target[0] - source[0] == len(source) - 1  # one document, target behind source
     assert sorted((s, t) for s, t, _, _ in found) == sorted(map(tuple, sentences.tolist()))

@@ -63,21 +63,21 @@ TEXT = list(range(40, 60))
 )
 def test_a_decoder_s_prompt_begins_as_its_training_rows(objective):
     found, row = frame.of_objective(objective, VOCABULARY), prepared(objective, TEXT)
-    assert [*found.before, *TEXT] == row["tokens_BT"][: len(TEXT) + 1].tolist()
-    assert row["targets_BM"][row["weights_BM"] > 0][-1] in found.stops
+    assert [*found.before, *TEXT] == row.tokens_BT[: len(TEXT) + 1].tolist()
+    assert row.targets.ids_BM[row.targets.weights_BM > 0][-1] in found.stops
     assert not found.encoder_decoder and not found.after
-    assert found.prefix == ("prefix_BT" in row)
+    assert found.prefix == (row.prefix_BT is not None)
 
 
 @pytest.mark.parametrize("objective", [SPANS, NOISE, MIXTURE], ids=lambda o: type(o).__name__)
 def test_an_encoder_decoder_s_source_and_start_are_those_of_its_training_rows(objective):
     found, row = frame.of_objective(objective, VOCABULARY), prepared(objective, TEXT)
-    source = row["source_tokens_BS"][row["source_segments_BS"] > 0].tolist()
+    source = row.source_tokens_BS[row.source_segments_BS > 0].tolist()
     assert source[: len(found.before)] == list(found.before)
     assert source[-len(found.after) :] == list(found.after)
     assert source[len(found.before)] == TEXT[0] or objective is SPANS
-    assert row["tokens_BT"][: len(found.start)].tolist() == list(found.start)
-    assert row["targets_BM"][row["weights_BM"] > 0][-1] in found.stops
+    assert row.tokens_BT[: len(found.start)].tolist() == list(found.start)
+    assert row.targets.ids_BM[row.targets.weights_BM > 0][-1] in found.stops
 
 
 def test_a_translation_s_source_and_start_are_those_of_its_training_rows():
@@ -92,16 +92,16 @@ def test_a_translation_s_source_and_start_are_those_of_its_training_rows():
     )
     found = frame.of_objective(objective, VOCABULARY)
     row = objective.prepare(pair, VOCABULARY, np.random.default_rng(0), train=True)
-    source = row["source_tokens_BS"][row["source_segments_BS"] > 0].tolist()
+    source = row.source_tokens_BS[row.source_segments_BS > 0].tolist()
     assert source == [*found.before, 40, 41, 42, *found.after]
-    assert row["tokens_BT"][row["segments_BT"] > 0].tolist() == [*found.start, 50, 51]
-    assert row["targets_BM"][2] in found.stops
+    assert row.tokens_BT[row.segments_BT > 0].tolist() == [*found.start, 50, 51]
+    assert row.targets.ids_BM[2] in found.stops
 
 
 def test_ul2_as_a_decoder_answers_behind_its_source():
     objective = dataclasses.replace(MIXTURE, form="decoder")
     found, row = frame.of_objective(objective, VOCABULARY), prepared(objective, TEXT)
-    prompt = row["tokens_BT"][row["prefix_BT"] > 0].tolist()
+    prompt = row.tokens_BT[row.prefix_BT > 0].tolist()
     assert prompt[0] == found.before[0] and prompt[-2:] == list(found.after) and found.prefix
 
 

@@ -10,6 +10,8 @@ from jaxlm.batch import Batch
 from jaxlm.models import cost
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.objectives.sentence_pairs import PairTargets
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
 CONFIG = Bert(
     vocab_size=101,
@@ -33,14 +35,18 @@ B, T, M, C = 3, 13, 6, 2
 def batch() -> Batch:
     row = jax.ShapeDtypeStruct((B, T), jnp.int32)
     fields = dict.fromkeys(("tokens_BT", "segments_BT", "positions_BT", "types_BT"), row)
-    predict, first = jax.ShapeDtypeStruct((B, M), jnp.int32), jax.ShapeDtypeStruct((B, C), jnp.int32)
-    return Batch(**fields, predict_BM=predict, first_BC=first)
+    slots, items = jax.ShapeDtypeStruct((B, M), jnp.int32), jax.ShapeDtypeStruct((B, C), jnp.int32)
+    targets = PairTargets(
+        tokens=TokenTargets(ids_BM=slots, weights_BM=slots, places_BM=slots),
+        items=ItemTargets(first_BC=items, labels_BC=items, weights_BC=items),
+    )
+    return Batch(**fields, targets=targets)
 
 
 def loss(module, batch):
     x_BTD = module.encode(batch, jax.random.key(0)).x_BTD
-    x_BMD = jnp.take_along_axis(x_BTD, batch.predict_BM[..., None], 1)
-    x_BCD = jnp.take_along_axis(x_BTD, batch.first_BC[..., None], 1)
+    x_BMD = jnp.take_along_axis(x_BTD, batch.targets.tokens.places_BM[..., None], 1)
+    x_BCD = jnp.take_along_axis(x_BTD, batch.targets.items.first_BC[..., None], 1)
     return module.predict_tokens(x_BMD).sum() + module.classify_pair(x_BCD).sum()
 
 

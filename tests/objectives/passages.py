@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.batch import Row, Vocabulary
 
 V = 211
 SENTINELS = tuple(range(V - 1, V - 61, -1))  # as in T5, the first has the highest id
@@ -65,35 +65,31 @@ def row_lengths(objective, row_length, rng, segments):
 
 
 def prepare(objective, texts, row_length, seed=0, labels=None):
-    """Fields of one row."""
+    """One row of a batch."""
     row = make_row(texts, objective.plan_length(row_length), labels)
     return objective.prepare(row, VOCABULARY, np.random.default_rng(seed), train=True)
 
 
-def batch(rows):
-    return Batch(**{name: np.stack([row[name] for row in rows]) for name in rows[0]})
-
-
-def decoded(fields):
+def decoded(made):
     """For every segment: (source tokens or None, input tokens, targets with -1 where nothing is predicted, prefix)."""
     found = []
-    for segment in range(1, int(fields["segments_BT"].max(initial=0)) + 1):
-        at = np.flatnonzero(fields["segments_BT"] == segment)
+    for segment in range(1, int(made.segments_BT.max(initial=0)) + 1):
+        at = np.flatnonzero(made.segments_BT == segment)
         assert at.tolist() == list(range(at[0], at[-1] + 1))
-        assert fields["positions_BT"][at].tolist() == list(range(len(at)))
-        targets = np.where(fields["weights_BM"][at] > 0, fields["targets_BM"][at], -1)
+        assert made.positions_BT[at].tolist() == list(range(len(at)))
+        targets = np.where(made.targets.weights_BM[at] > 0, made.targets.ids_BM[at], -1)
         source = prefix = None
-        if "source_tokens_BS" in fields:
-            there = fields["source_segments_BS"] == segment
-            source = fields["source_tokens_BS"][there]
-            assert fields["source_positions_BS"][there].tolist() == list(range(len(source)))
-        if "prefix_BT" in fields:
-            prefix = fields["prefix_BT"][at]
-        found.append((source, fields["tokens_BT"][at], targets, prefix))
-    padding = fields["segments_BT"] == 0
-    assert not fields["weights_BM"][padding].any() and (fields["tokens_BT"][padding] == PAD).all()
-    if "source_tokens_BS" in fields:
-        assert fields["source_segments_BS"].max(initial=0) == len(found), "a source without its target"
+        if made.source_tokens_BS is not None:
+            there = made.source_segments_BS == segment
+            source = made.source_tokens_BS[there]
+            assert made.source_positions_BS[there].tolist() == list(range(len(source)))
+        if made.prefix_BT is not None:
+            prefix = made.prefix_BT[at]
+        found.append((source, made.tokens_BT[at], targets, prefix))
+    padding = made.segments_BT == 0
+    assert not made.targets.weights_BM[padding].any() and (made.tokens_BT[padding] == PAD).all()
+    if made.source_tokens_BS is not None:
+        assert made.source_segments_BS.max(initial=0) == len(found), "a source without its target"
     return found
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
@@ -69,8 +69,7 @@ def row(items: list[list[np.ndarray]], slots: int = 3, length: int = T) -> Row:
 
 
 def batch(objective, rows) -> Batch:
-    fields = [objective.prepare(r, VOCABULARY, np.random.default_rng(0), train=True) for r in rows]
-    return Batch(**{name: np.stack([f[name] for f in fields]) for name in fields[0]})
+    return stacked([objective.prepare(r, VOCABULARY, np.random.default_rng(0), train=True) for r in rows])
 
 
 def torch_loss(anchors, positives, negatives, temperature):
@@ -138,12 +137,12 @@ def test_the_texts_of_an_item_become_segments_of_their_own():
     texts = [text for texts in items for text in texts]
     sizes = [len(text) for text in texts]
     used = sum(sizes)
-    assert made["segments_BT"][:used].tolist() == np.repeat(np.arange(6) + 1, sizes).tolist()
-    assert made["positions_BT"][:used].tolist() == [i for size in sizes for i in range(size)]
-    assert not made["segments_BT"][used:].any() and not made["types_BT"].any()
-    assert made["first_BC"].tolist() == [*np.cumsum([0, *sizes[:-1]]).tolist(), 0, 0, 0]
-    assert made["labels_BC"].tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 0]
-    assert made["label_weights_BC"].tolist() == [1.0] * 6 + [0.0] * 3
+    assert made.segments_BT[:used].tolist() == np.repeat(np.arange(6) + 1, sizes).tolist()
+    assert made.positions_BT[:used].tolist() == [i for size in sizes for i in range(size)]
+    assert not made.segments_BT[used:].any() and not made.types_BT.any()
+    assert made.targets.first_BC.tolist() == [*np.cumsum([0, *sizes[:-1]]).tolist(), 0, 0, 0]
+    assert made.targets.labels_BC.tolist() == [0, 1, 2, 0, 1, 2, 0, 0, 0]
+    assert made.targets.weights_BC.tolist() == [1.0] * 6 + [0.0] * 3
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls_mlp"])
@@ -171,8 +170,9 @@ def test_pooling_takes_the_first_token_the_mean_of_the_item_or_the_pooler():
     x_BTD = rng.normal(size=(1, T, 24)).astype(np.float32)
     module = build(bert()).bind(build(bert()).init(jax.random.key(0)))
     second = b.segments_BT[0] == 2
-    start = int(b.first_BC[0, 1])
-    pool = lambda how: np.asarray(embeddings.pool(module, jnp.asarray(x_BTD), b, how))[0]
+    first_BC = b.targets.first_BC
+    start = int(first_BC[0, 1])
+    pool = lambda how: np.asarray(embeddings.pool(module, jnp.asarray(x_BTD), b, first_BC, how))[0]
     np.testing.assert_allclose(pool("mean")[1], x_BTD[0][second].mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(pool("cls")[1], x_BTD[0, start])
     np.testing.assert_allclose(pool("cls_mlp")[1], module.pool(x_BTD)[0, start], rtol=1e-5)

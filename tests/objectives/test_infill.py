@@ -24,8 +24,8 @@ def test_the_text_can_be_put_together_again_and_all_of_it_is_predicted():
     labels = [made.EOS, 99, 98]
     forms = set()
     for seed in range(200):
-        fields = made.prepare(objective(), texts, 47, seed, labels)
-        for text, label, (_, inputs, targets, _) in zip(texts, labels, made.decoded(fields), strict=True):
+        row = made.prepare(objective(), texts, 47, seed, labels)
+        for text, label, (_, inputs, targets, _) in zip(texts, labels, made.decoded(row), strict=True):
             assert inputs[0] == made.BOS and targets[:-1].tolist() == inputs[1:].tolist()
             tokens = inputs[1:].tolist()
             if made.PREFIX not in tokens:

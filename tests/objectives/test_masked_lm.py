@@ -4,8 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.batch import Row, Vocabulary, stacked
 from jaxlm.errors import UserError
+from jaxlm.models.encoded import Encoded
 from jaxlm.objectives.masked_lm import MaskedLM, Ngrams, Tokens, Words
 
 V = 97
@@ -43,9 +44,9 @@ def make_row(sizes=(40, 31, 9), length=101, seed=0):
 
 
 def prepare(row, seed=0, train=True, **kwargs):
-    fields = objective(**kwargs).prepare(row, VOCABULARY, np.random.default_rng(seed), train=train)
-    real = fields["weights_BM"] > 0
-    return fields, fields["predict_BM"][real], fields["targets_BM"][real]
+    got = objective(**kwargs).prepare(row, VOCABULARY, np.random.default_rng(seed), train=train)
+    real = got.targets.weights_BM > 0
+    return got, got.targets.places_BM[real], got.targets.ids_BM[real]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=repr)
@@ -69,23 +70,23 @@ def test_evaluation_uses_its_own_rate():
 def test_targets_are_the_tokens_that_stood_there_and_nothing_else_changes(unit):
     row = make_row()
     for seed in range(30):
-        fields, predict, targets = prepare(row, seed, unit=unit)
+        got, predict, targets = prepare(row, seed, unit=unit)
         assert len(set(predict.tolist())) == len(predict) and sorted(predict) == predict.tolist()
         np.testing.assert_array_equal(row.tokens_T[predict], targets)
         assert not SPECIAL[targets].any()
         untouched = np.setdiff1d(np.arange(101), predict)
-        np.testing.assert_array_equal(fields["tokens_BT"][untouched], row.tokens_T[untouched])
+        np.testing.assert_array_equal(got.tokens_BT[untouched], row.tokens_T[untouched])
         for name in ("segments", "positions", "types"):
-            np.testing.assert_array_equal(fields[f"{name}_BT"], getattr(row, f"{name}_T"))
-        unused = fields["weights_BM"] == 0
-        assert not fields["predict_BM"][unused].any() and not fields["targets_BM"][unused].any()
+            np.testing.assert_array_equal(getattr(got, f"{name}_BT"), getattr(row, f"{name}_T"))
+        unused = got.targets.weights_BM == 0
+        assert not got.targets.places_BM[unused].any() and not got.targets.ids_BM[unused].any()
 
 
 def test_of_the_chosen_80_percent_are_masked_10_random_10_kept():
     row, shown, targets = make_row(), [], []
     for seed in range(1500):
-        fields, predict, wanted = prepare(row, seed)
-        shown.append(fields["tokens_BT"][predict])
+        got, predict, wanted = prepare(row, seed)
+        shown.append(got.tokens_BT[predict])
         targets.append(wanted)
     shown, targets = np.concatenate(shown), np.concatenate(targets)
     n, four = len(shown), lambda p: 4 * np.sqrt(p * (1 - p) / len(shown))
@@ -110,8 +111,8 @@ def test_positions_are_uniform_over_the_tokens_that_are_not_special():
 
 
 def test_all_mask_shares_mask_all():
-    fields, predict, _ = prepare(make_row(), mask_share=1.0, random_share=0.0)
-    assert (fields["tokens_BT"][predict] == 4).all()
+    got, predict, _ = prepare(make_row(), mask_share=1.0, random_share=0.0)
+    assert (got.tokens_BT[predict] == 4).all()
 
 
 def words_of(row):
@@ -146,8 +147,8 @@ def test_rows_with_little_or_nothing_to_predict(unit):
     _, predict, _ = prepare(make_row(sizes=(3,)), unit=unit, mask_share=1.0, random_share=0.0)
     assert len(predict) <= 1 and (unit != Tokens() or predict.tolist() == [1])
     for sizes in ((), (2,)):
-        fields, predict, _ = prepare(make_row(sizes=sizes), unit=unit)
-        assert len(predict) == 0 and fields["weights_BM"].shape == (16,)
+        got, predict, _ = prepare(make_row(sizes=sizes), unit=unit)
+        assert len(predict) == 0 and got.targets.weights_BM.shape == (16,)
 
 
 class Model:
@@ -160,15 +161,15 @@ class Model:
 
     def encode(self, batch, key):
         self.calls += 1
-        return jnp.asarray(self.embed_VD, jnp.float32)[batch.tokens_BT] * (1 + batch.positions_BT[..., None])
+        x_BTD = jnp.asarray(self.embed_VD, jnp.float32)[batch.tokens_BT] * (1 + batch.positions_BT[..., None])
+        return Encoded(x_BTD=x_BTD)
 
     def predict_tokens(self, x_BMD):
         return x_BMD @ jnp.asarray(self.out_DV, jnp.float32)
 
 
 def make_batch(rows, **kwargs):
-    fields = [prepare(row, seed, **kwargs)[0] for seed, row in enumerate(rows)]
-    return Batch(**{name: np.stack([f[name] for f in fields]) for name in fields[0]})
+    return stacked([prepare(row, seed, **kwargs)[0] for seed, row in enumerate(rows)])
 
 
 def test_the_loss_equals_the_sum_over_targets_in_float64():
@@ -176,17 +177,16 @@ def test_the_loss_equals_the_sum_over_targets_in_float64():
         [make_row(seed=s, sizes=z) for s, z in enumerate([(40, 31), (101,), (), (2,), (9, 9, 9)])]
     )
     model, nats, right, count = Model(), 0.0, 0, 0
+    asked = batch.targets
     for b in range(5):
         for m in range(16):
-            if batch.weights_BM[b, m]:
-                t = batch.predict_BM[b, m]
+            if asked.weights_BM[b, m]:
+                t = asked.places_BM[b, m]
                 logits = model.embed_VD[batch.tokens_BT[b, t]] * (1 + batch.positions_BT[b, t]) @ model.out_DV
                 nats += (
-                    np.log(np.exp(logits - logits.max()).sum())
-                    + logits.max()
-                    - logits[batch.targets_BM[b, m]]
+                    np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[asked.ids_BM[b, m]]
                 )
-                right += logits.argmax() == batch.targets_BM[b, m]
+                right += logits.argmax() == asked.ids_BM[b, m]
                 count += 1
     loss = objective().loss(model, batch, None)
     np.testing.assert_allclose(loss.terms["mlm"][0], nats, rtol=1e-5)
@@ -198,7 +198,7 @@ def test_the_loss_equals_the_sum_over_targets_in_float64():
 def test_unused_slots_count_nothing_even_when_the_model_is_infinite_there():
     batch = make_batch([make_row(sizes=())])
     model = types.SimpleNamespace(
-        encode=lambda batch, key: jnp.ones((1, 101, 5)),
+        encode=lambda batch, key: Encoded(x_BTD=jnp.ones((1, 101, 5))),
         predict_tokens=lambda x: jnp.full((1, 16, V), -jnp.inf),
     )
     loss = objective().loss(model, batch, None)

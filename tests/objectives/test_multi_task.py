@@ -7,6 +7,7 @@ import pytest
 
 from jaxlm.batch import Loss
 from jaxlm.errors import UserError
+from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask, Task
 from jaxlm.objectives.objective import Objective
 
@@ -58,6 +59,17 @@ def test_tasks_draw_from_keys_of_their_own_and_a_task_alone_draws_the_same():
     assert one != other
     alone = two().loss(0.0, {"other": BATCH["other"]}, key)
     assert set(alone.terms) == {"other/sum"} and float(alone.measures["other/sum_loss"][0]) == other
+
+
+@pytest.mark.parametrize("key", [None, 3])
+def test_one_objective_is_a_task_that_changes_neither_numbers_nor_names(key):
+    key = None if key is None else jax.random.key(key)
+    alone, one = Sum(), multi_task.of(Sum(), 3)
+    found = one.loss(5.0, {"": BATCH["one"]}, key)
+    assert found == alone.loss(5.0, BATCH["one"], key)
+    assert one.weights({"": BATCH["one"]}) == alone.weights(BATCH["one"]) == {"sum": 3.0}
+    assert (one.tasks[0].rows, one.tasks[0].of("sum_loss")) == (3, "sum_loss")
+    assert multi_task.of(two(), 8) == two(), "tasks stay as they are"
 
 
 def test_rows_that_do_not_make_a_batch_are_refused():

@@ -3,8 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.batch import Row, Vocabulary, stacked
 from jaxlm.errors import UserError
+from jaxlm.models.encoded import Encoded
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 
@@ -46,10 +47,9 @@ def make_row(labels, seed):
 
 def make_batch(seed=0):
     rows = [make_row(labels, s) for s, labels in enumerate([(0, 1, 1), (1,), (), (0, 0)])]
-    fields = [
-        objective().prepare(r, VOCABULARY, np.random.default_rng(s), train=True) for s, r in enumerate(rows)
-    ]
-    return Batch(**{name: np.stack([f[name] for f in fields]) for name in fields[0]})
+    return stacked(
+        [objective().prepare(r, VOCABULARY, np.random.default_rng(s), train=True) for s, r in enumerate(rows)]
+    )
 
 
 class Model:
@@ -65,7 +65,7 @@ class Model:
     def encode(self, batch, key):
         self.calls.append(key)
         x_BTD = jnp.broadcast_to(jnp.asarray(self.embed_TD, jnp.float32), (*batch.tokens_BT.shape, 5))
-        return x_BTD * (1 + jnp.arange(len(batch.tokens_BT)))[:, None, None]
+        return Encoded(x_BTD=x_BTD * (1 + jnp.arange(len(batch.tokens_BT)))[:, None, None])
 
     def predict_tokens(self, x_BMD):
         return x_BMD @ jnp.asarray(self.out_DV, jnp.float32)
@@ -81,7 +81,7 @@ def test_both_losses_come_from_one_pass_and_equal_the_sums_in_float64():
     nats, right = 0.0, 0
     for b, labels in enumerate([(0, 1, 1), (1,), (), (0, 0)]):
         for c, label in enumerate(labels):
-            logits = model.embed_TD[batch.first_BC[b, c]] * (1 + b) @ model.pair_D2
+            logits = model.embed_TD[batch.targets.items.first_BC[b, c]] * (1 + b) @ model.pair_D2
             nats += np.logaddexp(*logits) - logits[label]
             right += logits.argmax() == label
     np.testing.assert_allclose(loss.terms["nsp"][0], nats, rtol=1e-5)
@@ -96,9 +96,10 @@ def test_both_losses_come_from_one_pass_and_equal_the_sums_in_float64():
 
 def test_labels_and_weights_follow_the_pairs():
     batch = make_batch()
-    assert batch.labels_BC.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
-    assert batch.label_weights_BC.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]]
-    assert (batch.tokens_BT[np.arange(4)[:, None], batch.first_BC][batch.label_weights_BC > 0] == 2).all()
+    items = batch.targets.items
+    assert items.labels_BC.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert items.weights_BC.tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]]
+    assert (batch.tokens_BT[np.arange(4)[:, None], items.first_BC][items.weights_BC > 0] == 2).all()
 
 
 @pytest.mark.parametrize(

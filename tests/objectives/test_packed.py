@@ -1,11 +1,10 @@
 """Text-to-text objectives through real models: a packed row is scored as its segments alone, and everything has a gradient."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch
+from jaxlm.batch import stacked
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.llama import Llama
@@ -76,18 +75,18 @@ class RobertaLike:
     next_sentence = "none"  # every encoder's config says something about it
 
 
-def unpacked(fields):
+def unpacked(row):
     """Every segment of a row in a row of its own."""
-    rows = []
-    for segment in range(1, int(fields["segments_BT"].max()) + 1):
-        row = {}
-        for name, values in fields.items():
-            owner = fields["source_segments_BS" if name.startswith("source") else "segments_BT"]
-            kept = values[owner == segment]
-            row[name] = np.zeros_like(values)
-            row[name][: len(kept)] = 1 if "segments" in name else kept
-        rows.append(row)
-    return rows
+
+    def alone(path, values, segment):
+        name = jax.tree_util.keystr(path)
+        kept = values[(row.source_segments_BS if "source" in name else row.segments_BT) == segment]
+        found = np.zeros_like(values)
+        found[: len(kept)] = 1 if "segments" in name else kept
+        return found
+
+    segments = range(1, int(row.segments_BT.max()) + 1)
+    return [jax.tree.map_with_path(lambda path, values, s=s: alone(path, values, s), row) for s in segments]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -96,8 +95,8 @@ def test_a_packed_row_is_scored_as_its_segments_alone(name):
     model = build(config, dtype="float32")
     params = model.init(jax.random.key(0))
     texts = made.texts_of((31, 19, 25))
-    fields = made.prepare(objective, texts, 97, seed=3)
-    rows = unpacked(fields)
+    row = made.prepare(objective, texts, 97, seed=3)
+    rows = unpacked(row)
     assert len(rows) == 3
 
     @jax.jit
@@ -106,14 +105,12 @@ def test_a_packed_row_is_scored_as_its_segments_alone(name):
         return jax.value_and_grad(term)(params)
 
     # Two empty rows beside the packed one: of equal shapes, both batches compile once.
-    beside = {k: jnp.asarray(np.stack([v, np.zeros_like(v), np.zeros_like(v)])) for k, v in fields.items()}
-    packed, grads = score(params, Batch(**beside))
-    alone, alone_grads = score(
-        params, Batch(**{k: jnp.asarray(np.stack([r[k] for r in rows])) for k in fields})
-    )
+    empty = jax.tree.map(np.zeros_like, row)
+    packed, grads = score(params, stacked([row, empty, empty]))
+    alone, alone_grads = score(params, stacked(rows))
     np.testing.assert_allclose(packed, alone, rtol=2e-5)
     for (path, a), b in zip(jax.tree.leaves_with_path(grads), jax.tree.leaves(alone_grads), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * max(np.abs(b).max(), 1e-6), err_msg=str(path))
         assert np.abs(b).max() > 0, path
-    weights = objective.weights(Batch(**{k: v[None] for k, v in fields.items()}))
-    assert float(weights["lm"]) == (fields["weights_BM"] > 0).sum()
+    weights = objective.weights(stacked([row]))
+    assert float(weights["lm"]) == (row.targets.weights_BM > 0).sum()

@@ -15,6 +15,7 @@ from jaxlm.models.build import build
 from jaxlm.models.electra import Electra
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.replaced_tokens import ReplacedTokens, detection, filled
+from jaxlm.objectives.targets import TokenTargets
 
 V, LENGTHS, LENGTH = 101, (13, 7, 10), 13
 CONFIG = Electra(
@@ -62,9 +63,11 @@ def make_batch():
         segments_BT=real.astype(np.int32),
         positions_BT=np.tile(np.arange(LENGTH, dtype=np.int32), (3, 1)),
         types_BT=(real & (np.arange(LENGTH) > 4)).astype(np.int32),
-        predict_BM=np.array([[1, 5, 11], [2, 3, 6], [4, 8, 0]], np.int32),
-        targets_BM=np.array([[17, 23, 31], [41, 53, 61], [71, 83, 0]], np.int32),
-        weights_BM=np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]], np.float32),
+        targets=TokenTargets(
+            ids_BM=np.array([[17, 23, 31], [41, 53, 61], [71, 83, 0]], np.int32),
+            weights_BM=np.array([[1, 1, 1], [1, 1, 1], [1, 1, 0]], np.float32),
+            places_BM=np.array([[1, 5, 11], [2, 3, 6], [4, 8, 0]], np.int32),
+        ),
     )
 
 
@@ -99,15 +102,15 @@ def test_masks_are_filled_and_slots_without_a_target_write_nothing():
     expected = batch.tokens_BT.copy()
     for b in range(3):
         for m in range(3):
-            if batch.weights_BM[b, m]:
-                expected[b, batch.predict_BM[b, m]] = FAKES[b, m]
+            if batch.targets.weights_BM[b, m]:
+                expected[b, batch.targets.places_BM[b, m]] = FAKES[b, m]
     np.testing.assert_array_equal(filled(batch, FAKES), expected)
     assert expected[2, 0] == batch.tokens_BT[2, 0] != 99
 
 
 def test_a_sample_that_hits_the_original_counts_as_original():
     batch = make_batch()
-    replaced = np.asarray(filled(batch, FAKES) != filled(batch, batch.targets_BM))
+    replaced = np.asarray(filled(batch, FAKES) != filled(batch, batch.targets.ids_BM))
     assert sorted(zip(*np.nonzero(replaced), strict=True)) == [(0, 5), (1, 2), (1, 6), (2, 8)]
 
 
@@ -158,8 +161,11 @@ def test_packed_and_unpacked_rows_give_the_same_losses():
     flat = lambda name: getattr(batch, name)[real][None]
     one = Batch(
         segments_BT=np.repeat([1, 2, 3], LENGTHS).astype(np.int32)[None],
-        predict_BM=(batch.predict_BM + starts[:, None]).astype(np.int32).reshape(1, -1),
-        **{name: getattr(batch, name).reshape(1, -1) for name in ("targets_BM", "weights_BM")},
+        targets=TokenTargets(
+            ids_BM=batch.targets.ids_BM.reshape(1, -1),
+            weights_BM=batch.targets.weights_BM.reshape(1, -1),
+            places_BM=(batch.targets.places_BM + starts[:, None]).astype(np.int32).reshape(1, -1),
+        ),
         **{name: flat(name) for name in ("tokens_BT", "positions_BT", "types_BT")},
     )
     packed = objective(Fixed)
@@ -223,9 +229,9 @@ def test_loss_and_gradients_equal_the_two_torch_models_on_the_same_samples():
     whole = lambda array: torch.tensor(np.asarray(array)).long()
     inputs = {"attention_mask": whole(batch.segments_BT), "token_type_ids": whole(batch.types_BT)}
     labels = np.full(batch.tokens_BT.shape, -100)
-    original, replaced = (np.asarray(filled(batch, ids)) for ids in (batch.targets_BM, FAKES))
-    for b, m in zip(*np.nonzero(batch.weights_BM), strict=True):
-        labels[b, batch.predict_BM[b, m]] = batch.targets_BM[b, m]
+    original, replaced = (np.asarray(filled(batch, ids)) for ids in (batch.targets.ids_BM, FAKES))
+    for b, m in zip(*np.nonzero(batch.targets.weights_BM), strict=True):
+        labels[b, batch.targets.places_BM[b, m]] = batch.targets.ids_BM[b, m]
     mlm = hf["generator"](input_ids=whole(batch.tokens_BT), labels=whole(labels), **inputs).loss
     rtd = hf["discriminator"](input_ids=whole(replaced), labels=whole(original != replaced), **inputs).loss
     total = mlm + 50 * rtd

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch
 from jaxlm.objectives import scores
+from jaxlm.objectives.targets import TokenTargets
 
 B, T, D, V, PADDED = 4, 23, 7, 37, 41
 
@@ -16,15 +16,12 @@ B, T, D, V, PADDED = 4, 23, 7, 37, 41
 def case(in_place, seed=0):
     rng = np.random.default_rng(seed)
     slots = T if in_place else 11
-    batch = Batch(
-        tokens_BT=np.zeros((B, T), np.int32),
-        segments_BT=np.ones((B, T), np.int32),
-        positions_BT=np.zeros((B, T), np.int32),
-        predict_BM=None if in_place else rng.integers(0, T, (B, slots)).astype(np.int32),
-        targets_BM=rng.integers(0, V, (B, slots)).astype(np.int32),
+    targets = TokenTargets(
+        places_BM=None if in_place else rng.integers(0, T, (B, slots)).astype(np.int32),
+        ids_BM=rng.integers(0, V, (B, slots)).astype(np.int32),
         weights_BM=(rng.random((B, slots)) < 0.7).astype(np.float32),
     )
-    return batch, rng.normal(size=(B, T, D)), rng.normal(size=(D, V))
+    return targets, rng.normal(size=(B, T, D)), rng.normal(size=(D, V))
 
 
 def model_of(head_DV):
@@ -37,20 +34,20 @@ def model_of(head_DV):
     return types.SimpleNamespace(predict_tokens=predict_tokens)
 
 
-def reference(batch, x_BTD, head_DV, z_loss, smoothing):
+def reference(targets, x_BTD, head_DV, z_loss, smoothing):
     """Everything again, slot by slot in float64."""
     nats = term = z_total = right = 0.0
     for b in range(B):
-        for m in range(batch.targets_BM.shape[1]):
-            t = m if batch.predict_BM is None else batch.predict_BM[b, m]
+        for m in range(targets.ids_BM.shape[1]):
+            t = m if targets.places_BM is None else targets.places_BM[b, m]
             logits = x_BTD[b, t] @ head_DV
             log_z = np.log(np.exp(logits - logits.max()).sum()) + logits.max()
-            w = float(batch.weights_BM[b, m])
-            plain = log_z - logits[batch.targets_BM[b, m]]
+            w = float(targets.weights_BM[b, m])
+            plain = log_z - logits[targets.ids_BM[b, m]]
             even = log_z - logits.mean()
             nats, z_total = nats + w * plain, z_total + w * z_loss * log_z**2
             term += w * ((1 - smoothing) * plain + smoothing * even + z_loss * log_z**2)
-            right += w * (logits.argmax() == batch.targets_BM[b, m])
+            right += w * (logits.argmax() == targets.ids_BM[b, m])
     return term, nats, right, z_total
 
 
@@ -58,22 +55,22 @@ def reference(batch, x_BTD, head_DV, z_loss, smoothing):
 @pytest.mark.parametrize("chunk", [0, 1, 5, 11, 23, 64])
 @pytest.mark.parametrize("z_loss,smoothing", [(0.0, 0.0), (1e-2, 0.1)])
 def test_value_and_gradient_are_those_of_the_plain_loss(in_place, chunk, z_loss, smoothing):
-    batch, x, head = case(in_place)
+    targets, x, head = case(in_place)
 
     def loss(x, head, chunk):
         made = scores.predict(
-            model_of(head), x, batch, "lm", chunk=chunk, z_loss=z_loss, label_smoothing=smoothing
+            model_of(head), x, targets, "lm", chunk=chunk, z_loss=z_loss, label_smoothing=smoothing
         )
         return made.terms["lm"][0], made
 
     arguments = jnp.asarray(x, jnp.float32), jnp.asarray(head, jnp.float32)
     (value, made), grads = jax.value_and_grad(loss, (0, 1), has_aux=True)(*arguments, chunk)
     (_, _), plain = jax.value_and_grad(loss, (0, 1), has_aux=True)(*arguments, 0)
-    term, nats, right, z_total = reference(batch, x, head, z_loss, smoothing)
+    term, nats, right, z_total = reference(targets, x, head, z_loss, smoothing)
     np.testing.assert_allclose(value, term, rtol=2e-6)
     np.testing.assert_allclose(made.measures["lm_loss"][0], nats, rtol=2e-6)
     assert float(made.measures["lm_accuracy"][0]) == right
-    weight = batch.weights_BM.sum()
+    weight = targets.weights_BM.sum()
     assert all(float(pair[1]) == weight for pair in (*made.terms.values(), *made.measures.values()))
     assert ("lm_z" in made.measures) == bool(z_loss)
     if z_loss:
@@ -83,17 +80,17 @@ def test_value_and_gradient_are_those_of_the_plain_loss(in_place, chunk, z_loss,
     step = 1e-5
     direction = np.random.default_rng(5).normal(size=head.shape)
     numeric = (
-        reference(batch, x, head + step * direction, z_loss, smoothing)[0]
-        - reference(batch, x, head - step * direction, z_loss, smoothing)[0]
+        reference(targets, x, head + step * direction, z_loss, smoothing)[0]
+        - reference(targets, x, head - step * direction, z_loss, smoothing)[0]
     ) / (2 * step)
     np.testing.assert_allclose((np.asarray(grads[1], np.float64) * direction).sum(), numeric, rtol=1e-4)
 
 
 def test_rows_spread_over_devices_give_the_same():
-    batch, x, head = case(True)
+    targets, x, head = case(True)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    spread = jax.device_put((batch, jnp.asarray(x, jnp.float32)), rows)
+    spread = jax.device_put((targets, jnp.asarray(x, jnp.float32)), rows)
 
     def loss(pair, head):
         return scores.predict(model_of(head), pair[1], pair[0], "lm", chunk=5).terms["lm"][0]
@@ -101,7 +98,7 @@ def test_rows_spread_over_devices_give_the_same():
     head = jnp.asarray(head, jnp.float32)
     compiled = jax.jit(jax.value_and_grad(loss, 1)).lower(spread, head).compile()
     value, grad = compiled(spread, head)
-    alone, grad_alone = jax.value_and_grad(loss, 1)((batch, jnp.asarray(x, jnp.float32)), head)
+    alone, grad_alone = jax.value_and_grad(loss, 1)((targets, jnp.asarray(x, jnp.float32)), head)
     np.testing.assert_allclose(value, alone, rtol=1e-6)
     np.testing.assert_allclose(grad, grad_alone, rtol=1e-5, atol=1e-5)
     assert "all-gather" not in compiled.as_text(), "rows must stay where they are"
@@ -113,18 +110,12 @@ def test_memory_shrinks_with_the_chunk_as_stated():
     x = jnp.asarray(rng.normal(size=(rows, positions, width)), jnp.float32)
     head = jnp.asarray(rng.normal(size=(width, vocabulary)), jnp.float32)
     zero = np.zeros((rows, positions), np.int32)
-    batch = Batch(
-        tokens_BT=zero,
-        segments_BT=zero,
-        positions_BT=zero,
-        targets_BM=zero,
-        weights_BM=np.ones_like(zero, np.float32),
-    )
+    targets = TokenTargets(ids_BM=zero, weights_BM=np.ones_like(zero, np.float32))
 
     def temporary(chunk):
         def loss(x, head):
             model = types.SimpleNamespace(predict_tokens=lambda x_BMD: x_BMD @ head)
-            return scores.predict(model, x, batch, "lm", chunk=chunk).terms["lm"][0]
+            return scores.predict(model, x, targets, "lm", chunk=chunk).terms["lm"][0]
 
         step = jax.jit(jax.grad(loss, (0, 1)))
         return step.lower(x, head).compile().memory_analysis().temp_size_in_bytes

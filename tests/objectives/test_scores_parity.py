@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.batch import Batch
 from jaxlm.objectives import scores
+from jaxlm.objectives.targets import TokenTargets
 
 torch = pytest.importorskip("torch", reason="the reference is in torch")
 helpers = pytest.importorskip("transformers.trainer_pt_utils", reason="the reference is in transformers")
@@ -23,16 +23,9 @@ def test_label_smoothing_equals_transformers(smoothing):
     smoother = helpers.LabelSmoother(epsilon=smoothing)
     wanted = smoother({"logits": torch.tensor(logits)}, labels)
     padded = np.concatenate([logits, np.full((3, 13, 3), -1e9, np.float32)], axis=-1)
-    zero = np.zeros((3, 13), np.int32)
-    batch = Batch(
-        tokens_BT=zero,
-        segments_BT=zero,
-        positions_BT=zero,
-        targets_BM=targets,
-        weights_BM=weights.astype(np.float32),
-    )
+    asked = TokenTargets(ids_BM=targets, weights_BM=weights.astype(np.float32))
     model = types.SimpleNamespace(predict_tokens=lambda x: x)
-    total, weight = scores.predict(model, jnp.asarray(padded), batch, "lm", label_smoothing=smoothing).terms[
+    total, weight = scores.predict(model, jnp.asarray(padded), asked, "lm", label_smoothing=smoothing).terms[
         "lm"
     ]
     np.testing.assert_allclose(float(total / weight), float(wanted), rtol=1e-6)

@@ -9,6 +9,8 @@ from jaxlm.models.build import build
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 from jaxlm.objectives.sentence_order import SentenceOrder
+from jaxlm.objectives.sentence_pairs import PairTargets
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
 B, T, M, C, V = 3, 17, 5, 2, 53
 
@@ -50,12 +52,14 @@ def batch() -> Batch:
         segments_BT=np.repeat([[1] * 9 + [2] * 8], B, axis=0).astype(np.int32),
         positions_BT=ids(T, B, T),
         types_BT=ids(2, B, T),
-        predict_BM=ids(T, B, M),
-        targets_BM=ids(V, B, M),
-        weights_BM=ones(B, M),
-        first_BC=np.repeat([[0, 9]], B, axis=0).astype(np.int32),
-        labels_BC=ids(2, B, C),
-        label_weights_BC=ones(B, C),
+        targets=PairTargets(
+            tokens=TokenTargets(places_BM=ids(T, B, M), ids_BM=ids(V, B, M), weights_BM=ones(B, M)),
+            items=ItemTargets(
+                first_BC=np.repeat([[0, 9]], B, axis=0).astype(np.int32),
+                labels_BC=ids(2, B, C),
+                weights_BC=ones(B, C),
+            ),
+        ),
     )
 
 

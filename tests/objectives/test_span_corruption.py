@@ -19,9 +19,9 @@ def test_rows_are_planned_as_published():
     t5 = objective()
     # google-research/text-to-text-transfer-transformer, random_spans_helper: 512 -> (568, 114)
     assert t5.plan_length(512) - t5.overhead == 568 and sizes(568, 0.15, 3.0) == (512, 114)
-    fields = made.prepare(t5, made.texts_of((568,)), 512)
-    assert fields["source_tokens_BS"].shape == (512,) and fields["tokens_BT"].shape == (114,)
-    assert (fields["source_segments_BS"] > 0).all() and (fields["weights_BM"] == 1).all()
+    row = made.prepare(t5, made.texts_of((568,)), 512)
+    assert row.source_tokens_BS.shape == (512,) and row.tokens_BT.shape == (114,)
+    assert (row.source_segments_BS > 0).all() and (row.targets.weights_BM == 1).all()
     assert t5.predictions(t5.plan_length(512), train=True) == 114
 
 
@@ -29,9 +29,9 @@ def test_rows_are_planned_as_published():
 def test_source_and_targets_together_are_the_text(start):
     texts = made.texts_of((97, 50, 31))
     for seed in range(60):
-        fields = made.prepare(objective(start=start), texts, 181, seed)
-        assert len(made.decoded(fields)) == 3
-        for text, (source, inputs, targets, _) in zip(texts, made.decoded(fields), strict=True):
+        row = made.prepare(objective(start=start), texts, 181, seed)
+        assert len(made.decoded(row)) == 3
+        for text, (source, inputs, targets, _) in zip(texts, made.decoded(row), strict=True):
             assert inputs.tolist() == [getattr(made.VOCABULARY, start), *targets[:-1]]
             assert source[-1] == targets[-1] == made.EOS
             assert made.without_sentinels(source[:-1], targets[:-1]) == text.tolist()
@@ -51,11 +51,11 @@ def test_whatever_the_plan_puts_into_a_row_fits(density, mean_span):
     made_for = objective(density, mean_span)
     for seed in range(250):
         parts = made.row_lengths(made_for, 67, rng, int(rng.integers(1, 9)))
-        fields = made.prepare(
+        row = made.prepare(
             made_for, made.texts_of(parts, seed), 67, seed
         )  # lay_out refuses what does not fit
-        assert fields["source_tokens_BS"].shape[0] <= 67
-        left_out = len(parts) - len(made.decoded(fields))
+        assert row.source_tokens_BS.shape[0] <= 67
+        left_out = len(parts) - len(made.decoded(row))
         assert left_out == 0 or min(parts) < 2.0 * mean_span / density
     for tiny in ([1], [1, 1, 1], [2], [1, 2, 1], []):
         made.prepare(made_for, made.texts_of(tiny), 67)

@@ -21,9 +21,9 @@ def objective(form="encoder_decoder", denoisers=None):
     )
 
 
-def parts_of(objective, fields):
+def parts_of(objective, row):
     """(mode, source, target) of every segment."""
-    for source, inputs, targets, prefix in made.decoded(fields):
+    for source, inputs, targets, prefix in made.decoded(row):
         if objective.form == "decoder":
             length = int(prefix.sum())
             assert (prefix[:length] == 1).all() and (targets[: length - 1] == -1).all()
@@ -42,8 +42,8 @@ def test_every_row_fits_whatever_is_drawn_and_every_text_can_be_put_together_aga
     for seed in range(400):
         sizes = made.row_lengths(mixture, 131, rng, int(rng.integers(1, 7)))
         texts = {tuple(text.tolist()) for text in made.texts_of(sizes, seed)}
-        fields = made.prepare(mixture, made.texts_of(sizes, seed), 131, seed)
-        found = list(parts_of(mixture, fields))
+        row = made.prepare(mixture, made.texts_of(sizes, seed), 131, seed)
+        found = list(parts_of(mixture, row))
         assert len({mode for mode, _, _ in found}) <= 1
         for mode, source, target in found:
             assert tuple(made.without_sentinels(source, target)) in texts

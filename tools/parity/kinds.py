@@ -7,6 +7,7 @@ where 'logits' are over all positions of the main row. Numbers of tokens are odd
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -14,6 +15,8 @@ import torch
 
 from jaxlm.batch import Batch
 from jaxlm.objectives.scores import gather_positions
+from jaxlm.objectives.sentence_pairs import PairTargets
+from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
 ROWS, LENGTH, SOURCE = 3, 13, 11
 LENGTHS, SOURCE_LENGTHS = (13, 7, 10), (5, 11, 9)
@@ -32,33 +35,40 @@ class Masked:
         return dataclasses.replace(
             row,
             types_BT=second.astype(np.int32),
-            predict_BM=np.array([[1, 5, 11], [2, 3, 6], [4, 8, 9]], np.int32),
-            targets_BM=rng.integers(1, vocab_size, (ROWS, 3)).astype(np.int32),
-            weights_BM=np.ones((ROWS, 3), np.float32),
-            first_BC=np.zeros((ROWS, 1), np.int32),
-            labels_BC=np.array([[0], [1], [1]], np.int32),
-            label_weights_BC=np.ones((ROWS, 1), np.float32),
+            targets=PairTargets(
+                tokens=TokenTargets(
+                    places_BM=np.array([[1, 5, 11], [2, 3, 6], [4, 8, 9]], np.int32),
+                    ids_BM=rng.integers(1, vocab_size, (ROWS, 3)).astype(np.int32),
+                    weights_BM=np.ones((ROWS, 3), np.float32),
+                ),
+                items=ItemTargets(
+                    first_BC=np.zeros((ROWS, 1), np.int32),
+                    labels_BC=np.array([[0], [1], [1]], np.int32),
+                    weights_BC=np.ones((ROWS, 1), np.float32),
+                ),
+            ),
         )
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean cross-entropy of the targets; of the pair questions too, if there are any."""
-        x_BTD = module.encode(batch, None).x_BTD
-        loss = _mean(module.predict_tokens(gather_positions(x_BTD, batch.predict_BM)), batch.targets_BM)
+        x_BTD, asked = module.encode(batch, None).x_BTD, batch.targets
+        words_BMD = gather_positions(x_BTD, asked.tokens.places_BM)
+        loss = _mean(module.predict_tokens(words_BMD), asked.tokens.ids_BM)
         outputs = {"logits": module.predict_tokens(x_BTD)}
         if self.pair:
-            outputs["pair"] = module.classify_pair(gather_positions(x_BTD, batch.first_BC))
-            loss = loss + _mean(outputs["pair"], batch.labels_BC)
+            outputs["pair"] = module.classify_pair(gather_positions(x_BTD, asked.items.first_BC))
+            loss = loss + _mean(outputs["pair"], asked.items.labels_BC)
         return loss, outputs
 
     def theirs(self, model: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """The model's own loss."""
         labels = np.full(batch.tokens_BT.shape, -100)
-        np.put_along_axis(labels, batch.predict_BM, batch.targets_BM, 1)
+        np.put_along_axis(labels, batch.targets.tokens.places_BM, batch.targets.tokens.ids_BM, 1)
         arguments = _inputs(batch) | {"labels": torch.tensor(labels).long()}
         if self.types > 1:
             arguments["token_type_ids"] = torch.tensor(batch.types_BT).long()
         if self.pair:
-            arguments[self.pair] = torch.tensor(batch.labels_BC[:, 0]).long()
+            arguments[self.pair] = torch.tensor(batch.targets.items.labels_BC[:, 0]).long()
         out = model(**arguments)
         if not self.pair:
             return out.loss, {"logits": out.logits}
@@ -75,12 +85,12 @@ class Causal:
         weights = (real & np.roll(real, -1, 1)).astype(np.float32)
         weights[:, -1] = 0
         targets = np.where(weights > 0, np.roll(row.tokens_BT, -1, 1), 0).astype(np.int32)
-        return dataclasses.replace(row, targets_BM=targets, weights_BM=weights)
+        return dataclasses.replace(row, targets=TokenTargets(ids_BM=targets, weights_BM=weights))
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean cross-entropy over all targets of the batch."""
         logits = module.predict_tokens(module.encode(batch, None).x_BTD)
-        return _mean(logits, batch.targets_BM, batch.weights_BM), {"logits": logits}
+        return _mean(logits, batch.targets.ids_BM, batch.targets.weights_BM), {"logits": logits}
 
     def theirs(self, model: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """The model's own loss: it shifts the labels itself."""
@@ -101,15 +111,17 @@ class Seq2Seq:
             source_tokens_BS=np.where(source, rng.integers(1, vocab_size, source.shape), 0).astype(np.int32),
             source_segments_BS=source.astype(np.int32),
             source_positions_BS=np.tile(np.arange(SOURCE, dtype=np.int32), (ROWS, 1)),
-            targets_BM=np.where(real, rng.integers(1, vocab_size, real.shape), 0).astype(np.int32),
-            weights_BM=real.astype(np.float32),
+            targets=TokenTargets(
+                ids_BM=np.where(real, rng.integers(1, vocab_size, real.shape), 0).astype(np.int32),
+                weights_BM=real.astype(np.float32),
+            ),
         )
 
     ours = Causal.ours
 
     def theirs(self, model: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """The model's own loss, with our decoder inputs."""
-        labels = np.where(batch.weights_BM > 0, batch.targets_BM, -100)
+        labels = np.where(batch.targets.weights_BM > 0, batch.targets.ids_BM, -100)
         out = model(
             input_ids=torch.tensor(batch.source_tokens_BS).long(),
             attention_mask=torch.tensor(batch.source_segments_BS).long(),
@@ -127,23 +139,23 @@ def packed(batch: Batch) -> Batch:
     fields = {name: getattr(batch, name) for name in ("tokens_BT", "positions_BT", "types_BT")}
     fields = {name: None if x is None else x[real][None] for name, x in fields.items()}
     fields["segments_BT"] = np.repeat(np.arange(1, len(lengths) + 1, dtype=np.int32), lengths)[None]
-    if batch.predict_BM is None:
-        fields |= {"targets_BM": batch.targets_BM[real][None], "weights_BM": batch.weights_BM[real][None]}
-    else:
-        fields["predict_BM"] = (batch.predict_BM + starts[:, None]).astype(np.int32).reshape(1, -1)
-        fields |= {
-            "targets_BM": batch.targets_BM.reshape(1, -1),
-            "weights_BM": batch.weights_BM.reshape(1, -1),
-        }
-    if batch.first_BC is not None:
-        fields["first_BC"] = (batch.first_BC + starts[:, None]).astype(np.int32).reshape(1, -1)
-        fields |= {name: getattr(batch, name).reshape(1, -1) for name in ("labels_BC", "label_weights_BC")}
     if batch.source_tokens_BS is not None:
         source, sizes = batch.source_segments_BS > 0, (batch.source_segments_BS > 0).sum(1)
         fields["source_tokens_BS"] = batch.source_tokens_BS[source][None]
         fields["source_positions_BS"] = batch.source_positions_BS[source][None]
         fields["source_segments_BS"] = np.repeat(np.arange(1, len(sizes) + 1, dtype=np.int32), sizes)[None]
-    return Batch(**fields)
+    return Batch(**fields, targets=_packed_targets(batch.targets, real, starts))
+
+
+def _packed_targets(asked: Any, real: np.ndarray, starts: np.ndarray) -> Any:
+    moved = lambda places: (places + starts[:, None]).astype(np.int32).reshape(1, -1)
+    if isinstance(asked, TokenTargets):  # in place
+        return jax.tree.map(lambda x: x[real][None], asked)
+    flat = jax.tree.map(lambda x: x.reshape(1, -1), asked)
+    return PairTargets(
+        tokens=dataclasses.replace(flat.tokens, places_BM=moved(asked.tokens.places_BM)),
+        items=dataclasses.replace(flat.items, first_BC=moved(asked.items.first_BC)),
+    )
 
 
 def _row(vocab_size: int, lengths: tuple[int, ...]) -> tuple[np.random.Generator, np.ndarray, Batch]:

@@ -9,6 +9,7 @@ import torch
 
 from jaxlm.batch import Batch
 from jaxlm.models.electra import ElectraEncoder
+from jaxlm.objectives.targets import TokenTargets
 from tools.parity.case import Case
 from tools.parity.kinds import Masked
 
@@ -41,17 +42,13 @@ class Detected(Masked):
         row = super().batch(vocab_size)
         real = row.segments_BT > 0
         replaced = np.random.default_rng(2).random(real.shape) < 0.3
-        return dataclasses.replace(
-            row,
-            predict_BM=None,
-            targets_BM=(replaced & real).astype(np.int32),
-            weights_BM=real.astype(np.float32),
-        )
+        targets = TokenTargets(ids_BM=(replaced & real).astype(np.int32), weights_BM=real.astype(np.float32))
+        return dataclasses.replace(row, targets=targets)
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean over all real tokens of the binary cross-entropy."""
         logits_BT = module.detect(module.encode(batch, None).x_BTD)
-        nats_BT = jax.nn.softplus(logits_BT) - batch.targets_BM * logits_BT
+        nats_BT = jax.nn.softplus(logits_BT) - batch.targets.ids_BM * logits_BT
         real_BT = batch.segments_BT > 0
         return (nats_BT * real_BT).sum() / real_BT.sum(), {"logits": logits_BT}
 
@@ -62,7 +59,7 @@ class Detected(Masked):
             input_ids=whole(batch.tokens_BT),
             attention_mask=whole(batch.segments_BT),
             token_type_ids=whole(batch.types_BT),
-            labels=whole(batch.targets_BM),
+            labels=whole(batch.targets.ids_BM),
         )
         return out.loss, {"logits": out.logits}
 
