@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Array, Batch, Loss, Pair
+from jaxlm.partition import rows
 
 # Entries of a padded vocabulary are -1e9: no tokens, so label smoothing gives them no share.
 PADDING_LOGIT = -1e8
@@ -34,11 +35,16 @@ def predict(
     """
     x_BMD = x_BTD if batch.predict_BM is None else gather_positions(x_BTD, batch.predict_BM)
 
-    def sums(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
-        logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
-        return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
+    def sums(model: Any, *slots: Array) -> dict[str, Array]:
+        def of_chunk(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
+            logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
+            return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
 
-    totals = _chunked(sums, chunk, x_BMD, batch.targets_BM, batch.weights_BM)
+        return _chunked(of_chunk, chunk, *slots)
+
+    slots = (x_BMD, batch.targets_BM, batch.weights_BM)
+    many = 0 < chunk < x_BMD.shape[1]
+    totals = rows.summed(sums, model, *slots) if many else sums(model, *slots)
     weight = count(batch.weights_BM)
     measures = {f"{name}_loss": (totals["nats"], weight), f"{name}_accuracy": (totals["right"], weight)}
     if z_loss:

@@ -20,7 +20,7 @@ ALLOWED = {
     "checkpoint": {"batch"},
     "runtime": {"batch"},
     "data": {"batch"},
-    "objectives": {"batch"},
+    "objectives": {"batch", "partition"},  # sums over rows that a mesh has split
     "step": {"batch", "optim"},  # the moving average of the weights
     "convert": {"models"},
 }
