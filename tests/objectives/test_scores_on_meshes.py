@@ -12,6 +12,7 @@ import pytest
 
 from jaxlm.batch import Batch
 from jaxlm.config import flags
+from jaxlm.models import cost
 from jaxlm.models.build import build
 from jaxlm.objectives import scores
 from jaxlm.partition import mesh as meshes
@@ -114,6 +115,16 @@ def test_weights_travel_as_often_for_many_chunks_as_for_two(recipe, axes):
     )  # of the table; everything else here is smaller
     few, many = (travels(compiled(model, n, grid, *case(model))[0].as_text(), part) for n in (11, 2))
     assert 1 <= many == few <= 3
+
+
+def test_operations_are_counted_over_all_devices():
+    model = small("llama_7b")
+    params, x_BTD, batch = case(model)
+    value = lambda params, x_BTD: scores.predict(model.bind(params), x_BTD, batch, "lm", chunk=4).terms["lm"][
+        0
+    ]
+    with jax.set_mesh(meshes.make(Mesh(data=2, fsdp=2, tensor=2))):
+        assert cost.forward_flops(value, params, x_BTD) == 2 * B * T * D * V
 
 
 def test_rows_that_the_mesh_cannot_split_evenly_are_computed_all_the_same():
