@@ -2,7 +2,8 @@
 
 Slots of weight 0 contribute exactly 0, whatever the model says there. `predict` is the one loss of token prediction:
 with `chunk` the logits of [B, T, V] never exist, forward or backward. Temporary memory is then about
-2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`.
+2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`; on a mesh,
+2 * V * D * 4 bytes more (see partition.rows).
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """Sums over a batch, device by device. In: a function of weights and rows. Out: its sums over all rows.
 
 Guarantees: weights are gathered once and their gradient is reduced once, however often the function uses them. Left to
-the partitioner, a loop inside it does both in every round.
+the partitioner, a loop inside it does both in every round. While it runs, a device holds those weights and their
+gradient in float32, whole but for tensor parallelism.
 """
 
 import math
