@@ -79,6 +79,8 @@ def _stream(
     data = task.data or run.data
     splits = opened[repr(data.corpus_config())]
     task.objective.check(vocabulary)
+    for i, stage in enumerate(run.stages):
+        task.objective.check_length(stage.length, vocabulary, f"config.stages[{i}].length")
     return Stream(
         name=task.name,
         objective=task.objective.fit(splits["train"], vocabulary, cache),

@@ -54,6 +54,9 @@ class Objective:
     def check(self, vocabulary: Vocabulary) -> None:
         """UserError when the tokenizer lacks a special token that the objective needs."""
 
+    def check_length(self, row_length: int, vocabulary: Vocabulary, where: str) -> None:
+        """UserError when some row of that length (at key path `where`) could not be prepared with this vocabulary."""
+
     def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "Objective":
         """The objective with what it learns from the training split; most learn nothing."""
         return self

@@ -21,7 +21,7 @@ ALLOWED = {
     "checkpoint": {"batch"},
     "runtime": {"batch"},
     "data": {"batch", "cached"},
-    "objectives": {"batch", "cached"},
+    "objectives": {"batch", "cached", "partition"},  # sums over rows that a mesh has split
     "step": {"batch", "optim"},  # the moving average of the weights
     "convert": {"models"},
 }
