@@ -94,11 +94,6 @@ class Tokenizer(abc.ABC):
         """Ids of one text."""
         return self.encode_batch([text])[0].tolist()
 
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of one text, and the (start, end) characters each stands for."""
-        ids, offsets = self.encode_batch_with_offsets([text])[0]
-        return ids.tolist(), [(int(start), int(end)) for start, end in offsets]
-
     def token(self, id: int) -> str:
         """The piece with this id."""
         return self.pieces[id]

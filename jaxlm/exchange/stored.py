@@ -111,11 +111,6 @@ def open_stored(
     return of_run(checkpoints, newest if step is None else step, name)
 
 
-def is_model_folder(path: pathlib.Path) -> bool:
-    """Whether there is a model folder."""
-    return model_folder.is_one(path)
-
-
 def is_ours(path: pathlib.Path) -> bool:
     """Whether there is a run folder or a model folder."""
     return model_folder.is_one(path) or (path / "checkpoints").is_dir()

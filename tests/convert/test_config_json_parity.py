@@ -6,7 +6,9 @@ import json
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
-transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+
+import transformers
 
 from jaxlm.convert import families
 from jaxlm.errors import UserError
