@@ -187,8 +187,8 @@ def _qwen_windows(config: Llama) -> dict[str, Any]:
     }
 
 
-def _rope(hf: Mapping[str, Any]) -> rope.Rope:
-    """From rope_scaling, else rope_parameters (transformers 5's); rope_theta stands in either, or beside them."""
+def _rope_keys(hf: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """rope_scaling, else rope_parameters (transformers 5's); and rope_theta, which stands in either, or beside them."""
     newer, scaling = hf.get("rope_parameters") or {}, hf.get("rope_scaling") or {}
     found = dict(scaling or newer)
     base = float(found.get("rope_theta") or hf.get("rope_theta") or 10000.0)
@@ -199,10 +199,15 @@ def _rope(hf: Mapping[str, Any]) -> rope.Rope:
         )
     if nested := [name for name, value in found.items() if isinstance(value, Mapping)]:
         raise UserError(f"config.json: RoPE of {nested[0]} alone: here all layers have the same.")
-    kind = found.get("rope_type") or found.get("type") or "default"
     for where in (hf, found):
         fields.refuse(where, "partial_rotary_factor", 1, 1.0)
     fields.refuse(hf, "original_max_position_embeddings", found.get("original_max_position_embeddings"))
+    return found, base
+
+
+def _rope(hf: Mapping[str, Any]) -> rope.Rope:
+    found, base = _rope_keys(hf)
+    kind = found.get("rope_type") or found.get("type") or "default"
     original = found.get("original_max_position_embeddings") or hf.get("max_position_embeddings")
     if kind == "default":
         return rope.Rope(base=base, scaling=rope.Unscaled())

@@ -116,7 +116,10 @@ def of_settings(
 
 
 def template(tokenizer: Any) -> tuple[Ids, Ids] | None:
-    """The special tokens that a tokenizer.json puts before and after a text; None if it says nothing of it."""
+    """The special tokens that a tokenizer.json, or add_bos_token of the settings beside another vocabulary, puts before
+    and after a text; None if nothing is said of it."""
+    if tokenizer.starts_with_bos and tokenizer.vocabulary.bos >= 0:
+        return (tokenizer.vocabulary.bos,), ()
     if not isinstance(tokenizer, JsonTokenizer) or not tokenizer.config.get("post_processor"):
         return None
     found = tokenizers.Tokenizer.from_str(tokenizer.text).encode("a")
