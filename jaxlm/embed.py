@@ -42,16 +42,10 @@ def main(argv: Sequence[str]) -> int:
 
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
     reading = text_reading.reading(ready, options.pooling or _pooling(ready.run))
-    vectors = embed.embed(
-        ready.model.bind(ready.params),
-        ready.tokenizer,
-        [reading.text(text) for text in texts],
-        pooling=reading.pooling,
-        row_length=reading.length,
-    )
-    if not reading.scaled:
-        print("The folder does not scale its vectors; these have length 1.")
-    print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {reading.pooling}; cosines:")
+    bound, how = ready.model.bind(ready.params), {"pooling": reading.pooling, "row_length": reading.length}
+    vectors = embed.embed(bound, ready.tokenizer, list(map(reading.text, texts)), **how)
+    note = "" if reading.scaled else " (to length 1, which the folder does not do)"
+    print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {reading.pooling}{note}; cosines:")
     print(embed.table(texts[:20], vectors[:20]))
     if options.output:
         np.save(options.output, vectors)

@@ -22,7 +22,10 @@ _NORMALIZER = {
 
 def merged(config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The contents with the settings in them; the same where there are none. UserError where the two disagree."""
-    made = copy.deepcopy(dict(config))
+    made = dict(config) | {
+        "model": dict(config["model"])
+    }  # vocabularies are large: copied is what may change
+    made |= {key: copy.deepcopy(config[key]) for key in ("normalizer", "pre_tokenizer") if key in config}
     if settings.kind in ("", *CLASSES["vocab.txt"]):
         _set_bert(made, settings)
     if settings.kind in CLASSES["vocab.json"] and settings.flag("add_prefix_space", None) is not None:
@@ -31,10 +34,10 @@ def merged(config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     _check_sentencepiece(made, settings)
     held = {token["id"]: token for token in made.get("added_tokens") or []}
     given = {token["content"] for token in settings.added}
-    for token in settings.tokens(ids(made)):
-        if token["content"] in given or token["id"] not in held:
-            held[token["id"]] = token
-    made["added_tokens"] = [held[id] for id in sorted(held)]
+    tokens = settings.tokens(ids(made))
+    changed = held | {t["id"]: t for t in tokens if t["content"] in given or t["id"] not in held}
+    if changed != held:
+        made["added_tokens"] = [changed[id] for id in sorted(changed)]
     return made
 
 
