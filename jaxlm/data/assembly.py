@@ -111,19 +111,17 @@ class _Column:
     def __init__(self, directory: Path, name: str, dtype: Any, size: int):
         self.path = directory / name
         self.temporary = directory / f"{name}.tmp-{os.getpid()}"
-        self.dtype, self.left = np.dtype(dtype), size
-        # Written and not mapped: a full disk is then an error, where a write through a map ends the process.
-        self.file = self.temporary.open("wb")
-        header = {"descr": self.dtype.str, "fortran_order": False, "shape": (size,)}
-        np.lib.format.write_array_header_1_0(self.file, header)
+        self.array = np.lib.format.open_memmap(self.temporary, "w+", dtype=dtype, shape=(size,))
+        self.used = 0
 
     def append(self, values: np.ndarray) -> None:
-        self.file.write(np.ascontiguousarray(values, self.dtype).data)
-        self.left -= len(values)
+        self.array[self.used : self.used + len(values)] = values
+        self.used += len(values)
 
     def finish(self) -> dict[str, Any]:
-        assert self.left == 0, f"{self.path}: {self.left} values are missing"
-        self.file.close()
+        assert self.used == len(self.array), f"{self.path}: {self.used} of {len(self.array)}"
+        self.array.flush()
+        del self.array
         parts.commit(self.temporary, self.path)
         return {"file": self.path.name, "bytes": self.path.stat().st_size, "sha256": files.sha256(self.path)}
 
