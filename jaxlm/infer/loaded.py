@@ -57,6 +57,8 @@ def load_hf(path: str | pathlib.Path, *, allow_pickle: Pickles = "refuse") -> Lo
     """A Hugging Face folder, or a .gguf file, without a conversion on disk."""
     found = stored.of_hf(path, allow_pickle=allow_pickle)
     check_names(found.missing, found.unexpected, found.where)
+    for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
+        print(line)
     return _loaded(found)
 
 
