@@ -159,16 +159,16 @@ class Gpt2Module(nnx.Module):
         self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
     ) -> tuple[jax.Array, caches.Cache]:
         """x_BTD of the next T tokens (left-padded: segment 0), and the cache with them in it."""
-        mask, segments_BS = cache.mask(segments_BT)
+        mask = cache.mask(segments_BT)
         x_BTD, layers = stack.run_cached(
-            lambda block, x_BTD, layer: block.extend(x_BTD, mask, layer),
+            lambda block, x_BTD, layers, layer: block.extend(x_BTD, mask, layers.of(layer)),
             self.blocks,
             self._embed(tokens_BT, positions_BT),
             cache.layers(),
             layers=self.config.layers,
             loop=self.config.layer_loop,
         )
-        return self.norm(x_BTD), cache.extended(layers, segments_BS)
+        return self.norm(x_BTD), cache.extended(layers, segments_BT)
 
     def _embed(self, tokens_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
         x_BTD = self.tokens(tokens_BT) + self.positions[...][positions_BT].astype(self.dtype)

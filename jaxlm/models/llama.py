@@ -178,9 +178,10 @@ class LlamaModule(nnx.Module):
         c = self.config
         rotation = c.rope.rotation(positions_BT, c.head_dim)
         mask = {window: cache.mask(segments_BT, window=_back(window)) for window in c.windows}
-        segments_BS = mask[c.windows[0]][1]
         x_BTD, layers = stack.run_cached(
-            lambda block, x_BTD, layer, window: block.extend(x_BTD, mask[window][0], rotation, layer),
+            lambda block, x_BTD, layers, layer, window: block.extend(
+                x_BTD, mask[window], rotation, layers.of(layer)
+            ),
             self.blocks,
             self.tokens(tokens_BT),
             cache.layers(),
@@ -188,7 +189,7 @@ class LlamaModule(nnx.Module):
             loop=c.layer_loop,
             pattern=c.windows,
         )
-        return self.norm(x_BTD), cache.extended(layers, segments_BS)
+        return self.norm(x_BTD), cache.extended(layers, segments_BT)
 
 
 def _back(window: int) -> tuple[int, int] | None:
