@@ -5,12 +5,13 @@ Guaranteed: documents packed into one row give what they give alone; norms, soft
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
@@ -25,6 +26,9 @@ from jaxlm.models.self_attention import SelfAttention
 class Gpt2:
     """The published GPT-2 small is hidden 768, layers 12, heads 12, mlp 3072, max_positions 1024, dropouts 0.1,
     norm_epsilon 1e-5, "gelu_tanh", init_scale 0.02."""
+
+    kind: ClassVar[Kind] = "decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

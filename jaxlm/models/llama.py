@@ -6,13 +6,13 @@ state.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
@@ -27,6 +27,9 @@ class Llama:
     """The published Llama-7B is hidden 4096, layers 32, heads 32, kv_heads 32, head_dim 128, mlp 11008, "silu",
     norm_epsilon 1e-6, Rope(base=1e4, scaling=Unscaled()), embeddings "untied", biases "none", qk_norm "none", windows
     (0,)."""
+
+    kind: ClassVar[Kind] = "decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int
