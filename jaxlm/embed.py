@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.infer import embed, loaded  # after parsing, so that --help answers at once
 
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    ready.require("embedding texts", ("encoder", "pair"))
     pooling = options.pooling or _pooling(ready.run)
     vectors = embed.embed(
         ready.model.bind(ready.params), ready.tokenizer, texts, pooling=pooling, row_length=ready.row_length
@@ -72,4 +73,4 @@ def _pooling(run: Any) -> Any:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, when_out_of_memory="Fix: shorter texts, or a device with more memory.")

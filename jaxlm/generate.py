@@ -119,4 +119,8 @@ def _write(text: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(
+        main,
+        when_out_of_memory="Fix: fewer prompts at a time, a smaller --max-new-tokens, --precision=bfloat16, or a "
+        "device with more memory.",
+    )

@@ -45,10 +45,15 @@ class Frame:
 
 
 def of_loaded(loaded: Loaded) -> Frame:
-    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template."""
+    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template.
+
+    UserError for a model that does not generate.
+    """
+    loaded.require("generating text", ("decoder", "encoder_decoder"))
     if loaded.run is not None:
         return of_objective(loaded.run.objective, loaded.tokenizer.vocabulary)
     config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
+    config = {**config, "is_encoder_decoder": loaded.model_config.kind == "encoder_decoder"}
     return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
 
 

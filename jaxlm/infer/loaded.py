@@ -6,10 +6,12 @@ one. Weights are float32, on the default device.
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from jaxlm.batch import Head, Kind
 from jaxlm.config import Run
 from jaxlm.convert.table import check_names, nest
 from jaxlm.convert.weights import Pickles
@@ -19,6 +21,13 @@ from jaxlm.exchange import model_folder, stored, tokenizer_files
 from jaxlm.models.build import Model, build
 
 _ANY_LENGTH = 2048  # of a model without a longest row
+_TEXT = "It writes text: python -m jaxlm.generate."
+_USES: dict[Kind, str] = {
+    "encoder": "It fills masks or embeds texts: python -m jaxlm.fill_mask or python -m jaxlm.embed.",
+    "decoder": _TEXT,
+    "encoder_decoder": _TEXT,
+    "pair": "Its discriminator embeds texts: python -m jaxlm.embed.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +44,19 @@ class Loaded:
     stored: stored.Stored  # what it was read from, with the files beside it
     run: Run | None = None
 
+    def require(self, purpose: str, kinds: Sequence[Kind], heads: Sequence[Head] = ()) -> None:
+        """UserError unless the model is of one of these kinds and has these heads."""
+        kind, name = self.model_config.kind, type(self.model_config).__name__
+        if kind not in kinds:
+            raise UserError(
+                f"{self.where}: {name} is of the kind {kind}, and {purpose} takes a model of the kind "
+                f"{' or '.join(kinds)}. {_USES[kind]}"
+            )
+        if missing := [head for head in heads if head not in self.model_config.offers]:
+            raise UserError(
+                f"{self.where}: {purpose} takes a head for {missing[0]}, and this {name} has none."
+            )
+
 
 def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:
     """A run folder or a model folder. Raises UserError where there is none."""
@@ -46,11 +68,6 @@ def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
     return _loaded(stored.open_stored(str(path), say=print, step=step))
-
-
-def load_run(workdir: pathlib.Path, *, step: int | None = None) -> Loaded:
-    """The same."""
-    return load(workdir, step=step)
 
 
 def load_hf(path: str | pathlib.Path, *, allow_pickle: Pickles = "refuse") -> Loaded:
