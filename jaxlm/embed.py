@@ -41,8 +41,8 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.infer import embed, loaded  # after parsing, so that --help answers at once
 
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
-    ready.require("embedding texts", ("encoder", "pair"))
     pooling = options.pooling or _pooling(ready.run)
+    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if pooling == "cls_mlp" else ())
     vectors = embed.embed(
         ready.model.bind(ready.params), ready.tokenizer, texts, pooling=pooling, row_length=ready.row_length
     )

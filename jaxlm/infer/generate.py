@@ -95,16 +95,8 @@ def generate(
         prefix=frame.prefix,
     )
     state, stopped, decode_s = _go_on(model, params, rows, state, new_tokens, sampling, watch)
-    tokens, log_p = jax.device_get((state.tokens_BN, state.log_p_BN))
-    written = []
-    for row, limit in enumerate(limits):
-        length = int((tokens[row] != decode.NONE).sum())
-        reason: Reason = "length" if limit == new_tokens else "positions"
-        reason = "stop text" if row in stopped else reason
-        reason = "stop token" if tokens[row, length - 1] in frame.stops else reason
-        written.append(
-            Written(tuple(tokens[row, :length].tolist()), tuple(log_p[row, :length].tolist()), reason)
-        )
+    usual: list[Reason] = ["length" if limit == new_tokens else "positions" for limit in limits]
+    written = _written(state, usual, stopped, frame)
     read = sum(map(len, texts))
     return written, Speed(read, prefill_s, sum(len(w.tokens) for w in written) - len(texts), decode_s)
 
@@ -117,6 +109,20 @@ def framed(
         raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
     texts = [[*frame.before, *prompt, *frame.after] for prompt in prompts]
     return texts, [_limit(config, text, i, frame, new_tokens) for i, text in enumerate(texts)]
+
+
+def _written(state: decode.State, usual: Sequence[Reason], stopped: set[int], frame: Frame) -> list[Written]:
+    """Every row's tokens, and why they end: `usual`, unless something stopped them."""
+    tokens, log_p = jax.device_get((state.tokens_BN, state.log_p_BN))
+    written = []
+    for row, reason in enumerate(usual):
+        length = int((tokens[row] != decode.NONE).sum())
+        reason = "stop text" if row in stopped else reason
+        reason = "stop token" if tokens[row, length - 1] in frame.stops else reason
+        written.append(
+            Written(tuple(tokens[row, :length].tolist()), tuple(log_p[row, :length].tolist()), reason)
+        )
+    return written
 
 
 def _go_on(

@@ -1,5 +1,6 @@
 """Claims about filling masks: ids as transformers has them, only real tokens, one small program for all weights."""
 
+import dataclasses
 import json
 
 import jax
@@ -11,12 +12,12 @@ from jaxlm import fill_mask as command
 from jaxlm import generate as generate_command
 from jaxlm.data import byte_bpe, json_tokenizer, tokenizer
 from jaxlm.errors import UserError
-from jaxlm.infer import embed, fill_mask
+from jaxlm.infer import embed, fill_mask, loaded
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.generate import generate
 from jaxlm.infer.sampling import Sampling, known
 from jaxlm.models.build import build
-from tests.exchange.folders import hf_folder
+from tests.exchange.folders import CONFIG, hf_folder
 from tests.infer.small_models import LLAMA, VOCAB, made
 from tests.infer.test_embed import TEXTS, bert
 
@@ -130,6 +131,18 @@ def test_weights_are_arguments_and_programs_are_compiled_once(words):
     assert sizes[2] == sizes[1] and sizes[1][1] == sizes[0][1]
 
 
+def test_weights_in_bfloat16_take_half_the_memory_and_give_nearly_the_same(tmp_path):
+    folder = hf_folder(tmp_path / "bert")
+    whole, half = loaded.load_hf(folder), loaded.load_hf(folder, dtype="bfloat16")
+    size = lambda ready: sum(leaf.nbytes for leaf in jax.tree.leaves(ready.params))
+    assert size(half) == size(whole) / 2
+    vectors = [
+        embed.embed(r.model.bind(r.params), r.tokenizer, TEXTS, pooling="mean", row_length=32)
+        for r in (whole, half)
+    ]
+    assert ((vectors[0] * vectors[1]).sum(axis=1) > 0.999).all()
+
+
 def test_sentences_that_cannot_be_filled_are_refused(words):
     with pytest.raises(UserError, match=r"has no \[MASK\] to fill"):
         fill_mask.fill(bound(words.size), words, SENTENCES, row_length=40)
@@ -149,5 +162,9 @@ def test_commands_refuse_a_model_of_another_kind_and_name_the_right_one(tmp_path
         command.main(["fill_mask", f"--hf={decoder}", "a [MASK]"])
     with pytest.raises(UserError, match="Gpt2 is of the kind decoder, and embedding texts .*jaxlm.generate"):
         embed_command.main(["embed", f"--hf={decoder}", "a"])
+    with pytest.raises(UserError, match="embedding texts takes a head for pooler, and this Bert has none"):
+        bare = dataclasses.replace(CONFIG, next_sentence="none")
+        folder = hf_folder(tmp_path / "bare", bare)
+        embed_command.main(["embed", f"--hf={folder}", "--pooling=cls_mlp", "a"])
     with pytest.raises(UserError, match="Bert is of the kind encoder, and generating text .*jaxlm.fill_mask"):
         generate_command.main(["generate", f"--hf={hf_folder(tmp_path / 'bert')}", "--prompt=a"])
