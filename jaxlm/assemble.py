@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxlm import streams
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
@@ -38,15 +39,16 @@ class Text:
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     directory: pathlib.Path  # of the run's main corpus, with the tokenizer's files
-    cache: pathlib.Path
+    cache: Cache
     streams: tuple[Stream, ...]
 
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
     """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
-    cache = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
+    root = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
+    cache = Cache(root, say)
     tasks = streams.tasks(run)
-    ready = _prepared(run, tasks, cache, say)
+    ready = _prepared(run, tasks, root, say)
     main = ready[repr(run.data.corpus_config())]
     tokenizer = main.tokenizer
     vocabulary = tokenizer.vocabulary
@@ -76,7 +78,7 @@ def _stream(
     task: Task,
     opened: Mapping[str, dict[str, shards.Shards]],
     vocabulary: Vocabulary,
-    cache: pathlib.Path,
+    cache: Cache,
 ) -> Stream:
     data = task.data or run.data
     splits = opened[repr(data.corpus_config())]
@@ -125,7 +127,7 @@ def _stream_rows(text: Text, stream: Stream, stage: Stage, split: Split, number:
         row_length=stage.length,
         method=stream.data.packing,
         seed=seed if split == "train" else stream.seed,
-        cache=text.cache / "plans",
+        cache=text.cache,
         train=split == "train",
     )
     return StreamRows(stream, made)

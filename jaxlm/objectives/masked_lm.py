@@ -6,12 +6,12 @@ only. Evaluation always hides `evaluation_rate`, so that models trained at diffe
 
 import dataclasses
 import math
-import os
 from typing import Any
 
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, scores
 from jaxlm.objectives.objective import Objective
@@ -59,7 +59,7 @@ class MaskedLM(Objective):
         """Needs [MASK], and [CLS] and [SEP] around its documents."""
         vocabulary.require("masked language modelling", "mask", "cls", "sep")
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "MaskedLM":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "MaskedLM":
         """With phrases: mines their lexicon from the training split."""
         if not isinstance(self.unit, Phrases):
             return self

@@ -4,12 +4,12 @@ An objective is a keyword-only dataclass that derives from `Objective`, fills ro
 them on the device (`loss`). It names the items its rows hold and the special tokens it needs; nothing is registered.
 """
 
-import os
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Head, Kind, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 
 Items = Literal["documents", "passages", "pairs", "texts"]
@@ -89,7 +89,7 @@ class Objective:
     def check(self, vocabulary: Vocabulary) -> None:
         """UserError when the tokenizer lacks a special token that the objective needs."""
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "Objective":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "Objective":
         """The objective with what it learns from the training split; most learn nothing."""
         return self
 

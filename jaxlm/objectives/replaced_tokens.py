@@ -6,7 +6,6 @@ sampling.
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar
 
 import jax
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -53,9 +53,7 @@ class ReplacedTokens(Objective):
         """A pair."""
         return "pair"
 
-    def fit(
-        self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None
-    ) -> "ReplacedTokens":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "ReplacedTokens":
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 

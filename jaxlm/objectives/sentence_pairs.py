@@ -5,12 +5,12 @@ Each pair is judged at its own [CLS], so packing several pairs into a row change
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -55,9 +55,7 @@ class SentencePairs(Objective):
         """Tokens are predicted, and a question about every pair is answered."""
         return ("tokens", "pairs")
 
-    def fit(
-        self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None
-    ) -> "SentencePairs":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "SentencePairs":
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 
