@@ -20,6 +20,7 @@ from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
+from jaxlm.infer import answers, fill_mask, frame
 from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
@@ -56,6 +57,9 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
+    fill_mask.check(tokenizer, run.fill, row_length=run.stages[-1].length)
+    if run.generate:
+        answers.check(run.model, tokenizer, frame.of_objective(run.objective, vocabulary), run.generate)
     opened = {name: _splits(one, run.data.check) for name, one in ready.items()}
     made = [_stream(run, task, opened, vocabulary, cache) for task in tasks]
     return Text(tokenizer, vocabulary, main.directory, cache, tuple(made))

@@ -41,7 +41,9 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.infer import embed, loaded, text_reading  # after parsing, so that --help answers at once
 
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
-    reading = text_reading.reading(ready, options.pooling or _pooling(ready.run))
+    pooling = options.pooling or _pooling(ready.run)
+    reading = text_reading.reading(ready, pooling)
+    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())
     bound, how = ready.model.bind(ready.params), {"pooling": reading.pooling, "row_length": reading.length}
     vectors = embed.embed(bound, ready.tokenizer, list(map(reading.text, texts)), **how)
     note = "" if reading.scaled else " (to length 1, which the folder does not do)"
@@ -72,4 +74,4 @@ def _pooling(run: Any) -> Any:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, when_out_of_memory="Fix: shorter texts, or a device with more memory.")

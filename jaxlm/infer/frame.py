@@ -80,13 +80,18 @@ class Frame:
 
 
 def of_loaded(loaded: Loaded) -> Frame:
-    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template."""
+    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template.
+
+    UserError for a model that does not generate.
+    """
+    loaded.require("generating text", ("decoder", "encoder_decoder"))
     if loaded.run is not None:
         return of_objective(loaded.run.objective, loaded.tokenizer.vocabulary)
     config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
     if ignored := [f"{key}={generation[key]}" for key in UNUSED if generation.get(key) not in _NEUTRAL]:
         note = f"generation_config.json: {', '.join(ignored)} not used: what the command says counts"
         print(note, file=sys.stderr)
+    config = {**config, "is_encoder_decoder": loaded.model_config.kind == "encoder_decoder"}
     return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, scores
@@ -34,6 +34,11 @@ class MaskedLM(Objective):
     random_share: float
     unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
     chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
+
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted."""
+        return ("tokens",)
 
     def validate(self, where: str) -> None:
         """Rates inside (0, 1); shares in [0, 1] with a sum of at most 1."""

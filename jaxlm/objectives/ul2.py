@@ -54,7 +54,7 @@ class MixtureOfDenoisers(generative.Generative):
     """
 
     denoisers: tuple[Denoiser, ...]  # one is drawn for every row; repeat one to draw it more often
-    form: generative.Kind
+    form: Literal["decoder", "encoder_decoder"]
     decoder_start: generative.Start  # of an encoder-decoder's target row
 
     def validate(self, where: str) -> None:
