@@ -20,6 +20,7 @@ from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
+from jaxlm.infer import answers, fill_mask
 from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
@@ -56,6 +57,9 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
+    fill_mask.check(tokenizer, run.fill, row_length=run.stages[-1].length)
+    if run.generate:
+        answers.check(run.model, tokenizer, run.objective.frame(vocabulary), run.generate)
     opened = {name: _splits(one, run.data.check) for name, one in ready.items()}
     made = [_stream(run, task, opened, vocabulary, cache) for task in tasks]
     return Text(tokenizer, vocabulary, main.directory, cache, tuple(made))
@@ -79,6 +83,8 @@ def _stream(
     data = task.data or run.data
     splits = opened[repr(data.corpus_config())]
     task.objective.check(vocabulary)
+    for i, stage in enumerate(run.stages):
+        task.objective.check_length(stage.length, vocabulary, f"config.stages[{i}].length")
     return Stream(
         task=dataclasses.replace(task, objective=task.objective.fit(splits["train"], vocabulary, cache)),
         data=data,

@@ -63,7 +63,8 @@ def make_train_step(
             out = objective.loss(model.bind(params), batch, key)
             # What a model adds by itself (Encoded.terms) is a mean over every micro-batch of its own.
             whole = {name: accumulate * weight for name, (_, weight) in out.terms.items()} | weights
-            shares = [s / jnp.maximum(whole[name], 1.0) for name, (s, _) in out.terms.items()]
+            # A term without weight is 0 / 1, so that it counts nothing; NaN stays NaN.
+            shares = [s / jnp.where(whole[k] == 0, 1.0, whole[k]) for k, (s, _) in out.terms.items()]
             total = sum(shares, start=jnp.zeros(()))
             return total, {"loss": (total, jnp.ones(())), **out.measures}
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.convert import bert, fields, table
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra, ElectraEncoder
+from jaxlm.models.paths import flatten, nest
 
 MODEL_TYPES = ("electra",)
 TIED = {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}
@@ -107,12 +108,12 @@ def current_name(name: str) -> str:
 
 def parts(config: Electra, params: Mapping[str, Any]) -> dict[str, tuple[ElectraEncoder, dict[str, Any]]]:
     """Config and parameters of the discriminator and of the generator, each complete; for a folder of each name."""
-    flat, found = table.flatten(params), {}
+    flat, found = flatten(params), {}
     for name in PARTS:
-        shapes = table.flatten(build(getattr(config, name)).shapes)
+        shapes = flatten(build(getattr(config, name)).shapes)
         found[name] = (
             getattr(config, name),
-            table.nest({path: flat[pair_path(name, path)] for path in shapes}),
+            nest({path: flat[pair_path(name, path)] for path in shapes}),
         )
     return found
 
@@ -139,7 +140,7 @@ def together(
             raise UserError(
                 f"The {name} does not fit into the pair: {', '.join(off)} differ (or its head is another)."
             )
-    theirs, ours = (table.flatten(p["embeddings"]) for p in (small_params, params))
+    theirs, ours = (flatten(p["embeddings"]) for p in (small_params, params))
     if not all(np.array_equal(ours[path], theirs[path]) for path in ours):
         raise UserError(
             "The embeddings of generator and discriminator differ: a pair shares them, so these two were not trained "

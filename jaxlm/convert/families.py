@@ -21,6 +21,7 @@ from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.models.build import build
+from jaxlm.models.paths import flatten, nest
 
 # config.json's model_type -> the file of this package (and of jaxlm/models)
 FILES: Mapping[str, str] = {
@@ -103,7 +104,7 @@ def import_params(tensors: Mapping[str, np.ndarray] | Source, config: Any) -> di
     """Our parameters (nested dict of float32 arrays) from their tensors. UserError for all that does not fit."""
     made = plan(tensors, config)
     made.check()
-    return table.nest({path: made.read(path) for path in made.shapes})
+    return nest({path: made.read(path) for path in made.shapes})
 
 
 def export_params(params: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
@@ -159,7 +160,7 @@ def plan(
     family = of_config(config)
     # The names of a file and those of the table meet in their present form.
     rows = [dataclasses.replace(row, theirs=family.current_name(row.theirs)) for row in family.rows(config)]
-    ours = table.flatten(build(config).shapes if shapes is None else shapes)
+    ours = flatten(build(config).shapes if shapes is None else shapes)
     table.check_cover(rows, ours)
     expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
     given = of_arrays(tensors)

@@ -12,10 +12,11 @@ from typing import Any
 import jax
 
 from jaxlm.convert import safetensors_file, weights
-from jaxlm.convert.table import check_names, listed, nest
+from jaxlm.convert.table import check_names, listed
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, sentence_transformers, tokenizer_files
 from jaxlm.exchange.stored import Stored, of_hf
+from jaxlm.models.paths import nest
 
 _KEPT = ("config.json", "generation_config.json", "README.md", "LICENSE", "model.safetensors.index.json")
 _LIMIT = 64 * 2**20  # bytes of one such file
@@ -44,6 +45,8 @@ def from_hf(
         tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
         tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)
         fingerprint = tokenizer.fingerprint
+        for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
+            say(line)
     else:
         say(f"{found.where} has no tokenizer; the model folder has none either")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -16,6 +16,7 @@ from jaxlm.convert import families, table
 from jaxlm.errors import UserError
 from jaxlm.exchange.stored import HF, Stored, of_hf, open_stored
 from jaxlm.models.build import build
+from jaxlm.models.paths import flatten, nest
 
 
 def apart(found: Stored) -> dict[str, Stored]:
@@ -29,7 +30,7 @@ def apart(found: Stored) -> dict[str, Stored]:
 
 def _part(found: Stored, name: str, pair_path: Any) -> Stored:
     config = getattr(found.config, name)
-    paths = {path: pair_path(name, path) for path in table.flatten(build(config).shapes)}
+    paths = {path: pair_path(name, path) for path in flatten(build(config).shapes)}
 
     def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
         arrays = found.place({paths[path]: where for path, where in wanted.items()})
@@ -60,10 +61,8 @@ def of_folders(path: pathlib.Path) -> Stored:
         table.check_names(side.missing, side.unexpected, side.where)
         if not hasattr(family, "together") or families.of_config(side.config) is not family:
             raise UserError(f"{path}: {', '.join(sides)} are not the two models of a pair.")
-    config, params = family.together(
-        *((side.config, table.nest(dict(side.hosts()))) for side in sides.values())
-    )
-    flat: dict[str, np.ndarray] = table.flatten(params)
+    config, params = family.together(*((side.config, nest(dict(side.hosts()))) for side in sides.values()))
+    flat: dict[str, np.ndarray] = flatten(params)
 
     def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
         return {name: jax.device_put(flat[name], where) for name, where in wanted.items()}

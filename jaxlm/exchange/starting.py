@@ -13,12 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.config import Run, flags, tree
-from jaxlm.convert.table import flatten, listed, nest
+from jaxlm.convert.table import listed
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs, tokenizer_files
 from jaxlm.exchange.stored import HF, Stored
 from jaxlm.models.build import Model, build
+from jaxlm.models.paths import flatten, nest
 
 Say = Callable[[str], None]
 

@@ -2,7 +2,8 @@
 
 In: the module's `nnx.Rngs` (used in `__init__` only). Out: an `nnx.Param` whose metadata says how many dimensions are
 `inputs` (0: it is no matrix) and whose `axes` names every dimension ('vocab', 'embed', 'heads', 'kv_heads', 'head_dim',
-'mlp', 'positions', 'types', 'layers' or None). Guaranteed: float32 master values, whatever the compute dtype.
+'mlp', 'positions', 'types', 'buckets', 'layers' or None: not split). Guaranteed: float32 master values, whatever the
+compute dtype.
 """
 
 import jax

@@ -11,18 +11,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.passages import Passages
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.objective import Objective
-from jaxlm.objectives.predictions import Logits, Predictions
+from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import TokenTargets
 
 Start = Literal["pad", "bos", "eos"]
-Kind = Literal["decoder", "encoder_decoder"]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,23 +36,17 @@ class Generative(Objective):
 
     @property
     def trains(self) -> Kind:
-        """What kind of model it trains."""
+        """An encoder-decoder."""
         return "encoder_decoder"
+
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted."""
+        return ("tokens",)
 
     def validate(self, where: str) -> None:
         """Checks the loss; subclasses check their own fields and call this."""
         check_loss(self, where)
-
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError for a model of another kind: an encoder would see what it is to predict."""
-        kind = "encoder" if hasattr(model, "next_sentence") else "decoder"
-        kind = "encoder_decoder" if hasattr(model, "decoder_layers") else kind
-        if kind != self.trains:
-            families = {"decoder": "Gpt2 or Llama", "encoder_decoder": "T5, Bart or Transformer"}[self.trains]
-            raise UserError(
-                f"{where}={type(model).__name__}: {type(self).__name__} here trains a {self.trains.replace('_', '-')}, "
-                f"such as {families}; {type(model).__name__} is of the kind {kind.replace('_', '-')}."
-            )
 
     def items(
         self,
@@ -80,8 +73,7 @@ class Generative(Objective):
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`lm`: logits at every position."""
         encoded = model.encode(batch, key)
-        logits = Logits(encoded.x_BTD, model.predict_tokens, batch.targets.weights_BM)
-        return Predictions.of(encoded, lm=logits)
+        return Predictions.of(encoded, lm=scores.token_logits(model, encoded.x_BTD, batch.targets))
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.phrases import Phrases
-from jaxlm.objectives.predictions import Logits, Predictions
+from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import TokenTargets
 from jaxlm.objectives.units import Ngrams, Tokens, Words
 
@@ -36,6 +36,11 @@ class MaskedLM(Objective):
     random_share: float
     unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
     chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
+
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted."""
+        return ("tokens",)
 
     def validate(self, where: str) -> None:
         """Rates inside (0, 1); shares in [0, 1] with a sum of at most 1."""
@@ -94,13 +99,7 @@ class MaskedLM(Objective):
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`mlm`: logits at the masked tokens."""
         encoded = model.encode(batch, key)
-        return Predictions.of(encoded, mlm=self.logits(model, encoded.x_BTD, batch))
-
-    def logits(self, model: Any, x_BTD: Array, batch: Batch) -> Logits:
-        """From encoded rows, for objectives that ask more of them."""
-        asked: TokenTargets = batch.targets.tokens
-        x_BMD = scores.gather_positions(x_BTD, asked.places_BM)
-        return Logits(x_BMD, model.predict_tokens, asked.weights_BM)
+        return Predictions.of(encoded, mlm=scores.token_logits(model, encoded.x_BTD, batch.targets.tokens))
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`."""

@@ -18,12 +18,15 @@ class Logits:
     """What a head says at the slots that an objective asks about; lives within one trace."""
 
     x_BMD: Array  # features at the slots
-    head: Callable[[Array], Array]  # [B, any number of slots, D] -> float32 logits, with the classes last
+    model: Any  # bound; an argument of the head, since on a mesh a head's weights are gathered by themselves
+    head: Callable[
+        [Any, Array], Array
+    ]  # (model, [B, any number of slots, D]) -> float32 logits, the classes last
     weights_BM: Array  # float32: 1 where a slot is real, else 0
 
     def __call__(self) -> Array:
         """All of them."""
-        return self.head(self.x_BMD)
+        return self.head(self.model, self.x_BMD)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -49,13 +49,10 @@ class ReplacedTokens(Objective):
         """Needs what masked LM needs."""
         self.masked_lm.check(vocabulary)
 
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError unless the model is a pair."""
-        if not (hasattr(model, "generator") and hasattr(model, "discriminator")):
-            raise UserError(
-                f"{where}: {type(self).__name__} trains a generator and a discriminator together, and "
-                f"{type(model).__name__} is one model. Fix: an Electra (jaxlm/models/electra.py), or masked LM alone."
-            )
+    @property
+    def trains(self) -> Kind:
+        """A pair."""
+        return "pair"
 
     def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "ReplacedTokens":
         """With what masked LM learns."""
@@ -78,12 +75,14 @@ class ReplacedTokens(Objective):
         keys = (None, jax.random.key(0), None) if key is None else jax.random.split(key, 3)
         asked: TokenTargets = batch.targets
         generated = model.generator.encode(batch, keys[0])
-        mlm = self.masked_lm.logits(model.generator, generated.x_BTD, batch)
+        mlm = scores.token_logits(model.generator, generated.x_BTD, asked)
         fakes_BM = self.sample(mlm(), keys[1])
         found_BT, replaced_BT = filled(batch, asked.ids_BM), filled(batch, fakes_BM)
         row = dataclasses.replace(batch, tokens_BT=replaced_BT)
         judged = model.discriminator.encode(row, keys[2])
-        rtd = Logits(judged.x_BTD, model.discriminator.detect, _real(batch))
+        rtd = Logits(
+            judged.x_BTD, model.discriminator, lambda model, x_BTD: model.detect(x_BTD), _real(batch)
+        )
         outputs = {"mlm": mlm, "rtd": rtd, "replaced": replaced_BT != found_BT}
         terms = {f"generator_{name}": pair for name, pair in generated.terms.items()}
         return Predictions(outputs, {**terms, **judged.terms})

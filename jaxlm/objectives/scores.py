@@ -2,7 +2,8 @@
 
 Slots of weight 0 contribute exactly 0, whatever the model says there. `of_tokens` is the one loss of token prediction:
 with `chunk` the logits of [B, T, V] never exist, forward or backward. Temporary memory is then about
-2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`.
+2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`; on a mesh,
+2 * V * D * 4 bytes more (see partition.rows).
 """
 
 from typing import Any
@@ -12,9 +13,17 @@ import jax.numpy as jnp
 
 from jaxlm.batch import Array, Loss, Pair
 from jaxlm.objectives.predictions import Logits
+from jaxlm.objectives.targets import TokenTargets
+from jaxlm.partition import rows
 
 # Entries of a padded vocabulary are -1e9: no tokens, so label smoothing gives them no share.
 PADDING_LOGIT = -1e8
+
+
+def token_logits(model: Any, x_BTD: Array, targets: TokenTargets) -> Logits:
+    """What the model's own head says at the targets' places, or at every position without any."""
+    x_BMD = x_BTD if targets.places_BM is None else gather_positions(x_BTD, targets.places_BM)
+    return Logits(x_BMD, model, lambda model, x_BMD: model.predict_tokens(x_BMD), targets.weights_BM)
 
 
 def of_tokens(
@@ -33,11 +42,16 @@ def of_tokens(
     computing their logits again; 0: all at once.
     """
 
-    def sums(x_BMD: Array, ids_BM: Array, weights_BM: Array) -> dict[str, Array]:
-        logits_BMV = logits.head(x_BMD).astype(jnp.float32)
-        return _sums(logits_BMV, ids_BM, weights_BM, z_loss, label_smoothing)
+    def sums(model: Any, *slots: Array) -> dict[str, Array]:
+        def of_chunk(x_BMD: Array, ids_BM: Array, weights_BM: Array) -> dict[str, Array]:
+            logits_BMV = logits.head(model, x_BMD).astype(jnp.float32)
+            return _sums(logits_BMV, ids_BM, weights_BM, z_loss, label_smoothing)
 
-    totals = _chunked(sums, chunk, logits.x_BMD, ids_BM, logits.weights_BM)
+        return _chunked(of_chunk, chunk, *slots)
+
+    slots = (logits.x_BMD, ids_BM, logits.weights_BM)
+    many = 0 < chunk < logits.x_BMD.shape[1]
+    totals = rows.summed(sums, logits.model, *slots) if many else sums(logits.model, *slots)
     weight = count(logits.weights_BM)
     measures = {f"{name}_loss": (totals["nats"], weight), f"{name}_accuracy": (totals["right"], weight)}
     if z_loss:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Loss, Row, Shown, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data import pairs
 from jaxlm.data.items import Items, Shards
@@ -96,13 +96,10 @@ class SentencePairs(Objective):
         self.masked_lm.check(vocabulary)
         vocabulary.require(f"the pairs of {type(self).__name__}", "cls", "sep")
 
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError for a model without a head for pairs."""
-        if getattr(model, "next_sentence", "none") != "pooled":
-            raise UserError(
-                f"{where}: {type(self).__name__} asks a question about every pair, and this model has no head for it. "
-                f'Fix: {where}.next_sentence="pooled" (BERT, ALBERT), or train on masked LM alone.'
-            )
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted, and a question about every pair is answered."""
+        return ("tokens", "pairs")
 
     def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "SentencePairs":
         """With what masked LM learns."""
@@ -130,8 +127,14 @@ class SentencePairs(Objective):
         """`mlm` at the masked tokens, and the question at the first token of every pair; one pass of the encoder."""
         encoded, items = model.encode(batch, key), batch.targets.items
         x_BCD = scores.gather_positions(encoded.x_BTD, items.first_BC)
-        asked = {self.question: Logits(x_BCD, model.classify_pair, items.weights_BC)}
-        return Predictions.of(encoded, mlm=self.masked_lm.logits(model, encoded.x_BTD, batch), **asked)
+        asked = {
+            self.question: Logits(
+                x_BCD, model, lambda model, x_BCD: model.classify_pair(x_BCD), items.weights_BC
+            )
+        }
+        return Predictions.of(
+            encoded, mlm=scores.token_logits(model, encoded.x_BTD, batch.targets.tokens), **asked
+        )
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Terms `mlm` and the question's; measures `{mlm,nsp,sop}_{loss,accuracy}`."""

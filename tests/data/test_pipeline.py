@@ -173,7 +173,7 @@ def test_an_evaluation_reads_every_row_once_and_fills_the_last_batch_with_nothin
     empty = made[-1].segments_BT.max(axis=1) == 0
     assert empty.sum() == -len(rows) % BATCH
     assert not made[-1].targets.weights_BM[empty].any()
-    assert made[0].targets.places_BM.shape[1] == MASKED.predictions(LENGTH, train=False)
+    assert made[0].targets.places_BM.shape[1] == MASKED.slots(LENGTH, train=False)
 
 
 def test_a_limited_evaluation_reads_that_many_rows():

@@ -91,7 +91,7 @@ def test_every_pair_comes_once_and_whole_whatever_shares_its_row(method):
             assert target[0] - source[0] == len(source) - 1  # one document, target behind source
     assert sorted((s, t) for s, t, _, _ in found) == sorted(map(tuple, sentences.tolist()))
     assert len({source for _, _, source, _ in found}) == 41
-    assert OBJECTIVE.predictions(46, True) == 23
+    assert OBJECTIVE.slots(46, True) == 23
 
 
 def test_columns_of_a_tsv_are_the_text_fields_in_order(tmp_path):

@@ -13,6 +13,7 @@ from jaxlm.convert import families, llama, safetensors_file, table
 from jaxlm.models import rope
 from jaxlm.models.build import build
 from jaxlm.models.llama import Llama
+from jaxlm.models.paths import flatten
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHARDS = 7
@@ -41,9 +42,7 @@ CONFIG = Llama(
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("memory")
     (folder / "hf").mkdir()
-    shapes = table.their_shapes(
-        llama.rows(CONFIG), table.flatten(build(CONFIG).shapes), families.sizes(CONFIG)
-    )
+    shapes = table.their_shapes(llama.rows(CONFIG), flatten(build(CONFIG).shapes), families.sizes(CONFIG))
     weight_map = {}
     for i in range(SHARDS):
         names, file = list(shapes)[i::SHARDS], f"model-{i + 1:05d}-of-{SHARDS:05d}.safetensors"

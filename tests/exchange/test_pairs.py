@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm.convert.table import flatten
 from jaxlm.errors import UserError
 from jaxlm.exchange import exporting, model_folder, pairs
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra
+from jaxlm.models.paths import flatten
 
 SIZES = dict(vocab_size=101, embedding=12, hidden=24, layers=2, heads=4, mlp=40, max_positions=17, types=2)
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.convert.table import flatten
 from jaxlm.data import wordpiece
 from jaxlm.errors import UserError
 from jaxlm.exchange import importing, starting, stored
 from jaxlm.models.build import build
+from jaxlm.models.paths import flatten
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ TEXT = list(range(40, 60))
     ids=lambda o: type(o).__name__,
 )
 def test_a_decoder_s_prompt_begins_as_its_training_rows(objective):
-    found, row = frame.of_objective(objective, VOCABULARY), prepared(objective, TEXT)
+    found, row = objective.frame(VOCABULARY), prepared(objective, TEXT)
     assert [*found.before, *TEXT] == row.tokens_BT[: len(TEXT) + 1].tolist()
     assert row.targets.ids_BM[row.targets.weights_BM > 0][-1] in found.stops
     assert not found.encoder_decoder and not found.after
@@ -71,7 +72,7 @@ def test_a_decoder_s_prompt_begins_as_its_training_rows(objective):
 
 @pytest.mark.parametrize("objective", [SPANS, NOISE, MIXTURE], ids=lambda o: type(o).__name__)
 def test_an_encoder_decoder_s_source_and_start_are_those_of_its_training_rows(objective):
-    found, row = frame.of_objective(objective, VOCABULARY), prepared(objective, TEXT)
+    found, row = objective.frame(VOCABULARY), prepared(objective, TEXT)
     source = row.source_tokens_BS[row.source_segments_BS > 0].tolist()
     assert source[: len(found.before)] == list(found.before)
     assert source[-len(found.after) :] == list(found.after)
@@ -90,7 +91,7 @@ def test_a_translation_s_source_and_start_are_those_of_its_training_rows():
         first_C=np.zeros(1, np.int32),
         labels_C=np.zeros(1, np.int32),
     )
-    found = frame.of_objective(objective, VOCABULARY)
+    found = objective.frame(VOCABULARY)
     row = objective.prepare(pair, VOCABULARY, np.random.default_rng(0), train=True)
     source = row.source_tokens_BS[row.source_segments_BS > 0].tolist()
     assert source == [*found.before, 40, 41, 42, *found.after]
@@ -100,7 +101,7 @@ def test_a_translation_s_source_and_start_are_those_of_its_training_rows():
 
 def test_ul2_as_a_decoder_answers_behind_its_source():
     objective = dataclasses.replace(MIXTURE, form="decoder")
-    found, row = frame.of_objective(objective, VOCABULARY), prepared(objective, TEXT)
+    found, row = objective.frame(VOCABULARY), prepared(objective, TEXT)
     prompt = row.tokens_BT[row.prefix_BT > 0].tolist()
     assert prompt[0] == found.before[0] and prompt[-2:] == list(found.after) and found.prefix
 
@@ -109,9 +110,9 @@ def test_of_several_tasks_the_first_that_generates_counts():
     masked = MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
     task = lambda name, objective: Task(name=name, objective=objective, weight=1.0, rows=2)
     both = MultiTask(tasks=(task("masked", masked), task("causal", CAUSAL)))
-    assert frame.of_objective(both, VOCABULARY) == frame.of_objective(CAUSAL, VOCABULARY)
+    assert both.frame(VOCABULARY) == CAUSAL.frame(VOCABULARY)
     with pytest.raises(UserError, match="MaskedLM does not generate text.*fill_mask"):
-        frame.of_objective(masked, VOCABULARY)
+        masked.frame(VOCABULARY)
 
 
 def test_generation_config_wins_and_lists_of_ends_are_honoured():
@@ -122,6 +123,28 @@ def test_generation_config_wins_and_lists_of_ends_are_honoured():
     assert frame.of_settings({}, {}, None, VOCABULARY) == Frame(before=(), after=(), start=(), stops=(0,))
     with pytest.raises(UserError, match="eos_token_id='x'"):
         of(eos_token_id="x")
+
+
+def test_every_key_of_generation_config_is_read_or_known_and_what_is_not_used_is_said(tmp_path, capsys):
+    transformers = pytest.importorskip("transformers")
+    read = {"eos_token_id", "decoder_start_token_id", "forced_bos_token_id"}
+    # How it is computed, reported or sped up, other models beside it, and ids that no token is chosen by.
+    harmless = (
+        r"use_|cache_|max_cache|output_|return_|_from|transformers_version|compile|disable_compile|continuous"
+    )
+    harmless += r"|is_assistant|num_assistant|assistant_|prompt_lookup|max_matching|target_look|speculation|low_memory"
+    harmless += r"|prefill|num_return_sequences|pad_token_id|bos_token_id"
+    keys = {key for key in transformers.GenerationConfig().to_dict() if not re.match(harmless, key)}
+    assert keys - read - set(frame.UNUSED) == set()
+
+    ready = dataclasses.make_dataclass("Ready", ["run", "stored", "tokenizer"])
+    stored = dataclasses.make_dataclass("Stored", ["settings"])
+    files = {
+        "config.json": {},
+        "generation_config.json": {"num_beams": 4, "min_length": 0, "eos_token_id": 5},
+    }
+    assert frame.of_loaded(ready(None, stored(files.get), WORDS)).stops == (5,)
+    assert "num_beams=4 not used: what the command says counts" in capsys.readouterr().err
 
 
 def test_an_encoder_decoder_s_settings_say_what_its_decoder_begins_with():

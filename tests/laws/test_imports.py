@@ -21,7 +21,8 @@ ALLOWED = {
     "checkpoint": {"batch"},
     "runtime": {"batch"},
     "data": {"batch", "cached"},
-    "objectives": {"batch", "cached", "data", "models"},  # what rows are filled with; what a model returns
+    # What rows are filled with; what a model returns; sums over rows that a mesh has split.
+    "objectives": {"batch", "cached", "data", "models", "partition"},
     "step": {"batch", "optim"},  # the moving average of the weights
     "views": {"models"},
     "convert": {"models"},

@@ -62,8 +62,8 @@ def test_as_many_tokens_are_predicted_as_published(rate, unit):
 def test_evaluation_uses_its_own_rate():
     row = make_row()
     assert len(prepare(row, rate=0.4, train=False)[1]) == 12
-    assert objective(rate=0.4).predictions(101, train=False) == 16
-    assert objective(rate=0.4).predictions(101, train=True) == 41
+    assert objective(rate=0.4).slots(101, train=False) == 16
+    assert objective(rate=0.4).slots(101, train=True) == 41
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=repr)

@@ -34,6 +34,10 @@ def model_of(head_DV):
     return types.SimpleNamespace(predict_tokens=predict_tokens)
 
 
+def scored(model, x_BTD, targets, **settings):
+    return scores.of_tokens(scores.token_logits(model, x_BTD, targets), targets.ids_BM, "lm", **settings)
+
+
 def reference(targets, x_BTD, head_DV, z_loss, smoothing):
     """Everything again, slot by slot in float64."""
     nats = term = z_total = right = 0.0
@@ -58,9 +62,8 @@ def test_value_and_gradient_are_those_of_the_plain_loss(in_place, chunk, z_loss,
     targets, x, head = case(in_place)
 
     def loss(x, head, chunk):
-        made = scores.predict(
-            model_of(head), x, targets, "lm", chunk=chunk, z_loss=z_loss, label_smoothing=smoothing
-        )
+        settings = dict(chunk=chunk, z_loss=z_loss, label_smoothing=smoothing)
+        made = scored(model_of(head), x, targets, **settings)
         return made.terms["lm"][0], made
 
     arguments = jnp.asarray(x, jnp.float32), jnp.asarray(head, jnp.float32)
@@ -93,7 +96,7 @@ def test_rows_spread_over_devices_give_the_same():
     spread = jax.device_put((targets, jnp.asarray(x, jnp.float32)), rows)
 
     def loss(pair, head):
-        return scores.predict(model_of(head), pair[1], pair[0], "lm", chunk=5).terms["lm"][0]
+        return scored(model_of(head), pair[1], pair[0], chunk=5).terms["lm"][0]
 
     head = jnp.asarray(head, jnp.float32)
     compiled = jax.jit(jax.value_and_grad(loss, 1)).lower(spread, head).compile()
@@ -115,7 +118,7 @@ def test_memory_shrinks_with_the_chunk_as_stated():
     def temporary(chunk):
         def loss(x, head):
             model = types.SimpleNamespace(predict_tokens=lambda x_BMD: x_BMD @ head)
-            return scores.predict(model, x, targets, "lm", chunk=chunk).terms["lm"][0]
+            return scored(model, x, targets, chunk=chunk).terms["lm"][0]
 
         step = jax.jit(jax.grad(loss, (0, 1)))
         return step.lower(x, head).compile().memory_analysis().temp_size_in_bytes

@@ -25,7 +25,6 @@ def test_label_smoothing_equals_transformers(smoothing):
     padded = np.concatenate([logits, np.full((3, 13, 3), -1e9, np.float32)], axis=-1)
     asked = TokenTargets(ids_BM=targets, weights_BM=weights.astype(np.float32))
     model = types.SimpleNamespace(predict_tokens=lambda x: x)
-    total, weight = scores.predict(model, jnp.asarray(padded), asked, "lm", label_smoothing=smoothing).terms[
-        "lm"
-    ]
+    said = scores.token_logits(model, jnp.asarray(padded), asked)
+    total, weight = scores.of_tokens(said, asked.ids_BM, "lm", label_smoothing=smoothing).terms["lm"]
     np.testing.assert_allclose(float(total / weight), float(wanted), rtol=1e-6)

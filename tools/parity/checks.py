@@ -17,7 +17,8 @@ import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 
-from jaxlm.convert import families, table
+from jaxlm.convert import families
+from jaxlm.models.paths import flatten
 from tools.parity.case import Case, jit, present
 from tools.parity.kinds import packed
 
@@ -146,7 +147,7 @@ def files(case: Case) -> dict[str, float]:
 
 
 def _identical(a: Any, b: Any) -> bool:
-    a, b = table.flatten(a), table.flatten(b)
+    a, b = flatten(a), flatten(b)
     return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
 
 
