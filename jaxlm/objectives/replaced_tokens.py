@@ -15,6 +15,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.errors import UserError
+from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Logits, Predictions
