@@ -4,6 +4,7 @@
 as its message, without a stack trace; anything else is a bug of ours and keeps it.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +17,10 @@ from jaxlm.runtime import memory
 def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Calls `main(sys.argv)` and exits."""
     memory.keep_freed_memory()
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # what its encoding lacks is escaped, as on stderr, and not lost
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(sys.argv)
         sys.stdout.flush()

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.models.build import build
 
     how = _sampling(options)
-    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    ready = loaded.of_options(options)
     framed = frame.of_loaded(ready)
     live = len(prompts) == 1 and not options.json
     if live:
@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache"
     )
     add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
+    add("--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed")
     add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
     add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")
     add("--max-new-tokens", type=int, default=64, help="default: 64")

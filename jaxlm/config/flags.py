@@ -22,6 +22,7 @@ from jaxlm.errors import UserError, did_you_mean
 
 # Literals are checked by Run.validate, whose message lists the choices.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+_NAME = "config"  # of the flag; config_flags calls the recipe's module NAME_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,7 @@ def parse(argv: Sequence[str]) -> Command:
     if path is None:
         raise UserError(f"No recipe given. {_recipes_hint()}")
     run = config.value
+    tree.trust(run, sys.modules[f"{_NAME}_config"])
     run.validate()
     overrides = config_flags.get_override_values(values["config"])
     workdir = local_folder(values.workdir or f"runs/{_file(path).stem}", "--workdir")
@@ -66,7 +68,7 @@ def _definitions(argv: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     """The flags of a training command, and the holder of the config."""
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
-        "config",
+        _NAME,
         None,
         "Recipe file, e.g. configs/bert_base.py; override with --config.key=value.",
         flag_values=values,
@@ -161,7 +163,7 @@ def _recipes_hint(path: str = "") -> str:
 def _recipe(path: str) -> Run:
     """Executes a recipe. UserError when it cannot be loaded or does not give a Run."""
     try:
-        run = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
+        run = config_flags.config_flags.ConfigFileFlagParser(_NAME).parse(path)
     except UserError:
         raise
     except Exception as error:

@@ -54,8 +54,11 @@ def read(path: pathlib.Path) -> ModelFolder:
         value = json.loads((path / FILE).read_text(encoding="utf-8"))
         if value["format"] != _FORMAT:
             raise UserError(f"{path / FILE} has format {value['format']}; this version reads {_FORMAT}.")
-        return ModelFolder(path, tree.from_json(value["config"]), value["origin"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = tree.from_json(value["config"])
+        if not hasattr(config, "module"):
+            raise UserError(f"{path / FILE} describes no model.")
+        return ModelFolder(path, config, value["origin"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path / FILE} cannot be read as a model's description ({error}).") from error

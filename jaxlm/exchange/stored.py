@@ -17,7 +17,8 @@ import numpy as np
 
 from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints, open_run
-from jaxlm.config import Run, tree
+from jaxlm.config import Run
+from jaxlm.config.folder import run_of
 from jaxlm.convert import families, table, weights
 from jaxlm.convert.folder import Folder
 from jaxlm.errors import UserError
@@ -125,8 +126,8 @@ def best_step(path: pathlib.Path) -> int:
     """The step to use of a run: the best that was kept, else the newest."""
     checkpoints, newest = open_run(path)
     metrics = {step: checkpoints.metrics(step) for step in checkpoints.steps()}
-    config = tree.from_json(checkpoints.meta(newest)["config"])
-    return next(iter(best_first(metrics, config.checkpoint.keep)), newest)
+    run = run_of(checkpoints.meta(newest).get("config"), f"step {newest} of {path}")
+    return next(iter(best_first(metrics, run.checkpoint.keep)), newest)
 
 
 def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refuse") -> Stored:
@@ -163,7 +164,7 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
     """A checkpoint of a run."""
     step = distributed.from_main(step)  # the source may still be training: all hosts take one step
     meta = checkpoints.meta(step)
-    run = tree.from_json(meta["config"])
+    run = run_of(meta.get("config"), f"step {step} of {name}")
     root = pathlib.Path(os.fspath(checkpoints.directory)).parent
     part = "ema" if run.ema_decay else "params"
     return Stored(

@@ -4,13 +4,14 @@ Of a run the best checkpoint is used when it kept one, else the newest; the movi
 one. Weights are float32, on the default device.
 """
 
+import argparse
 import dataclasses
 import pathlib
 from typing import Any
 
 import jax
 
-from jaxlm.config import Run
+from jaxlm.config import Run, flags
 from jaxlm.convert.table import check_names, nest
 from jaxlm.convert.weights import Pickles
 from jaxlm.data.tokenizer import Tokenizer
@@ -34,6 +35,13 @@ class Loaded:
     where: str
     stored: stored.Stored  # what it was read from, with the files beside it
     run: Run | None = None
+
+
+def of_options(options: argparse.Namespace) -> Loaded:
+    """What a command names: hf, or run with step and config, a recipe that defines classes of the run."""
+    if options.config:
+        flags.load(options.config)
+    return load_hf(options.hf) if options.hf else load(options.run, step=options.step)
 
 
 def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:

@@ -124,6 +124,23 @@ def check_same(values: Mapping[str, str]) -> None:
 
 
 @contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """A UserError of one process ends all of them with it; otherwise its peers would wait, and start again for ever."""
+    mine: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        mine = error
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        if np.any(multihost_utils.process_allgather(np.array(mine is not None))) and mine is None:
+            mine = UserError("another process of this run cannot go on: its message says why.")
+    if mine is not None:
+        raise mine
+
+
+@contextlib.contextmanager
 def ending_when_a_peer_is_lost(
     say: Callable[[str], None] = print, exit_now: Callable[[int], Any] = os._exit
 ) -> Iterator[None]:
