@@ -16,6 +16,7 @@ from jaxlm import streams
 from jaxlm.batch import Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
+from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
@@ -23,7 +24,6 @@ from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
-from jaxlm.runtime.compilation import cache_folder
 from jaxlm.step import TrainState
 from jaxlm.streams import AnyBatch, Stream, StreamRows
 
@@ -43,7 +43,7 @@ class Text:
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
     """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
-    cache = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
+    cache = expanded(run.data.cache) if run.data.cache else default_cache()
     tasks = streams.tasks(run)
     ready = _prepared(run, tasks, cache, say)
     main = ready[repr(run.data.corpus_config())]
@@ -77,9 +77,11 @@ def _stream(
     data = task.data or run.data
     splits = opened[repr(data.corpus_config())]
     task.objective.check(vocabulary)
+    with disk_errors(cache):
+        objective = task.objective.fit(splits["train"], vocabulary, cache)
     return Stream(
         name=task.name,
-        objective=task.objective.fit(splits["train"], vocabulary, cache),
+        objective=objective,
         data=data,
         batch_rows=task.rows,
         seed=streams.stream_seed(run, task),
@@ -99,7 +101,7 @@ def _prepared(
             data.corpus_config(),
             config,
             sentences=any(needed for other, needed in used if repr(other.corpus_config()) == name),
-            cache=pathlib.Path(data.cache).expanduser() if data.cache else cache,
+            cache=expanded(data.cache) if data.cache else cache,
             log=say,
         )
         config = Pretrained(path=str(ready[name].directory))
@@ -114,16 +116,17 @@ def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -
 def _stream_rows(text: Text, stream: Stream, stage: Stage, split: Split, number: int) -> StreamRows:
     # Two stages of one row length must not read the same rows in the same order.
     seed = draws.derived_seed(stream.seed, f"stage {number}") if number else stream.seed
-    made = pipeline.make_rows(
-        stream.objective,
-        stream.splits[split],
-        text.vocabulary,
-        row_length=stage.length,
-        method=stream.data.packing,
-        seed=seed if split == "train" else stream.seed,
-        cache=text.cache / "plans",
-        train=split == "train",
-    )
+    with disk_errors(text.cache):
+        made = pipeline.make_rows(
+            stream.objective,
+            stream.splits[split],
+            text.vocabulary,
+            row_length=stage.length,
+            method=stream.data.packing,
+            seed=seed if split == "train" else stream.seed,
+            cache=text.cache / "plans",
+            train=split == "train",
+        )
     return StreamRows(stream, made)
 
 

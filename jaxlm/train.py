@@ -41,6 +41,7 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import folder, tree
+    from jaxlm.data.places import default_cache
     from jaxlm.errors import UserError
     from jaxlm.exchange import tokenizer_files
     from jaxlm.loop import Loop, Parts
@@ -72,7 +73,7 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
         console.say(f"jaxlm: {' '.join(sys.argv[1:])}")
         for change in changes:
             console.say(f"changed since the last start:{change}")
-        compilation.enable(console.say)
+        compilation.enable(default_cache(), console.say)
 
         # --------------------------------------------------------------------------------------------------- mesh
         mesh = meshes.make(run.mesh)

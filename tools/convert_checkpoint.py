@@ -26,18 +26,19 @@ def main(argv: Sequence[str]) -> int:
     """Runs one of the three commands."""
     options = _parser().parse_args(list(argv[1:]))
     from jaxlm.config import flags  # after parsing, so that --help answers at once
+    from jaxlm.data.places import expanded
     from jaxlm.exchange import check, exporting, importing
 
     if getattr(options, "config", None):
         flags.load(options.config)
     if options.command == "check":
         return _compare(check, options.a, options.b, options.allow_pickle)
-    source, target = options.source, options.target.expanduser()
+    source, target = options.source, expanded(options.target)
     if options.command == "from_hf":
         importing.from_hf(source, target, say=print, allow_pickle=options.allow_pickle)
     else:
         exporting.to_hf(
-            pathlib.Path(source).expanduser(),
+            expanded(source),
             target,
             say=print,
             step=options.step,

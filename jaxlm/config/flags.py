@@ -18,6 +18,7 @@ from ml_collections import config_flags
 
 from jaxlm.config import tree
 from jaxlm.config.schema import Run
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, did_you_mean
 
 # Literals are checked by Run.validate, whose message lists the choices.
@@ -91,7 +92,7 @@ def local_folder(path: str, where: str) -> pathlib.Path:
     """A folder of this machine, with ~ expanded. UserError for a bucket."""
     if "://" in path:
         raise UserError(f"{where}={path}: run folders are local (or mounted) folders. Fix: mount the bucket.")
-    return pathlib.Path(path).expanduser()
+    return expanded(path)
 
 
 def load(path: str | pathlib.Path) -> Run:

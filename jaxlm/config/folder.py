@@ -7,7 +7,6 @@ folder; what the disk refuses is a UserError that names the file.
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 
 from jaxlm.config import drift, tree
 from jaxlm.config.schema import Run
+from jaxlm.data import places
 from jaxlm.errors import UserError
 
 _FORMAT = 1
@@ -125,20 +125,10 @@ def claim(folder: RunFolder, run: Run) -> None:
     temporary.replace(folder.config)
 
 
-@contextlib.contextmanager
-def disk_errors(folder: RunFolder) -> Iterator[None]:
+def disk_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
     """A file of the folder that cannot be read or written is a UserError."""
-    try:
-        yield
-    except OSError as error:
-        place = os.fsdecode(error.filename or folder.root)
-        inside = pathlib.Path(place).absolute().is_relative_to(folder.root.absolute())
-        if not inside or (not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT)):
-            raise
-        raise UserError(
-            f"Cannot use {place}: {error.strerror or error}. Fix: name a --workdir you can write to, make room, or "
-            "move away what stands there."
-        ) from error
+    fix = "Fix: name a --workdir you can write to, make room, or move away what stands there."
+    return places.disk_errors(folder.root, fix)
 
 
 def run_of(value: Any, where: str) -> Run:

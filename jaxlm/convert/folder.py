@@ -5,6 +5,7 @@ by name. In a hub's cache the links of a snapshot may point to the blobs of the 
 """
 
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -17,7 +18,7 @@ class Folder:
     """Reads of one folder."""
 
     def __init__(self, path: str | pathlib.Path):
-        self.path = pathlib.Path(path).expanduser()
+        self.path = pathlib.Path(os.path.expanduser(path))
         if not self.path.is_dir():
             raise UserError(
                 f"{path}: no such folder. Name the folder that holds config.json and the weights."

@@ -64,7 +64,7 @@ class PyDocs:
         self.files = source_files()
         listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
         self.key = hashlib.sha256(listing.encode()).hexdigest()
-        self.path = Path(cache).expanduser() / "corpora" / f"pydocs-{self.key[:12]}.jsonl"
+        self.path = Path(cache) / "corpora" / f"pydocs-{self.key[:12]}.jsonl"
         self.log = log
 
     def identity(self) -> Any:

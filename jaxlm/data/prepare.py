@@ -7,7 +7,7 @@ training split only, on at most `sample_bytes` of it (the first documents of eve
 
 import contextlib
 import dataclasses
-import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
+from jaxlm.data.places import default_cache, disk_errors, expanded, remove_leftovers
 from jaxlm.errors import UserError
 
 # A part is a 64th of the corpus between these bounds (characters): parallel when small, few files when big. It must not
@@ -44,11 +45,6 @@ class Prepared:
         return self.index["fingerprint"]
 
 
-def default_cache() -> Path:
-    """$JAXLM_CACHE, or ~/.cache/jaxlm."""
-    return Path(os.environ.get("JAXLM_CACHE") or "~/.cache/jaxlm").expanduser()
-
-
 def prepare(
     text: corpus.Corpus,
     tokenizer_config: tokenizer.TokenizerConfig,
@@ -69,15 +65,16 @@ def prepare(
     sentences = sentences or len(text.fields) > 1
     if corpus.is_prepared(text.source):
         return _adopt(text, tokenizer_config, sentences)
-    root = Path(cache).expanduser() if cache is not None else default_cache()
-    with _disk_errors(output or root):
+    root = expanded(cache) if cache is not None else default_cache()
+    directory = None if output is None else expanded(output)
+    with disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
         identity = _digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
         key = _digest([identity, made.fingerprint, sentences, part])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
-        directory = Path(output).expanduser() if output is not None else root / "shards" / name
+        directory = directory or root / "shards" / name
         directory.mkdir(parents=True, exist_ok=True)
         about = {
             "key": key,
@@ -95,7 +92,7 @@ def prepare(
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
     """A folder prepared earlier, given as the source: it must be what the config asks for."""
-    directory = Path(text.source).expanduser()
+    directory = expanded(text.source)
     index = shards.read_index(directory)
     made = tokenizer.load(directory)
     if made.fingerprint != index["tokenizer"]["fingerprint"]:
@@ -143,6 +140,7 @@ def _tokenizer(
     directory = root / "tokenizers" / f"{described['type'].lower()}-{key}"
     if directory.is_dir():
         return tokenizer.load(directory)
+    remove_leftovers(directory.parent, "*.tmp-*")
     log(f"training the tokenizer {config}")
     documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
     sample = [part for document in documents for part in text.texts(document)]
@@ -266,11 +264,13 @@ def _nothing(text: corpus.Corpus) -> UserError:
 def _locked(directory: Path, log: Log) -> Iterator[None]:
     """Two runs that prepare the same at once: the second waits and finds it done. Death frees the lock."""
     try:
-        import fcntl
-    except ImportError:  # not a POSIX system: renames alone keep the result whole
-        yield
+        stream = open(directory / ".lock", "w")  # noqa: SIM115 (closed below)
+    except OSError:
+        if not (directory / shards.INDEX).is_file():
+            raise
+        yield  # finished, on a disk that is read-only for us
         return
-    with open(directory / ".lock", "w") as stream:
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -281,19 +281,6 @@ def _locked(directory: Path, log: Log) -> Iterator[None]:
                 f"{directory}: this file system has no locks ({error}): do not prepare the same twice at once"
             )
         yield
-
-
-@contextlib.contextmanager
-def _disk_errors(place: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise UserError(
-                f"{error.filename or place}: cannot be written: {error.strerror}. Make room or give access, or choose "
-                "another place with JAXLM_CACHE=DIR; finished parts are kept."
-            ) from error
-        raise
 
 
 def _digest(value: Any) -> str:

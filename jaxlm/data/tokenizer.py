@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jaxlm.data import subwords
+from jaxlm.data.places import expanded
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.errors import UserError
 
@@ -158,7 +159,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
-    place = Path(path).expanduser()
+    place = expanded(path)
     if place.is_dir():
         models = sorted(place.glob("*.model"))
         pairs = [place / vocab for vocab, merges in BYTE_PAIRS if (place / merges).is_file()]

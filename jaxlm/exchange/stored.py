@@ -21,6 +21,7 @@ from jaxlm.config import Run
 from jaxlm.config.folder import run_of
 from jaxlm.convert import families, table, weights
 from jaxlm.convert.folder import Folder
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, tokenizer_files
 from jaxlm.models.build import build
@@ -101,7 +102,7 @@ def open_stored(
     """
     if name.startswith(HF):
         return of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
-    path = pathlib.Path(name).expanduser()
+    path = expanded(name)
     if model_folder.is_one(path):
         return _of_folder(path, say)
     if (path / "config.json").is_file() and not (path / "checkpoints").exists():

@@ -14,6 +14,7 @@ import jax
 from jaxlm.config import Run, flags
 from jaxlm.convert.table import check_names, nest
 from jaxlm.convert.weights import Pickles
+from jaxlm.data.places import expanded
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, stored, tokenizer_files
@@ -46,7 +47,7 @@ def of_options(options: argparse.Namespace) -> Loaded:
 
 def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:
     """A run folder or a model folder. Raises UserError where there is none."""
-    path = pathlib.Path(path).expanduser()
+    path = expanded(path)
     if not path.is_dir():
         raise UserError(
             f"{path}: no such folder. Name the --workdir of a run, or what convert_checkpoint.py made."

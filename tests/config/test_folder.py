@@ -96,7 +96,7 @@ def test_a_file_of_the_folder_that_cannot_be_used_is_named_and_others_are_not_ou
     with pytest.raises(UserError, match="is not a folder"):
         folder.check_free(place)
     with (
-        pytest.raises(UserError, match=r"Cannot use .*/run.*Fix: name a --workdir"),
+        pytest.raises(UserError, match=r"/run.* cannot be used: .*Fix: name a --workdir"),
         folder.disk_errors(place),
     ):
         folder.claim(place, run())
