@@ -16,7 +16,7 @@ from jaxlm import streams
 from jaxlm.batch import Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
-from jaxlm.data.places import default_cache, disk_errors, expanded
+from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
@@ -77,11 +77,9 @@ def _stream(
     data = task.data or run.data
     splits = opened[repr(data.corpus_config())]
     task.objective.check(vocabulary)
-    with disk_errors(cache):
-        objective = task.objective.fit(splits["train"], vocabulary, cache)
     return Stream(
         name=task.name,
-        objective=objective,
+        objective=task.objective.fit(splits["train"], vocabulary, cache),
         data=data,
         batch_rows=task.rows,
         seed=streams.stream_seed(run, task),
@@ -116,17 +114,16 @@ def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -
 def _stream_rows(text: Text, stream: Stream, stage: Stage, split: Split, number: int) -> StreamRows:
     # Two stages of one row length must not read the same rows in the same order.
     seed = draws.derived_seed(stream.seed, f"stage {number}") if number else stream.seed
-    with disk_errors(text.cache):
-        made = pipeline.make_rows(
-            stream.objective,
-            stream.splits[split],
-            text.vocabulary,
-            row_length=stage.length,
-            method=stream.data.packing,
-            seed=seed if split == "train" else stream.seed,
-            cache=text.cache / "plans",
-            train=split == "train",
-        )
+    made = pipeline.make_rows(
+        stream.objective,
+        stream.splits[split],
+        text.vocabulary,
+        row_length=stage.length,
+        method=stream.data.packing,
+        seed=seed if split == "train" else stream.seed,
+        cache=text.cache / "plans",
+        train=split == "train",
+    )
     return StreamRows(stream, made)
 
 

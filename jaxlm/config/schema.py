@@ -14,6 +14,8 @@ from jaxlm.data.corpus import Corpus, check_fields, check_shares
 from jaxlm.errors import UserError
 from jaxlm.partition.mesh import Mesh
 
+_LARGEST = 2**31 - 1  # what devices count with
+
 
 @dataclasses.dataclass(kw_only=True)
 class Stage:
@@ -151,6 +153,9 @@ class Run:
     def validate(self, where: str = "config") -> None:
         """Raises UserError for the first value that cannot work, naming its key; checks every component."""
         tree.check_types(self, where)
+        for path, value, _ in tree.leaves(self, where):
+            if isinstance(value, int) and abs(value) > _LARGEST and path != f"{where}.seed":
+                raise UserError(f"{path}={value} is out of range; allowed: at most {_LARGEST}.")
         for path, node in tree.nodes(self, where):
             if node is not self and hasattr(node, "validate"):
                 node.validate(path)
@@ -171,7 +176,7 @@ class Run:
                 f"{where}.generate: {type(self.objective).__name__} trains no generation. Fix: {where}.generate=(), or "
                 "an objective such as CausalLM."
             )
-        _within(self.batch_size, 1, None, f"{where}.batch_size")
+        _within(self.batch_size, 1, 2**20, f"{where}.batch_size")
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"{where}.batch_size={self.batch_size} must be divisible by {where}.accumulate={self.accumulate}."
@@ -182,7 +187,9 @@ class Run:
 
     def _validate_stages(self, where: str) -> None:
         shares = [stage.share for stage in self.stages]
-        if not shares or min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-6:
+        if not shares or not (
+            min(shares) >= 0.0 and abs(sum(shares) - 1.0) <= 1e-6
+        ):  # so that NaN is refused too
             raise UserError(
                 f"{where}.stages: the shares are {shares}; they must not be negative and must add up to 1."
             )

@@ -95,6 +95,10 @@ def filesystem(url: str) -> Any:
         ) from error
     except ValueError as error:
         raise UserError(f'{url}: "{scheme}://" is not a known kind of path ({error}).') from error
+    except (OSError, TypeError) as error:  # a kind that needs more than a path, such as zip://
+        raise UserError(
+            f"{url}: {scheme}:// paths cannot be read ({error}). Unpack or download it first."
+        ) from error
 
 
 def _find_remote(source: str) -> list[File]:

@@ -7,7 +7,6 @@ training split only, on at most `sample_bytes` of it (the first documents of eve
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
-from jaxlm.data.places import default_cache, disk_errors, expanded, remove_leftovers
+from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.errors import UserError
 
 # A part is a 64th of the corpus between these bounds (characters): parallel when small, few files when big. It must not
@@ -67,7 +66,7 @@ def prepare(
         return _adopt(text, tokenizer_config, sentences)
     root = expanded(cache) if cache is not None else default_cache()
     directory = None if output is None else expanded(output)
-    with disk_errors(directory or root):
+    with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
         identity = _digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
@@ -140,7 +139,6 @@ def _tokenizer(
     directory = root / "tokenizers" / f"{described['type'].lower()}-{key}"
     if directory.is_dir():
         return tokenizer.load(directory)
-    remove_leftovers(directory.parent, "*.tmp-*")
     log(f"training the tokenizer {config}")
     documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
     sample = [part for document in documents for part in text.texts(document)]
@@ -264,13 +262,11 @@ def _nothing(text: corpus.Corpus) -> UserError:
 def _locked(directory: Path, log: Log) -> Iterator[None]:
     """Two runs that prepare the same at once: the second waits and finds it done. Death frees the lock."""
     try:
-        stream = open(directory / ".lock", "w")  # noqa: SIM115 (closed below)
-    except OSError:
-        if not (directory / shards.INDEX).is_file():
-            raise
-        yield  # finished, on a disk that is read-only for us
+        import fcntl
+    except ImportError:  # not a POSIX system: renames alone keep the result whole
+        yield
         return
-    with stream:
+    with open(directory / ".lock", "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -183,6 +183,7 @@ def test_missing_unknown_and_unreadable_sources_say_what_is_allowed(tmp_path):
         (tmp_path / "*.jsonl", "no file matches"),
         ("builtin:pydoc", 'Did you mean "pydocs"'),
         ("nosuch://a.txt", "not a known kind of path"),
+        ("zip://*.txt::/some/folder", "zip:// paths cannot be read .*Unpack"),
     ):
         with pytest.raises(UserError, match=message):
             documents(source, tmp_path)
