@@ -54,6 +54,10 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
+    if 0.0 in [(task.data or run.data).validation_share for task in tasks]:
+        say(
+            "WARNING: validation_share=0: nothing is held out, so evaluations read documents that are trained on"
+        )
     opened = {name: _splits(one, run.data.check) for name, one in ready.items()}
     made = [_stream(run, task, opened, vocabulary, cache) for task in tasks]
     return Text(tokenizer, vocabulary, main.directory, cache, tuple(made))
@@ -61,10 +65,12 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
 
 def _splits(ready: prepare.Prepared, check: shards.Check) -> dict[str, shards.Shards]:
     fingerprint = ready.tokenizer.fingerprint
-    return {
+    opened = {
         split: shards.open_shards(ready.directory, split, tokenizer_fingerprint=fingerprint, check=check)
         for split in ("train", "validation")
+        if split in ready.index["splits"]
     }
+    return {"validation": opened["train"], **opened}
 
 
 def _stream(

@@ -21,6 +21,16 @@ class NumericalError(ArithmeticError):
     """Training diverged: too many non-finite steps in a row."""
 
 
+def check_text(text: str, where: str) -> None:
+    """UserError for an argument of a command line whose bytes are no text in the locale of the process."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: {text!a} is not text in this locale. Fix: write UTF-8, and set PYTHONUTF8=1."
+        ) from error
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean "x"?' for the closest known word, or '' when none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxlm import entry
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, check_text
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,6 +22,8 @@ def main(argv: Sequence[str]) -> int:
     if not prompts:
         raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
 
+    for prompt in prompts:
+        check_text(prompt, "--prompt")
     from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
     from jaxlm.models.build import build
 
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     for number, one in enumerate([] if live else found, 1):
         between = " => " if framed.encoder_decoder else ""
         line = f"[{number}] {one.prompt}{between}{one.text}"
-        print(json.dumps(one.to_json(), ensure_ascii=False) if options.json else line)
+        print(json.dumps(one.to_json(), ensure_ascii=not _is_utf8()) if options.json else line)
     ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))
     sys.stdout.flush()
     print(f"ended by: {ends}\n{speed}, compiling left out", file=sys.stderr)
@@ -113,6 +115,10 @@ def _lines(path: pathlib.Path | None) -> list[str]:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--prompts-file={path}: cannot be read as UTF-8 text: {error}.") from error
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _write(text: str) -> None:

@@ -11,6 +11,7 @@ is downloaded), OUT a model folder, RUN a run folder or a model folder. Exit cod
 import argparse
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,6 +26,9 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 def main(argv: Sequence[str]) -> int:
     """Runs one of the three commands."""
     options = _parser().parse_args(list(argv[1:]))
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that nothing half written stays
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.data.places import expanded
     from jaxlm.exchange import check, exporting, importing

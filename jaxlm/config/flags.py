@@ -157,7 +157,9 @@ def _file(path: str) -> pathlib.Path:
 def _recipes_hint(path: str = "") -> str:
     recipes = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
     hint = did_you_mean(path, recipes)
-    listed = ", ".join(recipes) or "none (no folder configs/ here)"
+    listed = (
+        ", ".join(recipes) or "none (the recipes are in configs/ of a checkout of jaxlm, not in the wheel)"
+    )
     return f"Name a recipe with --config=FILE; here are: {listed}.{hint}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
 from jaxlm.data.corpus import Corpus, check_fields, check_shares
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, check_text
 from jaxlm.partition.mesh import Mesh
 
 _LARGEST = 2**31 - 1  # what devices count with
@@ -39,7 +39,7 @@ class Data:
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
     packing: Literal["none", "concatenate", "best_fit"]
-    validation_share: float  # of the documents, by a hash of their text
+    validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float
     cache: str = (
         ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
@@ -54,10 +54,6 @@ class Data:
         """Checks the shares of the splits and the fields."""
         check_shares(self.validation_share, self.test_share, where)
         check_fields(self.text_fields, where)
-        if self.validation_share == 0.0:
-            raise UserError(
-                f"{where}.validation_share=0.0: evaluation needs held-out documents. Set it to 0.01, say."
-            )
         _within(self.workers, 0, 1024, f"{where}.workers")
         _within(self.prefetch, 1, 1024, f"{where}.prefetch")
 
@@ -166,6 +162,8 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
+        for text in (*self.fill, *self.generate):
+            check_text(text, where)
         for i, sentence in enumerate(self.fill):
             if "[MASK]" not in sentence:
                 raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")

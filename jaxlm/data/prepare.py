@@ -28,6 +28,7 @@ LARGEST_PART = 2**27
 IN_PROCESS_BYTES = 4 * 2**20  # below this starting workers takes longer than the work
 
 Log = Callable[[str], None]
+_DOCUMENTS = "In a .txt file they stand between blank lines."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -240,21 +241,23 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     shares = {"validation": text.validation_share, "test": text.test_share}
     for split, share in shares.items():
         if share and not documents[split]:
+            enough = min(0.5, 3 / total)
+            more = f"Set it to {enough:.2g} or more, set" if enough > share else "Set"
             raise UserError(
-                f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty. "
-                f"Set it to {min(0.5, 3 / total):.2g} or more, to 0 for no such split, or use more documents."
+                f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty "
+                f"(copies stay together). {more} {split}_share=0 for no such split, or use more documents. {_DOCUMENTS}"
             )
     if not documents["train"]:
         raise UserError(
-            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Lower "
-            "validation_share and test_share, or use more documents (a .txt file needs blank lines between them)."
+            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Set "
+            f"validation_share=0 and test_share=0 for no such splits, or use more documents. {_DOCUMENTS}"
         )
 
 
 def _nothing(text: corpus.Corpus) -> UserError:
     return UserError(
-        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that "
-        f'text_field="{", ".join(text.fields)}" is right, and that the held-out shares leave some.'
+        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
+        f'"{", ".join(text.fields)}" is right, and that the held-out shares leave some (0: nothing is held out).'
     )
 
 

@@ -6,6 +6,7 @@ checkpoints/ is the store of a run, with its SHA-256 of every file. It appears c
 """
 
 import dataclasses
+import glob
 import json
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ from typing import Any
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import tree
+from jaxlm.data import places
 from jaxlm.errors import UserError
 
 FILE = "model.json"
@@ -100,15 +102,16 @@ def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder beside `target` that becomes it when all went well, and is removed when not."""
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
-    try:
+    name = f".{target.name}.partial-"
+    fix = f"Nothing was written to {target}. Fix: make room, or name a folder you can write to."
+    with places.disk_errors(target.parent, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"Cannot write {target}: {error}. Name a folder you can write to.") from error
-    try:
-        yield partial
-        partial.chmod(0o755)  # mkdtemp's are for one user only
-        partial.replace(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        places.remove_leftovers(target.parent, f"{glob.escape(name)}*")
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=name, dir=target.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)  # mkdtemp's are for one user only
+            partial.replace(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise

@@ -71,8 +71,8 @@ def test_the_workdir_is_named_after_the_recipe():
             r"config\.model\.hidden=100 does not divide by config\.model\.heads=12",
         ),
         (
-            "--config.data.validation_share=0",
-            r"config\.data\.validation_share=0\.0: evaluation needs held-out",
+            "--config.data.validation_share=1",
+            r"config\.data\.validation_share=1\.0: must be at least 0 and below 1",
         ),
         ("--config.objective.masked_lm.rate=1.5", r"config\.objective\.masked_lm\.rate=1\.5"),
         ("--config.optimizer.schedule.warmup=soon", r"config\.optimizer\.schedule\.warmup='soon'"),
