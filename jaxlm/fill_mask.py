@@ -26,9 +26,7 @@ def main(argv: Sequence[str]) -> int:
         default=None,
         help="checkpoint of a run to use; default: the best, else the newest",
     )
-    parser.add_argument(
-        "--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed"
-    )
+    parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("sentences", nargs="+", help="text with [MASK]")
     options = parser.parse_args(list(argv[1:]))
 
@@ -37,8 +35,7 @@ def main(argv: Sequence[str]) -> int:
     if not 1 <= options.top <= 1000:
         raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
     ready = loaded.of_options(options)
-    if getattr(ready.model_config, "token_head", "") == "none":
-        raise UserError(f"{ready.where} has no head that predicts tokens, so it cannot fill a [MASK].")
+    ready.require("filling masks", ("encoder",), ("tokens",))
     model = ready.model.bind(ready.params)
     print(
         fill_mask.table(
@@ -51,4 +48,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, when_out_of_memory="Fix: fewer or shorter sentences, or a device with more memory.")

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from jaxlm.data import subwords
+from jaxlm.data import json_settings, subwords
+from jaxlm.data.settings import Settings
 from jaxlm.errors import UserError
 
 FILE = "tokenizer.json"
@@ -76,6 +77,19 @@ class JsonTokenizer(subwords.Tokenizer):
     def save(self, directory: str | os.PathLike[str]) -> list[str]:
         (Path(directory) / FILE).write_text(self.text, encoding="utf-8")
         return [FILE, *self.save_roles(directory)]
+
+
+def load(text: str, name: str, settings: Settings) -> JsonTokenizer:
+    """The tokenizer of a tokenizer.json with the settings beside it. UserError where they do not fit together."""
+    try:
+        config = json.loads(text)
+        made = json_settings.merged(config, settings)
+    except UserError:
+        raise
+    except Exception as error:  # of a file with another shape
+        raise UserError(f"tokenizer {name}: not a readable tokenizer.json: {error!r}") from error
+    text = text if made == config else json.dumps(made, ensure_ascii=False)
+    return JsonTokenizer(text, name, settings.roles)
 
 
 def _library_tokenizer(text: str) -> tokenizers.Tokenizer:

@@ -44,7 +44,7 @@ def disk_errors(
         name = os.fsdecode(error.filename or folder)
         inside = Path(name).absolute().is_relative_to(Path(folder).absolute())
         numpys = type(error) is OSError and error.errno is None
-        full = numpys or error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = numpys or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not (inside if error.filename else full):
             raise
         raise UserError(f"{name} cannot be used: {error.strerror or error}. {fix}") from error

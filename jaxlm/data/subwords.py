@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlm.errors import UserError, check_text
+from jaxlm.errors import check_text
 
 if typing.TYPE_CHECKING:
     from jaxlm.batch import Vocabulary
@@ -59,6 +59,7 @@ class Tokenizer(abc.ABC):
     roles: Mapping[str, str] = types.MappingProxyType(
         {}
     )  # role -> name, where the usual names do not lead to it
+    starts_with_bos: bool = False  # whether the settings beside it put bos before a prompt
     marker: str  # '##' where pieces that continue a word are marked, '▁' or 'Ġ' where those that begin one are, else ''
 
     @abc.abstractmethod
@@ -94,11 +95,6 @@ class Tokenizer(abc.ABC):
         """Ids of one text. UserError for what is none."""
         check_text(text, "tokenizer")
         return self.encode_batch([text])[0].tolist()
-
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of one text, and the (start, end) characters each stands for."""
-        ids, offsets = self.encode_batch_with_offsets([text])[0]
-        return ids.tolist(), [(int(start), int(end)) for start, end in offsets]
 
     def token(self, id: int) -> str:
         """The piece with this id."""
@@ -184,21 +180,3 @@ class Tokenizer(abc.ABC):
 def sentinel_names(number: int) -> list[str]:
     """T5's names of the tokens that stand for spans."""
     return [f"<extra_id_{i}>" for i in range(number)]
-
-
-def read_roles(folder: Path) -> dict[str, str]:
-    """Role -> name from the settings beside a tokenizer; empty without them. UserError when one cannot be read."""
-    names: dict[str, str] = {}
-    for file in (folder / name for name in ROLE_FILES):
-        if not file.is_file():
-            continue
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"tokenizer settings {file}: cannot be read: {error}") from error
-        for role in SPECIAL_NAMES:
-            value = settings.get(f"{role}_token") if isinstance(settings, dict) else None
-            name = value.get("content") if isinstance(value, dict) else value
-            if isinstance(name, str):
-                names[role] = name
-    return names

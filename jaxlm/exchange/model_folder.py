@@ -99,7 +99,7 @@ def write(
 
 @contextmanager
 def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder beside `target` that becomes it when all went well, and is removed when not."""
+    """A folder beside `target` that becomes it when all went well, and is removed when not. UserError: a full disk."""
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
     name = f".{target.name}.partial-"
