@@ -1,0 +1,57 @@
+"""The arrays of a step on disk; only this module imports orbax. In: nested dicts of arrays. Out: the files of a folder.
+
+All processes of a multi-host run call `start` and `load` together. Guarantee: what orbax narrates and repeats over
+pages about a failure stays out of the log; callers get the error itself, once.
+"""
+
+import logging
+import pathlib
+import sys
+import warnings
+from types import TracebackType
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+_ITEM = "state"
+_SAVE_TIMEOUT_S = 4 * 3600
+
+
+def start(folder: pathlib.Path, nested: dict) -> Any:
+    """Copies the arrays to the host and begins to write them; `.result()` of what is returned waits, or raises."""
+    with _context():
+        return ocp.save_checkpointables_async(str(folder), {_ITEM: nested})
+
+
+def load(folder: pathlib.Path, like: dict) -> dict:
+    """The arrays that `like` (ShapeDtypeStructs, or arrays) names, with its dtypes and shardings."""
+    with _context():
+        return ocp.load_checkpointables(str(folder), {_ITEM: jax.tree.map(_abstract, like)})[_ITEM]
+
+
+def _context() -> ocp.Context:
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True  # our own comparison decides what may be missing
+    context.async_options.timeout_secs = _SAVE_TIMEOUT_S
+    # Created in the background, a folder that cannot be leaves threads that hold up the exit for 300 s.
+    context.async_options.create_directories_asynchronously = False
+    return context
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def _without_closed_loops(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Drops what tensorstore's threads print for each write that was under way when a save failed."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        _shown(kind, error, trace)
+
+
+logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
+warnings.filterwarnings("ignore", "coroutine 'async_serialize.* was never awaited", RuntimeWarning)
+_shown, sys.excepthook = sys.excepthook, _without_closed_loops
