@@ -89,7 +89,10 @@ def train(command: "Command") -> int:
         like = partition.with_shardings(abstract, where)
 
         # --------------------------------------------------------------------------------------------- checkpoints
-        checkpoints = Checkpoints(place.checkpoints, run.checkpoint.keep, say=console.say, hook=fault.at)
+        saving = run.checkpoint
+        checkpoints = Checkpoints(
+            place.checkpoints, saving.keep, say=console.say, hook=fault.at, check=saving.check
+        )
         scope.callback(checkpoints.close)
         bytes_needed, present = space.state_bytes(abstract), len(checkpoints.steps())
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
@@ -123,7 +126,7 @@ def train(command: "Command") -> int:
             say=console.say,
         )
         scope.enter_context(writer)
-        writer.resume(start or 0)
+        writer.resume(start or 0, (meta or {}).get("metrics"))
         stop = scope.enter_context(signals.StopRequest(say=console.say))
         dog = watchdog.Watchdog(place.root, minutes=run.logging.watchdog_minutes, say=console.say)
         scope.enter_context(dog)
