@@ -8,7 +8,6 @@ import logging
 import pathlib
 import sys
 import warnings
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -44,14 +43,12 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _without_closed_loops(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
+def _without_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
     """Drops what tensorstore's threads print for each write that was under way when a save failed."""
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        _shown(kind, error, trace)
+    if str(unraisable.exc_value) != "Event loop is closed":
+        _shown(unraisable)
 
 
 logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 warnings.filterwarnings("ignore", "coroutine 'async_serialize.* was never awaited", RuntimeWarning)
-_shown, sys.excepthook = sys.excepthook, _without_closed_loops
+_shown, sys.unraisablehook = sys.unraisablehook, _without_closed_loops
