@@ -219,7 +219,7 @@ class Loop:
                 return
             meta = {
                 "meter": self.journal.state(),
-                "metrics": self.journal.written(),
+                "metrics_file": self.journal.written(),
                 "early_stopping": self.early.state(),
                 "fingerprints": self.fingerprints,
                 "examples": step * self.run_config.batch_size,

@@ -126,7 +126,7 @@ def train(command: "Command") -> int:
             say=console.say,
         )
         scope.enter_context(writer)
-        writer.resume(start or 0, (meta or {}).get("metrics"))
+        writer.resume(start or 0, (meta or {}).get("metrics_file"))
         stop = scope.enter_context(signals.StopRequest(say=console.say))
         dog = watchdog.Watchdog(place.root, minutes=run.logging.watchdog_minutes, say=console.say)
         scope.enter_context(dog)
