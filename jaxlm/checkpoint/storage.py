@@ -14,12 +14,14 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 _ITEM = "state"
-_SAVE_TIMEOUT_S = 4 * 3600
+# A host whose write failed leaves the others waiting for it: a save that takes longer than this has failed somewhere.
+_PATIENCE_S, _SLOWEST = 600.0, 5e6  # and bytes per second of one host
 
 
 def start(folder: pathlib.Path, nested: dict) -> Any:
     """Copies the arrays to the host and begins to write them; `.result()` of what is returned waits, or raises."""
-    with _context():
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(nested)) / jax.process_count()
+    with _context(timeout_s=_PATIENCE_S + size / _SLOWEST):
         return ocp.save_checkpointables_async(str(folder), {_ITEM: nested})
 
 
@@ -29,10 +31,10 @@ def load(folder: pathlib.Path, like: dict) -> dict:
         return ocp.load_checkpointables(str(folder), {_ITEM: jax.tree.map(_abstract, like)})[_ITEM]
 
 
-def _context() -> ocp.Context:
+def _context(timeout_s: float = _PATIENCE_S) -> ocp.Context:
     context = ocp.Context()
     context.pytree.loading.partial_load = True  # our own comparison decides what may be missing
-    context.async_options.timeout_secs = _SAVE_TIMEOUT_S
+    context.async_options.timeout_secs = int(timeout_s)
     # Created in the background, a folder that cannot be leaves threads that hold up the exit for 300 s.
     context.async_options.create_directories_asynchronously = False
     return context

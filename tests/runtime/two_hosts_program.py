@@ -1,6 +1,7 @@
 """One of two processes of a run: agrees, saves, stops on a signal. Run by test_distributed.py."""
 
 import os
+import resource
 import sys
 import time
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxlm.checkpoint import manifest
+from jaxlm.checkpoint import manifest, storage
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.runtime import distributed
@@ -70,6 +71,7 @@ elif mode == "save":
 
     said = []
     manifest._PEER_WAIT_S = 1.0
+    storage._PATIENCE_S = 10.0
     checkpoints = Checkpoints(folder, Keep(latest=2, best=0), say=said.append, hook=fail)
     for step in (1, 2, 3, 4):
         checkpoints.save(step, make(float(step)), {"step": step})
@@ -77,6 +79,13 @@ elif mode == "save":
     failed = [int(line.split("checkpoint of step ")[1].split()[0]) for line in said]
     # Whether process 1 knows that process 0 could not commit step 4 is a matter of the moment.
     assert failed == [1, 2, 3, 4] or (index == 1 and failed == [1, 2, 3]), said
+    # The disk of process 1 is full while it writes.
+    noise = jax.jit(lambda: jax.random.normal(jax.random.key(0), (64, 300)), out_shardings=sharding)()
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000 if index == 1 else unlimited[0], unlimited[1]))
+    checkpoints.save(5, {"w": noise}, {"step": 5})
+    assert checkpoints.wait() and checkpoints.steps() == []
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     checkpoints.save(9, make(9.0), {"step": 9}, final=True)
     print(f"GOOD {checkpoints.steps()}", flush=True)
 elif mode == "lose":
