@@ -101,7 +101,10 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
         like = partition.with_shardings(abstract, where)
 
         # --------------------------------------------------------------------------------------------- checkpoints
-        checkpoints = Checkpoints(place.checkpoints, run.checkpoint.keep, say=console.say, hook=fault.at)
+        saving = run.checkpoint
+        checkpoints = Checkpoints(
+            place.checkpoints, saving.keep, say=console.say, hook=fault.at, check=saving.check
+        )
         scope.callback(checkpoints.close)
         bytes_needed, present = space.state_bytes(abstract), len(checkpoints.steps())
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
@@ -138,7 +141,7 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
                 place.tokenizer.mkdir(exist_ok=True)
                 text.tokenizer.save(place.tokenizer)
                 tokenizer_files.keep(run.tokenizer, text.tokenizer, place.tokenizer)
-            writer.resume(start or 0)
+            writer.resume(start or 0, (meta or {}).get("metrics_file"))
         stop = scope.enter_context(signals.StopRequest(say=console.say))
         early.hand_over()
         dog = watchdog.Watchdog(place.root, minutes=run.logging.watchdog_minutes, say=console.say)

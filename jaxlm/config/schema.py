@@ -93,6 +93,8 @@ class Checkpointing:
     every_steps: int = 0  # 0: by time only
     every_minutes: float = 15.0  # 0: by steps only
     keep: Keep = dataclasses.field(default_factory=Keep)
+    # Of the files of a checkpoint when it is written and restored; size: for storage that has checksums of its own
+    check: Literal["size", "sha256"] = "sha256"
 
     def validate(self, where: str) -> None:
         """Checks the intervals."""

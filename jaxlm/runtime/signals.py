@@ -69,6 +69,7 @@ class StopRequest:
         self._earlier: dict[int, Any] = {}
         self._first: float | None = None
         self._distributed = False
+        self._calls = 0
 
     @property
     def requested(self) -> bool:
@@ -81,7 +82,10 @@ class StopRequest:
         if self._distributed:
             from jax.experimental import multihost_utils
 
-            stop = multihost_utils.reached_preemption_sync_point(step)
+            # jax stops at the call that follows the last one seen, or at 1 before the first: a resumed run's steps
+            # begin beyond that, so it is told the number of the call.
+            self._calls += 1
+            stop = multihost_utils.reached_preemption_sync_point(self._calls)
         if stop and self._say is not None:
             self._say(f"asked to stop: saving after step {step}")
             self._say = None
