@@ -48,7 +48,7 @@ def test_names_and_layouts_become_those_of_pytorch(tmp_path, outer):
 BOMBS = {
     "a map of 2^32 entries": (
         b"\xdf\xff\xff\xff\xff\xa1a",
-        "a map claims 4294967295 entries, with 2 bytes left",
+        "it claims 4294967295 entries, with 2 bytes left",
     ),
     "maps in maps": (b"\x81\xa1a" * 1000, "nested more than 16 deep"),
     "an array of 2^31 bytes": (b"\x81\xa1a\xc9\x7f\xff\xff\xff\x01" + b"\0" * 40, "reaches beyond the end"),

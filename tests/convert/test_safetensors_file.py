@@ -72,8 +72,8 @@ def entry(first: int, last: int, shape=(3,), dtype="F32") -> dict:
         ({"a": []}, r"a: the header does not say"),
         ({"a": entry(0, 24, (24,), "F8_E4M3")}, r"a is stored as 'F8_E4M3'"),
         ([1], r"holds a list; a JSON object was expected"),
-        (b"{not json", r"the header is not JSON"),
-        (b'{"a":' + b"[" * 100_000, r"the header is not JSON"),
+        (b"{not json", r"the header: is not JSON"),
+        (b'{"a":' + b"[" * 100_000, r"the header: is not JSON"),
         (
             b'{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"a":{"dtype":"F32","shape":[3],"data_offsets":[12,24]}}',
             r"'a' stands there twice",

@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     prefix = tmp_path / PREFIX.name
     data = tmp_path / f"{PREFIX.name}.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-40])
-    with pytest.raises(UserError, match=r"is not in bert_model\.ckpt\.data-00000-of-00001: missing, cut"):
+    with pytest.raises(UserError, match=r"is not in bert_model\.ckpt\.data-00000-of-00001: cut"):
         tensorflow_file.variables(prefix)
     index = tmp_path / f"{PREFIX.name}.index"
     whole = index.read_bytes()
@@ -94,5 +94,5 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         index.write_bytes(broken)
         with pytest.raises(UserError, match=f"not a readable TensorFlow checkpoint.*{message}"):
             tensorflow_file.variables(prefix)
-    with pytest.raises(UserError, match=r"nothing\.ckpt\.index: No such file"):
+    with pytest.raises(UserError, match=r"nothing\.ckpt\.index: cannot be read: No such file"):
         tensorflow_file.variables(tmp_path / "nothing.ckpt")

@@ -123,5 +123,5 @@ def test_a_zip_bomb_is_refused_before_it_is_opened(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", storage())
         archive.writestr("archive/data/0", b"\0" * 24)
-    with pytest.raises(UserError, match="data/0 is compressed"):
+    with pytest.raises(UserError, match=r"data\.pkl is compressed"):
         torch_file.entries(path)
