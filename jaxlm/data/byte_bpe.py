@@ -49,10 +49,7 @@ def train(
 
 def load(vocab: Path, merges: Path) -> json_tokenizer.JsonTokenizer:
     """A published pair of files, with the special tokens that its vocabulary and the settings beside it name."""
-    try:
-        ids = json.loads(vocab.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"tokenizer {vocab}: not JSON: {error}") from error
+    ids = json.loads(vocab.read_text(encoding="utf-8"))
     if not isinstance(ids, dict) or not all(isinstance(id, int) for id in ids.values()):
         raise UserError(f"tokenizer {vocab}: not a vocabulary: it must map pieces to ids.")
     lines = merges.read_text(encoding="utf-8").split("\n")
@@ -118,11 +115,4 @@ def _added(mark: str, id: int) -> dict[str, Any]:
 
 def _prefix_space(folder: Path) -> bool:
     """Whether a text's first word counts as one after a space, as the settings beside the vocabulary say."""
-    settings = folder / subwords.ROLE_FILES[0]
-    if not settings.is_file():
-        return False
-    try:
-        found = json.loads(settings.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"tokenizer settings {settings}: cannot be read: {error}") from error
-    return isinstance(found, dict) and bool(found.get("add_prefix_space"))
+    return bool(subwords.settings(folder / subwords.ROLE_FILES[0]).get("add_prefix_space"))

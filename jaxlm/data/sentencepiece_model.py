@@ -20,7 +20,7 @@ import numpy as np
 import sentencepiece
 
 from jaxlm.data import subwords
-from jaxlm.errors import UserError
+from jaxlm.errors import Damaged, UserError, reading
 
 FILE = "tokenizer.model"
 FAIRSEQ_FILE = "sentencepiece.bpe.model"  # XLM-R's and mBART's
@@ -48,10 +48,10 @@ class SentencePieceTokenizer(subwords.Tokenizer):
         self.name = name
         self.extra_ids = extra_ids
         self.layout: Layout = layout
-        try:
+        with reading(f"tokenizer {name}", "not a readable SentencePiece model"):
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"tokenizer {name}: not a readable SentencePiece model: {error}") from error
+            if not self._processor.get_piece_size():
+                raise Damaged("it has no pieces")
         pieces = self._processor.id_to_piece(list(range(self._processor.get_piece_size())))
         self._ours_of_model = np.arange(len(pieces), dtype=np.int32)
         if layout == "fairseq":
@@ -133,13 +133,8 @@ class SentencePieceTokenizer(subwords.Tokenizer):
 
 def load(file: Path) -> SentencePieceTokenizer:
     """A .model file, with the special tokens that its name and the settings beside it stand for."""
-    settings: dict[str, Any] = {}
     beside = file.with_name(subwords.ROLE_FILES[0])
-    if beside.is_file():
-        try:
-            settings = json.loads(beside.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"tokenizer settings {beside}: cannot be read: {error}") from error
+    settings = subwords.settings(beside)
     # T5's own tokenizer adds 100 unless told otherwise; its .model knows nothing of them.
     usual = 100 if str(settings.get("tokenizer_class", "")).startswith("T5") else 0
     extra_ids = settings.get("extra_ids", usual)

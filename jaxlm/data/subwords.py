@@ -14,10 +14,11 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jaxlm.errors import UserError
+from jaxlm.errors import Damaged, reading
 
 if typing.TYPE_CHECKING:
     from jaxlm.batch import Vocabulary
@@ -184,18 +185,23 @@ def sentinel_names(number: int) -> list[str]:
     return [f"<extra_id_{i}>" for i in range(number)]
 
 
+def settings(file: Path) -> dict[str, Any]:
+    """The JSON object in a file beside a tokenizer; empty without the file. UserError when it cannot be read."""
+    if not file.is_file():
+        return {}
+    with reading(f"tokenizer settings {file}"):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise Damaged(f"it holds a {type(found).__name__}, not a JSON object")
+        return found
+
+
 def read_roles(folder: Path) -> dict[str, str]:
     """Role -> name from the settings beside a tokenizer; empty without them. UserError when one cannot be read."""
     names: dict[str, str] = {}
-    for file in (folder / name for name in ROLE_FILES):
-        if not file.is_file():
-            continue
-        try:
-            settings = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"tokenizer settings {file}: cannot be read: {error}") from error
+    for found in (settings(folder / name) for name in ROLE_FILES):
         for role in SPECIAL_NAMES:
-            value = settings.get(f"{role}_token") if isinstance(settings, dict) else None
+            value = found.get(f"{role}_token")
             name = value.get("content") if isinstance(value, dict) else value
             if isinstance(name, str):
                 names[role] = name

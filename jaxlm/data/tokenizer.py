@@ -6,7 +6,6 @@ encoder.json with vocab.bpe), or a folder that holds one of them.
 """
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from jaxlm.data import subwords
 from jaxlm.data.subwords import Tokenizer
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 
 MIB = 2**20
 # A vocabulary of byte-level BPE and its merges: Hugging Face's names, and those of OpenAI's release.
@@ -137,7 +136,7 @@ def describe(config: TokenizerConfig) -> dict[str, Any]:
 def load(path: str | os.PathLike[str]) -> Tokenizer:
     """A tokenizer from its file, or from a folder. UserError when there is none or it cannot be read."""
     file = _find(path)
-    try:
+    with reading(f"tokenizer {file}"):
         if (merges := _merges(file)) is not None:
             from jaxlm.data import byte_bpe
 
@@ -153,8 +152,6 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
 
             return sentencepiece_model.load(file)
         return _load_vocab_txt(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"tokenizer {file}: cannot be read: {error}") from error
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
@@ -207,11 +204,9 @@ def _load_vocab_txt(file: Path) -> Tokenizer:
 
 def _lowercase(file: Path, pieces: list[str]) -> bool:
     """do_lower_case of the tokenizer_config.json beside it; without one, a vocabulary with no capital is uncased."""
-    beside = file.with_name("tokenizer_config.json")
-    if beside.is_file():
-        setting = json.loads(beside.read_text(encoding="utf-8")).get("do_lower_case")
-        if setting is not None:
-            return bool(setting)
+    setting = subwords.settings(file.with_name("tokenizer_config.json")).get("do_lower_case")
+    if setting is not None:
+        return bool(setting)
     return not any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
 
 
