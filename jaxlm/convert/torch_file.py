@@ -6,6 +6,7 @@ the machine does not have is refused by name. Both containers are read: zip (sin
 """
 
 import dataclasses
+import io
 import math
 import pathlib
 import pickletools
@@ -18,7 +19,7 @@ import numpy as np
 from jaxlm.convert.source import Entry, Index
 from jaxlm.errors import UserError, reading
 
-_PICKLE_LIMIT = 64 * 2**20  # bytes of a zip's data.pkl: names and shapes only
+_PICKLE_LIMIT = 64 * 2**20  # bytes before the storages: names and shapes only
 _STEPS = 2**22  # instructions of a pickle; a tensor takes about 40
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
@@ -149,12 +150,14 @@ def _from_stream(path: pathlib.Path) -> tuple[Any, dict[str, tuple[int, int]]]:
     """The container of torch before 1.6: four pickles, the keys, then per key its length and its numbers."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if _Machine().run(file) != _MAGIC:
+        head = io.BytesIO(file.read(_PICKLE_LIMIT))  # in which no text can claim to be longer
+        if _Machine().run(head) != _MAGIC:
             raise _Refused("it is neither a zip nor the older kind of PyTorch file")
         for _ in range(2):  # protocol version, sizes of C types
-            _Machine().run(file)
+            _Machine().run(head)
         machine = _Machine()
-        state, keys, starts = machine.run(file), _Machine().run(file), {}
+        state, keys, starts = machine.run(head), _Machine().run(head), {}
+        file.seek(head.tell())
         if not isinstance(keys, list):
             raise _Refused("it has no list of storages")
         for key in keys:

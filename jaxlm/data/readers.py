@@ -104,7 +104,8 @@ def read_parquet(path: str, fields: Fields) -> Iterator[str]:
             if name not in table.schema_arrow.names:
                 field(dict.fromkeys(table.schema_arrow.names), name, path)
         row = 0
-        for batch in table.iter_batches(batch_size=512, columns=list(fields)):
+        # Few rows: a dictionary of one long text makes thousands of long rows out of a small file.
+        for batch in table.iter_batches(batch_size=16, columns=list(fields)):
             for record in batch.to_pylist():
                 row += 1
                 yield document(record, fields, f"{path}: row {row}")
