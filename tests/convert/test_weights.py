@@ -144,6 +144,16 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path, config, message):
         weights.open_folder(place)
 
 
+def test_a_file_that_the_system_does_not_open_is_refused_by_name(tmp_path):
+    place = folder(tmp_path / "m", {"model.safetensors": A})
+    (place / "config.json").unlink()
+    (place / "config.json").symlink_to("config.json")
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
+        weights.open_folder(place)
+    with pytest.raises(UserError, match=r"'a{80}' is not the name of a file"):
+        weights.open_folder(folder(tmp_path / "n", {"1.safetensors": A}, {"a": "a" * 100_000}))
+
+
 def test_a_huge_config_is_not_read(tmp_path):
     place = folder(tmp_path / "m", {"model.safetensors": A})
     os.truncate(place / "config.json", 65 * 2**20)

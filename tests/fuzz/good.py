@@ -76,9 +76,8 @@ def pickled() -> bytes:
 def zipped(path: pathlib.Path, program: bytes) -> None:
     """The container of torch.save."""
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", program)
-        archive.writestr("archive/byteorder", b"little")
-        archive.writestr("archive/data/0", bytes(24))
+        for name, content in (("data.pkl", program), ("byteorder", b"little"), ("data/0", bytes(24))):
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)  # of 1980, always
 
 
 def streamed(path: pathlib.Path) -> None:
@@ -207,7 +206,7 @@ MAKERS = {
     "settings": ("tokenizer_config.json", settings),
     "sentencepiece": ("tokenizer.model", lambda path: trained(tokenizer.Unigram(vocab_size=110, sentinels=0), path)),
     "jsonl": ("a.jsonl", lambda path: path.write_bytes(json_lines())),
-    "jsonl_gz": ("a.jsonl.gz", lambda path: path.write_bytes(gzip.compress(json_lines()))),
+    "jsonl_gz": ("a.jsonl.gz", lambda path: path.write_bytes(gzip.compress(json_lines(), mtime=0))),
     "jsonl_zst": ("a.jsonl.zst", lambda path: path.write_bytes(zstandard.compress(json_lines()))),
     "jsonl_xz": ("a.jsonl.xz", lambda path: path.write_bytes(lzma.compress(json_lines()))),
     "jsonl_bz2": ("a.jsonl.bz2", lambda path: path.write_bytes(bz2.compress(json_lines()))),
