@@ -56,11 +56,13 @@ def find(source: str) -> list[File]:
     """The files that a path, glob, folder or URL names, sorted by path. UserError when there is none."""
     found = _find_remote(source) if "://" in source else _find_local(source)
     if not found:
-        brackets = " In a glob, [ begins a set of letters: write [[] for a bracket in a name." * (
-            "[" in source
+        why = (
+            " In a glob, [ begins a set of letters: write [[] for a bracket in a name."
+            if "[" in source
+            else ""
         )
         raise UserError(
-            f'corpus source "{source}": no such file, and no file matches it.{brackets} Allowed: a path, a glob such '
+            f'corpus source "{source}": no such file, and no file matches it.{why} Allowed: a path, a glob such '
             'as "data/*.jsonl.gz", a folder, a URL (gs://, s3://), "tfds:NAME", "hf:NAME" or "builtin:pydocs".'
         )
     for file in found:
@@ -75,7 +77,8 @@ def find(source: str) -> list[File]:
 def _find_local(source: str) -> list[File]:
     source = os.path.expanduser(source)
     if os.path.isdir(source):
-        names = [str(path) for path in Path(source).rglob("*") if _of_folder(str(path), source)]
+        root = Path(source)
+        names = [str(path) for path in root.rglob("*") if _of_folder(str(path.relative_to(root)))]
     else:
         names = [source] if os.path.isfile(source) else glob.glob(source, recursive=True)
     found = []
@@ -85,10 +88,9 @@ def _find_local(source: str) -> list[File]:
     return found
 
 
-def _of_folder(path: str, folder: str) -> bool:
-    """Whether a path below a folder is part of its text: of a known kind, and not hidden, as in globs."""
-    hidden = any(part.startswith(".") for part in path.removeprefix(folder).split("/"))
-    return not hidden and suffixes(path)[0] in KINDS
+def _of_folder(path: str) -> bool:
+    """Whether a path, from a folder on, is part of its text: of a known kind, and not hidden, as in globs."""
+    return suffixes(path)[0] in KINDS and not any(part.startswith(".") for part in path.split("/"))
 
 
 def filesystem(url: str) -> Any:
@@ -116,7 +118,7 @@ def _find_remote(source: str) -> list[File]:
         one = [str(name) for name in names] == [system._strip_protocol(source)]
         found = []
         folder = re.split(r"[*?\[]", system._strip_protocol(source))[0]
-        for name in sorted(name for name in names if one or _of_folder(str(name), folder)):
+        for name in sorted(name for name in names if one or _of_folder(str(name).removeprefix(folder))):
             size = int(system.size(name) or 0)
             found.append(File(path=system.unstrip_protocol(name), size=size, stamp=str(system.ukey(name))))
         return found

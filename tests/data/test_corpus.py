@@ -228,12 +228,13 @@ def test_a_bare_carriage_return_ends_a_line_of_text(tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
-def test_hidden_files_are_no_part_of_a_folder_and_are_read_when_they_are_named(tmp_path, scheme):
+def test_hidden_files_are_no_part_of_a_folder_and_are_read_when_they_are_named(tmp_path, monkeypatch, scheme):
     place = tmp_path / ".corpus"
     for name in ("a.txt", "._a.txt", ".ipynb_checkpoints/a-checkpoint.txt"):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(name)
-    for source in (place, place / "*.txt"):
+    monkeypatch.chdir(place)
+    for source in (place, place / "*.txt", *(() if scheme else (".", "./../.corpus", f"{place}/"))):
         assert documents(f"{scheme}{source}", tmp_path) == ["a.txt"]
     assert documents(f"{scheme}{place}/._a.txt", tmp_path) == ["._a.txt"]
     assert documents(f"{scheme}{place}/.ipynb_checkpoints/*.txt", tmp_path) == [
