@@ -14,11 +14,13 @@ import numpy as np
 
 from jaxlm import streams
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
+from jaxlm.infer import answers, fill_mask, frame
 from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
@@ -37,15 +39,16 @@ class Text:
     tokenizer: Tokenizer
     vocabulary: Vocabulary
     directory: pathlib.Path  # of the run's main corpus, with the tokenizer's files
-    cache: pathlib.Path
+    cache: Cache
     streams: tuple[Stream, ...]
 
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
     """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
-    cache = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
+    root = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
+    cache = Cache(root, say)
     tasks = streams.tasks(run)
-    ready = _prepared(run, tasks, cache, say)
+    ready = _prepared(run, tasks, root, say)
     main = ready[repr(run.data.corpus_config())]
     tokenizer = main.tokenizer
     vocabulary = tokenizer.vocabulary
@@ -54,6 +57,9 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
+    fill_mask.check(tokenizer, run.fill, row_length=run.stages[-1].length)
+    if run.generate:
+        answers.check(run.model, tokenizer, frame.of_objective(run.objective, vocabulary), run.generate)
     opened = {name: _splits(one, run.data.check) for name, one in ready.items()}
     made = [_stream(run, task, opened, vocabulary, cache) for task in tasks]
     return Text(tokenizer, vocabulary, main.directory, cache, tuple(made))
@@ -72,11 +78,13 @@ def _stream(
     task: Task,
     opened: Mapping[str, dict[str, shards.Shards]],
     vocabulary: Vocabulary,
-    cache: pathlib.Path,
+    cache: Cache,
 ) -> Stream:
     data = task.data or run.data
     splits = opened[repr(data.corpus_config())]
     task.objective.check(vocabulary)
+    for i, stage in enumerate(run.stages):
+        task.objective.check_length(stage.length, vocabulary, f"config.stages[{i}].length")
     return Stream(
         name=task.name,
         objective=task.objective.fit(splits["train"], vocabulary, cache),
@@ -121,7 +129,7 @@ def _stream_rows(text: Text, stream: Stream, stage: Stage, split: Split, number:
         row_length=stage.length,
         method=stream.data.packing,
         seed=seed if split == "train" else stream.seed,
-        cache=text.cache / "plans",
+        cache=text.cache,
         train=split == "train",
     )
     return StreamRows(stream, made)

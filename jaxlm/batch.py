@@ -13,7 +13,7 @@ Shape letters, for the whole project (suffixes of variable and field names, and 
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -22,6 +22,11 @@ from jaxlm.errors import UserError
 
 # Arrays are numpy on the host and jax on the device, behind one set of fields.
 Array = Any
+
+# What a model's config says of itself (`kind`, `offers`), and what an objective asks for (`trains`, `needs`). A pair is
+# a generator and a discriminator. Heads predict tokens, answer a question about two sentences, or pool a text.
+Kind = Literal["encoder", "decoder", "encoder_decoder", "pair"]
+Head = Literal["tokens", "pairs", "pooler"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--pooling",
         choices=("mean", "cls", "cls_mlp"),
-        help="default: what a contrastive run was evaluated with, else mean",
+        help="default: what a contrastive run was evaluated with, or the folder says (1_Pooling), else mean",
     )
     parser.add_argument(
         "--step", type=int, help="checkpoint of a run to use; default: the best, else the newest"
@@ -38,14 +38,16 @@ def main(argv: Sequence[str]) -> int:
 
     import numpy as np
 
-    from jaxlm.infer import embed, loaded  # after parsing, so that --help answers at once
+    from jaxlm.infer import embed, loaded, text_reading  # after parsing, so that --help answers at once
 
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
     pooling = options.pooling or _pooling(ready.run)
-    vectors = embed.embed(
-        ready.model.bind(ready.params), ready.tokenizer, texts, pooling=pooling, row_length=ready.row_length
-    )
-    print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {pooling}; cosines:")
+    reading = text_reading.reading(ready, pooling)
+    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())
+    bound, how = ready.model.bind(ready.params), {"pooling": reading.pooling, "row_length": reading.length}
+    vectors = embed.embed(bound, ready.tokenizer, list(map(reading.text, texts)), **how)
+    note = "" if reading.scaled else " (to length 1, which the folder does not do)"
+    print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {reading.pooling}{note}; cosines:")
     print(embed.table(texts[:20], vectors[:20]))
     if options.output:
         np.save(options.output, vectors)
@@ -66,10 +68,10 @@ def _pooling(run: Any) -> Any:
     from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
 
     if run is None or not isinstance(run.objective, Contrastive):
-        return "mean"
+        return None if run is None else "mean"
     unsupervised = isinstance(run.objective, DropoutContrastive)
     return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, when_out_of_memory="Fix: shorter texts, or a device with more memory.")

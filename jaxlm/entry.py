@@ -1,7 +1,8 @@
 """Runs a command's main function. In: main(argv) -> exit code. Out: the process ends with a documented code.
 
 0 done; 70 numerical failure; 75 saved and resumable; 78 the configuration or input is wrong. A UserError is printed
-as its message, without a stack trace; anything else is a bug of ours and keeps it.
+as its message, without a stack trace, and so is memory that does not suffice; anything else is a bug of ours and keeps
+it.
 """
 
 import os
@@ -13,8 +14,8 @@ from jaxlm.errors import EXIT_NUMERICAL, EXIT_USER, NumericalError, UserError
 from jaxlm.runtime import memory
 
 
-def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Calls `main(sys.argv)` and exits."""
+def run(main: Callable[[Sequence[str]], int], *, when_out_of_memory: str = "") -> NoReturn:
+    """Calls `main(sys.argv)` and exits. `when_out_of_memory`: what a user can do about it."""
     memory.keep_freed_memory()
     try:
         code = main(sys.argv)
@@ -31,4 +32,16 @@ def run(main: Callable[[Sequence[str]], int]) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141  # what a shell reports for SIGPIPE: `... --explain | head`
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        said = (str(error).strip() or "the host has no more").splitlines()[0]
+        print(f"error: out of memory: {said}\n{when_out_of_memory}".rstrip(), file=sys.stderr)
+        code = EXIT_USER
     sys.exit(code)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """JAX has no class of its own for it; the status is the same on all platforms, while compiling and running."""
+    status = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
+    return status or isinstance(error, MemoryError)

@@ -34,8 +34,7 @@ def main(argv: Sequence[str]) -> int:
     if not 1 <= options.top <= 1000:
         raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
     ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
-    if getattr(ready.model_config, "token_head", "") == "none":
-        raise UserError(f"{ready.where} has no head that predicts tokens, so it cannot fill a [MASK].")
+    ready.require("filling masks", ("encoder",), ("tokens",))
     model = ready.model.bind(ready.params)
     print(
         fill_mask.table(
@@ -48,4 +47,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(main, when_out_of_memory="Fix: fewer or shorter sentences, or a device with more memory.")

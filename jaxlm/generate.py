@@ -23,16 +23,19 @@ def main(argv: Sequence[str]) -> int:
         raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
 
     from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
-    from jaxlm.models.build import build
 
     how = _sampling(options)
-    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    dtype = options.precision
+    if options.hf:
+        ready = loaded.load_hf(options.hf, dtype=dtype)
+    else:
+        ready = loaded.load(options.run, step=options.step, dtype=dtype)
     framed = frame.of_loaded(ready)
     live = len(prompts) == 1 and not options.json
     if live:
         _write("" if framed.encoder_decoder else prompts[0])
     found, speed = answers.answer(
-        build(ready.model_config, dtype=options.precision),
+        ready.model,
         ready.params,
         ready.tokenizer,
         framed,
@@ -100,7 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
-    add("--precision", choices=("float32", "bfloat16"), default="float32", help="of the computation")
+    add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and computation; bfloat16 takes half the memory; default: float32",
+    )
     add("--json", action="store_true", help="one line of JSON a prompt, with ids and log-probabilities")
     return parser
 
@@ -119,4 +127,8 @@ def _write(text: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(
+        main,
+        when_out_of_memory="Fix: fewer prompts at a time, a smaller --max-new-tokens, --precision=bfloat16, or a "
+        "device with more memory.",
+    )

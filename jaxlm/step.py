@@ -61,7 +61,8 @@ def make_train_step(
     def gradient(params: Any, batch: Batch, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
         def loss(params: Any) -> tuple[jax.Array, Measures]:
             out = objective.loss(model.bind(params), batch, key)
-            shares = [s / jnp.maximum(weights[name], 1.0) for name, (s, _) in out.terms.items()]
+            # A term without weight is 0 / 1, so that it counts nothing; NaN stays NaN.
+            shares = [s / jnp.where(weights[k] == 0, 1.0, weights[k]) for k, (s, _) in out.terms.items()]
             total = sum(shares, start=jnp.zeros(()))
             return total, {"loss": (total, jnp.ones(())), **out.measures}
 

@@ -149,4 +149,9 @@ def train(command: "Command") -> int:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    entry.run(
+        main,
+        when_out_of_memory="Fix, each with the same results: --config.accumulate=2 or more (smaller micro-batches), "
+        "--config.model.remat=block, --config.mesh.fsdp=N over more devices. Else: a smaller --config.batch_size, "
+        "shorter rows, a smaller model. The table at the start of a stage says what a step needs.",
+    )

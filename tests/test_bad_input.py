@@ -174,3 +174,15 @@ def test_tokenizer_without_the_special_tokens_of_the_objective(train_command, tm
     message = refused(train_command(tmp_path / "run", recipe=str(recipe)))
     assert "masked language modelling needs the special tokens mask, cls, sep" in message
     assert "has no mask, no cls, no sep" in message
+
+
+def test_rows_with_more_spans_than_sentinels_are_refused_before_the_first_step(train_command, tmp_path):
+    # Documents that fill such rows are rare: without the check the run would end at one of them.
+    message = refused(
+        train_command(
+            tmp_path / "run",
+            "--config.stages[0].length=1024",
+            recipe="tests/recipes/objectives/span_corruption.py",
+        )
+    )
+    assert "config.stages[0].length=1024: a text that fills a row" in message and "there are 48" in message

@@ -134,7 +134,7 @@ def test_tasks_over_one_corpus_share_its_shards_but_neither_rows_nor_draws(corpu
     assert words.splits["train"] is order.splits["train"] is not texts.splits["train"]
     assert len(texts.splits["train"]) < len(words.splits["train"])
     assert len({stream.seed for stream in text.streams}) == 3
-    assert len(list((tmp_path / "tokenizers").iterdir())) == 1, "one tokenizer, of the main corpus"
+    assert len(list((tmp_path / "tokenizers").glob("w*"))) == 1, "one tokenizer, of the main corpus"
     again = assemble.rows(run, text, run.stages[0], "train")
     seeds = [r.rows.seed for r in again] + [
         r.rows.seed for r in assemble.rows(run, text, run.stages[0], "train", number=1)

@@ -183,6 +183,19 @@ def test_a_batch_without_targets_trains_on_nothing():
     assert int(state.skipped) == 0 and measures[0]["loss"] == (0.0, 1.0)
 
 
+def test_light_weights_train_like_heavy_ones_of_the_same_proportions(reference):
+    light = lambda weights, whole: (weights * np.float32(0.25 / whole.sum())).astype(np.float32)
+    b = batch()
+    b = dataclasses.replace(
+        b,
+        weights_BM=light(b.weights_BM, b.weights_BM),
+        label_weights_BC=light(b.label_weights_BC, b.label_weights_BC),
+    )
+    state, measures = trained(b=b)
+    np.testing.assert_allclose(measures[0]["loss"], reference[1][0]["loss"], rtol=1e-5)
+    assert_close(state, reference[0])
+
+
 def test_loss_is_the_sum_of_the_terms_means(reference):
     _, measures = reference
     first = measures[0]

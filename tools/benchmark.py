@@ -34,12 +34,21 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @dataclasses.dataclass
 class Result:
-    """What one contender did: seconds and useful tokens of every measured step, and its losses."""
+    """What one contender did: the seconds of every measured step, and what the steps were."""
 
     name: str
-    seconds: list[float]
-    tokens: list[float]
-    losses: list[float]
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    steps: list[sides.Step] = dataclasses.field(default_factory=list)
+
+    @property
+    def losses(self) -> list[float]:
+        """Of every measured step."""
+        return [step.loss for step in self.steps]
+
+    @property
+    def tokens(self) -> list[float]:
+        """Useful ones of every measured step."""
+        return [step.useful for step in self.steps]
 
     @property
     def pace(self) -> float:
@@ -57,19 +66,19 @@ class Contender:
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
-        self.result = Result(name, [], [], [])
+        self.result = Result(name)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, name, options), daemon=True)
         self._process.start()
+        theirs.close()  # so that a contender that fails is an EOFError here, and no wait for ever
         self._pipe.recv()  # compiled and warm
 
     def run(self, steps: int) -> None:
         """Measures a block of steps; the other processes sleep."""
         self._pipe.send(steps)
-        for seconds, tokens, loss in self._pipe.recv():
+        for seconds, step in self._pipe.recv():
             self.result.seconds.append(seconds)
-            self.result.tokens.append(tokens)
-            self.result.losses.append(loss)
+            self.result.steps.append(step)
 
     def close(self) -> None:
         """Ends the process."""
@@ -89,13 +98,16 @@ def serve(pipe: Any, name: str, options: argparse.Namespace) -> None:
         measured = []
         for _ in range(steps):
             begin = time.perf_counter()
-            loss, tokens = side.step()
-            measured.append((time.perf_counter() - begin, tokens, loss))
+            step = side.step()
+            measured.append((time.perf_counter() - begin, step))
         pipe.send(measured)
 
 
-def race(names: list[str], options: argparse.Namespace) -> dict[str, Result]:
-    """Runs the contenders in alternating blocks of steps; the first two steps of each compile and warm up."""
+def race(names: list[str], options: argparse.Namespace, rows: int) -> dict[str, Result]:
+    """Runs the contenders in alternating blocks of steps; the first two steps of each compile and warm up.
+
+    RuntimeError unless all did the same work, in steps of `rows` rows.
+    """
     started = []
     for name in names:
         print(f"  starting {name}", flush=True)
@@ -107,7 +119,22 @@ def race(names: list[str], options: argparse.Namespace) -> dict[str, Result]:
             print(f"  {done.name}: {done.pace:.3f} s per step, loss {done.losses[-1]:.3f}", flush=True)
     for contender in started:
         contender.close()
+    check_work([contender.result for contender in started], rows)
     return {contender.result.name: contender.result for contender in started}
+
+
+def check_work(results: list[Result], rows: int) -> None:
+    """RuntimeError unless every step of every contender was `rows` rows as long as the first contender's.
+
+    One document a row may be shorter: it is padded to the longest of its batch.
+    """
+    length = results[0].steps[0].length
+    for result in results:
+        for step in result.steps:
+            shorter = "one document" in result.name and step.length <= length
+            if step.rows != rows or (step.length != length and not shorter):
+                found = f"a step of {step.rows} rows of {step.length} tokens"
+                raise RuntimeError(f"{result.name}: {found}; all must be {rows} of {length}.")
 
 
 def raw_table(results: dict[str, Result]) -> Iterator[str]:
@@ -153,7 +180,8 @@ def hardware() -> str:
 def recipe(options: argparse.Namespace) -> Run:
     """The run that is measured."""
     overrides = [f"--config.data.corpus={options.corpus}"] if options.corpus else []
-    run = flags.parse(["benchmark", f"--config={ROOT}/configs/{options.recipe}.py", *overrides]).run
+    path = options.recipe if options.recipe.endswith(".py") else f"{ROOT}/configs/{options.recipe}.py"
+    run = flags.parse(["benchmark", f"--config={path}", *overrides]).run
     for name in _dropouts(run):
         if options.dropout is not None:
             setattr(run.model, name, options.dropout)
@@ -171,7 +199,7 @@ def main() -> None:
     )
     parser.add_argument(
         "recipe",
-        help="a recipe of configs/: bert_base, gpt2_small, smollm2_135m, t5_small, ...; pipelines: masked LM",
+        help="a recipe of configs/ (bert_base, gpt2_small, t5_small, ...), or the path of one; pipelines: masked LM",
     )
     parser.add_argument("--against", choices=["transformers"], default="transformers")
     parser.add_argument("--part", choices=["raw", "pipeline", "both"], default="both")
@@ -193,11 +221,11 @@ def main() -> None:
     rates = ", ".join(f"{name} {getattr(run.model, name)}" for name in _dropouts(run)) or "no dropout"
     text = sides.Bench(run, options).describe_text()  # tokenises here: contenders may not start processes
     if options.part in ("raw", "both"):
-        results = race(sides.raw_names(), options)
+        results = race(sides.raw_names(), options, options.batch_size)
         shape = f"{options.batch_size} rows × {options.row_length} tokens, {rates}"
         lines += [f"Raw step, {shape}:", "", *raw_table(results), ""]
     if options.part in ("pipeline", "both"):
-        results = race(sides.pipeline_names(), options)
+        results = race(sides.pipeline_names(), options, options.pipeline_batch_size)
         shape = f"{options.pipeline_batch_size} rows × {options.pipeline_row_length} tokens, {rates}"
         lines += [f"Whole pipelines, {shape}, {text}:", ""]
         lines += [*pipeline_table(results), ""]

@@ -108,6 +108,10 @@ def main(argv: Sequence[str]) -> int:
         "--text", type=pathlib.Path, help="file whose perplexity is measured; default: own news"
     )
     options = parser.parse_args(list(argv[1:]))
+    if not (options.minilm or options.smollm2):
+        raise UserError(
+            "Nothing to check. Give --minilm=WHEEL, --smollm2=WHEEL or both; --help says how to get them."
+        )
     failed = []
 
     def say(what: str, found: str, fine: bool | None) -> None:

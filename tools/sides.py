@@ -1,11 +1,11 @@
 """The contenders of tools/benchmark.py: jaxlm's step, and PyTorch + transformers on the same weights and text.
 
-Every side has `step() -> (loss, useful tokens)`, which returns when the step is finished on the device.
+Every side has `step() -> Step`, which returns when the step is finished on the device.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from jaxlm.batch import Batch
 from jaxlm.config import Run, Stage
 from jaxlm.convert import families
 from jaxlm.data import draws, pipeline
+from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
@@ -26,11 +27,20 @@ from jaxlm.step import make_train_step, new_state
 RATE = 1e-4  # constant, AdamW with weight decay 0.01, no clipping: the same on both sides
 
 
+class Step(NamedTuple):
+    """What one optimizer step was: its work is the same for all contenders that are compared."""
+
+    loss: float  # nats
+    useful: float  # tokens that are not padding
+    rows: int
+    length: int  # tokens of a row, padding included; of an encoder-decoder both rows
+
+
 class Side:
     """One contender."""
 
-    def step(self) -> tuple[float, float]:
-        """(loss in nats, useful tokens) of one optimizer step."""
+    def step(self) -> Step:
+        """One optimizer step."""
         raise NotImplementedError
 
 
@@ -48,12 +58,14 @@ class Ours(Side):
         self._state = jax.jit(lambda p: new_state(p, optimizer, ema=False))(params)
         self._batches = batches
 
-    def step(self) -> tuple[float, float]:
+    def step(self) -> Step:
         """Waits for the loss, as the peer's does."""
         batch = next(self._batches)
         self._state, measures = self._step(self._state, batch)
         got = jax.device_get((measures, self._state.step))[0]
-        return float(got["loss"][0]), float(got["useful_tokens"][0])
+        (rows, length), source = batch.tokens_BT.shape, batch.source_tokens_BS
+        length += 0 if source is None else source.shape[1]
+        return Step(float(got["loss"][0]), float(got["useful_tokens"][0]), rows, length)
 
 
 class Theirs(Side):
@@ -84,7 +96,7 @@ class Theirs(Side):
         self._forward = torch.compile(self._model) if compile_model else self._model
         self._batches = batches
 
-    def step(self) -> tuple[float, float]:
+    def step(self) -> Step:
         """Forward, backward, update; the loss is read, as in every logging loop."""
         batch = {k: v.to(self._device) for k, v in next(self._batches).items()}
         useful = batch.pop("useful")
@@ -93,7 +105,8 @@ class Theirs(Side):
         loss.backward()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return float(loss.detach()), float(useful)
+        length = sum(batch[name].shape[1] for name in ("input_ids", "decoder_input_ids") if name in batch)
+        return Step(float(loss.detach()), float(useful), len(batch["input_ids"]), length)
 
 
 def _decayed(model: torch.nn.Module) -> list[dict]:
@@ -124,7 +137,14 @@ class Bench:
     """Makes contenders on one tokenised corpus, all from the same initial weights."""
 
     def __init__(self, run: Run, options: Any) -> None:
-        self.run = dataclasses.replace(run, objective=_of_tokens(run.objective))
+        # The streams of the text carry the batch size and the row length of the run.
+        self.stage = Stage(length=options.pipeline_row_length, share=1.0)
+        self.run = dataclasses.replace(
+            run,
+            objective=_of_tokens(run.objective),
+            batch_size=options.pipeline_batch_size,
+            stages=(self.stage,),
+        )
         if hasattr(self.run.model, "next_sentence"):
             self.run.model.next_sentence = "none"
         if jax.default_backend() == "cpu":
@@ -146,10 +166,8 @@ class Bench:
 
     def _batches(self, name: str) -> Iterator[Any]:
         o = self.options
-        run = dataclasses.replace(self.run, batch_size=o.pipeline_batch_size)
-        stage = Stage(length=o.pipeline_row_length, share=1.0)
         if "packed" in name:
-            return self._packed(run, stage)
+            return self._packed()
         if "concatenated" in name:
             return self._concatenated(o.pipeline_batch_size, o.pipeline_row_length)
         if "one document" in name:
@@ -162,10 +180,10 @@ class Bench:
         lengths = self.text.streams[0].splits["train"].lengths
         return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
 
-    def _packed(self, run: Run, stage: Stage) -> Iterator[Batch]:
-        rows = assemble.rows(run, self.text, stage, "train")
+    def _packed(self) -> Iterator[Batch]:
+        rows = assemble.rows(self.run, self.text, self.stage, "train")
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-        yield from assemble.train_feed(run, self.text, rows, mesh, start=0)
+        yield from assemble.train_feed(self.run, self.text, rows, mesh, start=0)
 
     def _full_rows(self, batch_size: int, row_length: int, number: int) -> list[Batch]:
         """Batches of rows that one document fills to the last token."""
@@ -188,6 +206,11 @@ class Bench:
             for i, row in enumerate(rows.read(full))
         ]
         whole = len(made) // batch_size
+        if not whole:
+            raise UserError(
+                f"{len(made)} documents fill a row of {row_length} tokens, {batch_size} are needed. "
+                "Fix: a smaller --row_length or --batch_size, or a larger --corpus."
+            )
         groups = [made[b * batch_size : (b + 1) * batch_size] for b in range(whole)]
         return [Batch(**{name: np.stack([r[name] for r in group]) for name in group[0]}) for group in groups]
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
 from jaxlm.data.corpus import Corpus, check_fields, check_shares
+from jaxlm.data.subwords import SPECIAL_NAMES
 from jaxlm.errors import UserError
 from jaxlm.partition.mesh import Mesh
 
@@ -161,16 +162,6 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
-        for i, sentence in enumerate(self.fill):
-            if "[MASK]" not in sentence:
-                raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")
-        if self.generate and not any(
-            getattr(node, "token_term", "") == "lm" for _, node in tree.nodes(self, where)
-        ):
-            raise UserError(
-                f"{where}.generate: {type(self.objective).__name__} trains no generation. Fix: {where}.generate=(), or "
-                "an objective such as CausalLM."
-            )
         _within(self.batch_size, 1, None, f"{where}.batch_size")
         if self.batch_size % self.accumulate:
             raise UserError(
@@ -179,6 +170,27 @@ class Run:
         self.objective.check_batch(self.batch_size, self.accumulate, where)
         self.objective.check_model(self.model, f"{where}.model")
         self._validate_stages(where)
+        self._validate_samples(where)
+
+    def _validate_samples(self, where: str) -> None:
+        """Whether the model, trained like this, can make what is to be shown at the end."""
+        terms = {getattr(node, "token_term", "") for _, node in tree.nodes(self.objective, where)}
+        objective = type(self.objective).__name__
+        if self.fill and not (
+            "mlm" in terms and self.model.kind == "encoder" and "tokens" in self.model.offers
+        ):
+            raise UserError(
+                f"{where}.fill: {objective} with {type(self.model).__name__} trains no model that fills masks. Fix: "
+                f"{where}.fill=(), or an encoder with MaskedLM."
+            )
+        for i, sentence in enumerate(self.fill):
+            if not any(mask in sentence for mask in SPECIAL_NAMES["mask"]):
+                raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")
+        if self.generate and "lm" not in terms:
+            raise UserError(
+                f"{where}.generate: {objective} trains no generation. Fix: {where}.generate=(), or an objective such "
+                "as CausalLM."
+            )
 
     def _validate_stages(self, where: str) -> None:
         shares = [stage.share for stage in self.stages]

@@ -111,6 +111,7 @@ def from_hf_config(hf: Mapping[str, Any]) -> Bart:
 def refuse(hf: Mapping[str, Any]) -> None:
     """UserError for variants that BART and Marian have in common and we have not."""
     fields.refuse(hf, "is_encoder_decoder", True, why="Only the whole model exists here, not one side alone.")
+    fields.refuse(hf, "is_decoder", False, why="Only the whole model exists here, not one side alone.")
     for key in ("encoder_layerdrop", "decoder_layerdrop"):
         fields.refuse(hf, key, 0, 0.0, why="There is no dropping of whole layers here.")
     fields.refuse(hf, "normalize_before", False, why="Norms stand after the additions here.")

@@ -164,8 +164,9 @@ def _added(tokens: Sequence[str], kinds: Sequence[int], roles: set[str]) -> list
 def _post_processor(
     metadata: Mapping[str, Any], roles: Mapping[str, str], tokens: Sequence[str]
 ) -> dict[str, Any] | None:
-    """bos before a text and eos behind it, where the file asks for them."""
-    default = metadata.get("tokenizer.ggml.model") == "llama"
+    """bos before a text and eos behind it, where the file asks for them; unasked, as llama.cpp has it."""
+    spm = metadata.get("tokenizer.ggml.model") == "llama"
+    default = spm or metadata.get("tokenizer.ggml.pre") in ("llama-bpe", "llama3")
     wanted = [
         role
         for role in ("bos", "eos")

@@ -4,6 +4,7 @@ In: a config.json or a `Llama`. Out: the other, and the table of weights. Guaran
 only as their configs differ here (a window, biases, QK norm); a config that none of the four can say is refused.
 """
 
+import collections
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -60,6 +61,13 @@ _BIASES = {
     "qwen2": ("qkv", "qkv"),
     "qwen3": ("none", "all"),
 }
+# What transformers takes where a key is absent; null has a meaning of its own (as many heads, no window).
+_ABSENT: Mapping[str, Mapping[str, Any]] = {
+    "llama": {},
+    "mistral": {"num_key_value_heads": 8, "sliding_window": 4096},
+    "qwen2": {"num_key_value_heads": 32, "sliding_window": 4096},
+    "qwen3": {"num_key_value_heads": 32, "sliding_window": 4096},
+}
 
 
 def rows(config: Llama) -> tuple[Row, ...]:
@@ -77,6 +85,7 @@ def current_name(name: str) -> str:
 def from_hf_config(hf: Mapping[str, Any]) -> Llama:
     """A `Llama` from a config.json. Raises UserError for what our Llama does not have."""
     kind = hf["model_type"]
+    hf = collections.ChainMap(hf, _ABSENT[kind])  # type: ignore[arg-type]
     fields.refuse(hf, "mlp_bias", False, why="Our gated MLP has no biases.")
     fields.refuse(hf, "pretraining_tp", 1)
     fields.refuse(hf, "attention_dropout", 0, 0.0, why="Our Llama has no dropout.")
@@ -179,12 +188,27 @@ def _qwen_windows(config: Llama) -> dict[str, Any]:
     }
 
 
-def _rope(hf: Mapping[str, Any]) -> rope.Rope:
-    """From rope_parameters (transformers 5), or rope_theta and rope_scaling (before)."""
-    found = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
+def _rope_keys(hf: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+    """rope_scaling, else rope_parameters (transformers 5's); and rope_theta, which stands in either, or beside them."""
+    newer, scaling = hf.get("rope_parameters") or {}, hf.get("rope_scaling") or {}
+    found = dict(scaling or newer)
     base = float(found.get("rope_theta") or hf.get("rope_theta") or 10000.0)
+    if newer.get("rope_theta", base) != base:
+        raise UserError(
+            f"config.json: rope_scaling stands beside rope_parameters, and counts; rope_theta={newer['rope_theta']} "
+            f"stands in rope_parameters alone, so {base:g} would count. Put rope_theta into rope_scaling too."
+        )
+    if nested := [name for name, value in found.items() if isinstance(value, Mapping)]:
+        raise UserError(f"config.json: RoPE of {nested[0]} alone: here all layers have the same.")
+    for where in (hf, found):
+        fields.refuse(where, "partial_rotary_factor", 1, 1.0)
+    fields.refuse(hf, "original_max_position_embeddings", found.get("original_max_position_embeddings"))
+    return found, base
+
+
+def _rope(hf: Mapping[str, Any]) -> rope.Rope:
+    found, base = _rope_keys(hf)
     kind = found.get("rope_type") or found.get("type") or "default"
-    fields.refuse(found, "partial_rotary_factor", 1, 1.0)
     original = found.get("original_max_position_embeddings") or hf.get("max_position_embeddings")
     if kind == "default":
         return rope.Rope(base=base, scaling=rope.Unscaled())

@@ -5,13 +5,15 @@ overlap); reading holds one tensor at most; what is written has the bytes that t
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import math
+import os
 import pathlib
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,7 @@ from jaxlm.errors import Damaged, UserError, reading
 
 # As the format's own library: https://github.com/huggingface/safetensors
 _HEADER_LIMIT = 100_000_000
+_ZEROS = 2**20  # bytes written at once where room cannot be reserved
 _DTYPES = {  # in the order that files have them in, largest last in the library's own list
     "BOOL": np.dtype(bool),
     "U8": np.dtype(np.uint8),
@@ -106,7 +109,7 @@ def create(
     tensors: Mapping[str, tuple[Sequence[int], np.dtype]],
     metadata: Mapping[str, str] | None = types.MappingProxyType({"format": "pt"}),
 ) -> Places:
-    """A file with its header and the room for the tensors."""
+    """A file with its header and the room for the tensors. OSError when the disk has not got that room."""
     path = pathlib.Path(path)
     # The library's order: by dtype, widest first, then by name.
     names = sorted(tensors, key=lambda name: (-_ORDER.index(np.dtype(tensors[name][1])), name))
@@ -122,8 +125,21 @@ def create(
     start = 8 + len(text)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.truncate(start + end)
+        _reserve(file, end)
     return Places(path, {name: (s, d, start + first) for name, (s, d, first) in offsets.items()})
+
+
+def _reserve(file: BinaryIO, size: int) -> None:
+    """Room on the disk behind what was written. A write through a map into a hole that finds no room is a SIGBUS."""
+    file.flush()
+    try:
+        if size:
+            os.posix_fallocate(file.fileno(), file.tell(), size)
+    except (AttributeError, OSError) as error:  # macOS has none, some file systems neither
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        for start in range(0, size, _ZEROS):
+            file.write(bytes(min(_ZEROS, size - start)))
 
 
 def _header(path: pathlib.Path, shown: str) -> tuple[dict[str, Any], int, int]:

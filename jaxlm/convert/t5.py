@@ -100,10 +100,11 @@ def current_name(name: str) -> str:
 def from_hf_config(hf: Mapping[str, Any]) -> T5:
     """A `T5` from a config.json. Raises UserError for what our T5 does not have."""
     fields.refuse(hf, "is_encoder_decoder", True, why="Only the whole T5 exists here, not an encoder alone.")
+    fields.refuse(hf, "is_decoder", False, why="Only the whole T5 exists here, not a decoder alone.")
     activation, gate = _mlp(fields.value(hf, "feed_forward_proj", "relu"))
     # transformers takes tie_word_embeddings=false for "do not scale"; version 5 has a key for that, and writes true.
     tied = fields.value(hf, "tie_word_embeddings", True)
-    scaled = fields.value(hf, "scale_decoder_outputs", tied)
+    scaled = hf.get("scale_decoder_outputs", tied)
     if scaled and not tied:
         raise UserError(
             "config.json: scale_decoder_outputs=true with tie_word_embeddings=false: no T5 has both. Take the file "

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm.convert.axes import PART, Layout
-from jaxlm.convert.source import Index, Source, of_arrays
+from jaxlm.convert.source import Index, Source
 from jaxlm.errors import UserError
 
 _SHOWN = 8
@@ -36,6 +36,12 @@ class Row:
     padded: str = ""  # the letter of an axis that is longer on our side, filled with zeros
     part: tuple[int, int] | None = None
     layers: tuple[int, ...] | None = None  # their numbers of our stacked layers; None: 0, 1, 2, ...
+
+    def __post_init__(self) -> None:
+        if self.theirs.count("{}") > 1:
+            raise ValueError(
+                f"{self.theirs}: one number per name, the layer's. Give every expert rows of its own."
+            )
 
     @property
     def stacked(self) -> bool:
@@ -58,25 +64,6 @@ def layout(row: Row, shape: Sequence[int], sizes: Mapping[str, int]) -> Layout:
     index, count = row.part or (0, 1)
     length = dict(zip(ours, shape, strict=True)) | {PART: count} | {k: sizes[k] for k in row.padded}
     return Layout(theirs, ours, length, tuple(shape), index)
-
-
-def to_ours(
-    rows: Sequence[Row],
-    tensors: Mapping[str, np.ndarray] | Source,
-    shapes: Mapping[str, Any],
-    sizes: Mapping[str, int],
-) -> dict:
-    """Our nested dict from their tensors. `shapes` is our abstract tree, `sizes` their length of padded axes.
-
-    Raises UserError that lists missing and unexpected names, or names the array whose shape does not fit.
-    """
-    source, ours = of_arrays(tensors), flatten(shapes)
-    check_cover(rows, ours)
-    missing, unexpected = difference(rows, source, ours)
-    check_names(missing, unexpected, source.where)
-    for row in rows:
-        check_shapes(row, source, ours[row.ours].shape, sizes)
-    return nest({row.ours: read(row, source, ours[row.ours].shape, sizes) for row in rows})
 
 
 def read(

@@ -1,6 +1,6 @@
 """A model's folder as others publish it. In: its path. Out: config.json, and all tensors as one source, unread.
 
-Taken, in this order: safetensors (one file or shards with an index), GGUF, Flax msgpack, PyTorch .bin (only when
+Taken, in this order: safetensors (one file, else shards with an index), GGUF, Flax msgpack, PyTorch .bin (only when
 allowed) and the original TensorFlow release of BERT. Guaranteed: every name of a file is checked before it is opened,
 every tensor of an index is in the shard that it says; see `folder` and the readers for what else is refused.
 """
@@ -55,12 +55,13 @@ def open_folder(path: str | os.PathLike[str], *, allow_pickle: Pickles = "refuse
         return _gguf(Folder(place.parent), place.name)
     folder = Folder(place)
     for name, kind, read in _READERS:
-        if folder.has(name + ".index.json"):
-            found = _sharded(folder, name + ".index.json", kind, read, allow_pickle)
-            return Weights(folder, folder.json("config.json"), found, kind)
+        # One file before an index, as transformers: its save_pretrained leaves the index of an earlier save behind.
         if folder.has(name):
             found = _read(folder, name, kind, read, allow_pickle)
             return Weights(folder, folder.json("config.json"), Source(found, str(place / name)), kind)
+        if folder.has(name + ".index.json"):
+            found = _sharded(folder, name + ".index.json", kind, read, allow_pickle)
+            return Weights(folder, folder.json("config.json"), found, kind)
         if kind == "safetensors" and len(ggufs := sorted(place.glob("*.gguf"))) == 1:
             return _gguf(folder, ggufs[0].name)
     for index in sorted(place.glob("*.ckpt.index")):
@@ -125,8 +126,10 @@ def _tensorflow(folder: Folder, prefix: str) -> Weights:
     folder.file(prefix + ".index")
     name = "config.json" if folder.has("config.json") else "bert_config.json"
     config = {"model_type": "bert", "architectures": ["BertForPreTraining"]} | folder.json(name)
-    source = Source(tensorflow_file.entries(folder.path / prefix), str(folder.path / prefix))
-    return Weights(folder, config, source, "tensorflow")
+    found = tensorflow_file.entries(folder.path / prefix)
+    for file in sorted({pathlib.Path(entry.file).name for entry in found.values()}):
+        folder.file(file)  # no link that leads out; nothing was read yet
+    return Weights(folder, config, Source(found, str(folder.path / prefix)), "tensorflow")
 
 
 def _cached(name: str) -> pathlib.Path | None:

@@ -4,8 +4,6 @@ May be killed anywhere and run again: parts keep their records and arrays, and i
 records give the same index, byte for byte.
 """
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -26,11 +24,10 @@ def assemble(
         split: _split(directory, split, records, tokenizer, about["sentences"])
         for split, records in by_split.items()
     }
-    fingerprints = {split: entry["fingerprint"] for split, entry in splits.items()}
     index = {
         "format": shards.FORMAT,
         "key": about["key"],
-        "fingerprint": _digest([tokenizer.fingerprint, about["dtype"], fingerprints]),
+        "fingerprint": "",  # its place in the file
         "dtype": about["dtype"],
         "sentences": about["sentences"],
         "tokenizer": {
@@ -41,6 +38,7 @@ def assemble(
         "corpus": about["corpus"],
         "splits": splits,
     }
+    index["fingerprint"] = shards.fingerprint_of(index)
     parts.write_json(directory / shards.INDEX, index)
     return index
 
@@ -55,7 +53,9 @@ def _split(
     names = ("documents", "tokens", "characters", "text_bytes", "unknown_tokens", "sentences")
     return {
         **{name: sum(record[name] for record in records) for name in names},
-        "fingerprint": _digest([tokenizer.fingerprint, split, [record["content"] for record in records]]),
+        "fingerprint": shards.digest(
+            [tokenizer.fingerprint, split, [record["content"] for record in records]]
+        ),
         "shards": entries,
         "arrays": arrays,
     }
@@ -124,7 +124,3 @@ class _Column:
         del self.array
         parts.commit(self.temporary, self.path)
         return {"file": self.path.name, "bytes": self.path.stat().st_size, "sha256": files.sha256(self.path)}
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -6,6 +6,7 @@ its methods), in a fixed order, exact copies dropped. Collected once and cached,
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import inspect
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxlm.cached import Cache
 from jaxlm.data import corpus, workers
 from jaxlm.errors import UserError, did_you_mean
 
@@ -64,18 +66,15 @@ class PyDocs:
         self.files = source_files()
         listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
         self.key = hashlib.sha256(listing.encode()).hexdigest()
-        self.path = Path(cache).expanduser() / "corpora" / f"pydocs-{self.key[:12]}.jsonl"
-        self.log = log
+        self.cache = Cache(Path(cache).expanduser(), log)
 
     def identity(self) -> Any:
         return {"builtin": "pydocs", "key": self.key}
 
     def text_bytes(self) -> int:
-        self.collect()
         return self.path.stat().st_size
 
     def documents(self) -> Iterator[str]:
-        self.collect()
         with open(self.path, encoding="utf-8") as stream:
             for line in stream:
                 yield json.loads(line)["text"]
@@ -83,21 +82,20 @@ class PyDocs:
     def sample(self, limit: int) -> Iterator[str]:
         return corpus.first_bytes(self.documents(), limit)
 
-    def collect(self) -> None:
-        """Write the cached JSONL unless it is there."""
-        if self.path.exists():
-            return
-        self.log(f"builtin:pydocs: reading the docstrings of {len(self.files):,} source files (once)")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".tmp-{os.getpid()}")
+    @functools.cached_property
+    def path(self) -> Path:
+        """The cached JSONL, found or written now."""
+        return self.cache.find(f"corpora/pydocs-{self.key[:12]}", self.key, self._collect) / "documents.jsonl"
+
+    def _collect(self, folder: Path) -> None:
+        self.cache.say(f"builtin:pydocs: reading the docstrings of {len(self.files):,} source files (once)")
         seen: set[bytes] = set()
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with open(folder / "documents.jsonl", "w", encoding="utf-8") as stream:
             for text in _all_texts([path for _, path, _ in self.files]):
                 digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
                 if digest not in seen:
                     seen.add(digest)
                     stream.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-        os.replace(temporary, self.path)
 
 
 def source_files() -> list[tuple[str, str, int]]:

@@ -13,6 +13,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from jaxlm.data import json_tokenizer, subwords
+from jaxlm.data.settings import Settings
 from jaxlm.errors import UserError
 
 END, PAD = "<|endoftext|>", "<pad>"
@@ -47,8 +48,9 @@ def train(
     return make(vocab, merges, specials, f"ByteBpe(vocab_size={vocab_size})")
 
 
-def load(vocab: Path, merges: Path) -> json_tokenizer.JsonTokenizer:
+def load(vocab: Path, merges: Path, settings: Settings) -> json_tokenizer.JsonTokenizer:
     """A published pair of files, with the special tokens that its vocabulary and the settings beside it name."""
+    settings.check_class(vocab.name)
     ids = json.loads(vocab.read_text(encoding="utf-8"))
     if not isinstance(ids, dict) or not all(isinstance(id, int) for id in ids.values()):
         raise UserError(f"tokenizer {vocab}: not a vocabulary: it must map pieces to ids.")
@@ -58,12 +60,12 @@ def load(vocab: Path, merges: Path) -> json_tokenizer.JsonTokenizer:
     ]
     if wrong := next((line for line in pairs if len(line.split(" ")) != 2), None):
         raise UserError(f"tokenizer {merges}: the line {wrong[:60]!r} is not a pair of pieces.")
-    roles = subwords.read_roles(vocab.parent)
     known = {name for names in subwords.SPECIAL_NAMES.values() for name in names}
-    known |= {name for names in subwords.INFILL_NAMES for name in names} | set(roles.values())
+    known |= {name for names in subwords.INFILL_NAMES for name in names}
     specials = [piece for piece in ids if piece in known or piece.startswith("<extra_id_")]
-    made = make(ids, pairs, specials, str(vocab), add_prefix_space=_prefix_space(vocab.parent))
-    return json_tokenizer.JsonTokenizer(made.text, str(vocab), roles)
+    prefix = bool(settings.flag("add_prefix_space", False))
+    made = make(ids, pairs, specials, str(vocab), add_prefix_space=prefix)
+    return json_tokenizer.load(made.text, str(vocab), settings)
 
 
 def make(
@@ -111,8 +113,3 @@ def make(
 def _added(mark: str, id: int) -> dict[str, Any]:
     plain = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return {"id": id, "content": mark, **plain, "special": True}
-
-
-def _prefix_space(folder: Path) -> bool:
-    """Whether a text's first word counts as one after a space, as the settings beside the vocabulary say."""
-    return bool(subwords.settings(folder / subwords.ROLE_FILES[0]).get("add_prefix_space"))

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import tokenizers
 
-from jaxlm.data import normalization, subwords
+from jaxlm.data import json_settings, normalization, subwords
+from jaxlm.data.settings import Settings
 from jaxlm.errors import Damaged, reading
 
 FILE = "tokenizer.json"
@@ -88,6 +89,15 @@ class JsonTokenizer(subwords.Tokenizer):
     def save(self, directory: str | os.PathLike[str]) -> list[str]:
         (Path(directory) / FILE).write_text(self.text, encoding="utf-8")
         return [FILE, *self.save_roles(directory)]
+
+
+def load(text: str, name: str, settings: Settings) -> JsonTokenizer:
+    """The tokenizer of a tokenizer.json with the settings beside it. UserError where they do not fit together."""
+    with reading(f"tokenizer {name}", "not a readable tokenizer.json"):
+        config = json.loads(text)
+        made = json_settings.merged(config, settings)
+    text = text if made == config else json.dumps(made, ensure_ascii=False)
+    return JsonTokenizer(text, name, settings.roles)
 
 
 def _library_tokenizer(text: str) -> tokenizers.Tokenizer:

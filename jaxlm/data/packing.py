@@ -5,16 +5,15 @@ every item stands in exactly one row. Planning takes about 40 bytes of memory pe
 on one core; tools/benchmark_packing.py), reading a plan next to none.
 """
 
-import os
-import pathlib
 from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 
+from jaxlm.cached import Cache
 from jaxlm.data import best_fit, draws
 from jaxlm.data.items import CHUNK, Items, digest
-from jaxlm.data.plan import Plan, index_type, open_plan, save_plan
+from jaxlm.data.plan import Plan, index_type, open_plan, write_plan
 from jaxlm.errors import UserError
 
 Method = Literal["none", "concatenate", "best_fit"]
@@ -32,7 +31,7 @@ def plan(
     method: Method,
     max_items: int,
     seed: int,
-    cache: str | os.PathLike[str] | None,
+    cache: Cache | None,
 ) -> Plan:
     """Packs all items into rows of `row_length` tokens with at most `max_items` pieces each.
 
@@ -40,16 +39,19 @@ def plan(
     any padding. `best_fit`: items stay whole unless longer than a row. The plan is kept under `cache` and found again
     there; with None it stays in memory. UserError if the items do not suit the method.
     """
-    _check(items, row_length, method, max_items)
     key = (VERSION, items.fingerprint, items.overhead, items.splittable, row_length, method, max_items, seed)
     fingerprint = digest("plan", *key)
-    folder = pathlib.Path(cache) / f"plan-{fingerprint[:24]}" if cache is not None else None
-    if folder is not None and (folder / "plan.json").exists():
-        return open_plan(folder)
-    rng = draws.generator(seed, "packing")
-    pieces, row_offsets = _METHODS[method](items, row_length, max_items, rng)
-    made = _plan(pieces, row_offsets, items.overhead, row_length, fingerprint)
-    return save_plan(made, folder) if folder is not None else made
+
+    def make() -> Plan:
+        _check(items, row_length, method, max_items)
+        rng = draws.generator(seed, "packing")
+        pieces, row_offsets = _METHODS[method](items, row_length, max_items, rng)
+        return _plan(pieces, row_offsets, items.overhead, row_length, fingerprint)
+
+    if cache is None:
+        return make()
+    name = f"plans/plan-{fingerprint[:24]}"
+    return open_plan(cache.find(name, fingerprint, lambda folder: write_plan(make(), folder)))
 
 
 def _plan(pieces: Pieces, row_offsets: np.ndarray, overhead: int, row_length: int, fingerprint: str) -> Plan:

@@ -4,12 +4,12 @@ The pairs of a split are a table made ahead of time from sentence lengths alone 
 memory-mapped; the tokens are read when a row is built.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import pair_table
 from jaxlm.data.items import Piece, Place, Shards, digest, read
 from jaxlm.data.sentence_lengths import read_sentences
@@ -65,7 +65,7 @@ def make_pairs(
     negative_share: float,
     duplicates: int,
     seed: int,
-    cache: str | os.PathLike[str] | None,
+    cache: Cache | None,
 ) -> Pairs:
     """The pairs of a split, made now or found under `cache`; with None they stay in memory.
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
-from jaxlm.data import files, readers, sentences, tokenizer
+from jaxlm import cached
+from jaxlm.data import files, readers, sentences, shards, tokenizer
 
 FOLDER = "parts"
 BATCH_CHARACTERS = 2**20  # encoded at once: bounds memory, and enough for the library's threads
@@ -52,14 +53,20 @@ def part_name(split: str, number: int) -> str:
 
 
 def finished(directory: str | os.PathLike[str], name: str) -> dict[str, Any] | None:
-    """The record of a part whose files are all there with their right size, else None."""
+    """The record of a part whose files are all there as written (the shard by its size), else None."""
     folder = Path(directory) / FOLDER
     try:
         record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        whole = (folder / f"{name}.npz").stat().st_size == record["arrays_bytes"]
+        whole = record.pop("seal") == shards.digest(record)
+        whole = whole and files.sha256(folder / f"{name}.npz") == record["arrays_sha256"]
         return record if whole and shard_file(directory, record) is not None else None
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
+
+
+def begun(directory: str | os.PathLike[str], name: str) -> bool:
+    """Whether a part was finished once: its record, the last of its files, is there."""
+    return (Path(directory) / FOLDER / f"{name}.json").exists()
 
 
 def shard_file(directory: str | os.PathLike[str], record: dict[str, Any]) -> Path | None:
@@ -145,9 +152,9 @@ def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
         "bytes": shard.stat().st_size,
         "sha256": files.sha256(shard),
         "content": tally.content.hexdigest(),
-        "arrays_bytes": (folder / f"{part.name}.npz").stat().st_size,
+        "arrays_sha256": files.sha256(folder / f"{part.name}.npz"),
     }
-    write_json(folder / f"{part.name}.json", record)
+    write_json(folder / f"{part.name}.json", {**record, "seal": shards.digest(record)})
     return record
 
 
@@ -197,14 +204,19 @@ def _loaded(directory: str) -> tokenizer.Tokenizer:
 
 
 def commit(temporary: Path, path: Path) -> None:
-    """Make a written file durable, then give it its name."""
-    with open(temporary, "rb+") as stream:
-        os.fsync(stream.fileno())
+    """Make a written file durable, then give it its name, and make that durable too."""
+    cached.sync(temporary)
     os.replace(temporary, path)
+    cached.sync(path.parent)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON under another name and rename it."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under another name and rename it."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     commit(temporary, path)

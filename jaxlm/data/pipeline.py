@@ -5,7 +5,6 @@ starts at any step at the same cost. Reading happens in threads, or in worker pr
 """
 
 import dataclasses
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import documents, draws, packing, pairs, passages, texts, translations
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.rows import Rows
@@ -32,7 +32,7 @@ def make_rows(
     row_length: int,
     method: packing.Method,
     seed: int,
-    cache: str | os.PathLike[str] | None,
+    cache: Cache | None,
     train: bool,
 ) -> Rows:
     """The packed rows of a split, as the objective wants them: endless and shuffled to train, else one fixed epoch.

@@ -1,15 +1,12 @@
 """A packing plan on disk: which pieces stand in which row. In: arrays. Out: `Plan`, memory-mapped, picklable.
 
 Row r holds pieces row_offsets[r] to row_offsets[r + 1]; piece p is tokens [start[p], start[p] + length[p]) of item[p].
-Folders are written under another name and renamed, so a plan that exists is complete.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,38 +58,17 @@ def index_type(largest: int) -> type[np.integer]:
     return np.uint32 if largest < 2**32 else np.int64
 
 
-def save_plan(plan: Plan, directory: str | os.PathLike[str]) -> Plan:
-    """Writes a plan to a folder that does not exist yet, atomically; returns the memory-mapped one."""
+def write_plan(plan: Plan, folder: pathlib.Path) -> None:
+    """Writes the files of a plan into a folder."""
     numbers = {f.name: getattr(plan, f.name) for f in dataclasses.fields(plan) if f.name not in ARRAYS}
     del numbers["directory"]
-
-    def write(folder: pathlib.Path) -> None:
-        for name in ARRAYS:
-            np.save(folder / f"{name}.npy", getattr(plan, name))
-        (folder / "plan.json").write_text(json.dumps(numbers, indent=1) + "\n")
-
-    write_folder(directory, write)
-    return open_plan(directory)
+    for name in ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(plan, name))
+    (folder / "plan.json").write_text(json.dumps(numbers, indent=1) + "\n")
 
 
 def open_plan(directory: str | os.PathLike[str]) -> Plan:
-    """Memory-maps a plan that `save_plan` wrote."""
+    """Memory-maps a plan that `write_plan` wrote."""
     folder = pathlib.Path(directory)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     return Plan(**arrays, **json.loads((folder / "plan.json").read_text()), directory=str(folder))
-
-
-def write_folder(directory: str | os.PathLike[str], write: Any) -> None:
-    """Calls write(temporary folder), then renames it to `directory`; when another process was first, theirs stays."""
-    target = pathlib.Path(directory)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        write(temporary)
-        temporary.chmod(0o755)  # mkdtemp makes it private; other users of a shared cache must read it
-        os.rename(temporary, target)
-    except OSError:
-        if not target.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -8,15 +8,13 @@ training split only, on at most `sample_bytes` of it (the first documents of eve
 import contextlib
 import dataclasses
 import errno
-import hashlib
-import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from jaxlm import cached
 from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
 from jaxlm.errors import UserError
 
@@ -72,13 +70,12 @@ def prepare(
     root = Path(cache).expanduser() if cache is not None else default_cache()
     with _disk_errors(output or root):
         source = corpus.open_source(text, root, log)
-        identity = _digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
+        identity = shards.digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
-        key = _digest([identity, made.fingerprint, sentences, part])
+        key = shards.digest([identity, made.fingerprint, sentences, part])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
         directory = Path(output).expanduser() if output is not None else root / "shards" / name
-        directory.mkdir(parents=True, exist_ok=True)
         about = {
             "key": key,
             "dtype": "uint16" if made.size <= 2**16 else "uint32",
@@ -86,10 +83,13 @@ def prepare(
             "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
-        with _locked(directory, log):
-            index = _found(directory, key, log) or _make(
-                source, text, made, directory, about, part, log, processes
-            )
+        index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
+        if index is None:
+            with cached.locked(directory, log):
+                index = _found(directory, key, log) or _make(
+                    source, text, made, directory, about, part, log, processes
+                )
+        _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
 
 
@@ -139,35 +139,34 @@ def _tokenizer(
     if config.sample_bytes == 0:
         return tokenizer.train(config, ())
     described = tokenizer.describe(config)
-    key = _digest([identity, described, config.sample_bytes])[:12]
-    directory = root / "tokenizers" / f"{described['type'].lower()}-{key}"
-    if directory.is_dir():
-        return tokenizer.load(directory)
-    log(f"training the tokenizer {config}")
-    documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
-    sample = [part for document in documents for part in text.texts(document)]
-    if not sample:
-        raise _nothing(text)
-    made = tokenizer.train(config, sample)
-    if made.size < described["vocab_size"]:
-        log(
-            f"the corpus gave {made.size:,} of vocab_size={described['vocab_size']:,} tokens: it has no more pieces"
-        )
-    temporary = directory.with_name(f"{directory.name}.tmp-{os.getpid()}")
-    temporary.mkdir(parents=True, exist_ok=True)
-    made.save(temporary)
-    try:
-        temporary.rename(directory)
-    except OSError:  # another process was first, with the same result
-        shutil.rmtree(temporary)
-    return made
+    key = shards.digest([identity, described, config.sample_bytes])
+
+    def train(folder: Path) -> None:
+        log(f"training the tokenizer {config}")
+        documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
+        sample = [part for document in documents for part in text.texts(document)]
+        if not sample:
+            raise _nothing(text)
+        made = tokenizer.train(config, sample)
+        if made.size < described["vocab_size"]:
+            log(
+                f"the corpus gave {made.size:,} of vocab_size={described['vocab_size']:,} tokens: it has no more pieces"
+            )
+        made.save(folder)
+
+    name = f"tokenizers/{described['type'].lower()}-{key[:12]}"
+    return tokenizer.load(cached.Cache(root, log).find(name, key, train))
 
 
 def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
     """The index of a finished preparation whose files are there; None when there is something left to make."""
     if not (directory / shards.INDEX).is_file():
         return None
-    index = shards.read_index(directory)
+    try:
+        index = shards.read_index(directory)
+    except shards.Damaged as error:
+        log(f"{error} It is made again.")
+        return None
     if index["key"] != key:
         raise UserError(
             f"{directory}: already holds shards of another corpus, tokenizer or option. Choose another folder or "
@@ -194,7 +193,7 @@ def _make(
 ) -> dict[str, Any]:
     """Write all parts that are not finished, and assemble them."""
     _start_or_continue(directory, about["key"])
-    made.save(directory)
+    _save_tokenizer(directory, made)
     options = {"sentences": about["sentences"], "fields": len(text.fields), "dtype": about["dtype"]}
     job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
@@ -221,6 +220,22 @@ def _make(
     return index
 
 
+def _restore_tokenizer(directory: Path, made: tokenizer.Tokenizer, log: Log) -> None:
+    """Writes the tokenizer beside the shards again where it is damaged: other corpora of a run read it there."""
+    try:
+        if tokenizer.load(directory).fingerprint == made.fingerprint:
+            return
+    except UserError:
+        pass
+    log(f"{directory}: the tokenizer beside the shards is missing or damaged, is written again")
+    _save_tokenizer(directory, made)
+
+
+def _save_tokenizer(directory: Path, made: tokenizer.Tokenizer) -> None:
+    for name in made.save(directory):
+        cached.sync(directory / name)
+
+
 def _start_or_continue(directory: Path, key: str) -> None:
     """Make room for parts; leave those of an earlier attempt at the same, and clear what it had not finished."""
     folder = directory / parts.FOLDER
@@ -231,7 +246,7 @@ def _start_or_continue(directory: Path, key: str) -> None:
             "folder or delete this one."
         )
     folder.mkdir(exist_ok=True)
-    started.write_text(key)
+    parts.write_text(started, key)
     for leftover in (*folder.glob("*.tmp-*"), *directory.glob("*.tmp-*")):
         leftover.unlink()
 
@@ -263,27 +278,6 @@ def _nothing(text: corpus.Corpus) -> UserError:
 
 
 @contextlib.contextmanager
-def _locked(directory: Path, log: Log) -> Iterator[None]:
-    """Two runs that prepare the same at once: the second waits and finds it done. Death frees the lock."""
-    try:
-        import fcntl
-    except ImportError:  # not a POSIX system: renames alone keep the result whole
-        yield
-        return
-    with open(directory / ".lock", "w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"{directory}: another process is preparing this; waiting for it")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-        except OSError as error:
-            log(
-                f"{directory}: this file system has no locks ({error}): do not prepare the same twice at once"
-            )
-        yield
-
-
-@contextlib.contextmanager
 def _disk_errors(place: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
@@ -294,7 +288,3 @@ def _disk_errors(place: str | os.PathLike[str]) -> Iterator[None]:
                 "another place with JAXLM_CACHE=DIR; finished parts are kept."
             ) from error
         raise
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

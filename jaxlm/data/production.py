@@ -41,6 +41,8 @@ def records(
         running: set[concurrent.futures.Future] = set()
         for part in todo:
             record = parts.finished(job.directory, part.name)
+            if record is None and parts.begun(job.directory, part.name):
+                lines.log(f"{job.directory}: part {part.name} is damaged, is made again")
             if record is not None:
                 lines.add(record, made=False)
                 yield record

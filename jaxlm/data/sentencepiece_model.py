@@ -20,6 +20,7 @@ import numpy as np
 import sentencepiece
 
 from jaxlm.data import subwords
+from jaxlm.data.settings import FIX, Settings
 from jaxlm.errors import Damaged, UserError, reading
 
 FILE = "tokenizer.model"
@@ -27,6 +28,11 @@ FAIRSEQ_FILE = "sentencepiece.bpe.model"  # XLM-R's and mBART's
 THREADS = 8
 COVERAGE = 0.9995  # share of characters with a piece of their own; SentencePiece's default
 Layout = Literal["own", "fairseq"]
+Space = Literal[
+    "always", "once"
+]  # what a text begins with: also behind a special token written in it, or not there
+# normalizer_spec { add_dummy_prefix: false }: of two messages behind one another, the second's fields count.
+_NO_PREFIX = b"\x1a\x02\x18\x00"
 LONGEST_LINE = 4000  # characters; the trainer drops lines of more than max_sentence_length bytes
 
 
@@ -43,11 +49,15 @@ class SentencePieceTokenizer(subwords.Tokenizer):
         *,
         extra_ids: int = 0,
         layout: Layout = "own",
+        added: Sequence[str] = (),
+        space: Space = "always",
     ):
         self.model = model
         self.name = name
         self.extra_ids = extra_ids
         self.layout: Layout = layout
+        self.added = tuple(added)  # special tokens behind all others
+        self.space: Space = space
         with reading(f"tokenizer {name}", "not a readable SentencePiece model"):
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
             if not self._processor.get_piece_size():
@@ -58,19 +68,20 @@ class SentencePieceTokenizer(subwords.Tokenizer):
             self._ours_of_model = np.concatenate([[3, 0, 2], np.arange(4, len(pieces) + 1)]).astype(np.int32)
             pieces = ["<s>", "<pad>", "</s>", "<unk>", *pieces[3:], "<mask>"]
         # As in T5: <extra_id_0> has the highest id.
-        self.pieces = [*pieces, *reversed(subwords.sentinel_names(extra_ids))]
+        self.pieces = [*pieces, *reversed(subwords.sentinel_names(extra_ids)), *added]
         self.fingerprint = hashlib.sha256(model).hexdigest()
-        if extra_ids or layout != "own":
-            content = f"{self.fingerprint} {layout} {extra_ids}"
+        if extra_ids or layout != "own" or added:
+            content = " ".join([self.fingerprint, layout, str(extra_ids), *added])
             self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
         self._threads = 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else -1
         self.assign_roles(roles)
 
-    def __getstate__(self) -> tuple[bytes, str, dict[str, str], int, Layout]:
-        return self.model, self.name, dict(self.roles), self.extra_ids, self.layout
+    def __getstate__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        more = {"extra_ids": self.extra_ids, "layout": self.layout, "added": self.added, "space": self.space}
+        return (self.model, self.name, dict(self.roles)), more
 
-    def __setstate__(self, state: tuple[bytes, str, dict[str, str], int, Layout]) -> None:
-        self.__init__(*state[:3], extra_ids=state[3], layout=state[4])
+    def __setstate__(self, state: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        self.__init__(*state[0], **state[1])
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         encoded = self._processor.encode(list(texts), num_threads=self._threads)
@@ -87,10 +98,20 @@ class SentencePieceTokenizer(subwords.Tokenizer):
         ]
 
     def encode_marked(self, text: str) -> list[int]:
-        ids: list[int] = []
-        for part in self._marks.split(text):
-            ids += [self._ids[part]] if part in self._mark_names else self.encode(part)
+        first, *rest = self._marks.split(text)  # texts and the marks between them in turn
+        ids = self.encode(first)
+        for mark, part in zip(rest[::2], rest[1::2], strict=True):
+            ids.append(self._ids[mark])
+            ids += self.encode(part) if self.space == "always" else self._encode_behind(part)
         return ids
+
+    def _encode_behind(self, text: str) -> list[int]:
+        """Ids of a text with nothing put before it."""
+        return self._ours_of_model[np.array(self._bare.encode(text), np.int32)].tolist()
+
+    @functools.cached_property
+    def _bare(self) -> sentencepiece.SentencePieceProcessor:
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model + _NO_PREFIX)
 
     @functools.cached_property
     def _mark_names(self) -> set[str]:
@@ -124,29 +145,53 @@ class SentencePieceTokenizer(subwords.Tokenizer):
     def save(self, directory: str | os.PathLike[str]) -> list[str]:
         written = [FILE if self.layout == "own" else FAIRSEQ_FILE]
         (Path(directory) / written[0]).write_bytes(self.model)
-        if self.extra_ids:
-            settings = {"extra_ids": self.extra_ids}
+        settings: dict[str, Any] = {"extra_ids": self.extra_ids} if self.extra_ids else {}
+        if self.added:
+            settings["extra_special_tokens"] = list(self.added)
+        if self.space == "once":
+            settings["tokenizer_class"] = "LlamaTokenizer"
+        if settings:
             (Path(directory) / subwords.ROLE_FILES[0]).write_text(json.dumps(settings) + "\n")
             written.append(subwords.ROLE_FILES[0])
         return [*written, *self.save_roles(directory)]
 
 
-def load(file: Path) -> SentencePieceTokenizer:
+def load(file: Path, settings: Settings) -> SentencePieceTokenizer:
     """A .model file, with the special tokens that its name and the settings beside it stand for."""
-    beside = file.with_name(subwords.ROLE_FILES[0])
-    settings = subwords.settings(beside)
-    # T5's own tokenizer adds 100 unless told otherwise; its .model knows nothing of them.
-    usual = 100 if str(settings.get("tokenizer_class", "")).startswith("T5") else 0
-    extra_ids = settings.get("extra_ids", usual)
+    settings.check_class(file.name)
+    # T5's own tokenizer adds 100 unless told otherwise; its .model knows nothing of them. Others have no such key.
+    usual = 100 if settings.kind == "T5Tokenizer" else 0
+    extra_ids = settings.values.get("extra_ids", usual) if settings.kind in ("", "T5Tokenizer") else 0
     if not isinstance(extra_ids, int) or not 0 <= extra_ids <= 10_000:
-        raise UserError(f"tokenizer settings {beside}: extra_ids={extra_ids!r}; allowed: 0 to 10000.")
-    return SentencePieceTokenizer(
-        file.read_bytes(),
-        str(file),
-        subwords.read_roles(file.parent),
-        extra_ids=extra_ids,
-        layout="fairseq" if file.name == FAIRSEQ_FILE else "own",
+        raise UserError(f"tokenizer settings {settings.where}: extra_ids={extra_ids!r}; allowed: 0 to 10000.")
+    if (
+        settings.kind in ("LlamaTokenizer", "XLMRobertaTokenizer")
+        and settings.flag("add_prefix_space", True) is False
+    ):
+        raise UserError(
+            f"tokenizer settings {settings.where}: add_prefix_space=False is not done here. {FIX}"
+        )
+    layout: Layout = "fairseq" if file.name == FAIRSEQ_FILE else "own"
+    # As transformers: its Llama puts a space before a text, and before what is behind a token only if told so.
+    space: Space = (
+        "once" if settings.kind == "LlamaTokenizer" and not settings.flag("legacy", False) else "always"
     )
+
+    def made(added: Sequence[str] = ()) -> SentencePieceTokenizer:
+        model, roles = file.read_bytes(), settings.roles
+        return SentencePieceTokenizer(
+            model, str(file), roles, extra_ids=extra_ids, layout=layout, added=added, space=space
+        )
+
+    plain = made()
+    tokens = [token for token in settings.tokens(plain._ids) if token["id"] >= plain.size]
+    for token in tokens:
+        if not token["special"] or token["lstrip"] or token["rstrip"] or token["single_word"]:
+            raise UserError(
+                f"tokenizer settings {settings.where}: the added token {token['content']!r} takes spaces beside it, or "
+                f"is looked for in every text, which is not done here. {FIX}"
+            )
+    return made([token["content"] for token in tokens]) if tokens else plain
 
 
 def train(

@@ -6,6 +6,7 @@ UserError that names the file and the fix. Picklable, opened lazily, safe betwee
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import threading
@@ -21,10 +22,15 @@ from jaxlm.errors import UserError
 
 FORMAT = 1
 INDEX = "index.json"
-# 'auto' hashes a split up to this size: a second or so. Beyond, ArrayRecord's own checksums catch bad chunks.
+# 'auto' hashes a split up to this size: a second or so. Beyond, ArrayRecord's own checksums catch bad chunks, and only
+# the arrays are hashed, which have none.
 HASHED_BYTES = 2**30
 
 Check = Literal["auto", "size", "sha256"]
+
+
+class Damaged(UserError):
+    """An index that is not what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,8 +146,10 @@ def read_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         version = index["format"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise UserError(
+        if version == FORMAT and not _agrees(index):
+            raise ValueError("its fingerprints disagree")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise Damaged(
             f"{path}: damaged: {error}. Delete it and prepare again: finished shards are kept."
         ) from error
     if version != FORMAT:
@@ -149,6 +157,32 @@ def read_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: format {version}; this version reads format {FORMAT}. Prepare the corpus again."
         )
     return index
+
+
+def _agrees(index: dict[str, Any]) -> bool:
+    """Whether all that is read is there, and every sum and fingerprint follows from those below it."""
+    for split, entry in index["splits"].items():
+        contents = [shard["content"] for shard in entry["shards"]]
+        if entry["fingerprint"] != digest([index["tokenizer"]["fingerprint"], split, contents]):
+            return False
+        if entry["documents"] != sum(shard["documents"] for shard in entry["shards"]):
+            return False
+        if not all(
+            {"file", "bytes", "sha256"} <= file.keys() for file in (*entry["shards"], *entry["arrays"])
+        ):
+            return False
+    return index["fingerprint"] == fingerprint_of(index) and {"key", "sentences", "corpus"} <= index.keys()
+
+
+def fingerprint_of(index: dict[str, Any]) -> str:
+    """Of all splits and what their tokens are."""
+    fingerprints = {split: entry["fingerprint"] for split, entry in index["splits"].items()}
+    return digest([index["tokenizer"]["fingerprint"], index["dtype"], fingerprints])
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def open_shards(
@@ -161,7 +195,8 @@ def open_shards(
     """Open and check one split.
 
     tokenizer_fingerprint: of the tokenizer in use, compared with the one the shards were made with; None skips that.
-    check: 'size' compares file sizes; 'sha256' also reads and hashes every file; 'auto' hashes splits up to 1 GiB.
+    check: 'size' compares file sizes; 'sha256' also reads and hashes every file; 'auto' hashes splits up to 1 GiB,
+    and of larger ones the arrays.
     """
     index = read_index(directory)
     made_with = index["tokenizer"]["fingerprint"]
@@ -180,9 +215,10 @@ def open_shards(
     entries = [*entry["shards"], *entry["arrays"]]
     for file in entries:
         _check_file(Path(directory), file)
-    if check == "sha256" or (check == "auto" and sum(file["bytes"] for file in entries) <= HASHED_BYTES):
-        for file in entries:
-            _check_hash(Path(directory) / file["file"], file["sha256"])
+    if check == "auto" and sum(file["bytes"] for file in entries) > HASHED_BYTES:
+        entries = entry["arrays"]
+    for file in entries if check != "size" else ():
+        _check_hash(Path(directory) / file["file"], file["sha256"])
     return _opened(str(directory), index, entry)
 
 

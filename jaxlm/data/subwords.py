@@ -14,11 +14,8 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-
-from jaxlm.errors import Damaged, reading
 
 if typing.TYPE_CHECKING:
     from jaxlm.batch import Vocabulary
@@ -60,6 +57,7 @@ class Tokenizer(abc.ABC):
     roles: Mapping[str, str] = types.MappingProxyType(
         {}
     )  # role -> name, where the usual names do not lead to it
+    starts_with_bos: bool = False  # whether the settings beside it put bos before a prompt
     marker: str  # '##' where pieces that continue a word are marked, '▁' or 'Ġ' where those that begin one are, else ''
 
     @abc.abstractmethod
@@ -94,11 +92,6 @@ class Tokenizer(abc.ABC):
     def encode(self, text: str) -> list[int]:
         """Ids of one text."""
         return self.encode_batch([text])[0].tolist()
-
-    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids of one text, and the (start, end) characters each stands for."""
-        ids, offsets = self.encode_batch_with_offsets([text])[0]
-        return ids.tolist(), [(int(start), int(end)) for start, end in offsets]
 
     def token(self, id: int) -> str:
         """The piece with this id."""
@@ -183,26 +176,3 @@ class Tokenizer(abc.ABC):
 def sentinel_names(number: int) -> list[str]:
     """T5's names of the tokens that stand for spans."""
     return [f"<extra_id_{i}>" for i in range(number)]
-
-
-def settings(file: Path) -> dict[str, Any]:
-    """The JSON object in a file beside a tokenizer; empty without the file. UserError when it cannot be read."""
-    if not file.is_file():
-        return {}
-    with reading(f"tokenizer settings {file}"):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(found, dict):
-            raise Damaged(f"it holds a {type(found).__name__}, not a JSON object")
-        return found
-
-
-def read_roles(folder: Path) -> dict[str, str]:
-    """Role -> name from the settings beside a tokenizer; empty without them. UserError when one cannot be read."""
-    names: dict[str, str] = {}
-    for found in (settings(folder / name) for name in ROLE_FILES):
-        for role in SPECIAL_NAMES:
-            value = found.get(f"{role}_token")
-            name = value.get("content") if isinstance(value, dict) else value
-            if isinstance(name, str):
-                names[role] = name
-    return names

@@ -5,7 +5,6 @@ its fingerprint. Items of a table stay whole.
 """
 
 import itertools
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -13,8 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data.items import CHUNK, Shards
-from jaxlm.data.plan import write_folder
 
 
 class TableItems:
@@ -36,17 +35,19 @@ class TableItems:
         shards: Shards,
         vocabulary: Vocabulary,
         fingerprint: str,
-        cache: str | os.PathLike[str] | None,
+        cache: Cache | None,
         blocks: Callable[[], Iterator[np.ndarray]],
     ) -> Self:
         """The items whose table is found under `cache` or made from `blocks`; with None it stays in memory."""
         if cache is None:
             return cls(shards, vocabulary, np.concatenate(list(blocks())), fingerprint)
         name = cls.__name__.lower()
-        path = pathlib.Path(cache) / f"{name}-{fingerprint[:24]}" / f"{name}.npy"
-        if not path.exists():
-            write_folder(path.parent, lambda folder: _append_blocks(folder / path.name, blocks()))
-        return _reopen(cls, shards, vocabulary, None, fingerprint, str(path))
+        folder = cache.find(
+            f"plans/{name}-{fingerprint[:24]}",
+            fingerprint,
+            lambda folder: _append_blocks(folder / f"{name}.npy", blocks()),
+        )
+        return _reopen(cls, shards, vocabulary, None, fingerprint, str(folder / f"{name}.npy"))
 
     @property
     def lengths(self) -> np.ndarray:

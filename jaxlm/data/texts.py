@@ -4,13 +4,13 @@ An item is one text (a document, or a sentence of one) or the texts that belong 
 is cut to `max_tokens`. The token type is the number of the text within its item, the label 0.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data.items import CHUNK, Piece, Place, Shards, digest, read
 from jaxlm.data.sentence_lengths import read_sentences
 from jaxlm.data.table_items import TableItems
@@ -55,7 +55,7 @@ def make_texts(
     unit: Unit,
     texts: int,
     max_tokens: int,
-    cache: str | os.PathLike[str] | None,
+    cache: Cache | None,
 ) -> Texts:
     """The items of a split, made now or found under `cache`; `texts` of each item, 1 unless they are fields.
 

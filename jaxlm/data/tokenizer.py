@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from jaxlm.data import subwords
+from jaxlm.data import settings
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.errors import UserError, reading
 
@@ -104,7 +104,7 @@ class ByteBpe:
 class Pretrained:
     """A tokenizer that exists: the path of a tokenizer.json, .model, vocab.txt or vocab.json, or of a folder with one.
 
-    Names of special tokens in a tokenizer_config.json or special_tokens_map.json beside it win over the usual ones.
+    What tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it say counts: see `settings`.
     """
 
     path: str
@@ -137,21 +137,36 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     """A tokenizer from its file, or from a folder. UserError when there is none or it cannot be read."""
     file = _find(path)
     with reading(f"tokenizer {file}"):
-        if (merges := _merges(file)) is not None:
-            from jaxlm.data import byte_bpe
+        beside = settings.read(file.parent)
+        made = _loaded(file, beside)
+    # Of a tokenizer.json its own template says it; RoBERTa's and BART's is always the same.
+    asked = file.name != "tokenizer.json" and beside.kind in ("", "GPT2Tokenizer", "LlamaTokenizer")
+    made.starts_with_bos = asked and bool(beside.flag("add_bos_token", False))
+    return made
 
-            return byte_bpe.load(file, merges)
-        if file.suffix == ".json":
-            from jaxlm.data import json_tokenizer
 
-            return json_tokenizer.JsonTokenizer(
-                file.read_text(encoding="utf-8"), str(file), subwords.read_roles(file.parent)
-            )
-        if file.suffix == ".model":
-            from jaxlm.data import sentencepiece_model
+def _loaded(file: Path, beside: settings.Settings) -> Tokenizer:
+    if (merges := _merges(file)) is not None:
+        from jaxlm.data import byte_bpe
 
-            return sentencepiece_model.load(file)
-        return _load_vocab_txt(file)
+        return byte_bpe.load(file, merges, beside)
+    if file.suffix == ".json":
+        from jaxlm.data import json_tokenizer
+
+        return json_tokenizer.load(file.read_text(encoding="utf-8"), str(file), beside)
+    if file.suffix == ".model":
+        from jaxlm.data import sentencepiece_model
+
+        return sentencepiece_model.load(file, beside)
+    from jaxlm.data import json_tokenizer, wordpiece
+
+    beside.check_class("vocab.txt")
+    pieces = file.read_text(encoding="utf-8").split("\n")
+    pieces = [piece.rstrip("\r") for piece in (pieces[:-1] if pieces[-1] == "" else pieces)]
+    # Without a setting, a vocabulary with no capital is uncased.
+    uncased = not any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
+    made = wordpiece.make(pieces, uncased, str(file), unknown=beside.roles.get("unk", "[UNK]"))
+    return json_tokenizer.load(made.text, str(file), beside)
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
@@ -190,24 +205,6 @@ def _merges(file: Path) -> Path | None:
                 )
             return file.with_name(merges)
     return None
-
-
-def _load_vocab_txt(file: Path) -> Tokenizer:
-    from jaxlm.data import wordpiece
-
-    pieces = file.read_text(encoding="utf-8").split("\n")
-    pieces = [piece.rstrip("\r") for piece in (pieces[:-1] if pieces[-1] == "" else pieces)]
-    made = wordpiece.make(pieces, _lowercase(file, pieces), str(file))
-    made.assign_roles(subwords.read_roles(file.parent))
-    return made
-
-
-def _lowercase(file: Path, pieces: list[str]) -> bool:
-    """do_lower_case of the tokenizer_config.json beside it; without one, a vocabulary with no capital is uncased."""
-    setting = subwords.settings(file.with_name("tokenizer_config.json")).get("do_lower_case")
-    if setting is not None:
-        return bool(setting)
-    return not any(piece != piece.lower() for piece in pieces if not piece.startswith("["))
 
 
 def _check_size(vocab_size: int, where: str) -> None:

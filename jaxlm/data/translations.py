@@ -5,12 +5,12 @@ of a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does
 out. Types: source 0, target 1; no special tokens, the objective adds its own.
 """
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data.items import CHUNK, NO_LABEL, Piece, Shards, digest
 from jaxlm.data.sentence_lengths import read_sentences
 from jaxlm.data.texts import Texts
@@ -41,7 +41,7 @@ class Translations(Texts):
 
 
 def make_translations(
-    shards: Shards, vocabulary: Vocabulary, *, max_tokens: int, cache: str | os.PathLike[str] | None
+    shards: Shards, vocabulary: Vocabulary, *, max_tokens: int, cache: Cache | None
 ) -> Translations:
     """The pairs whose sides have at most `max_tokens` tokens, made now or found under `cache`.
 

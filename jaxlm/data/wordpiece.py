@@ -50,12 +50,14 @@ def train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> json_tokeni
     return make(pieces, lowercase, f"WordPiece(vocab_size={vocab_size})")
 
 
-def make(pieces: Sequence[str], lowercase: bool, name: str) -> json_tokenizer.JsonTokenizer:
+def make(
+    pieces: Sequence[str], lowercase: bool, name: str, *, unknown: str = "[UNK]"
+) -> json_tokenizer.JsonTokenizer:
     """A WordPiece tokenizer from its vocabulary in order of ids, such as the lines of a vocab.txt."""
     vocab = {piece: id for id, piece in enumerate(pieces)}
-    if "[UNK]" not in vocab:
+    if unknown not in vocab:
         raise UserError(
-            f"tokenizer {name}: no [UNK] among its {len(vocab)} lines: this is not a BERT vocab.txt."
+            f"tokenizer {name}: no {unknown} among its {len(vocab)} lines: this is not a BERT vocab.txt."
         )
     # Written out rather than asked of the library, so that no version of it can change the fingerprint.
     config = {
@@ -75,7 +77,7 @@ def make(pieces: Sequence[str], lowercase: bool, name: str) -> json_tokenizer.Js
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
             "type": "WordPiece",
-            "unk_token": "[UNK]",
+            "unk_token": unknown,
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": LONGEST_WORD,
             "vocab": vocab,

@@ -16,7 +16,7 @@ import numpy as np
 from jaxlm.batch import Batch
 from jaxlm.convert import families, table
 from jaxlm.errors import UserError
-from jaxlm.exchange import stored
+from jaxlm.exchange import model_folder, stored
 from jaxlm.exchange.stored import HF, Stored
 from jaxlm.models.build import build
 
@@ -54,20 +54,20 @@ def _open(name: str, allow_pickle: Any) -> Stored:
     """A folder of any kind; of a run, the best step."""
     path = pathlib.Path(name.removeprefix(HF)).expanduser()
     if stored.is_ours(path):
-        step = None if stored.is_model_folder(path) else stored.best_step(path)
+        step = None if model_folder.is_one(path) else stored.best_step(path)
         return stored.open_stored(str(path), say=print, step=step)
     return stored.of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
 
 
-# How a model is run, which no file of Hugging Face says.
-_OPERATIONAL = ("layer_loop", "remat", "attention")
+# How a model is run, and how its weights began: no function of the weights, and not in every config.json.
+_NO_FUNCTION = ("layer_loop", "remat", "attention", "init_scale", "init_factor", "position_init")
 
 
 def _fields(a: Any, b: Any) -> str:
     differ = [
         f"{field.name} {getattr(a, field.name)!r} and {getattr(b, field.name)!r}"
         for field in dataclasses.fields(a)
-        if field.name not in _OPERATIONAL and getattr(a, field.name) != getattr(b, field.name)
+        if field.name not in _NO_FUNCTION and getattr(a, field.name) != getattr(b, field.name)
     ]
     return "config: same" if not differ else f"config: differs in {'; '.join(differ)}"
 

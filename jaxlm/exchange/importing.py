@@ -44,6 +44,8 @@ def from_hf(
         tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
         tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)
         fingerprint = tokenizer.fingerprint
+        for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
+            say(line)
     else:
         say(f"{found.where} has no tokenizer; the model folder has none either")
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])

@@ -6,6 +6,7 @@ checkpoints/ is the store of a run, with its SHA-256 of every file. It appears c
 """
 
 import dataclasses
+import errno
 import json
 import pathlib
 import shutil
@@ -22,6 +23,7 @@ from jaxlm.errors import UserError
 FILE = "model.json"
 BUFFERS = "buffers.safetensors"  # in origin/
 _FORMAT = 1
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +96,7 @@ def write(
 
 @contextmanager
 def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder beside `target` that becomes it when all went well, and is removed when not."""
+    """A folder beside `target` that becomes it when all went well, and is removed when not. UserError: a full disk."""
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
     try:
@@ -106,6 +108,11 @@ def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
         yield partial
         partial.chmod(0o755)  # mkdtemp's are for one user only
         partial.replace(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise UserError(
+                f"Cannot write {target}: {error.strerror}. Nothing was left there. Free some space, or name a folder "
+                "on another disk."
+            ) from error
         raise

@@ -12,9 +12,14 @@ from jaxlm.convert.folder import Folder
 from jaxlm.errors import UserError
 
 Pooling = Literal["cls", "mean", "cls_mlp"]
-_SETTINGS = ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json")
+# What the transformer's settings were called, the first that is there counts.
+TRANSFORMER_FILES = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+_SETTINGS = ("modules.json", *TRANSFORMER_FILES, "config_sentence_transformers.json")
 _MODULES = "sentence_transformers.models."
-_MODES = (
+MODES = (
     "cls_token",
     "mean_tokens",
     "max_tokens",
@@ -32,7 +37,9 @@ def names(folder: Folder) -> list[str]:
     if not folder.has("modules.json"):
         return []
     found = [name for name in _SETTINGS if folder.has(name)]
-    for path in paths(folder.text("modules.json"), str(folder.path / "modules.json")):
+    for _, path in modules(folder.text("modules.json"), str(folder.path / "modules.json")):
+        if not path:
+            continue
         for name in ("model.safetensors", "pytorch_model.bin"):
             if folder.has(f"{path}/{name}"):
                 raise UserError(
@@ -44,11 +51,11 @@ def names(folder: Folder) -> list[str]:
     return found
 
 
-def paths(modules: str, where: str) -> list[str]:
-    """The folders of the steps that a modules.json lists, the transformer's own left out."""
+def modules(text: str, where: str) -> list[tuple[str, str]]:
+    """The steps that a modules.json lists: kind and folder, '' being that of the model."""
     try:
-        return [module["path"] for module in json.loads(modules) if module["path"]]
-    except (ValueError, KeyError, TypeError) as error:
+        return [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in json.loads(text)]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{where} is not a list of modules ({type(error).__name__}).") from error
 
 
@@ -63,7 +70,7 @@ def files(pooling: Pooling, width: int, length: int) -> dict[str, str]:
         for i, (path, kind) in enumerate(steps)
     ]
     pool: dict[str, Any] = {"word_embedding_dimension": width, "include_prompt": True}
-    pool |= {f"pooling_mode_{name}": name == mode for name in _MODES}
+    pool |= {f"pooling_mode_{name}": name == mode for name in MODES}
     made: dict[str, Any] = {
         "modules.json": modules,
         "1_Pooling/config.json": pool,

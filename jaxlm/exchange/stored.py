@@ -19,7 +19,7 @@ from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints, open_run
 from jaxlm.config import Run, tree
 from jaxlm.convert import families, table, weights
-from jaxlm.convert.folder import Folder
+from jaxlm.convert.folder import Folder, parse
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, tokenizer_files
 from jaxlm.models.build import build
@@ -53,12 +53,22 @@ class Stored:
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """config.json or generation_config.json as they came with the weights; {} where there is none."""
+        if self.hf is not None and name == "config.json":
+            return self.hf.config
+        text = self.beside(name)
+        return {} if text is None else parse(text, f"{self.where}/{name}")
+
+    def beside(self, name: str) -> str | None:
+        """The text of a file that came with the weights or their tokenizer; None where there is none."""
+        if name in self.tokenizer:
+            return self.tokenizer[name].decode()
         if self.hf is not None:
-            beside = name != "config.json" and self.hf.folder.has(name)
-            return self.hf.config if name == "config.json" else self.hf.folder.json(name) if beside else {}
-        if self.folder is not None and (self.folder.origin_files / name).is_file():
-            return Folder(self.folder.origin_files).json(name)
-        return {}
+            folder = self.hf.folder
+        elif self.folder is not None and self.folder.origin_files.is_dir():
+            folder = Folder(self.folder.origin_files)
+        else:
+            return None
+        return folder.text(name) if folder.has(name) else None
 
     def host(self, path: str) -> np.ndarray:
         """One parameter on the host."""
@@ -109,11 +119,6 @@ def open_stored(
         )
     checkpoints, newest = open_run(name, say=say)
     return of_run(checkpoints, newest if step is None else step, name)
-
-
-def is_model_folder(path: pathlib.Path) -> bool:
-    """Whether there is a model folder."""
-    return model_folder.is_one(path)
 
 
 def is_ours(path: pathlib.Path) -> bool:

@@ -4,13 +4,15 @@ Guaranteed: a tokenizer that came in goes out as it came; one that jaxlm trained
 the template that puts them around a text, so that AutoTokenizer gives the ids that training saw.
 """
 
+import contextlib
 import json
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxlm.convert import gguf_tokenizer, weights
+from jaxlm.data import settings
 from jaxlm.data.json_tokenizer import JsonTokenizer
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.data.tokenizer import Pretrained, load
@@ -50,6 +52,7 @@ def of_weights(found: weights.Weights) -> dict[str, bytes]:
             if path.stat().st_size > _LIMIT:
                 raise UserError(f"{path} has more than {_LIMIT} bytes: no tokenizer is that large.")
             files[name] = path.read_bytes()
+    _check_class(files, found)
     if found.gguf is not None and "tokenizer.json" not in files:
         files |= {
             n: text.encode() for n, text in gguf_tokenizer.files(found.gguf.metadata, found.gguf.path).items()
@@ -57,17 +60,44 @@ def of_weights(found: weights.Weights) -> dict[str, bytes]:
     return files
 
 
+def _check_class(files: dict[str, bytes], found: weights.Weights) -> None:
+    """Where no file beside the tokenizer says how its vocabulary is used, config.json does."""
+    vocabularies = [name for name in files if name.endswith((".model", "vocab.txt", "vocab.json"))]
+    kind = settings.model_class(found.config)
+    if not kind or not vocabularies or "tokenizer.json" in files:
+        return
+    if settings.CONFIG not in files:
+        files[settings.CONFIG] = json.dumps({"tokenizer_class": kind}).encode()
+    elif b"_class" not in files[settings.CONFIG]:
+        settings.check_class(kind, vocabularies[0], f"of {found.folder.path}")
+
+
+def unknown_keys(files: Mapping[str, bytes], where: str) -> list[str]:
+    """A line where the settings have keys that neither transformers nor jaxlm knows, so that nobody counts on them."""
+    with _folder(files) as folder:
+        keys = settings.read(folder).unknown
+    return (
+        [f"{where}: {', '.join(keys)} in {settings.CONFIG}: unknown here, and without effect"] if keys else []
+    )
+
+
+@contextlib.contextmanager
+def _folder(files: Mapping[str, bytes]) -> Iterator[pathlib.Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            (pathlib.Path(folder) / name).write_bytes(content)
+        yield pathlib.Path(folder)
+
+
 def open_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """The tokenizer that files make. UserError when there is none among them."""
     if not files:
         raise UserError(f"{where} has no tokenizer: looked for {', '.join(NAMES)}.")
-    with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            (pathlib.Path(folder) / name).write_bytes(content)
+    with _folder(files) as folder:
         try:
             return load(folder)
         except UserError as error:
-            raise UserError(str(error).replace(folder, where)) from error
+            raise UserError(str(error).replace(str(folder), where)) from error
 
 
 def check_size(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
@@ -90,18 +120,18 @@ def for_transformers(
     # An encoder's template belongs to it; a decoder reads bare text, whatever its tokenizer was trained for.
     if made.get("post_processor") is None or causal:
         made["post_processor"] = None if causal else _template(tokenizer)
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
+    said: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": length}
     inputs = ["input_ids", *["token_type_ids"] * types, "attention_mask"]
-    settings |= {"clean_up_tokenization_spaces": False, "model_input_names": inputs}
+    said |= {"clean_up_tokenization_spaces": False, "model_input_names": inputs}
     vocabulary = tokenizer.vocabulary
-    settings |= {
+    said |= {
         f"{role}_token": tokenizer.token(id)
         for role in _ROLES
         if (id := getattr(vocabulary, role)) >= 0 and (role not in ("bos", "eos") or vocabulary.mask < 0)
     }
     return dict(files) | {
         "tokenizer.json": json.dumps(made, ensure_ascii=False, indent=1).encode(),
-        "tokenizer_config.json": (json.dumps(settings, ensure_ascii=False, indent=1) + "\n").encode(),
+        "tokenizer_config.json": (json.dumps(said, ensure_ascii=False, indent=1) + "\n").encode(),
     }
 
 

@@ -1,17 +1,19 @@
 """Text in, text out. In: prompts as text, a model, its tokenizer and frame. Out: answers, written while they are made.
 
 An answer of a decoder is what follows the prompt, with the space between them; of an encoder-decoder, what its decoder
-writes. Text that stops it ("--stop") is cut off, and so is a stop token. Special tokens in a prompt count as such.
+writes. Text that stops it ("--stop") is cut off, and so is a stop token. Special tokens in a prompt count as such; in
+an answer they are left out, but for sentinels.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.errors import UserError
 from jaxlm.infer.frame import Frame
-from jaxlm.infer.generate import Speed, Written, generate
-from jaxlm.infer.sampling import Sampling
+from jaxlm.infer.generate import Speed, Written, framed, generate
+from jaxlm.infer.sampling import Sampling, known
 from jaxlm.models.build import Model
 
 Show = Callable[[str], None]
@@ -30,6 +32,11 @@ class Answer:
     def to_json(self) -> dict[str, Any]:
         """For a line of JSON."""
         return {"prompt": self.prompt, "text": self.text} | dataclasses.asdict(self.written)
+
+
+def check(config: Any, tokenizer: Any, frame: Frame, prompts: Sequence[str]) -> None:
+    """UserError for prompts that a model of this config cannot answer."""
+    framed(config, [tokenizer.encode_marked(prompt) for prompt in prompts], frame, new_tokens=1)
 
 
 def answer(
@@ -58,6 +65,7 @@ def answer(
         new_tokens=new_tokens,
         sampling=sampling,
         seed=seed,
+        known_V=known(tokenizer),
         watch=reader.look if reader.needed else None,
     )
     texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
@@ -115,8 +123,20 @@ class _Reader:
     def _whole(self, row: int, ids: list[int]) -> str:
         ids = ids[:-1] if ids and ids[-1] in self.frame.stops else ids
         if self.frame.encoder_decoder:
-            return self.tokenizer.decode(ids)
+            return _text(self.tokenizer, ids)
         # Together with the prompt: a tokenizer may drop the space that a text begins with.
         prompt = list(self.prompts[row])
-        begun, whole = self.tokenizer.decode(prompt), self.tokenizer.decode(prompt + ids)
-        return whole[len(begun) :] if whole.startswith(begun) else self.tokenizer.decode(ids)
+        begun, whole = _text(self.tokenizer, prompt), _text(self.tokenizer, prompt + ids)
+        return whole[len(begun) :] if whole.startswith(begun) else _text(self.tokenizer, ids)
+
+
+def _text(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Text of ids; sentinels, which say what span of the source is meant, by their names."""
+    sentinels = set(tokenizer.vocabulary.sentinels)
+    if sentinels.isdisjoint(ids):
+        return tokenizer.decode(ids)
+    parts: list[str] = []
+    for marks, group in itertools.groupby(ids, sentinels.__contains__):
+        piece = list(group)
+        parts += [tokenizer.token(id) for id in piece] if marks else [tokenizer.decode(piece).strip()]
+    return " ".join(part for part in parts if part)

@@ -29,6 +29,7 @@ class Rows:
     limit_B: Any  # int32: tokens to choose at most; at least 1
     stops: Any  # int32 ids that end a row
     key_B: Any  # one key per row
+    known_V: Any = None  # bool: ids that stand for a token; None: all of the model
 
 
 @jax.tree_util.register_dataclass
@@ -93,6 +94,8 @@ def decode(
 
 def _chosen(state: State, logits_BV: jax.Array, rows: Rows, sampling: Sampling) -> State:
     """The state with one more token in every row that has not ended."""
+    if rows.known_V is not None:
+        logits_BV = choosing.only(logits_BV, rows.known_V)
     key_B = jax.vmap(jax.random.fold_in, (0, None))(rows.key_B, state.count)
     token_B = choosing.choose(logits_BV, state.seen_BV, key_B, sampling)
     log_p_B = jnp.take_along_axis(jax.nn.log_softmax(logits_BV), token_B[:, None], axis=1)[:, 0]

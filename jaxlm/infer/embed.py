@@ -4,6 +4,7 @@ Texts are encoded in batches of similar length, so that little is padding; what 
 not change its vector. A text longer than a row is cut off at its end.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,8 @@ import jax
 import numpy as np
 
 from jaxlm.batch import Batch, Vocabulary
+from jaxlm.infer import predict
 from jaxlm.objectives import embeddings
-
-WIDTH = 16  # rows are padded to multiples of it: few shapes to compile
 
 
 def embed(
@@ -31,20 +31,23 @@ def embed(
     """
     vocabulary: Vocabulary = tokenizer.vocabulary
     vocabulary.require("embedding texts", "cls", "sep")
-    ids = [list(tokenizer.encode(text))[: row_length - 2] for text in texts]
+    ids = [text.tolist()[: row_length - 2] for text in tokenizer.encode_batch(list(texts))]
+    vectors = predict.by_row(
+        lambda batch: _encode(model, batch, pooling=pooling),
+        [[vocabulary.cls, *text, vocabulary.sep] for text in ids],
+        pad=vocabulary.pad,
+        longest=row_length,
+        fields=lambda tokens_BT: {"first_BC": np.zeros((len(tokens_BT), 1), np.int32)},
+        batch_size=batch_size,
+    )
+    return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)
 
-    @jax.jit
-    def encode(batch: Batch) -> jax.Array:
-        e_BCD = embeddings.pool(model, model.encode(batch, None), batch, pooling)
-        return embeddings.unit(e_BCD[:, 0])
 
-    found: dict[int, np.ndarray] = {}
-    order = sorted(range(len(ids)), key=lambda k: len(ids[k]))
-    for at in range(0, len(order), batch_size):
-        part = order[at : at + batch_size]
-        vectors = jax.device_get(encode(_batch([ids[k] for k in part], vocabulary, row_length, batch_size)))
-        found |= dict(zip(part, vectors, strict=False))  # the batch is filled up with empty rows
-    return np.stack([found[k] for k in range(len(ids))]) if ids else np.zeros((0, 0), np.float32)
+@functools.partial(jax.jit, static_argnames="pooling")
+def _encode(model: Any, batch: Batch, *, pooling: embeddings.Pooling) -> jax.Array:
+    """A vector of length 1 for every row."""
+    e_BCD = embeddings.pool(model, model.encode(batch, None), batch, pooling)
+    return embeddings.unit(e_BCD[:, 0])
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
@@ -59,22 +62,4 @@ def table(texts: Sequence[str], vectors: np.ndarray) -> str:
     return "\n".join(
         f"{text[:48]:<{width}}  " + "  ".join(f"{value:7.4f}" for value in line)
         for text, line in zip(texts, between, strict=True)
-    )
-
-
-def _batch(ids: list[list[int]], vocabulary: Vocabulary, row_length: int, rows: int) -> Batch:
-    """One text a row, [CLS] text [SEP]; empty rows up to `rows` where a full batch was made before."""
-    width = min(-(-(max(map(len, ids)) + 2) // WIDTH) * WIDTH, row_length)
-    tokens_BT = np.full((rows, width), vocabulary.pad, np.int32)
-    segments_BT = np.zeros((rows, width), np.int32)
-    for row, text in enumerate(ids):
-        size = len(text) + 2
-        tokens_BT[row, :size] = [vocabulary.cls, *text, vocabulary.sep]
-        segments_BT[row, :size] = 1
-    return Batch(
-        tokens_BT=tokens_BT,
-        segments_BT=segments_BT,
-        positions_BT=np.arange(width, dtype=np.int32)[None] * segments_BT,
-        types_BT=np.zeros_like(tokens_BT),
-        first_BC=np.zeros((rows, 1), np.int32),
     )

@@ -1,21 +1,23 @@
 """Fills [MASK]s. In: sentences and a masked language model. Out: the likeliest tokens for every mask.
 
-Sentences are packed one per row and padded to the longest; a sentence may hold several masks, which are filled
-independently of each other, as in training.
+One sentence a row; it may hold several masks, which are filled independently of each other, as in training.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Batch, Vocabulary
+from jaxlm.batch import Array, Batch, Vocabulary
 from jaxlm.errors import UserError
+from jaxlm.infer import predict, sampling
 from jaxlm.objectives.scores import gather_positions
 
-MASK = "[MASK]"
+MASK = "[MASK]"  # means the tokenizer's own mask token, whatever its name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,29 +28,34 @@ class Filled:
     candidates: tuple[tuple[str, float], ...]
 
 
+def check(tokenizer: Any, sentences: Sequence[str], *, row_length: int) -> None:
+    """UserError for what `fill` would refuse."""
+    for sentence in sentences:
+        _encode(tokenizer, sentence, row_length)
+
+
 def fill(
     model: Any, tokenizer: Any, sentences: Sequence[str], *, row_length: int, top: int = 5
 ) -> list[Filled]:
     """The `top` likeliest tokens for every [MASK], sentence by sentence.
 
     `model` is bound to its weights; `row_length` is the longest row it takes. Raises UserError for a sentence without
-    [MASK] or longer than that.
+    [MASK] or longer than that, and for a tokenizer without a mask token.
     """
-    ids = [_encode(tokenizer, sentence, row_length) for sentence in sentences]
-    if not ids:
-        return []
-    batch = _batch(ids, tokenizer.vocabulary)
-
-    @jax.jit
-    def predict(batch: Batch) -> tuple[jax.Array, jax.Array]:
-        x_BMD = gather_positions(model.encode(batch, None), batch.predict_BM)
-        return jax.lax.top_k(jax.nn.softmax(model.predict_tokens(x_BMD)), min(top, tokenizer.vocabulary.size))
-
-    shares, tokens = jax.device_get(predict(batch))
+    rows = [_encode(tokenizer, sentence, row_length) for sentence in sentences]
+    known_V = sampling.known(tokenizer)
+    top = min(top, int(known_V.sum()))
+    results = predict.by_row(
+        lambda batch: _likeliest(model, batch, known_V, top=top),
+        rows,
+        pad=tokenizer.vocabulary.pad,
+        longest=row_length,
+        fields=functools.partial(_masks, mask=tokenizer.vocabulary.mask),
+    )
     found = []
-    for row, sentence in enumerate(sentences):
-        for slot in np.flatnonzero(np.asarray(batch.weights_BM)[row]):
-            pairs = zip(tokens[row, slot], shares[row, slot], strict=True)
+    for sentence, row, (shares_MX, tokens_MX) in zip(sentences, rows, results, strict=True):
+        for slot in range(row.count(tokenizer.vocabulary.mask)):
+            pairs = zip(tokens_MX[slot], shares_MX[slot], strict=True)
             found.append(Filled(sentence, tuple((tokenizer.token(int(t)), float(p)) for t, p in pairs)))
     return found
 
@@ -62,34 +69,33 @@ def table(filled: Sequence[Filled]) -> str:
     return "\n".join(lines)
 
 
+@functools.partial(jax.jit, static_argnames="top")
+def _likeliest(model: Any, batch: Batch, known_V: Array, *, top: int) -> tuple[jax.Array, jax.Array]:
+    """Probabilities and ids of the likeliest tokens at every mask."""
+    logits_BMV = model.predict_tokens(
+        gather_positions(model.encode(batch, None), jnp.asarray(batch.predict_BM))
+    )
+    return jax.lax.top_k(jax.nn.softmax(sampling.only(logits_BMV, known_V)), top)
+
+
+def _masks(tokens_BT: np.ndarray, mask: int) -> dict[str, Array]:
+    """Where the masks are, in as many slots as a row has of them, rounded up to a power of two."""
+    places = [np.flatnonzero(row == mask) for row in tokens_BT]
+    slots = 1 << (max(map(len, places)) - 1).bit_length()
+    predict_BM = np.zeros((len(places), slots), np.int32)
+    for row, found in enumerate(places):
+        predict_BM[row, : len(found)] = found
+    return {"predict_BM": predict_BM}
+
+
 def _encode(tokenizer: Any, sentence: str, row_length: int) -> list[int]:
     vocabulary: Vocabulary = tokenizer.vocabulary
-    if MASK not in sentence:
+    vocabulary.require("filling masks", "mask", "cls", "sep")
+    own = tokenizer.token(vocabulary.mask)
+    if MASK not in sentence and own not in sentence:
         raise UserError(f"{sentence!r} has no {MASK} to fill. Write {MASK} where a token is wanted.")
-    ids = [vocabulary.cls]
-    for i, part in enumerate(sentence.split(MASK)):
-        ids += ([vocabulary.mask] if i else []) + list(tokenizer.encode(part.strip()))
-    ids.append(vocabulary.sep)
+    # The tokenizer knows what a mask does to the spaces around it.
+    ids = [vocabulary.cls, *tokenizer.encode_marked(sentence.replace(MASK, own)), vocabulary.sep]
     if len(ids) > row_length:
         raise UserError(f"{sentence[:60]!r}... has {len(ids)} tokens; the model takes at most {row_length}.")
     return ids
-
-
-def _batch(rows: list[list[int]], vocabulary: Vocabulary) -> Batch:
-    width = max(map(len, rows))
-    tokens_BT = np.array([row + [vocabulary.pad] * (width - len(row)) for row in rows], np.int32)
-    segments_BT = np.array([[1] * len(row) + [0] * (width - len(row)) for row in rows], np.int32)
-    masks = [np.flatnonzero(row == vocabulary.mask) for row in tokens_BT]
-    slots = max(map(len, masks))
-    predict_BM = np.array([[*m, *[0] * (slots - len(m))] for m in masks], np.int32)
-    weights_BM = np.array([[1.0] * len(m) + [0.0] * (slots - len(m)) for m in masks], np.float32)
-    positions_BT = np.broadcast_to(np.arange(width, dtype=np.int32), tokens_BT.shape) * (segments_BT > 0)
-    return Batch(
-        tokens_BT=tokens_BT,
-        segments_BT=segments_BT,
-        positions_BT=positions_BT,
-        types_BT=np.zeros_like(tokens_BT),
-        predict_BM=predict_BM,
-        targets_BM=np.zeros_like(predict_BM),
-        weights_BM=weights_BM,
-    )

@@ -6,6 +6,7 @@ guessed from a model's name; an objective that trains no generation is refused w
 
 import dataclasses
 import itertools
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,40 @@ from jaxlm.objectives.translation import Translation
 from jaxlm.objectives.ul2 import MODES, MixtureOfDenoisers
 
 Ids = tuple[int, ...]
+# Keys of generation_config.json that choose tokens and that count for transformers only: the command has options.
+UNUSED = (
+    *(
+        "do_sample",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "top_h",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+    ),
+    *(
+        "repetition_penalty",
+        "encoder_repetition_penalty",
+        "no_repeat_ngram_size",
+        "encoder_no_repeat_ngram_size",
+    ),
+    *("num_beams", "num_beam_groups", "diversity_penalty", "length_penalty", "early_stopping", "constraints"),
+    *("force_words_ids", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"),
+    *("forced_eos_token_id", "forced_decoder_ids", "exponential_decay_length_penalty", "guidance_scale"),
+    *(
+        "min_length",
+        "min_new_tokens",
+        "max_length",
+        "max_new_tokens",
+        "max_time",
+        "stop_strings",
+        "token_healing",
+    ),
+    *("watermarking_config", "penalty_alpha", "dola_layers", "renormalize_logits", "remove_invalid_values"),
+)
+_NEUTRAL = (None, False, 0, 1, [], "")  # says nothing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,10 +80,18 @@ class Frame:
 
 
 def of_loaded(loaded: Loaded) -> Frame:
-    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template."""
+    """Of a run by its objective; of others by config.json, generation_config.json and the tokenizer's template.
+
+    UserError for a model that does not generate.
+    """
+    loaded.require("generating text", ("decoder", "encoder_decoder"))
     if loaded.run is not None:
         return of_objective(loaded.run.objective, loaded.tokenizer.vocabulary)
     config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
+    if ignored := [f"{key}={generation[key]}" for key in UNUSED if generation.get(key) not in _NEUTRAL]:
+        note = f"generation_config.json: {', '.join(ignored)} not used: what the command says counts"
+        print(note, file=sys.stderr)
+    config = {**config, "is_encoder_decoder": loaded.model_config.kind == "encoder_decoder"}
     return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
 
 
@@ -116,7 +159,10 @@ def of_settings(
 
 
 def template(tokenizer: Any) -> tuple[Ids, Ids] | None:
-    """The special tokens that a tokenizer.json puts before and after a text; None if it says nothing of it."""
+    """The special tokens that a tokenizer.json, or add_bos_token of the settings beside another vocabulary, puts before
+    and after a text; None if nothing is said of it."""
+    if tokenizer.starts_with_bos and tokenizer.vocabulary.bos >= 0:
+        return (tokenizer.vocabulary.bos,), ()
     if not isinstance(tokenizer, JsonTokenizer) or not tokenizer.config.get("post_processor"):
         return None
     found = tokenizers.Tokenizer.from_str(tokenizer.text).encode("a")

@@ -16,14 +16,12 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.errors import UserError
-from jaxlm.infer import decode
+from jaxlm.infer import decode, predict
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.sampling import Sampling
 from jaxlm.models.build import Model
 
 Reason = Literal["stop token", "stop text", "length", "positions"]
-# Lengths of prompts and of room behind them: these, then multiples of the last.
-_SIZES = (16, 32, 64, 128, 256)
 # Tokens between two looks of the host: often enough to read along, rarely enough not to slow the loop.
 _CHUNK = 16
 
@@ -68,16 +66,15 @@ def generate(
     new_tokens: int,
     sampling: Sampling,
     seed: int,
+    known_V: np.ndarray | None = None,
     watch: Watch | None = None,
 ) -> tuple[list[Written], Speed]:
     """Continues prompts of ids (those of `frame` are added here), or answers them if the model has an encoder.
 
+    `known_V` (bool) marks the ids that stand for a token; None: all that the model has.
     Raises UserError for a prompt that is empty or longer than the model's positions.
     """
-    if new_tokens < 1:
-        raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
-    texts = [[*frame.before, *prompt, *frame.after] for prompt in prompts]
-    limits = [_limit(model.config, text, i, frame, new_tokens) for i, text in enumerate(texts)]
+    texts, limits = framed(model.config, prompts, frame, new_tokens=new_tokens)
     if not texts:
         return [], Speed(0, 0.0, 0, 0.0)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
@@ -86,23 +83,46 @@ def generate(
         limit_B=np.array(limits, np.int32),
         stops=np.array(frame.stops or (decode.NONE,), np.int32),
         key_B=keys,
+        known_V=known_V,
     )
     state, prefill_s = _timed(
-        decode.prefill, model, params, rows, room=_size(new_tokens), sampling=sampling, prefix=frame.prefix
+        decode.prefill,
+        model,
+        params,
+        rows,
+        room=predict.size(new_tokens),
+        sampling=sampling,
+        prefix=frame.prefix,
     )
     state, stopped, decode_s = _go_on(model, params, rows, state, new_tokens, sampling, watch)
+    usual: list[Reason] = ["length" if limit == new_tokens else "positions" for limit in limits]
+    written = _written(state, usual, stopped, frame)
+    read = sum(map(len, texts))
+    return written, Speed(read, prefill_s, sum(len(w.tokens) for w in written) - len(texts), decode_s)
+
+
+def framed(
+    config: Any, prompts: Sequence[Sequence[int]], frame: Frame, *, new_tokens: int
+) -> tuple[list[list[int]], list[int]]:
+    """The prompts in their frame, and how many tokens may be chosen for each. UserError for what cannot be read."""
+    if new_tokens < 1:
+        raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
+    texts = [[*frame.before, *prompt, *frame.after] for prompt in prompts]
+    return texts, [_limit(config, text, i, frame, new_tokens) for i, text in enumerate(texts)]
+
+
+def _written(state: decode.State, usual: Sequence[Reason], stopped: set[int], frame: Frame) -> list[Written]:
+    """Every row's tokens, and why they end: `usual`, unless something stopped them."""
     tokens, log_p = jax.device_get((state.tokens_BN, state.log_p_BN))
     written = []
-    for row, limit in enumerate(limits):
+    for row, reason in enumerate(usual):
         length = int((tokens[row] != decode.NONE).sum())
-        reason: Reason = "length" if limit == new_tokens else "positions"
         reason = "stop text" if row in stopped else reason
         reason = "stop token" if tokens[row, length - 1] in frame.stops else reason
         written.append(
             Written(tuple(tokens[row, :length].tolist()), tuple(log_p[row, :length].tolist()), reason)
         )
-    read = sum(map(len, texts))
-    return written, Speed(read, prefill_s, sum(len(w.tokens) for w in written) - len(texts), decode_s)
+    return written
 
 
 def _go_on(
@@ -163,14 +183,9 @@ def _refused(config: Any, length: int) -> bool:
     return False
 
 
-def _size(length: int) -> int:
-    """The next larger size."""
-    return next((size for size in _SIZES if length <= size), -(-length // _SIZES[-1]) * _SIZES[-1])
-
-
 def _left_padded(texts: Sequence[Sequence[int]]) -> Batch:
     """A decoder's prompts."""
-    width = _size(max(map(len, texts)))
+    width = predict.size(max(map(len, texts)))
     tokens, segments, positions = np.zeros((3, len(texts), width), np.int32)
     for row, text in enumerate(texts):
         span = slice(width - len(text), width)
@@ -180,7 +195,7 @@ def _left_padded(texts: Sequence[Sequence[int]]) -> Batch:
 
 def _sources(texts: Sequence[Sequence[int]], frame: Frame) -> Batch:
     """An encoder-decoder's sources, padded behind, and what its decoder begins with."""
-    width = _size(max(map(len, texts)))
+    width = predict.size(max(map(len, texts)))
     tokens, segments = np.zeros((2, len(texts), width), np.int32)
     for row, text in enumerate(texts):
         tokens[row, : len(text)], segments[row, : len(text)] = text, 1

@@ -1,24 +1,34 @@
 """A model ready to use. In: a run folder, a model folder or a Hugging Face folder. Out: a `Loaded`.
 
 Of a run the best checkpoint is used when it kept one, else the newest; the moving average of the weights when there is
-one. Weights are float32, on the default device.
+one. Weights are on the default device, in the dtype of the computation: bfloat16 takes half the memory of float32.
 """
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from jaxlm.batch import Head, Kind
 from jaxlm.config import Run
 from jaxlm.convert.table import check_names, nest
 from jaxlm.convert.weights import Pickles
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, stored, tokenizer_files
-from jaxlm.models.build import Model, build
+from jaxlm.models.build import Dtype, Model, build
 
 _ANY_LENGTH = 2048  # of a model without a longest row
+_TEXT = "It writes text: python -m jaxlm.generate."
+_USES: dict[Kind, str] = {
+    "encoder": "It fills masks or embeds texts: python -m jaxlm.fill_mask or python -m jaxlm.embed.",
+    "decoder": _TEXT,
+    "encoder_decoder": _TEXT,
+    "pair": "Its discriminator embeds texts: python -m jaxlm.embed.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +45,21 @@ class Loaded:
     stored: stored.Stored  # what it was read from, with the files beside it
     run: Run | None = None
 
+    def require(self, purpose: str, kinds: Sequence[Kind], heads: Sequence[Head] = ()) -> None:
+        """UserError unless the model is of one of these kinds and has these heads."""
+        kind, name = self.model_config.kind, type(self.model_config).__name__
+        if kind not in kinds:
+            raise UserError(
+                f"{self.where}: {name} is of the kind {kind}, and {purpose} takes a model of the kind "
+                f"{' or '.join(kinds)}. {_USES[kind]}"
+            )
+        if missing := [head for head in heads if head not in self.model_config.offers]:
+            raise UserError(
+                f"{self.where}: {purpose} takes a head for {missing[0]}, and this {name} has none."
+            )
 
-def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:
+
+def load(path: str | pathlib.Path, *, step: int | None = None, dtype: Dtype = "float32") -> Loaded:
     """A run folder or a model folder. Raises UserError where there is none."""
     path = pathlib.Path(path).expanduser()
     if not path.is_dir():
@@ -45,23 +68,22 @@ def load(path: str | pathlib.Path, *, step: int | None = None) -> Loaded:
         )
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
-    return _loaded(stored.open_stored(str(path), say=print, step=step))
+    return _loaded(stored.open_stored(str(path), say=print, step=step), dtype)
 
 
-def load_run(workdir: pathlib.Path, *, step: int | None = None) -> Loaded:
-    """The same."""
-    return load(workdir, step=step)
-
-
-def load_hf(path: str | pathlib.Path, *, allow_pickle: Pickles = "refuse") -> Loaded:
+def load_hf(
+    path: str | pathlib.Path, *, allow_pickle: Pickles = "refuse", dtype: Dtype = "float32"
+) -> Loaded:
     """A Hugging Face folder, or a .gguf file, without a conversion on disk."""
     found = stored.of_hf(path, allow_pickle=allow_pickle)
     check_names(found.missing, found.unexpected, found.where)
-    return _loaded(found)
+    for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
+        print(line)
+    return _loaded(found, dtype)
 
 
-def _loaded(found: stored.Stored) -> Loaded:
-    model = build(found.config, dtype="float32")
+def _loaded(found: stored.Stored, dtype: Dtype) -> Loaded:
+    model = build(found.config, dtype=dtype)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
     tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)
@@ -69,13 +91,20 @@ def _loaded(found: stored.Stored) -> Loaded:
         model_config=found.config,
         tokenizer=tokenizer,
         model=model,
-        params=nest(found.place(dict.fromkeys(found.shapes, here))),
+        params=nest(_weights(found, dtype, here)),
         step=found.step,
         row_length=_row_length(found),
         where=found.where,
         stored=found,
         run=found.run,
     )
+
+
+def _weights(found: stored.Stored, dtype: Dtype, here: jax.sharding.Sharding) -> dict[str, jax.Array]:
+    if dtype == "float32":
+        return found.place(dict.fromkeys(found.shapes, here))
+    # Cast before they come to the device, which need never hold them in float32.
+    return {path: jax.device_put(array.astype(jnp.dtype(dtype)), here) for path, array in found.hosts()}
 
 
 def _row_length(found: stored.Stored) -> int:

@@ -5,9 +5,11 @@ top-k, top-p, min-p. Tokens with equal logits are kept or left out together. Gua
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlm.errors import UserError
 
@@ -41,6 +43,17 @@ class Sampling:
             if not fine:
                 shown = f"{where}{name.replace('_', '-')}={getattr(self, name)}"
                 raise UserError(f"{shown} is out of range; allowed: {bounds}.")
+
+
+def known(tokenizer: Any) -> np.ndarray:
+    """known_V (bool): the ids of a tokenizer that stand for a token. It may have gaps, and a model more ids."""
+    return np.array([piece != "" for piece in tokenizer.pieces])
+
+
+def only(logits_BV: jax.Array, known_V: Any) -> jax.Array:
+    """Logits [..., V]; -inf where there is no such token. `known_V` may be shorter than V."""
+    missing = logits_BV.shape[-1] - len(known_V)
+    return jnp.where(jnp.pad(jnp.asarray(known_V), (0, missing)), logits_BV, -jnp.inf)
 
 
 def choose(

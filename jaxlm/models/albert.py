@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head
 from jaxlm.models import checks, masks, post_norm, stack
 
 
@@ -24,6 +25,11 @@ class Albert(post_norm.PostNorm):
     # The head for sentence order: "pooler" is a pooler without classes, as bare encoders have it; "none" has neither
     next_sentence: Literal["pooled", "pooler", "none"]
     token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
+
+    @property
+    def offers(self) -> tuple[Head, ...]:
+        """What it can do besides encoding."""
+        return post_norm.offers(self.token_head, self.next_sentence)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "AlbertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

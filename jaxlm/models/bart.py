@@ -5,11 +5,13 @@ Guaranteed: pairs packed into one row give what they give alone; float32 norms, 
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head, Kind
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
@@ -24,6 +26,9 @@ FIRST_POSITION = 2
 class Bart:
     """The published BART-base is hidden 768, 6 and 6 layers, heads 12, mlp 3072, max_positions 1024, "gelu", dropout
     0.1, attention_dropout 0.1, activation_dropout 0.1, norm_epsilon 1e-5, init_scale 0.02."""
+
+    kind: ClassVar[Kind] = "encoder_decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

@@ -11,6 +11,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head
 from jaxlm.models import checks, post_norm, stack
 
 
@@ -25,6 +26,11 @@ class Bert(post_norm.PostNorm):
     # "pooler" is a pooler without classes, as bare encoders have it; "none" has neither
     next_sentence: Literal["pooled", "pooler", "none"]
     token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
+
+    @property
+    def offers(self) -> tuple[Head, ...]:
+        """What it can do besides encoding."""
+        return post_norm.offers(self.token_head, self.next_sentence)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "BertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

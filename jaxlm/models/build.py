@@ -38,7 +38,7 @@ class Model:
         return _parameters(_state(self.config, self.dtype, key))
 
     def bind(self, params: Params) -> Any:
-        """The module over these parameters, for use within one trace."""
+        """The module over these parameters: a pytree, which jitted functions take as an argument, weights and all."""
         return nnx.merge(self._graph, params)
 
     @functools.cached_property

@@ -1,33 +1,58 @@
 """What generation remembers: keys and values of every layer for the tokens so far.
 
 In: the shape of a model. Out: a `Cache` of zeros, its layers, and the mask of the next tokens. Guaranteed: all rows
-write the same slots (shorter prompts are padded on the left, as segment 0), so a write is one slice.
+write the same slots (shorter prompts are padded on the left, as segment 0), so a write is one slice; a loop that
+carries the cache writes in place, and what a token costs grows with what is written, not with the room behind it.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from jaxlm.models import masks
 
+_LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerCache:
-    """One layer's keys and values; S is the number of slots. `used` slots are written."""
+    """What one layer sees and writes of the keys and values of all; S is the number of slots."""
 
-    k_BSKH: jax.Array
-    v_BSKH: jax.Array
-    used: jax.Array  # int32
+    k_LBSKH: jax.Array
+    v_LBSKH: jax.Array
+    used: jax.Array  # int32: slots that were written before this step
+    layer: jax.Array  # int32
+
+    def of(self, layer: jax.Array) -> "LayerCache":
+        """What layer number `layer` sees and writes."""
+        return dataclasses.replace(self, layer=layer)
 
     def append(self, k_BTKH: jax.Array, v_BTKH: jax.Array) -> "LayerCache":
-        """The cache with T more slots written."""
-        write = lambda slots, new: jax.lax.dynamic_update_slice_in_dim(
-            slots, new.astype(slots.dtype), self.used, axis=1
+        """The cache with the layer's next T slots written."""
+        at = (self.layer, 0, self.used, 0, 0)
+        write = lambda slots, new: jax.lax.dynamic_update_slice(slots, new[None].astype(slots.dtype), at)
+        return dataclasses.replace(
+            self, k_LBSKH=write(self.k_LBSKH, k_BTKH), v_LBSKH=write(self.v_LBSKH, v_BTKH)
         )
-        k_BSKH, v_BSKH = write(self.k_BSKH, k_BTKH), write(self.v_BSKH, v_BTKH)
-        return LayerCache(k_BSKH=k_BSKH, v_BSKH=v_BSKH, used=self.used + k_BTKH.shape[1])
+
+    def first(self, slots: int) -> tuple[jax.Array, jax.Array]:
+        """k_BSKH, v_BSKH of the layer's first slots."""
+        _, rows, _, kv_heads, head_dim = self.k_LBSKH.shape
+        size = (1, rows, slots, kv_heads, head_dim)
+        read = lambda a_LBSKH: jax.lax.dynamic_slice(a_LBSKH, (self.layer, 0, 0, 0, 0), size)[0]
+        return read(self.k_LBSKH), read(self.v_LBSKH)
+
+    def over_written(self, attend: Callable[[int], jax.Array], new: int) -> jax.Array:
+        """`attend(slots)` for the smallest of a few sizes that holds what is written, with the `new` slots of now."""
+        sizes, room = [], self.k_LBSKH.shape[2]
+        while not sizes or sizes[-1] < room:
+            sizes.append(min(_LEAST * 2 ** len(sizes), room))
+        smaller = sum((self.used + new > size).astype(jnp.int32) for size in sizes[:-1])
+        return jax.lax.switch(smaller, [functools.partial(attend, size) for size in sizes])
 
 
 @jax.tree_util.register_dataclass
@@ -38,6 +63,11 @@ class Memory:
     k_LBSKH: jax.Array
     v_LBSKH: jax.Array
     segments_BS: jax.Array
+
+    def of(self, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """k_BSKH, v_BSKH that layer number `layer` sees."""
+        read = lambda a_LBSKH: jax.lax.dynamic_index_in_dim(a_LBSKH, layer, keepdims=False)
+        return read(self.k_LBSKH), read(self.v_LBSKH)
 
 
 @jax.tree_util.register_dataclass
@@ -54,35 +84,37 @@ class Cache:
     prefix_BS: jax.Array | None = None
 
     def layers(self) -> LayerCache:
-        """One LayerCache per layer, stacked: what `stack.run_cached` takes apart."""
-        used_L = jnp.broadcast_to(self.used, self.k_LBSKH.shape[:1])
-        return LayerCache(k_BSKH=self.k_LBSKH, v_BSKH=self.v_LBSKH, used=used_L)
+        """What `stack.run_cached` hands from layer to layer."""
+        return LayerCache(
+            k_LBSKH=self.k_LBSKH, v_LBSKH=self.v_LBSKH, used=self.used, layer=jnp.zeros((), jnp.int32)
+        )
 
-    def extended(self, layers: LayerCache, segments_BS: jax.Array) -> "Cache":
+    def extended(self, layers: LayerCache, segments_BT: jax.Array) -> "Cache":
         """The cache after a step that wrote these layers and segments."""
         return dataclasses.replace(
             self,
-            k_LBSKH=layers.k_BSKH,
-            v_LBSKH=layers.v_BSKH,
-            segments_BS=segments_BS,
-            used=layers.used[0],
+            k_LBSKH=layers.k_LBSKH,
+            v_LBSKH=layers.v_LBSKH,
+            segments_BS=self._segments(segments_BT),
+            used=self.used + segments_BT.shape[1],
         )
 
-    def mask(
-        self, segments_BT: jax.Array, *, window: tuple[int, int] | None = None
-    ) -> tuple[masks.Mask, jax.Array]:
-        """Who the next T tokens may see, themselves included; and the slots' segments once they are written."""
-        segments_BS = jax.lax.dynamic_update_slice_in_dim(self.segments_BS, segments_BT, self.used, axis=1)
+    def mask(self, segments_BT: jax.Array, *, window: tuple[int, int] | None = None) -> masks.Mask:
+        """Who the next T tokens may see, themselves included."""
         places_BT = self.used + jnp.arange(segments_BT.shape[1], dtype=jnp.int32)[None]
         mask = masks.Mask(
             segments_BT=segments_BT,
-            segments_BS=segments_BS,
+            segments_BS=self._segments(segments_BT),
             positions_BT=places_BT,
             prefix_BS=self.prefix_BS,
             causal=True,
             window=window,
         )
-        return masks.materialise(mask), segments_BS
+        return masks.materialise(mask)
+
+    def _segments(self, segments_BT: jax.Array) -> jax.Array:
+        """Of all slots, once the next T tokens are written."""
+        return jax.lax.dynamic_update_slice_in_dim(self.segments_BS, segments_BT, self.used, axis=1)
 
 
 def empty(*, layers: int, rows: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype) -> Cache:

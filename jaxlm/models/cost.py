@@ -1,14 +1,15 @@
 """What a model costs: parameters, and floating-point operations of a training step.
 
-Convention: only matrix products count (`dot_general`, 2 x multiply-adds, scan bodies times their length); a
-training step is 3 x the forward pass (one more product for the gradient of each operand), without
-recomputation by remat or flash kernels; attention is counted at the full T x S, also where a causal mask or
-segments make half of it useless; prediction heads are counted at the positions they run on, over the padded
-vocabulary. Embedding look-ups count nothing.
+Convention: only matrix products count (`dot_general`, and `ragged_dot`, where every row meets the matrix of its group
+alone; 2 x multiply-adds, scan bodies times their length), and other products raise; a training step is 3 x the forward
+pass (one more product for the gradient of each operand), without recomputation by remat or flash kernels; attention is
+counted at the full T x S, also where a causal mask or segments make half of it useless; prediction heads are counted at
+the positions they run on, over the padded vocabulary. Embedding look-ups count nothing.
 """
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,9 @@ from jax.extend import core
 from jaxlm.batch import Batch
 from jaxlm.models import build
 from jaxlm.models.embed import padded
+
+# What multiplies matrices, or may, and is not counted.
+_PRODUCT = re.compile(r"dot|conv_|gemm|matmul|attention|fft|cholesky|solve|pallas_call|ffi_call|custom_call")
 
 
 def count_parameters(params: Any, axes: Any | None = None) -> int:
@@ -79,29 +83,38 @@ def forward_flops(function: Callable, *arguments: Any) -> int:
 def _count(jaxpr: core.Jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
+        name = equation.primitive.name
+        if name in ("dot_general", "ragged_dot_general"):
             total += _dot_flops(equation)
             continue
-        if equation.primitive.name == "pallas_call":
-            raise ValueError("FLOPs inside a Pallas kernel cannot be counted: trace with plain attention.")
+        if _PRODUCT.search(name):
+            raise ValueError(f"FLOPs of {name} cannot be counted (a kernel: trace with plain attention).")
         inner = [_count(inner) for inner in _inner_jaxprs(equation)]
-        if equation.primitive.name == "cond":
+        if name == "cond":
             total += max(inner)
-        elif equation.primitive.name == "while" and any(inner):
+        elif name == "while" and any(inner):
             raise ValueError("A while loop with matrix products has no static count; use scan.")
         else:
-            total += (
-                sum(inner) * equation.params.get("length", 1)
-                if equation.primitive.name == "scan"
-                else sum(inner)
-            )
+            total += sum(inner) * _repeats(equation)
     return total
 
 
+def _repeats(equation: Any) -> int:
+    """How often what is inside runs: the rounds of a scan, the devices that a shard_map hands their parts."""
+    if equation.primitive.name == "shard_map":
+        mesh = equation.params["mesh"]
+        return math.prod(mesh.shape[axis] for axis in equation.params["newly_manual_axes"])
+    return equation.params["length"] if equation.primitive.name == "scan" else 1
+
+
 def _dot_flops(equation: Any) -> int:
-    (contracted, _), _ = equation.params["dimension_numbers"]
-    left = equation.invars[0].aval.shape
-    return 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(left[i] for i in contracted)
+    """Every entry of the left operand meets the right operand's free dimensions; groups are not among them."""
+    ragged = equation.params.get("ragged_dot_dimension_numbers")
+    numbers = ragged.dot_dimension_numbers if ragged else equation.params["dimension_numbers"]
+    (_, contracted), (_, batch) = numbers
+    shared = {*contracted, *batch, *(ragged.rhs_group_dimensions if ragged else ())}
+    left, right = (operand.aval.shape for operand in equation.invars[:2])
+    return 2 * math.prod(left) * math.prod(size for i, size in enumerate(right) if i not in shared)
 
 
 def _inner_jaxprs(equation: Any) -> Iterator[core.Jaxpr]:

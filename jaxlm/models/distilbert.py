@@ -5,11 +5,12 @@ give what they give alone; float32 norms, softmax and logits; no state.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head
 from jaxlm.models import post_norm, stack
 
 
@@ -18,11 +19,13 @@ class DistilBert(post_norm.PostNorm):
     """The published DistilBERT-base is vocab_size 30522, hidden 768, layers 6, heads 12, mlp 3072, max_positions 512,
     dropouts 0.1, norm_epsilon 1e-12, "gelu", init_scale 0.02, positions "normal"."""
 
-    # What pair objectives and contrastive pooling ask of a model: there is no head for them.
-    next_sentence: ClassVar[str] = "none"
-
     position_init: post_norm.PositionInit  # how the learned positions start; published: "normal"
     token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
+
+    @property
+    def offers(self) -> tuple[Head, ...]:
+        """What it can do besides encoding."""
+        return ("tokens",) if self.token_head == "transform" else ()
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "DistilBertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

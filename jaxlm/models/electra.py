@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.models import checks, masks, parameters, post_norm, stack
 from jaxlm.models.dense import dense
 from jaxlm.models.mlp import Activation, activation
@@ -20,9 +20,6 @@ from jaxlm.models.mlp import Activation, activation
 
 @dataclasses.dataclass(kw_only=True)
 class _Sizes(post_norm.PostNorm):
-    # What pair objectives and contrastive pooling ask of a model: there is no head for them.
-    next_sentence: ClassVar[str] = "none"
-
     embedding: int  # width of the tables of tokens, positions and types; projected where it is not `hidden`
     types: int  # token types (sentence A, sentence B)
 
@@ -40,6 +37,11 @@ class ElectraEncoder(_Sizes):
         "detect", "tokens", "none"
     ]  # detect: a discriminator; tokens: a generator; none: a bare encoder
 
+    @property
+    def offers(self) -> tuple[Head, ...]:
+        """A generator predicts tokens."""
+        return ("tokens",) if self.head == "tokens" else ()
+
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraEncoderModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
         return ElectraEncoderModule(self, rngs, dtype)
@@ -50,6 +52,9 @@ class Electra(_Sizes):
     """Generator and discriminator; the sizes are the discriminator's. The published small pair is vocab_size 30522,
     embedding 128, hidden 256, layers 12, heads 4, mlp 1024, max_positions 512, types 2, dropouts 0.1, norm_epsilon
     1e-12, "gelu", init_scale 0.02, with a generator of a quarter of it: hidden 64, layers 12, heads 1, mlp 256."""
+
+    kind: ClassVar[Kind] = "pair"
+    offers: ClassVar[tuple[Head, ...]] = ()
 
     generator_hidden: int
     generator_layers: int

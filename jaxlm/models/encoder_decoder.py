@@ -183,19 +183,21 @@ class EncoderDecoder(nnx.Module):
         """x_BTD of the decoder's next T tokens (left-padded: segment 0), and the cache with them in it."""
         memory = cache.memory
         assert memory is not None  # made by start_cache
-        mask, segments_BS = cache.mask(segments_BT)
+        mask = cache.mask(segments_BT)
         cross = masks.materialise(masks.between_segments(segments_BT, memory.segments_BS))
         places_T = cache.used + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
-        bias_NTS = self.decoder.bias(places_T, jnp.arange(segments_BS.shape[1], dtype=jnp.int32))
+        bias_NTS = self.decoder.bias(places_T, jnp.arange(cache.segments_BS.shape[1], dtype=jnp.int32))
         x_BTD, layers = stack.run_cached(
-            lambda block, x_BTD, layer: block.extend(x_BTD, mask, layer[0], (*layer[1:], cross), bias_NTS),
+            lambda block, x_BTD, layers, layer: block.extend(
+                x_BTD, mask, layers.of(layer), (*memory.of(layer), cross), bias_NTS
+            ),
             self.decoder.blocks,
             self.decoder.enter(self.tokens(tokens_BT), positions_BT, None),
-            (cache.layers(), memory.k_LBSKH, memory.v_LBSKH),
+            cache.layers(),
             layers=self.config.decoder_layers,
             loop=self.config.layer_loop,
         )
-        return self.decoder.leave(x_BTD, None), cache.extended(layers, segments_BS)
+        return self.decoder.leave(x_BTD, None), cache.extended(layers, segments_BT)
 
     def _encode_source(self, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """source_BSD and the segments_BS of the source row."""

@@ -5,12 +5,13 @@ Guaranteed: documents packed into one row give what they give alone; norms, soft
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
@@ -25,6 +26,9 @@ from jaxlm.models.self_attention import SelfAttention
 class Gpt2:
     """The published GPT-2 small is hidden 768, layers 12, heads 12, mlp 3072, max_positions 1024, dropouts 0.1,
     norm_epsilon 1e-5, "gelu_tanh", init_scale 0.02."""
+
+    kind: ClassVar[Kind] = "decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int
@@ -159,16 +163,16 @@ class Gpt2Module(nnx.Module):
         self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
     ) -> tuple[jax.Array, caches.Cache]:
         """x_BTD of the next T tokens (left-padded: segment 0), and the cache with them in it."""
-        mask, segments_BS = cache.mask(segments_BT)
+        mask = cache.mask(segments_BT)
         x_BTD, layers = stack.run_cached(
-            lambda block, x_BTD, layer: block.extend(x_BTD, mask, layer),
+            lambda block, x_BTD, layers, layer: block.extend(x_BTD, mask, layers.of(layer)),
             self.blocks,
             self._embed(tokens_BT, positions_BT),
             cache.layers(),
             layers=self.config.layers,
             loop=self.config.layer_loop,
         )
-        return self.norm(x_BTD), cache.extended(layers, segments_BS)
+        return self.norm(x_BTD), cache.extended(layers, segments_BT)
 
     def _embed(self, tokens_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
         x_BTD = self.tokens(tokens_BT) + self.positions[...][positions_BT].astype(self.dtype)

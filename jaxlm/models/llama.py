@@ -6,13 +6,13 @@ state.
 """
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
@@ -27,6 +27,9 @@ class Llama:
     """The published Llama-7B is hidden 4096, layers 32, heads 32, kv_heads 32, head_dim 128, mlp 11008, "silu",
     norm_epsilon 1e-6, Rope(base=1e4, scaling=Unscaled()), embeddings "untied", biases "none", qk_norm "none", windows
     (0,)."""
+
+    kind: ClassVar[Kind] = "decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int
@@ -179,9 +182,10 @@ class LlamaModule(nnx.Module):
         c = self.config
         rotation = c.rope.rotation(positions_BT, c.head_dim)
         mask = {window: cache.mask(segments_BT, window=_back(window)) for window in c.windows}
-        segments_BS = mask[c.windows[0]][1]
         x_BTD, layers = stack.run_cached(
-            lambda block, x_BTD, layer, window: block.extend(x_BTD, mask[window][0], rotation, layer),
+            lambda block, x_BTD, layers, layer, window: block.extend(
+                x_BTD, mask[window], rotation, layers.of(layer)
+            ),
             self.blocks,
             self.tokens(tokens_BT),
             cache.layers(),
@@ -189,7 +193,7 @@ class LlamaModule(nnx.Module):
             loop=c.layer_loop,
             pattern=c.windows,
         )
-        return self.norm(x_BTD), cache.extended(layers, segments_BS)
+        return self.norm(x_BTD), cache.extended(layers, segments_BT)
 
 
 def _back(window: int) -> tuple[int, int] | None:

@@ -68,6 +68,18 @@ def materialise(mask: Mask) -> Mask:
     return dataclasses.replace(mask, allowed_BTS=allowed_BTS)
 
 
+def first(mask: Mask, keys: int) -> Mask:
+    """The mask of the first keys alone."""
+    cut = lambda a: None if a is None else a[..., :keys]
+    return dataclasses.replace(
+        mask,
+        segments_BS=mask.segments_BS[:, :keys],
+        positions_BS=cut(mask.positions_BS),
+        prefix_BS=cut(mask.prefix_BS),
+        allowed_BTS=cut(mask.allowed_BTS),
+    )
+
+
 def _positions(positions: jax.Array | None, segments: jax.Array) -> jax.Array:
     if positions is not None:
         return positions

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import checks, kernels, masks, parameters, rope, stack
 from jaxlm.models.activations import constrain
@@ -23,7 +23,7 @@ from jaxlm.models.mlp import Activation, GatedMlp, activation
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
 
-Kind = Literal["global", "local"]  # of a layer's attention
+Attends = Literal["global", "local"]  # of a layer's attention
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,8 +31,7 @@ class ModernBert:
     """The published ModernBERT-base is vocab_size 50368, hidden 768, layers 22, heads 12, mlp 1152, max_positions 8192,
     "gelu", window 128, global_every 3, bases 160000 and 10000, norm_epsilon 1e-5, dropout 0.1, init_scale 0.02."""
 
-    # What pair objectives and contrastive pooling ask of a model: there is no head for them.
-    next_sentence: ClassVar[str] = "none"
+    kind: ClassVar[Kind] = "encoder"
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int
@@ -55,9 +54,14 @@ class ModernBert:
     attention: kernels.Implementation = "auto"
 
     @property
-    def kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[Attends, ...]:
         """Of every layer."""
         return tuple("local" if i % self.global_every else "global" for i in range(self.layers))
+
+    @property
+    def offers(self) -> tuple[Head, ...]:
+        """What it can do besides encoding."""
+        return ("tokens",) if self.token_head == "transform" else ()
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ModernBertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
@@ -162,8 +166,8 @@ class ModernBertModule(nnx.Module):
     def encode(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """x_BTD in the dtype of the computation, normed. `key` None means no dropout."""
         c, half = self.config, self.config.window // 2
-        window: dict[Kind, tuple[int, int] | None] = {"global": None, "local": (half, half)}
-        base: dict[Kind, float] = {"global": c.global_base, "local": c.local_base}
+        window: dict[Attends, tuple[int, int] | None] = {"global": None, "local": (half, half)}
+        base: dict[Attends, float] = {"global": c.global_base, "local": c.local_base}
         mask, rotation = {}, {}
         for kind in sorted(set(c.kinds)):
             within = masks.within_segments(batch.segments_BT, window=window[kind])
@@ -171,7 +175,7 @@ class ModernBertModule(nnx.Module):
             turns = rope.Rope(base=base[kind], scaling=rope.Unscaled())
             rotation[kind] = turns.rotation(batch.positions_BT, c.hidden // c.heads)
 
-        def call(block: Block, x_BTD: jax.Array, key: jax.Array | None, kind: Kind) -> jax.Array:
+        def call(block: Block, x_BTD: jax.Array, key: jax.Array | None, kind: Attends) -> jax.Array:
             return block(x_BTD, mask[kind], rotation[kind], key)
 
         keys = (None, None) if key is None else jax.random.split(key)

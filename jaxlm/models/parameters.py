@@ -1,8 +1,8 @@
 """How a parameter is made: shape, logical axes, initialiser in one line.
 
 In: the module's `nnx.Rngs` (used in `__init__` only). Out: an `nnx.Param` whose `axes` metadata names every
-dimension ('vocab', 'embed', 'heads', 'kv_heads', 'head_dim', 'mlp', 'positions', 'types', 'layers' or
-None). Guaranteed: float32 master values, whatever the compute dtype.
+dimension ('vocab', 'embed', 'heads', 'kv_heads', 'head_dim', 'mlp', 'positions', 'types', 'buckets',
+'layers' or None: not split). Guaranteed: float32 master values, whatever the compute dtype.
 """
 
 import jax

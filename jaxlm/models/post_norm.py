@@ -5,13 +5,13 @@ into one row give what they give alone; norms, softmax and logits in float32; no
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Head, Kind
 from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.dense import dense
@@ -24,9 +24,21 @@ from jaxlm.models.self_attention import SelfAttention
 PositionInit = Literal["normal", "sinusoidal"]  # how the learned positions start
 
 
+def offers(token_head: str, next_sentence: str) -> tuple[Head, ...]:
+    """Of an encoder with these settings."""
+    there: dict[Head, bool] = {
+        "tokens": token_head != "none",
+        "pairs": next_sentence == "pooled",
+        "pooler": next_sentence != "none",
+    }
+    return tuple(head for head, given in there.items() if given)
+
+
 @dataclasses.dataclass(kw_only=True)
 class PostNorm:
     """Sizes of a post-norm encoder; a family's config adds its own fields."""
+
+    kind: ClassVar[Kind] = "encoder"
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

@@ -32,7 +32,7 @@ class RelativeBias(nnx.Module):
         self.bidirectional = bidirectional
         self.half = buckets // 2 if bidirectional else buckets  # buckets of one direction
         self.max_distance = max_distance
-        self.table = parameters.weight(rngs, (buckets, heads), (None, "heads"), scale)
+        self.table = parameters.weight(rngs, (buckets, heads), ("buckets", "heads"), scale)
 
     def __call__(self, queries_T: jax.Array, keys_S: jax.Array) -> jax.Array:
         ahead_TS = keys_S[None] - queries_T[:, None]

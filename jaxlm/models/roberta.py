@@ -10,6 +10,7 @@ from typing import Literal
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head
 from jaxlm.errors import UserError
 from jaxlm.models import post_norm, stack
 
@@ -24,6 +25,11 @@ class Roberta(post_norm.PostNorm):
         "pooler", "none"
     ]  # a pooler without classes, as bare encoders have it; published: "none"
     token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
+
+    @property
+    def offers(self) -> tuple[Head, ...]:
+        """What it can do besides encoding."""
+        return post_norm.offers(self.token_head, self.next_sentence)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "RobertaModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -129,8 +129,13 @@ class SelfAttention(MultiHead):
         """The next T tokens, which see the cache and each other as `mask` says; and the cache with them in it."""
         q_BTNH, k_BTKH, v_BTKH = self._turned(x_BTD, rotation)
         cache = cache.append(k_BTKH, v_BTKH)
-        k_BSKH, v_BSKH = cache.k_BSKH.astype(self.dtype), cache.v_BSKH.astype(self.dtype)
-        return self.attend(q_BTNH, k_BSKH, v_BSKH, mask, None, bias_NTS), cache
+
+        def attend(slots: int) -> jax.Array:
+            k_BSKH, v_BSKH = (a_BSKH.astype(self.dtype) for a_BSKH in cache.first(slots))
+            bias = None if bias_NTS is None else bias_NTS[..., :slots]
+            return self.attend(q_BTNH, k_BSKH, v_BSKH, masks.first(mask, slots), None, bias)
+
+        return cache.over_written(attend, x_BTD.shape[1]), cache
 
     def _turned(
         self, x_BTD: jax.Array, rotation: rope.Rotation | None

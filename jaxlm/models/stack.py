@@ -1,7 +1,7 @@
 """Repeated blocks, stacked: one set of arrays with a leading 'layers' axis, whatever way they are run.
 
 In: a function that makes one block. Out: the block with every parameter stacked, and `run`, which applies the layers in
-order; `run_cached` does so with something to remember per layer; `repeat` applies one block again and again.
+order; `run_cached` does so with a memory that every layer writes a part of; `repeat` applies one block again and again.
 Guaranteed: the parameters do not depend on `Loop` or `Remat`; each layer gets its own key.
 
 Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
@@ -77,10 +77,14 @@ def run_cached(
     loop: Loop,
     pattern: Sequence[Any] = (),
 ) -> tuple[jax.Array, Any]:
-    """`call(block, x_BTD, cache[, kind]) -> (x_BTD, cache)` for every layer; leaves of `cache` have layers in front."""
+    """`call(block, x_BTD, cache, layer[, kind]) -> (x_BTD, cache)` for every layer, `layer` being its number.
+
+    The cache goes whole from layer to layer and each writes its own part, in place: were it taken apart and stacked
+    again, every token would copy all of it.
+    """
     calls = _one_per_kind(call, pattern, lambda f: f)
-    step = lambda call, x, layer: call(layer[0], x, layer[1])
-    return _run(step, calls, x_BTD, (blocks, cache), layers, loop)
+    step = lambda call, carry, layer: (call(layer[0], *carry, layer[1]), None)
+    return _run(step, calls, (x_BTD, cache), (blocks, jnp.arange(layers)), layers, loop)[0]
 
 
 def _one_per_kind(
@@ -91,13 +95,13 @@ def _one_per_kind(
 
 
 def _run(
-    step: Callable, calls: Sequence[Callable], x: jax.Array, stacked: Any, layers: int, loop: Loop
-) -> tuple[jax.Array, Any]:
+    step: Callable, calls: Sequence[Callable], x: Any, stacked: Any, layers: int, loop: Loop
+) -> tuple[Any, Any]:
     """`step(call, x, layer) -> (x, out)`, layer by layer; the outs are stacked."""
     period = len(calls)
     groups = layers // period if loop == "scan" else 0
 
-    def group(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+    def group(x: Any, layer: Any) -> tuple[Any, Any]:
         if period == 1:
             return step(calls[0], x, layer)
         outs = []

@@ -5,12 +5,13 @@ Guaranteed: pairs packed into one row give what they give alone; float32 norms, 
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
@@ -25,6 +26,9 @@ class T5:
     """T5-base as published is hidden 768, 12 and 12 layers, heads 12 of 64, mlp 3072, "relu", gate "none", head
     "scaled", buckets 32, max_distance 128, dropout 0.1, norm_epsilon 1e-6, init_factor 1. T5 1.1 is "gelu_tanh", gate
     "gated", head "untied", mlp 2048."""
+
+    kind: ClassVar[Kind] = "encoder_decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

@@ -6,11 +6,13 @@ Guaranteed: pairs packed into one row give what they give alone; float32 norms, 
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.batch import Head, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
@@ -22,6 +24,9 @@ from jaxlm.models.mlp import Activation
 class Transformer:
     """The published base model is hidden 512, 6 and 6 layers, heads 8, mlp 2048, "relu", dropout 0.1, norm_epsilon
     1e-6; the big one hidden 1024, heads 16, mlp 4096, dropout 0.3 (0.1 for French)."""
+
+    kind: ClassVar[Kind] = "encoder_decoder"
+    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: (
         int  # of source and target together; real tokens, the table inside is padded to a multiple of 128

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import embeddings, scores
 from jaxlm.objectives.objective import Objective
@@ -61,13 +61,10 @@ class Contrastive(Objective):
         """Texts stand between [CLS] and [SEP]."""
         vocabulary.require(type(self).__name__, "cls", "sep")
 
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError for "cls_mlp" with a model that has no pooler."""
-        if self.pooling == "cls_mlp" and getattr(model, "next_sentence", "none") == "none":
-            raise UserError(
-                f'{where}: pooling="cls_mlp" trains through the model\'s pooler (dense, tanh); this model has none. '
-                f'Fix: {where}.next_sentence="pooler", or pooling="cls" or "mean".'
-            )
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """For "cls_mlp" the model's pooler, which is SimCSE's MLP layer."""
+        return ("pooler",) if self.pooling == "cls_mlp" else ()
 
     def prepare(
         self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool

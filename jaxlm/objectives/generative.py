@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Kind, Loss, Row, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.objective import Objective
 
 Start = Literal["pad", "bos", "eos"]
-Kind = Literal["decoder", "encoder_decoder"]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,23 +32,17 @@ class Generative(Objective):
 
     @property
     def trains(self) -> Kind:
-        """What kind of model it trains."""
+        """An encoder-decoder."""
         return "encoder_decoder"
+
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted."""
+        return ("tokens",)
 
     def validate(self, where: str) -> None:
         """Checks the loss; subclasses check their own fields and call this."""
         check_loss(self, where)
-
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError for a model of another kind: an encoder would see what it is to predict."""
-        kind = "encoder" if hasattr(model, "next_sentence") else "decoder"
-        kind = "encoder_decoder" if hasattr(model, "decoder_layers") else kind
-        if kind != self.trains:
-            families = {"decoder": "Gpt2 or Llama", "encoder_decoder": "T5, Bart or Transformer"}[self.trains]
-            raise UserError(
-                f"{where}={type(model).__name__}: {type(self).__name__} here trains a {self.trains.replace('_', '-')}, "
-                f"such as {families}; {type(model).__name__} is of the kind {kind.replace('_', '-')}."
-            )
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of targets in the batch."""

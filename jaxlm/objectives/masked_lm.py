@@ -6,12 +6,12 @@ only. Evaluation always hides `evaluation_rate`, so that models trained at diffe
 
 import dataclasses
 import math
-import os
 from typing import Any
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative, scores
 from jaxlm.objectives.objective import Objective
@@ -35,6 +35,11 @@ class MaskedLM(Objective):
     unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
     chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
 
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted."""
+        return ("tokens",)
+
     def validate(self, where: str) -> None:
         """Rates inside (0, 1); shares in [0, 1] with a sum of at most 1."""
         for name in ("rate", "evaluation_rate"):
@@ -54,7 +59,7 @@ class MaskedLM(Objective):
         """Needs [MASK], and [CLS] and [SEP] around its documents."""
         vocabulary.require("masked language modelling", "mask", "cls", "sep")
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "MaskedLM":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "MaskedLM":
         """With phrases: mines their lexicon from the training split."""
         if not isinstance(self.unit, Phrases):
             return self

@@ -4,15 +4,27 @@ An objective is a keyword-only dataclass that derives from `Objective`, fills ro
 them on the device (`loss`). It names the items its rows hold and the special tokens it needs; nothing is registered.
 """
 
-import os
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Kind, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 
 Items = Literal["documents", "passages", "pairs", "texts"]
+
+_KINDS: dict[Kind, tuple[str, str]] = {  # in words, and families of the kind
+    "encoder": ("an encoder", "Bert, Roberta or ModernBert"),
+    "decoder": ("a decoder", "Gpt2 or Llama"),
+    "encoder_decoder": ("an encoder-decoder", "T5, Bart or Transformer"),
+    "pair": ("a generator and a discriminator together", "Electra"),
+}
+_HEADS: dict[Head, tuple[str, str]] = {  # in words, and the setting that gives a model one
+    "tokens": ("a head that predicts tokens", 'token_head="transform" (of an ElectraEncoder: head="tokens")'),
+    "pairs": ("a head for questions about pairs", 'next_sentence="pooled" (Bert, Albert)'),
+    "pooler": ("a pooler (dense, tanh)", 'next_sentence="pooler" (Bert, Albert, Roberta)'),
+}
 
 
 class Objective:
@@ -39,8 +51,31 @@ class Objective:
         """Tokens packed into a row before `prepare`, for rows of `row_length` after it."""
         return row_length
 
+    @property
+    def trains(self) -> Kind:
+        """The kind of model it trains."""
+        return "encoder"
+
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """The heads that the model must have."""
+        return ()
+
     def check_model(self, model: Any, where: str) -> None:
         """UserError when the model (its config, at key path `where`) cannot be trained on this."""
+        who, name = type(self).__name__, type(model).__name__
+        if model.kind != self.trains:
+            kind, families = _KINDS[self.trains]
+            raise UserError(
+                f"{where}={name}: {who} here trains {kind}, such as {families}; {name} is {_KINDS[model.kind][0]}."
+            )
+        for head in self.needs:
+            if head not in model.offers:
+                what, setting = _HEADS[head]
+                raise UserError(
+                    f"{where}={name}: {who} needs {what}, and this model has none. Fix: {where}.{setting}, or another "
+                    "objective."
+                )
 
     def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
         """UserError when batches of this size, in that many micro-batches, cannot be trained on."""
@@ -54,7 +89,10 @@ class Objective:
     def check(self, vocabulary: Vocabulary) -> None:
         """UserError when the tokenizer lacks a special token that the objective needs."""
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "Objective":
+    def check_length(self, row_length: int, vocabulary: Vocabulary, where: str) -> None:
+        """UserError when some row of that length (at key path `where`) could not be prepared with this vocabulary."""
+
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "Objective":
         """The objective with what it learns from the training split; most learn nothing."""
         return self
 

@@ -9,12 +9,14 @@ import dataclasses
 import functools
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxlm.batch import Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import units
 
@@ -47,22 +49,23 @@ class Phrases:
         if self.file and not os.path.isfile(self.file):
             raise UserError(f"{where}.file={self.file}: no such file; leave it empty to mine the lexicon.")
 
-    def fit(self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None) -> "Phrases":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "Phrases":
         """With `file` set: the lexicon of this training split, found in the cache or mined into it."""
         if self.file:
             _lexicon(self.file, len(self.sizes))
             return self
         if cache is None:
             raise ValueError("phrases are mined into a cache folder; none was given")
-        key = f"{shards.fingerprint[:24]}-{'-'.join(map(str, self.sizes))}-{self.mined_tokens}-{LEAST_COUNT}"
-        path = pathlib.Path(cache) / "phrases" / f"{key}.npz"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+
+        def write(folder: pathlib.Path) -> None:
             found = {str(n): mine(shards, vocabulary, n, size) for n, size in enumerate(self.sizes, 2)}
-            temporary = path.with_name(f".{path.name}-{os.getpid()}.npz")
-            np.savez(temporary, allow_pickle=False, **found)
-            os.replace(temporary, path)
-        return dataclasses.replace(self, file=str(path))
+            np.savez(folder / "lexicon.npz", allow_pickle=False, **found)
+
+        settings = f"{'-'.join(map(str, self.sizes))}-{self.mined_tokens}-{LEAST_COUNT}"
+        folder = cache.find(
+            f"phrases/{shards.fingerprint[:24]}-{settings}", f"{shards.fingerprint}-{settings}", write
+        )
+        return dataclasses.replace(self, file=str(folder / "lexicon.npz"))
 
     def choose(self, row: Row, vocabulary: Vocabulary, number: int, rng: np.random.Generator) -> np.ndarray:
         """At random places a token, its word or its phrase; a token that is in no phrase stands for its word."""
@@ -176,7 +179,7 @@ def _lexicon(file: str, kinds: int) -> dict[int, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {n: stored[str(n)] for n in range(2, kinds + 2)}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"phrase lexicon {file}: cannot be read ({error}). Leave `file` empty to mine it again."
         ) from error

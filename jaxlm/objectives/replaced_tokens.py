@@ -6,14 +6,14 @@ sampling.
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -48,17 +48,12 @@ class ReplacedTokens(Objective):
         """Needs what masked LM needs."""
         self.masked_lm.check(vocabulary)
 
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError unless the model is a pair."""
-        if not (hasattr(model, "generator") and hasattr(model, "discriminator")):
-            raise UserError(
-                f"{where}: {type(self).__name__} trains a generator and a discriminator together, and "
-                f"{type(model).__name__} is one model. Fix: an Electra (jaxlm/models/electra.py), or masked LM alone."
-            )
+    @property
+    def trains(self) -> Kind:
+        """A pair."""
+        return "pair"
 
-    def fit(
-        self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None
-    ) -> "ReplacedTokens":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "ReplacedTokens":
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 

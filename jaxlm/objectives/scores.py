@@ -2,7 +2,8 @@
 
 Slots of weight 0 contribute exactly 0, whatever the model says there. `predict` is the one loss of token prediction:
 with `chunk` the logits of [B, T, V] never exist, forward or backward. Temporary memory is then about
-2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`.
+2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`; on a mesh,
+2 * V * D * 4 bytes more (see partition.rows).
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Array, Batch, Loss, Pair
+from jaxlm.partition import rows
 
 # Entries of a padded vocabulary are -1e9: no tokens, so label smoothing gives them no share.
 PADDING_LOGIT = -1e8
@@ -34,11 +36,16 @@ def predict(
     """
     x_BMD = x_BTD if batch.predict_BM is None else gather_positions(x_BTD, batch.predict_BM)
 
-    def sums(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
-        logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
-        return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
+    def sums(model: Any, *slots: Array) -> dict[str, Array]:
+        def of_chunk(x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
+            logits_BMV = model.predict_tokens(x_BMD).astype(jnp.float32)
+            return _sums(logits_BMV, targets_BM, weights_BM, z_loss, label_smoothing)
 
-    totals = _chunked(sums, chunk, x_BMD, batch.targets_BM, batch.weights_BM)
+        return _chunked(of_chunk, chunk, *slots)
+
+    slots = (x_BMD, batch.targets_BM, batch.weights_BM)
+    many = 0 < chunk < x_BMD.shape[1]
+    totals = rows.summed(sums, model, *slots) if many else sums(model, *slots)
     weight = count(batch.weights_BM)
     measures = {f"{name}_loss": (totals["nats"], weight), f"{name}_accuracy": (totals["right"], weight)}
     if z_loss:

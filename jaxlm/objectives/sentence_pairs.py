@@ -5,12 +5,12 @@ Each pair is judged at its own [CLS], so packing several pairs into a row change
 """
 
 import dataclasses
-import os
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -50,17 +50,12 @@ class SentencePairs(Objective):
         self.masked_lm.check(vocabulary)
         vocabulary.require(f"the pairs of {type(self).__name__}", "cls", "sep")
 
-    def check_model(self, model: Any, where: str) -> None:
-        """UserError for a model without a head for pairs."""
-        if getattr(model, "next_sentence", "none") != "pooled":
-            raise UserError(
-                f"{where}: {type(self).__name__} asks a question about every pair, and this model has no head for it. "
-                f'Fix: {where}.next_sentence="pooled" (BERT, ALBERT), or train on masked LM alone.'
-            )
+    @property
+    def needs(self) -> tuple[Head, ...]:
+        """Tokens are predicted, and a question about every pair is answered."""
+        return ("tokens", "pairs")
 
-    def fit(
-        self, shards: Any, vocabulary: Vocabulary, cache: str | os.PathLike[str] | None
-    ) -> "SentencePairs":
+    def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "SentencePairs":
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
 

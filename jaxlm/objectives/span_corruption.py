@@ -46,6 +46,11 @@ class SpanCorruption(generative.Generative):
         """Needs eos, sentinels and the start token."""
         vocabulary.require("span corruption", "eos", "sentinels", self.decoder_start)
 
+    def check_length(self, row_length: int, vocabulary: Vocabulary, where: str) -> None:
+        """There must be sentinels for a row that one text fills."""
+        tokens = self.plan_length(row_length) - self.overhead
+        check_sentinels(tokens, self, len(vocabulary.sentinels), f"{where}={row_length}")
+
     def predictions(self, row_length: int, train: bool) -> int:
         """Tokens of the decoder's row."""
         return sizes(row_length - self.overhead, self.density, self.mean_span)[1]
@@ -84,12 +89,6 @@ def corrupt(
     """(source, target) of every text that got a span, each ending with eos; `room` is that of the two rows."""
     lengths = np.array([len(tokens) for tokens in texts], int)
     hidden, numbers = spans.share_out(lengths, density, mean_span, room, rng)
-    if numbers.max(initial=0) > len(vocabulary.sentinels):
-        raise UserError(
-            f"span corruption of {int(lengths.max())} tokens at density {density} and mean span {mean_span} needs "
-            f"{int(numbers.max())} sentinels; there are {len(vocabulary.sentinels)}. Fix: a tokenizer with more (its "
-            "field `sentinels`), longer spans, or shorter rows."
-        )
     pairs = []
     for tokens, tokens_hidden, number in zip(texts, hidden.tolist(), numbers.tolist(), strict=True):
         if not number:
@@ -98,6 +97,18 @@ def corrupt(
         source, target = spans.with_sentinels(tokens, mask, vocabulary.sentinels)
         pairs.append((np.append(source, vocabulary.eos), np.append(target, vocabulary.eos)))
     return pairs
+
+
+def check_sentinels(tokens: int, config: object, sentinels: int, where: str) -> None:
+    """UserError unless every span of a text of so many tokens has a sentinel; `where`: what asks for such texts."""
+    density, mean_span = getattr(config, "density"), getattr(config, "mean_span")  # noqa: B009
+    needed = spans.counts(tokens, density, mean_span)[1]
+    if needed > sentinels:
+        raise UserError(
+            f"{where}: a text that fills a row has {tokens} tokens, and at density {density} and mean span {mean_span} "
+            f"needs {needed} sentinels; there are {sentinels}. Fix: a tokenizer with more (its field `sentinels`), "
+            "longer spans, or shorter rows."
+        )
 
 
 def check_spans(config: object, where: str) -> None:

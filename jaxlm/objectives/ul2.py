@@ -54,7 +54,7 @@ class MixtureOfDenoisers(generative.Generative):
     """
 
     denoisers: tuple[Denoiser, ...]  # one is drawn for every row; repeat one to draw it more often
-    form: generative.Kind
+    form: Literal["decoder", "encoder_decoder"]
     decoder_start: generative.Start  # of an encoder-decoder's target row
 
     def validate(self, where: str) -> None:
@@ -89,6 +89,13 @@ class MixtureOfDenoisers(generative.Generative):
                 f"a mixture of denoisers takes three sentinels for its modes and needs others for spans; the tokenizer "
                 f"has {len(vocabulary.sentinels)}. Fix: a tokenizer with more (its field `sentinels`); T5 has 100."
             )
+
+    def check_length(self, row_length: int, vocabulary: Vocabulary, where: str) -> None:
+        """There must be sentinels for a row that one text fills, whatever is drawn."""
+        tokens, free = self.plan_length(row_length) - self.overhead, len(vocabulary.sentinels) - len(MODES)
+        for denoiser in self.denoisers:
+            if denoiser.mode != "S":
+                span_corruption.check_sentinels(tokens, denoiser, free, f"{where}={row_length}")
 
     def predictions(self, row_length: int, train: bool) -> int:
         """Tokens of the decoder's row."""

@@ -1,13 +1,14 @@
 """Which parameters are matrices. In: logical axes of a parameter. Out: its stack, rows and columns.
 
-One rule, for weight decay, LAMB, Adafactor and Muon alike. Leading axes named 'layers', 'experts' or None are
-a stack: several parameters in one array, each on its own. In the rest, 'heads' or 'kv_heads' next to
-'head_dim' count as one feature axis. Two or more feature axes left make a matrix; fewer make a vector (bias,
-norm scale).
+One rule, for weight decay, LAMB, Adafactor and Muon alike. Leading axes named 'layers' or 'experts' are a
+stack: several parameters in one array, each on its own. In the rest, 'heads' or 'kv_heads' next to 'head_dim'
+count as one feature axis; None is one like any other. Two or more feature axes left make a matrix; fewer make
+a vector (bias, norm scale).
 
     (layers, embed, heads, head_dim)  matrix embed x (heads head_dim), one per layer: decayed
     (vocab, embed)                    matrix: decayed
     (layers, heads, head_dim)         vector (heads head_dim): a bias, not decayed
+    (buckets, heads)                  matrix, a table like embeddings: decayed
     (layers, embed) (vocab,) (None,)  vector: not decayed
 """
 
@@ -19,9 +20,9 @@ import jax
 
 Axes = tuple[str | None, ...]
 
-STACKS = ("layers", "experts", None)
+STACKS = ("layers", "experts")
 HEADS = ("heads", "kv_heads")
-# Feature axes of hidden matrices. Others (vocab, positions, types, classes) belong to tables and output
+# Feature axes of hidden matrices. Others (vocab, positions, types, buckets, classes) belong to tables and output
 # heads, for which Muon's authors advise Adam.
 HIDDEN = ("embed", "mlp", "head_dim", *HEADS)
 
@@ -48,7 +49,7 @@ class Layout:
 def layout(axes: Axes) -> Layout:
     """The layout of a parameter with these logical axes."""
     start = 0
-    # The last axis is never a stack: a vector (None,) has one feature axis.
+    # The last axis is never a stack: a number per expert is a vector.
     while start < len(axes) - 1 and axes[start] in STACKS:
         start += 1
     groups: list[tuple[int, ...]] = []

@@ -19,6 +19,12 @@ from jaxlm.errors import UserError
 # From least to most traffic: create_device_mesh gives the last axes the closest neighbours.
 AXES = ("data", "stage", "fsdp", "expert", "context", "tensor")
 BATCH_AXES = ("data", "fsdp")
+# Axes that split no work yet: their devices would repeat what others do.
+TO_COME = {
+    "stage": "pipeline stages",
+    "expert": "experts on different devices",
+    "context": "rows over several devices",
+}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -28,6 +34,7 @@ class Mesh:
     data: int = -1  # replicas of everything; spans slices
     fsdp: int = 1  # batch, with parameters and optimizer state split over it
     tensor: int = 1  # heads, MLP and vocabulary
+    # Not implemented yet: 1 is all that is allowed.
     context: int = 1  # positions of a row
     expert: int = 1  # experts
     stage: int = 1  # pipeline stages
@@ -39,6 +46,12 @@ class Mesh:
             if not isinstance(size, int) or isinstance(size, bool) or (size < 1 and size != -1):
                 raise UserError(
                     f"{where}.{name}={size!r}: must be a whole number of at least 1, or -1 (the rest)."
+                )
+        for name, what in TO_COME.items():
+            if (size := getattr(self, name)) != 1:
+                raise UserError(
+                    f"{where}.{name}={size}: {what} are not implemented; the devices would repeat each other's work. "
+                    f"Allowed is 1. Fix: {where}.{name}=1, and those devices in data, fsdp or tensor."
                 )
         if len(rest := [name for name in AXES if getattr(self, name) == -1]) > 1:
             raise UserError(

@@ -29,6 +29,7 @@ RULES: Rules = {
     "layers": None,
     "positions": None,
     "types": None,
+    "buckets": None,
 }
 
 

@@ -171,6 +171,9 @@ TEXTS = (
 )
 
 
+ADD = "tokenizer.ggml.add_bos_token"
+
+
 def corpus() -> list[str]:
     return [" ".join(TEXTS), "the cat sat on the mat and the dog sat on the log; it's 1234 times 98"] * 40
 
@@ -198,6 +201,15 @@ def test_a_byte_level_tokenizer_gives_the_ids_of_the_one_that_it_was_made_from(t
     for text in TEXTS:
         assert list(made.encode(text)) == list(original.encode(text)), text
     assert made.vocabulary.eos == 0
+    # What llama.cpp does where the file does not say: bos for Llama 3's rule, none for the others.
+    for pre, said, begins in (
+        ("llama-bpe", {}, True),
+        ("gpt-2", {}, False),
+        ("llama-bpe", {ADD: False}, False),
+    ):
+        more = {"tokenizer.ggml.pre": pre, "tokenizer.ggml.bos_token_id": 0, **said}
+        template = json.loads(gguf_tokenizer.files(metadata | more, "x")["tokenizer.json"])["post_processor"]
+        assert (template is not None) == begins
     with pytest.raises(UserError, match=r"tokenizer\.ggml\.pre='tekken': known are gpt-2, smollm"):
         gguf_tokenizer.files(metadata | {"tokenizer.ggml.pre": "tekken"}, "x.gguf")
 

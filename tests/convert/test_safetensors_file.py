@@ -1,6 +1,8 @@
 """Claims about safetensors files: the library's bytes out, any damage in is named, a read is one tensor."""
 
+import errno
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +28,21 @@ def arrays() -> dict[str, np.ndarray]:
 
 
 def test_a_file_has_the_bytes_that_the_library_writes(tmp_path):
+    safetensors_file.save(tmp_path / "ours", arrays())
+    save_file(arrays(), tmp_path / "theirs", metadata={"format": "pt"})
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EOPNOTSUPP, "not here"), None])
+def test_where_no_room_can_be_reserved_the_file_is_written_out(tmp_path, monkeypatch, error):
+    def refuses(*_):
+        raise error
+
+    monkeypatch.setattr(safetensors_file, "_ZEROS", 7)
+    if error:
+        monkeypatch.setattr(os, "posix_fallocate", refuses)
+    else:
+        monkeypatch.delattr(os, "posix_fallocate")
     safetensors_file.save(tmp_path / "ours", arrays())
     save_file(arrays(), tmp_path / "theirs", metadata={"format": "pt"})
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()

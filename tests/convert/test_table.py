@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.convert import bert, families, safetensors_file, table
+from jaxlm.convert.source import of_arrays
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
@@ -48,10 +49,9 @@ def test_export_then_import_is_the_identity():
 
 
 def test_a_projection_is_split_into_heads_as_its_rows_are_ordered():
-    rows = (Row("w", "layer.{}.weight", "(N H) D -> D N H"),)
+    row = Row("w", "layer.{}.weight", "(N H) D -> D N H")
     theirs = {f"layer.{i}.weight": np.arange(6 * 5).reshape(6, 5) + 100 * i for i in range(2)}
-    shapes = {"w": jax.ShapeDtypeStruct((2, 5, 3, 2), np.int64)}
-    ours = table.to_ours(rows, theirs, shapes, {})["w"]
+    ours = table.read(row, of_arrays(theirs), (2, 5, 3, 2), {})
     for layer, d, n, h in np.ndindex(ours.shape):
         assert ours[layer, d, n, h] == theirs[f"layer.{layer}.weight"][2 * n + h, d]
 

@@ -26,7 +26,10 @@ def fused() -> dict[str, np.ndarray]:
 
 def test_a_fused_tensor_is_split_into_its_parts_and_merged_again_to_the_bit():
     theirs = fused()
-    ours = table.to_ours(FUSED, theirs, table.nest(SHAPES), {})["blocks"]
+    source = of_arrays(theirs)
+    ours = {
+        f"w{name}": table.read(row, source, (2, 5, 3, 4), {}) for row, name in zip(FUSED, "qkv", strict=True)
+    }
     for layer, (part, name) in itertools.product(range(2), enumerate("qkv")):
         columns = theirs[f"h.{layer}.c_attn.weight"][:, part * 12 : part * 12 + 12]
         assert np.array_equal(ours[f"w{name}"][layer].reshape(5, 12), columns)
@@ -43,15 +46,20 @@ def test_parts_that_do_not_stand_first_in_their_axis_are_found():
 
 def test_a_part_that_no_row_names_is_a_bug_of_the_table_and_says_so():
     with pytest.raises(ValueError, match=r"whole of h\.0\.c_attn\.weight once"):
-        table.to_ours(FUSED[:2], fused(), table.nest(dict(list(SHAPES.items())[:2])), {})
+        table.check_cover(FUSED[:2], dict(list(SHAPES.items())[:2]))
 
 
 def test_our_layers_may_have_other_numbers_on_their_side():
     row = Row("w", "layer.{}.w", "", layers=(1, 4))
     theirs = {f"layer.{i}.w": np.full(3, i) for i in (1, 4)}
-    ours = table.to_ours((row,), theirs, {"w": jax.ShapeDtypeStruct((2, 3), int)}, {})
-    assert ours["w"].tolist() == [[1] * 3, [4] * 3]
-    assert set(table.to_theirs((row,), ours, {})) == set(theirs)
+    ours = table.read(row, of_arrays(theirs), (2, 3), {})
+    assert ours.tolist() == [[1] * 3, [4] * 3]
+    assert set(table.to_theirs((row,), {"w": ours}, {})) == set(theirs)
+
+
+def test_a_name_with_two_numbers_is_refused_which_would_give_both_the_same():
+    with pytest.raises(ValueError, match=r"layers\.\{\}\.experts\.\{\}\.w: one number per name"):
+        Row("w", "layers.{}.experts.{}.w")
 
 
 @pytest.mark.parametrize(
@@ -112,4 +120,4 @@ def test_a_wrong_shape_names_the_tensor_the_file_and_what_was_expected():
     with pytest.raises(
         UserError, match=r"a/model\.safetensors: w has shape \(4, 3\), the model config says \(3, 4\)"
     ):
-        table.to_ours((Row("w", "w", "A B -> A B"),), source, {"w": jax.ShapeDtypeStruct((3, 4), float)}, {})
+        table.check_shapes(Row("w", "w", "A B -> A B"), source, (3, 4), {})

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pathlib
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -35,6 +37,25 @@ def test_shards_are_one_source_that_knows_the_file_of_every_tensor(tmp_path):
     )
     assert sorted(found.source) == ["a", "b"] and np.array_equal(found.source.read("b"), np.arange(4.0))
     assert found.source.entries["a"].file.endswith("1.safetensors")
+
+
+@pytest.mark.parametrize("old_shard", [True, False])
+def test_one_file_counts_and_not_the_index_of_an_earlier_save_beside_it(tmp_path, old_shard):
+    files = {"model.safetensors": {"a": np.full(3, 7.0)}} | ({"1.safetensors": A} if old_shard else {})
+    found = weights.open_folder(folder(tmp_path / "m", files, {"a": "1.safetensors"}))
+    assert np.array_equal(found.source.read("a"), np.full(3, 7.0))
+
+
+def test_data_of_a_tensorflow_release_that_are_a_link_out_of_the_folder_are_refused(tmp_path):
+    shutil.copytree(pathlib.Path(__file__).parent / "bert_tf", tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text("{}")
+    (data,) = (tmp_path / "m").glob("*.data-*")
+    data.rename(tmp_path / "elsewhere")
+    data.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(
+        UserError, match=r"data-00000-of-00001 is a link to .*elsewhere, outside of the folder"
+    ):
+        weights.open_folder(tmp_path / "m")
 
 
 @pytest.mark.parametrize(

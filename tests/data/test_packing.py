@@ -2,6 +2,7 @@ import cloudpickle
 import numpy as np
 import pytest
 
+from jaxlm.cached import Cache
 from jaxlm.data import best_fit, packing
 from jaxlm.data.plan import open_plan
 from jaxlm.errors import UserError
@@ -125,11 +126,12 @@ def test_the_plan_follows_from_the_seed(method):
 
 def test_a_cached_plan_is_found_again_and_travels_as_a_path(tmp_path):
     lengths = lognormal(30_000, median=20.0)
-    fresh = make(lengths, "best_fit", cache=tmp_path)
-    assert isinstance(fresh.item, np.memmap) and len(list(tmp_path.iterdir())) == 1
-    before = (tmp_path / next(tmp_path.iterdir()).name / "item.npy").stat().st_mtime_ns
-    again = make(lengths, "best_fit", cache=tmp_path)
-    assert (tmp_path / next(tmp_path.iterdir()).name / "item.npy").stat().st_mtime_ns == before
+    fresh = make(lengths, "best_fit", cache=Cache(tmp_path))
+    (folder,) = tmp_path.glob("plans/plan-*")
+    assert isinstance(fresh.item, np.memmap)
+    before = (folder / "item.npy").stat().st_mtime_ns
+    again = make(lengths, "best_fit", cache=Cache(tmp_path))
+    assert (folder / "item.npy").stat().st_mtime_ns == before
     in_memory = make(lengths, "best_fit")
     for name in ("row_offsets", "item", "start", "length"):
         np.testing.assert_array_equal(getattr(again, name), getattr(in_memory, name))
@@ -137,7 +139,7 @@ def test_a_cached_plan_is_found_again_and_travels_as_a_path(tmp_path):
     assert (again.efficiency, again.max_items) == (in_memory.efficiency, in_memory.max_items)
     assert len(cloudpickle.dumps(again)) < 2000 < len(cloudpickle.dumps(in_memory))
     assert cloudpickle.loads(cloudpickle.dumps(again)).pieces(7) == in_memory.pieces(7)
-    assert make(lengths, "best_fit", cache=tmp_path, fingerprint="g").directory != again.directory
+    assert make(lengths, "best_fit", cache=Cache(tmp_path), fingerprint="g").directory != again.directory
 
 
 def test_a_crash_while_writing_leaves_no_plan_behind(tmp_path, monkeypatch):
@@ -146,10 +148,10 @@ def test_a_crash_while_writing_leaves_no_plan_behind(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(np, "save", fail)
-        with pytest.raises(OSError, match="disk full"):
-            make([5, 6], "best_fit", cache=tmp_path)
-    assert not list(tmp_path.iterdir())
-    assert open_plan(make([5, 6], "best_fit", cache=tmp_path).directory).rows == 1
+        with pytest.raises(UserError, match=r"plan-.*cannot be made: disk full.*JAXLM_CACHE"):
+            make([5, 6], "best_fit", cache=Cache(tmp_path))
+    assert [path.name for path in tmp_path.glob("plans/*")] == [".lock"]
+    assert open_plan(make([5, 6], "best_fit", cache=Cache(tmp_path)).directory).rows == 1
 
 
 @pytest.mark.parametrize(

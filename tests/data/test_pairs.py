@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import pair_table, pairs
 from jaxlm.errors import UserError
 
@@ -229,8 +230,8 @@ class Unreadable(Shards):
 
 
 def test_a_table_that_was_made_is_found_without_reading_sentences(tmp_path):
-    made = make(corpus(40), cache=tmp_path)
-    again = make(Unreadable(corpus(40).sentences), cache=tmp_path)
+    made = make(corpus(40), cache=Cache(tmp_path))
+    again = make(Unreadable(corpus(40).sentences), cache=Cache(tmp_path))
     assert np.array_equal(made.table, again.table)
 
 
@@ -245,10 +246,14 @@ def test_duplicates_have_other_draws_and_seeds_decide_them():
 
 def test_a_cached_table_equals_the_one_in_memory_and_travels_as_a_path(tmp_path):
     shards = corpus(500)
-    cached, memory = make(shards, duplicates=3, cache=tmp_path), make(shards, duplicates=3)
+    cached, memory = make(shards, duplicates=3, cache=Cache(tmp_path)), make(shards, duplicates=3)
     assert isinstance(cached.table, np.memmap)
     assert np.array_equal(cached.table, memory.table) and np.array_equal(cached.lengths, memory.lengths)
-    assert cached.fingerprint == memory.fingerprint == make(shards, duplicates=3, cache=tmp_path).fingerprint
+    assert (
+        cached.fingerprint
+        == memory.fingerprint
+        == make(shards, duplicates=3, cache=Cache(tmp_path)).fingerprint
+    )
     cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])
     travelled = cloudpickle.dumps(cached)
     assert len(travelled) < len(cloudpickle.dumps(memory)) - 15 * len(memory.table)

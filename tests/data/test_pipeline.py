@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import pipeline
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
@@ -130,7 +131,7 @@ def test_a_stream_starts_at_any_step():
 
 
 def test_reader_processes_change_nothing(tmp_path):
-    rows = make_rows(cache=tmp_path)
+    rows = make_rows(cache=Cache(tmp_path))
     rows[0]
     inside = [fields(b) for b in batches(5, 7, rows=rows)]
     outside = [fields(b) for b in batches(5, 7, rows=rows, workers=2)]

@@ -76,6 +76,16 @@ def test_second_run_reads_nothing_and_a_change_of_anything_makes_another_folder(
     assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 5
 
 
+def test_a_complete_cache_asks_for_no_lock(tmp_path):
+    path = write_corpus(tmp_path / "a.jsonl")
+    first = run(path, tmp_path)
+    locks = list((tmp_path / "cache").rglob(".lock"))
+    for lock in locks:  # as on a disk that is mounted to be read only
+        lock.unlink()
+    assert len(locks) == 2 and run(path, tmp_path).fingerprint == first.fingerprint
+    assert not list((tmp_path / "cache").rglob(".lock"))
+
+
 def test_tokens_do_not_depend_on_sentences(tmp_path):
     path = write_corpus(tmp_path / "a.jsonl")
     with_sentences, without = (run(path, tmp_path, sentences=sentences) for sentences in (True, False))

@@ -169,6 +169,9 @@ def test_auto_leaves_big_splits_to_the_reader(copy, monkeypatch):
     opened(copy)
     with pytest.raises(UserError, match="SHA-256"):
         opened(copy, check="sha256")
+    flip(damaged(copy, ".sentences.npy"))  # has no checksum of its own
+    with pytest.raises(UserError, match=r"sentences\.npy: damaged: its SHA-256"):
+        opened(copy)
 
 
 def test_another_tokenizer_is_refused(made, copy):
@@ -182,10 +185,19 @@ def test_index_errors_are_explained(copy):
     with pytest.raises(UserError, match=r'no split "test"; there is: train, validation\. Set test_share'):
         opened(copy, "test")
     index = json.loads((copy / "index.json").read_text())
+    train = index["splits"]["train"]
     for change, message in (
+        ({"dtype": "uint32"}, r"index\.json: damaged: its fingerprints disagree"),
+        ({"splits": {**index["splits"], "train": {**train, "documents": 7}}}, "disagree"),
+        ({"splits": {"train": {}}}, r"index\.json: damaged"),
         ({"format": 99}, "format 99"),
         (
-            {"splits": {"train": {**index["splits"]["train"], "shards": [{"file": "../x", "bytes": 1}]}}},
+            {
+                "splits": {
+                    **index["splits"],
+                    "train": {**train, "arrays": [{"file": "../x", "bytes": 1, "sha256": ""}]},
+                }
+            },
             "outside",
         ),
     ):

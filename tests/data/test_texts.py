@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import prepare, shards, texts
 from jaxlm.data.corpus import Corpus
 from jaxlm.data.tokenizer import WordPiece
@@ -75,7 +76,7 @@ def test_records_with_another_number_of_fields_are_refused():
 
 def test_a_cached_table_equals_the_one_in_memory_and_travels_as_a_path(tmp_path):
     sentences = np.random.default_rng(0).integers(1, 12, (300, 3)).tolist()
-    cached, memory = make(sentences, "sentences", cache=tmp_path), make(sentences, "sentences")
+    cached, memory = make(sentences, "sentences", cache=Cache(tmp_path)), make(sentences, "sentences")
     assert isinstance(cached.table, np.memmap) and np.array_equal(cached.table, memory.table)
     assert cached.fingerprint == memory.fingerprint != make(sentences, "sentences", max_tokens=6).fingerprint
     cloudpickle.register_pickle_by_value(__import__("sys").modules[__name__])

@@ -92,7 +92,7 @@ def test_batches_offsets_and_single_texts_agree(trained, texts, name):
 def test_offsets_are_characters_of_the_text(trained, name):
     made = trained[name]
     text = "中文 naïve text [SEP] the difference"
-    ids, offsets = made.encode_with_offsets(text)
+    ids, offsets = made.encode_batch_with_offsets([text])[0]
     covered = "".join(text[start:end] for start, end in offsets)
     assert covered.replace(" ", "") == text.replace(" ", "")
     by_piece = [
@@ -137,7 +137,7 @@ def test_continuing_pieces_are_those_inside_a_word(trained, name):
     made = trained[name]
     ids = made.encode("differences, unbelievable")
     continues = made.vocabulary.continues_V[ids]
-    offsets = made.encode_with_offsets("differences, unbelievable")[1]
+    offsets = made.encode_batch_with_offsets(["differences, unbelievable"])[0][1]
     spaced = [text.strip() for text in ("differences, unbelievable"[start:end] for start, end in offsets)]
     for piece, inside, (_, end) in zip(spaced, continues, offsets, strict=True):
         assert inside == (piece not in ("", ",") and end not in (len(spaced[0]), 13 + len(piece)))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.data import pipeline, prepare, shards, translations
 from jaxlm.data.corpus import Corpus
 from jaxlm.data.tokenizer import Bpe
@@ -106,7 +107,7 @@ def test_columns_of_a_tsv_are_the_text_fields_in_order(tmp_path):
     ready = prepared(text_fields=("source", "target"))
     opened = shards.open_shards(ready.directory, "train", tokenizer_fingerprint=ready.tokenizer.fingerprint)
     items = translations.make_translations(
-        opened, ready.tokenizer.vocabulary, max_tokens=99, cache=tmp_path / "i"
+        opened, ready.tokenizer.vocabulary, max_tokens=99, cache=Cache(tmp_path / "i")
     )
     pieces = items.pieces([(k, 0, int(n)) for k, n in enumerate(items.lengths)])
     side = lambda piece, type: ready.tokenizer.decode(piece.tokens[piece.types == type].tolist())

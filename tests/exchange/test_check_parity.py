@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jaxlm.convert import safetensors_file
-from jaxlm.exchange import check, importing, stored
-from tests.exchange.folders import hf_folder
+from jaxlm.exchange import check, exporting, importing, model_folder, stored, tokenizer_files
+from tests.exchange.folders import CONFIG, hf_folder, params
 
 pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
 pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
@@ -47,9 +47,26 @@ def test_the_first_layer_at_which_transformers_parts_from_us_is_named(tmp_path):
 
 
 def test_a_config_that_differs_is_said(tmp_path):
-    from tests.exchange.folders import CONFIG
-
     a = hf_folder(tmp_path / "a")
     b = hf_folder(tmp_path / "b", dataclasses.replace(CONFIG, activation="gelu_tanh"))
     finding = check.compare(str(a), str(b))
     assert not finding.same and finding.lines[0] == "config: differs in activation 'gelu' and 'gelu_tanh'"
+
+
+def test_how_weights_began_is_no_difference_of_an_export(tmp_path):
+    began = dataclasses.replace(CONFIG, position_init="sinusoidal", init_scale=0.1)
+    source = hf_folder(tmp_path / "hf")
+    model_folder.write(
+        tmp_path / "model",
+        began,
+        params(),
+        origin={"from": "a run", "kind": "run", "tensors": {}},
+        fingerprint="",
+        tokenizer=tokenizer_files.of_folder(source),
+        files={},
+        say=lambda line: None,
+    )
+    exporting.to_hf(tmp_path / "model", tmp_path / "out", dtype="float32", say=lambda line: None)
+    assert stored.of_hf(tmp_path / "out").config.position_init == "normal"
+    finding = check.compare(str(tmp_path / "model"), str(tmp_path / "out"))
+    assert finding.same, finding.lines

@@ -1,7 +1,12 @@
 """Claims about model folders: complete or absent, nothing written of a hostile source, and what is in them is what came."""
 
+import contextlib
 import json
 import os
+import pathlib
+import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from jaxlm.infer import loaded
 from tests.exchange.folders import CONFIG, hf_folder, params
 
 QUIET = lambda line: None
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def tensors(path) -> dict[str, np.ndarray]:
@@ -162,3 +168,43 @@ def test_pooling_through_the_pooler_goes_out_as_a_dense_step(tmp_path):
     paths = [module["path"] for module in json.loads((tmp_path / "out" / "modules.json").read_text())]
     assert paths == ["", "1_Pooling", "2_Dense", "3_Normalize"]
     assert json.loads((tmp_path / "out" / "1_Pooling" / "config.json").read_text())["pooling_mode_cls_token"]
+
+
+@contextlib.contextmanager
+def small_disk(folder, size: str):
+    """A file system of that size at the folder."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk here: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_an_export_into_a_disk_that_fills_is_an_error_and_leaves_nothing(tmp_path):
+    importing.from_hf(str(hf_folder(tmp_path / "hf")), tmp_path / "model", say=QUIET)
+    words = ["to_hf", str(tmp_path / "model"), str(tmp_path / "disk" / "out")]
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        # A process of its own: what this is about is a signal that ends it.
+        done = subprocess.run(
+            [sys.executable, "tools/convert_checkpoint.py", *words], capture_output=True, text=True, cwd=ROOT
+        )
+        assert done.returncode == 78 and "Traceback" not in done.stderr, done.stderr
+        assert "disk/out: No space left on device. Nothing was left there." in done.stderr
+        assert list(disk.iterdir()) == []
+
+
+def test_a_file_that_may_not_be_as_large_is_an_error_too(tmp_path):
+    importing.from_hf(str(hf_folder(tmp_path / "hf")), tmp_path / "model", say=QUIET)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(UserError, match="out: File too large"):
+            exporting.to_hf(tmp_path / "model", tmp_path / "out", say=QUIET)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "model"]

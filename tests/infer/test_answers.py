@@ -46,6 +46,17 @@ def test_special_tokens_in_a_prompt_count_as_such():
     assert whole[0].written == answer(["The cat"])[0].written
 
 
+def test_sentinels_of_an_answer_are_shown_by_name():
+    marked = byte_bpe.train(TEXTS, 301, 3, "off")
+    first, second = marked.vocabulary.sentinels[:2]
+    ids = [first, *marked.encode(" the cat"), second, *marked.encode(" ran"), marked.special("eos")]
+    assert answers._text(marked, ids) == "<extra_id_0> the cat <extra_id_1> ran"
+    assert answers._text(marked, ids[1:3]) == marked.decode(ids[1:3])
+    around = dataclasses.replace(PLAIN, start=(1,))
+    reader = answers._Reader(marked, around, [[5]], ("ran",), None)
+    assert reader.text(0, ids) == "<extra_id_0> the cat <extra_id_1> "
+
+
 def test_a_stop_text_ends_an_answer_and_is_left_out():
     free = answer(PROMPTS)
     stop = free[1].text[8:10]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -122,6 +123,28 @@ def test_generation_config_wins_and_lists_of_ends_are_honoured():
     assert frame.of_settings({}, {}, None, VOCABULARY) == Frame(before=(), after=(), start=(), stops=(0,))
     with pytest.raises(UserError, match="eos_token_id='x'"):
         of(eos_token_id="x")
+
+
+def test_every_key_of_generation_config_is_read_or_known_and_what_is_not_used_is_said(tmp_path, capsys):
+    transformers = pytest.importorskip("transformers")
+    read = {"eos_token_id", "decoder_start_token_id", "forced_bos_token_id"}
+    # How it is computed, reported or sped up, other models beside it, and ids that no token is chosen by.
+    harmless = (
+        r"use_|cache_|max_cache|output_|return_|_from|transformers_version|compile|disable_compile|continuous"
+    )
+    harmless += r"|is_assistant|num_assistant|assistant_|prompt_lookup|max_matching|target_look|speculation|low_memory"
+    harmless += r"|prefill|num_return_sequences|pad_token_id|bos_token_id"
+    keys = {key for key in transformers.GenerationConfig().to_dict() if not re.match(harmless, key)}
+    assert keys - read - set(frame.UNUSED) == set()
+
+    ready = dataclasses.make_dataclass("Ready", ["run", "stored", "tokenizer"])
+    stored = dataclasses.make_dataclass("Stored", ["settings"])
+    files = {
+        "config.json": {},
+        "generation_config.json": {"num_beams": 4, "min_length": 0, "eos_token_id": 5},
+    }
+    assert frame.of_loaded(ready(None, stored(files.get), WORDS)).stops == (5,)
+    assert "num_beams=4 not used: what the command says counts" in capsys.readouterr().err
 
 
 def test_an_encoder_decoder_s_settings_say_what_its_decoder_begins_with():

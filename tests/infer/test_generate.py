@@ -80,9 +80,10 @@ def test_an_encoder_decoder_answers_as_by_full_recomputation(name):
     np.testing.assert_allclose([w.log_probabilities for w in found], log_p, atol=1e-5)
 
 
+@pytest.mark.parametrize("before", [3, 250])
 @pytest.mark.parametrize("name", DECODERS)
-def test_features_through_the_cache_are_those_of_the_whole_row(name):
-    """In pieces of 4, 1 and 3 tokens, after padding on the left."""
+def test_features_through_the_cache_are_those_of_the_whole_row(name, before):
+    """In pieces of 4, 1 and 3 tokens, after padding on the left; from slot 257 on more of the cache is attended to."""
     model, params = made(DECODERS[name])
     tokens = jnp.array([[5, 17, 80, 3, 44, 9, 61, 30]], jnp.int32)
     ones, places = jnp.ones_like(tokens), jnp.arange(8)[None]
@@ -91,8 +92,8 @@ def test_features_through_the_cache_are_those_of_the_whole_row(name):
     def both(params):
         module = model.bind(params)
         batch = Batch(tokens_BT=tokens, segments_BT=ones, positions_BT=places)
-        cache = module.start_cache(batch, 13)
-        padding = jnp.zeros((1, 3), jnp.int32)
+        cache = module.start_cache(batch, before + 10)
+        padding = jnp.zeros((1, before), jnp.int32)
         _, cache = module.extend(padding, padding, padding, cache)
         parts = []
         for begin, end in ((0, 4), (4, 5), (5, 8)):
@@ -210,6 +211,28 @@ def test_prompts_of_nearby_lengths_share_a_program():
         sizes.append((decode.prefill._cache_size(), decode.decode._cache_size()))
     grown = [b != a for a, b in itertools.pairwise(sizes)]
     assert grown == [False, False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen3, QK norm, windows by turns, scaled RoPE", "T5"])
+def test_no_token_copies_the_cache(kind):
+    """Of the compiled loop: 700 slots, of which only the first 256 or 512 are read while no more are written."""
+    from jaxlm.infer import decode
+
+    model = made({**DECODERS, **ENCODER_DECODERS}[kind])[0]
+    frame = Frame(before=(), after=(1,), start=(0,), stops=()) if kind == "T5" else PLAIN
+    batch = generating._sources(PROMPTS, frame) if kind == "T5" else generating._left_padded(PROMPTS)
+    one_B = np.ones(len(PROMPTS), np.int32)
+    keys = jax.random.split(jax.random.key(0), len(PROMPTS))
+    rows = decode.Rows(batch=batch, limit_B=one_B, stops=one_B[:1], key_B=keys)
+    how = {"sampling": Sampling()}
+    state = jax.eval_shape(
+        lambda p: decode.prefill(model, p, rows, room=700, prefix=False, **how), model.shapes
+    )
+    text = decode.decode.lower(model, model.shapes, rows, state, np.int32(9), **how).compile().as_text()
+    shape = ",".join(map(str, state.cache.k_LBSKH.shape))
+    assert f"f32[{shape}]" in text
+    assert not [line for line in text.splitlines() if f"f32[{shape}]" in line and " copy(" in line]
+    assert "dynamic-update-slice" in text
 
 
 def test_on_a_mesh_the_tokens_are_the_same():

@@ -18,6 +18,24 @@ LOGITS = np.random.default_rng(3).normal(0, 2.5, (B, V)).astype(np.float32)
 IDS = np.random.default_rng(4).integers(0, V, (B, 17))
 
 
+WARPERS = {
+    "top_k": transformers.TopKLogitsWarper,
+    "top_p": transformers.TopPLogitsWarper,
+    "min_p": transformers.MinPLogitsWarper,
+}
+EDGES = [("top_k", 1), ("top_k", 1000), ("top_p", 1e-8), ("top_p", 0.999999), ("min_p", 1.0)]
+
+
+@pytest.mark.parametrize("scale", [1, 32])
+@pytest.mark.parametrize(("name", "value"), EDGES)
+def test_a_filter_at_its_edge_keeps_the_tokens_that_transformers_keeps(name, value, scale):
+    logits = LOGITS * scale
+    expected = np.isfinite(WARPERS[name](value)(torch.tensor(IDS), torch.tensor(logits)).numpy())
+    ours = sampling.filtered(jnp.asarray(logits), Sampling(temperature=1.0, **{name: value}))
+    assert expected.any(axis=1).all()
+    np.testing.assert_array_equal(np.isfinite(ours), expected)
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [

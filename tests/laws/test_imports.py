@@ -11,6 +11,7 @@ PACKAGE = ROOT / "jaxlm"
 # Package or module -> what of ours it may import, besides itself and `errors`.
 ALLOWED = {
     "batch": set(),
+    "cached": set(),
     "errors": set(),
     "config": {"checkpoint", "data", "partition"},  # the dataclasses a config is made of
     "models": {"batch"},
@@ -19,8 +20,8 @@ ALLOWED = {
     "monitor": {"batch"},
     "checkpoint": {"batch"},
     "runtime": {"batch"},
-    "data": {"batch"},
-    "objectives": {"batch"},
+    "data": {"batch", "cached"},
+    "objectives": {"batch", "cached", "partition"},  # sums over rows that a mesh has split
     "step": {"batch", "optim"},  # the moving average of the weights
     "convert": {"models"},
 }

@@ -1,6 +1,7 @@
 """Claims about the FLOP count: it equals the analytic one, whatever the loop, remat policy or kernel."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +75,41 @@ def test_both_branches_of_a_condition_count_as_the_dearer_one():
     a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
     both = lambda p: jax.lax.cond(p, lambda: (a @ b).sum(), lambda: jnp.float32(0))
     assert cost.forward_flops(both, True) == 2 * 3 * 5 * 7
+
+
+def test_a_grouped_product_costs_every_row_one_matrix_forward_and_backward():
+    rows, width, result, groups = 32, 8, 16, 4
+    x, w, sizes = jnp.ones((rows, width)), jnp.ones((groups, width, result)), jnp.full(groups, rows // groups)
+    grouped = lambda x, w: jax.lax.ragged_dot(x, w, sizes).sum()
+    assert cost.forward_flops(grouped, x, w) == 2 * rows * width * result
+    # Gradients: to the rows, and to the matrices, where the rows of a group are what is contracted.
+    assert cost.forward_flops(jax.value_and_grad(grouped, (0, 1)), x, w) == 3 * 2 * rows * width * result
+
+
+def test_products_of_any_layout_cost_what_einsum_says():
+    for spec, sizes in (
+        ("bij,bjk->bik", (2, 3, 5, 7)),
+        ("ij,kj->ik", (3, 5, 7)),
+        ("ibj,jkb->bik", (2, 3, 5, 7)),
+    ):
+        size = dict(zip("".join(sorted(set(spec) & set("bijk"))), sizes, strict=True))
+        shapes = [jnp.ones([size[c] for c in part]) for part in spec.split("->")[0].split(",")]
+        count = cost.forward_flops(lambda a, b, spec=spec: jnp.einsum(spec, a, b), *shapes)
+        assert count == 2 * math.prod(size.values()), spec
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: jax.lax.conv(x[None, None], x[None, None], (1, 1), "SAME"),
+        lambda x: jnp.fft.fft(x),
+        lambda x: jnp.linalg.cholesky(x),
+        lambda x: jax.scipy.linalg.solve_triangular(x, x),
+    ],
+)
+def test_a_product_that_is_not_counted_raises_and_is_not_zero(function):
+    with pytest.raises(ValueError, match=r"FLOPs of \w+ cannot be counted"):
+        cost.forward_flops(function, jnp.eye(4))
 
 
 def test_embeddings_can_be_left_out_of_the_count():

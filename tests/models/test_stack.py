@@ -48,12 +48,12 @@ def test_layers_take_turns_and_each_has_its_key(layers, kinds, loop, remat):
 
 @pytest.mark.parametrize("layers", [2, 7])
 @pytest.mark.parametrize("loop", ["scan", "unrolled"])
-def test_what_a_layer_remembers_comes_back_to_that_layer(layers, loop):
+def test_what_a_layer_remembers_is_seen_by_that_layer_only(layers, loop):
     blocks = stack.stacked(Block, layers, nnx.Rngs(params=0))
     memory = jnp.arange(float(layers))
 
-    def call(block, x, remembered, kind):
-        return x + remembered * kind, remembered + 10 * kind
+    def call(block, x, memory, layer, kind):
+        return x + memory[layer] * kind, memory.at[layer].add(10 * kind)
 
     x, after = stack.run_cached(
         call, blocks, jnp.zeros(3), memory, layers=layers, loop=loop, pattern=(1.0, 2.0, 4.0)

@@ -191,7 +191,7 @@ def test_weights_come_from_the_data_alone_and_equal_those_of_the_loss():
 
 def test_messages_name_the_key_and_the_fix():
     bert = Bert.__new__(Bert)
-    with pytest.raises(UserError, match=r"config\.model: .*is one model\. Fix: an Electra"):
+    with pytest.raises(UserError, match=r"config\.model=Bert: .* discriminator together, such as Electra"):
         objective().check_model(bert, "config.model")
     objective().check_model(CONFIG, "config.model")
     with pytest.raises(UserError, match=r"config\.objective\.temperature=0\.0: must be above 0"):

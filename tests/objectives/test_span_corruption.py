@@ -93,9 +93,23 @@ def test_masks_are_uniform_over_all_ways_to_cut_a_text():
     assert np.abs(np.array(list(seen.values())) / 6000 - 1 / 12).max() < 5 * np.sqrt(1 / 12 / 6000)
 
 
+def test_a_length_is_allowed_when_one_text_that_fills_a_row_has_sentinels_enough():
+    for density, mean_span in ((0.15, 3.0), (0.5, 2.0), (0.8, 1.0)):
+        made_for = objective(density, mean_span)
+        allowed = 20
+        with pytest.raises(UserError, match="sentinels"):
+            while True:
+                made_for.check_length(allowed + 1, made.VOCABULARY, "length")
+                allowed += 1
+        longest, beyond = (made_for.plan_length(n) - made_for.overhead for n in (allowed, allowed + 1))
+        made.prepare(made_for, made.texts_of((longest,)), allowed)
+        # One more than allowed has a span without a sentinel.
+        assert spans.counts(beyond, density, mean_span)[1] > len(made.SENTINELS)
+
+
 def test_too_few_sentinels_and_bad_settings_are_user_errors():
-    with pytest.raises(UserError, match=r"needs 100 sentinels; there are 60"):
-        made.prepare(objective(0.5, 1.0), made.texts_of((200,)), 300)
+    with pytest.raises(UserError, match=r"stages\[1\]\.length=300: .* needs \d+ sentinels; there are 60"):
+        objective(0.5, 1.0).check_length(300, made.VOCABULARY, "config.stages[1].length")
     for kwargs, message in (({"density": 0.0}, "density=0.0"), ({"mean_span": 0.5}, "mean_span=0.5")):
         with pytest.raises(UserError, match=message):
             objective(**kwargs).validate("objective")

@@ -79,5 +79,10 @@ def test_what_cannot_work_is_a_user_error():
     with pytest.raises(UserError, match="the tokenizer has 3"):
         objective().check(few)
     objective().check(made.VOCABULARY)
+    objective().check_length(300, made.VOCABULARY, "config.stages[0].length")
+    with pytest.raises(
+        UserError, match=r"config\.stages\[0\]\.length=400: .*density 0\.5 and mean span 3\.0.*there are 57"
+    ):
+        objective().check_length(400, made.VOCABULARY, "config.stages[0].length")
     with pytest.raises(UserError, match="density=0.7: of S"):
         ul2.Denoiser(mode="S", density=0.7, mean_span=1.0).validate("objective.denoisers[0]")

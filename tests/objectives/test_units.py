@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Row, Vocabulary
+from jaxlm.cached import Cache
 from jaxlm.errors import UserError
 from jaxlm.objectives import phrases, units
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -123,9 +124,9 @@ def test_the_lexicon_is_that_of_the_highest_t_statistics():
 def test_phrases_are_mined_once_and_hidden_whole(tmp_path, monkeypatch):
     unit = Phrases(token_share=0.0, word_share=0.0, sizes=(4, 1))
     objective = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=unit)
-    fitted = objective.fit(Shards(), VOCABULARY, tmp_path)
+    fitted = objective.fit(Shards(), VOCABULARY, Cache(tmp_path))
     monkeypatch.setattr(phrases, "mine", None)  # a second start finds the lexicon
-    assert objective.fit(Shards(), VOCABULARY, tmp_path) == fitted != objective
+    assert objective.fit(Shards(), VOCABULARY, Cache(tmp_path)) == fitted != objective
     inner = [[58, 51, 21, 22, 23, 52, 11, 12, 53, 13, 20, 54, 21, 22, 56]]
     row, seen = make_row((15,), length=31, tokens=inner), set()
     groups = [
@@ -143,7 +144,7 @@ def test_phrases_are_mined_once_and_hidden_whole(tmp_path, monkeypatch):
 
 
 def test_levels_are_mixed_by_their_shares(tmp_path):
-    base = Phrases(token_share=0.5, word_share=0.2, sizes=(4, 1)).fit(Shards(), VOCABULARY, tmp_path)
+    base = Phrases(token_share=0.5, word_share=0.2, sizes=(4, 1)).fit(Shards(), VOCABULARY, Cache(tmp_path))
     row = make_row((9,), length=31, tokens=[[21, 22, 23] * 3])
     sizes = [len(base.choose(row, VOCABULARY, 3, np.random.default_rng(seed))) for seed in range(50)]
     assert set(sizes) == {3}
@@ -169,8 +170,11 @@ def test_settings_that_cannot_work_are_user_errors(tmp_path):
     ]:
         with pytest.raises(UserError, match=message):
             unit.validate("objective.unit")
-    (tmp_path / "bad.npz").write_text("no")
-    with pytest.raises(UserError, match="bad.npz: cannot be read"):
-        Phrases(token_share=0.1, word_share=0.4, sizes=(5,), file=str(tmp_path / "bad.npz")).fit(
-            None, VOCABULARY, None
-        )
+    np.savez(tmp_path / "good.npz", **{"2": np.arange(99)})
+    flipped = bytearray((tmp_path / "good.npz").read_bytes())
+    flipped[len(flipped) // 2] ^= 4
+    for number, content in enumerate((b"no", b"", bytes(flipped), bytes(flipped[:-9]))):
+        bad = tmp_path / f"bad{number}.npz"
+        bad.write_bytes(content)
+        with pytest.raises(UserError, match="bad..npz: cannot be read"):
+            Phrases(token_share=0.1, word_share=0.4, sizes=(5,), file=str(bad)).fit(None, VOCABULARY, None)

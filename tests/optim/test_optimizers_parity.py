@@ -1,4 +1,8 @@
-"""Claims: AdamW, Sgd and clipping give what torch.optim gives; Adafactor gives what optax gives for plain matrices."""
+"""Claims: AdamW, Sgd and clipping give what torch.optim gives; Adafactor gives what optax gives for plain matrices, and
+what transformers gives for every matrix and vector of T5."""
+
+import dataclasses
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from jaxlm.optim import optimizers, schedules
+from jaxlm.config import flags
+from jaxlm.models import build
+from jaxlm.optim import matrices, optimizers, schedules
 from jaxlm.optim.horizon import Horizon
 
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 HORIZON = Horizon(((40, 8),))
 AXES = {"w": ("embed", "mlp"), "b": ("mlp",)}
 SHAPES = {"w": (5, 7), "b": (7,)}
@@ -99,3 +106,59 @@ def test_adafactor_equals_optax_for_a_matrix(momentum, factor_from):
         params = optax.apply_updates(params, updates)
     for name, value in ours(config).items():
         np.testing.assert_allclose(value, params[name], rtol=RTOL, atol=ATOL)
+
+
+def apart(array, axes):
+    """The matrices and vectors of one parameter, by what the T5 paper calls one: layers apart, heads and head_dim one."""
+    array = np.asarray(array)
+    layers = list(array) if axes[0] == "layers" else [array]
+    names = axes[1:] if axes[0] == "layers" else axes
+    if "head_dim" not in names:
+        return layers
+    rows = -1 if names[0] == "heads" else layers[0].shape[0]
+    return [x.reshape(rows, x.shape[-1] if rows == -1 else -1) for x in layers]
+
+
+def test_adafactor_trains_every_matrix_of_t5_as_transformers_does():
+    torch, peer = pytest.importorskip("torch"), pytest.importorskip("transformers.optimization")
+    config = dataclasses.replace(
+        flags.load(str(CONFIGS / "t5_base.py")).model,
+        **dict(vocab_size=101, hidden=24, encoder_layers=2, decoder_layers=2, heads=4, head_dim=6, mlp=40),
+    )
+    model = build.build(config)
+    adafactor = optimizers.Adafactor(
+        schedule=schedules.Constant(peak=0.1, warmup="0"),
+        weight_decay=0.0,
+        clip_norm=0.0,
+        decay_rate=0.8,
+        epsilon=1e-30,
+        update_clip=1.0,
+        parameter_floor=1e-3,
+        momentum=0.0,
+        factor_from=1,
+    ).make(HORIZON, model.axes)
+    rng = np.random.default_rng(0)
+    # Rows of very different sizes: taken row by row, clipping and steps would be others.
+    sizes = lambda shape: np.exp(rng.normal(size=shape[:1] + (1,) * (len(shape) - 1)))
+    drawn = lambda x: (rng.normal(size=x.shape) * sizes(x.shape)).astype(np.float32)
+    draw = lambda: jax.tree.map(drawn, model.shapes)
+    split = lambda tree: [
+        part
+        for x, axes in zip(
+            jax.tree.leaves(tree), jax.tree.leaves(model.axes, is_leaf=matrices.is_axes), strict=True
+        )
+        for part in apart(x, axes)
+    ]
+    params = draw()
+    theirs = [torch.nn.Parameter(torch.tensor(x, dtype=torch.float64)) for x in split(params)]
+    reference = peer.Adafactor(theirs, lr=0.1, relative_step=False, scale_parameter=True)
+    state, update = adafactor.init(params), jax.jit(adafactor.update)
+    for _ in range(3):
+        gradients = draw()
+        updates, state = update(gradients, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+        for p, gradient in zip(theirs, split(gradients), strict=True):
+            p.grad = torch.tensor(gradient, dtype=torch.float64)
+        reference.step()
+    for ours, right in zip(split(params), theirs, strict=True):
+        np.testing.assert_allclose(ours, right.detach().numpy(), rtol=RTOL, atol=1e-6)

