@@ -1,7 +1,7 @@
 """What the rules of a foreign tokenizer may do, checked before a library follows them. Out: nothing, or `Damaged`.
 
-Two things end the process where nothing can catch it: a compiled table of SentencePiece that leads out of itself, and
-rules that let a text grow without bound. The table is the length of a trie, the trie (a double array of Darts, 32 bits
+Three things end the process where nothing can catch it: a compiled table of SentencePiece that leads out of itself,
+rules that let a text grow without bound, and merges without the prefix that is cut off them. The table is the length of a trie, the trie (a double array of Darts, 32 bits
 a unit) and texts that end in zeros.
 """
 
@@ -17,7 +17,12 @@ _GROWTH = 4096  # characters out of one; published tokenizers have less than ten
 
 
 def check(config: Mapping[str, Any]) -> None:
-    """The normaliser and the decoder of a tokenizer.json."""
+    """The normaliser, the decoder and the merges of a tokenizer.json."""
+    model = config["model"]
+    if prefix := model.get("continuing_subword_prefix") if model.get("type", "BPE") == "BPE" else None:
+        for merge in model.get("merges") or ():
+            if not (merge.split(" ") if isinstance(merge, str) else merge)[-1].startswith(prefix):
+                raise Damaged(f"the merge {str(merge)[:80]!r} does not go on with {prefix[:80]!r}")
     for part in ("normalizer", "decoder"):
         growth = 1
         for rule in _rules(config.get(part)):

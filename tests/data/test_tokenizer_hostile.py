@@ -31,6 +31,13 @@ def added(id: int) -> dict:
             "2 pieces have ids of up to 4294967295",
         ),
         ({"model": WORDS | {"vocab": {}}}, "0 pieces have ids"),
+        (
+            {
+                "model": {"type": "BPE", "vocab": {"a": 0, "Ġ": 1, "aĠ": 2}, "merges": ["a Ġ"]}
+                | {"continuing_subword_prefix": "x"}
+            },
+            "the merge 'a Ġ' does not go on with 'x'",
+        ),
         ({"model": None}, "not a readable tokenizer.json"),
         (
             {"normalizer": {"type": "Prepend", "prepend": "x" * 10_000}},
