@@ -1,8 +1,8 @@
 """What the rules of a foreign tokenizer may do, checked before a library follows them. Out: nothing, or `Damaged`.
 
 Three things end the process where nothing can catch it: a compiled table of SentencePiece that leads out of itself,
-rules that let a text grow without bound, and merges without the prefix that is cut off them. The table is the length of a trie, the trie (a double array of Darts, 32 bits
-a unit) and texts that end in zeros.
+rules that let a text grow without bound, and merges without the prefix that is cut off them. The table is the length of
+a trie, the trie (a double array of Darts, 32 bits a unit) and texts that end in zeros.
 """
 
 import base64
