@@ -7,6 +7,7 @@ one. Weights are on the default device, in the dtype of the computation: bfloat1
 import argparse
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,7 +90,7 @@ def load_hf(
     found = stored.of_hf(path, allow_pickle=allow_pickle)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
-        print(line)
+        print(line, file=sys.stderr)  # --json has stdout
     return _loaded(found, dtype)
 
 
