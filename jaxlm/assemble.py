@@ -17,6 +17,7 @@ from jaxlm.batch import Batches, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline, prepare, shards
+from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
@@ -25,7 +26,6 @@ from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
 from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
-from jaxlm.runtime.compilation import cache_folder
 from jaxlm.step import TrainState
 from jaxlm.streams import Stream, StreamRows
 
@@ -45,7 +45,7 @@ class Text:
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
     """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
-    root = pathlib.Path(run.data.cache).expanduser() if run.data.cache else cache_folder()
+    root = expanded(run.data.cache) if run.data.cache else default_cache()
     cache = Cache(root, say)
     tasks = streams.tasks(run)
     ready = _prepared(run, tasks, root, say)
@@ -57,6 +57,10 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
+    if 0.0 in [(task.data or run.data).validation_share for task in tasks]:
+        say(
+            "WARNING: validation_share=0: nothing is held out, so evaluations read documents that are trained on"
+        )
     fill_mask.check(tokenizer, run.fill, row_length=run.stages[-1].length)
     if run.generate:
         answers.check(run.model, tokenizer, run.objective.frame(vocabulary), run.generate)
@@ -67,10 +71,12 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
 
 def _splits(ready: prepare.Prepared, check: shards.Check) -> dict[str, shards.Shards]:
     fingerprint = ready.tokenizer.fingerprint
-    return {
+    opened = {
         split: shards.open_shards(ready.directory, split, tokenizer_fingerprint=fingerprint, check=check)
         for split in ("train", "validation")
+        if split in ready.index["splits"]
     }
+    return {"validation": opened["train"], **opened}
 
 
 def _stream(
@@ -105,7 +111,7 @@ def _prepared(
             data.corpus_config(),
             config,
             sentences=any(needed for other, needed in used if repr(other.corpus_config()) == name),
-            cache=pathlib.Path(data.cache).expanduser() if data.cache else cache,
+            cache=expanded(data.cache) if data.cache else cache,
             log=say,
         )
         config = Pretrained(path=str(ready[name].directory))

@@ -13,11 +13,12 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxlm.errors import EXIT_DONE, EXIT_USER
-from jaxlm.runtime import compilation
+from jaxlm import entry
+from jaxlm.data import places
+from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
 # Lowest tested version, and the first that is not: the ranges of pyproject.toml.
 TESTED: dict[str, tuple[str, str]] = {
@@ -43,7 +44,7 @@ _PREFIXES = ("JAX_", "JAXLM_", "XLA_", "TPU_", "LIBTPU_", "CUDA_", "NVIDIA_", "S
 _MIN_FREE_GIB, _MIN_SHM_MIB = 5, 256
 
 
-def main() -> int:
+def main(argv: Sequence[str] = ()) -> int:
     """Prints the report and the findings."""
     versions = installed([*TESTED, *_ALSO_SHOWN])
     devices, device_error = devices_seen()
@@ -51,7 +52,8 @@ def main() -> int:
     print(f"system      {platform.platform()}, {os.cpu_count()} cores, {memory_gib():.0f} GiB memory")
     print("packages    " + ", ".join(f"{name} {version}" for name, version in versions.items() if version))
     print("devices     " + (device_error or ", ".join(devices)))
-    for name, folder in (("workdir", Path.cwd()), ("cache", compilation.cache_folder())):
+    cache, _ = cache_folder()
+    for name, folder in (("workdir", Path.cwd()), *([("cache", cache)] if cache else [])):
         print(f"{name:<12}{folder}: {free_gib(folder):.1f} GiB free")
     for name, value in sorted(os.environ.items()):
         if name.startswith(_PREFIXES):
@@ -137,10 +139,11 @@ def device_problems(
 
 def folder_problems(folder: Path | None = None, cache: Path | None = None) -> list[str]:
     """Folders that are full or cannot be written."""
-    found = []
+    default, found = cache_folder()
+    cache = cache or default
     for name, path in (
         ("working folder", folder or Path.cwd()),
-        ("cache (JAXLM_CACHE)", cache or compilation.cache_folder()),
+        *([("cache (JAXLM_CACHE)", cache)] if cache else []),
     ):
         if free_gib(path) < _MIN_FREE_GIB:
             found.append(
@@ -149,6 +152,14 @@ def folder_problems(folder: Path | None = None, cache: Path | None = None) -> li
         if not os.access(_existing(path), os.W_OK):
             found.append(f"the {name} {path} cannot be written; choose another or change its permissions")
     return found
+
+
+def cache_folder() -> tuple[Path | None, list[str]]:
+    """The cache, or None and what is wrong with it."""
+    try:
+        return places.default_cache(), []
+    except UserError as error:
+        return None, [str(error)]
 
 
 def environment_hints(environment: Mapping[str, str]) -> list[str]:
@@ -209,4 +220,4 @@ def _key(version: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--step", type=int, help="checkpoint of a run to use; default: the best, else the newest"
     )
+    parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("--input", type=pathlib.Path, help="file with one more text a line")
     parser.add_argument("--output", type=pathlib.Path, help="file for the vectors: .npy, [texts, D], float32")
     parser.add_argument("texts", nargs="*", help="texts to embed")
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxlm.infer import embed, loaded, text_reading  # after parsing, so that --help answers at once
 
-    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    ready = loaded.of_options(options)
     pooling = options.pooling or _pooling(ready.run)
     reading = text_reading.reading(ready, pooling)
     ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())

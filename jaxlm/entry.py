@@ -5,6 +5,7 @@ as its message, without a stack trace, and so is memory that does not suffice; a
 it.
 """
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,10 @@ from jaxlm.runtime import memory
 def run(main: Callable[[Sequence[str]], int], *, when_out_of_memory: str = "") -> NoReturn:
     """Calls `main(sys.argv)` and exits. `when_out_of_memory`: what a user can do about it."""
     memory.keep_freed_memory()
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # what its encoding lacks is escaped, as on stderr, and not lost
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(sys.argv)
         sys.stdout.flush()

@@ -4,8 +4,9 @@ Entry points print a `UserError` as one message and exit with 78 (configuration 
 `NumericalError` with 70. Anything else is a bug of ours and keeps its stack trace.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 EXIT_DONE = 0
 EXIT_NUMERICAL = 70
@@ -17,8 +18,43 @@ class UserError(ValueError):
     """Something the user can fix: the message says what, where, what is allowed, and the fix."""
 
 
+class Damaged(ValueError):
+    """What is wrong with a file that is being read; `reading` says which file it is."""
+
+
 class NumericalError(ArithmeticError):
     """Training diverged: too many non-finite steps in a row."""
+
+
+def check_text(text: str, where: str) -> None:
+    """UserError for an argument of a command line whose bytes are no text in the locale of the process."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"{where}: {text!a} is not text in this locale. Fix: write UTF-8, and set PYTHONUTF8=1."
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(where: str, problem: str = "cannot be read", fix: str = "Fetch it again.") -> Iterator[None]:
+    """The one boundary around a reader of foreign files: whatever a parser raises becomes a UserError that names them.
+
+    A panic of a library written in Rust is no Exception. Ctrl-C, the end of the process and a UserError pass.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        detail = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            problem, detail = "cannot be read", error.strerror
+        elif not isinstance(error, Damaged):
+            detail = f"{type(error).__name__}: {detail}"
+        raise UserError(f"{where}: {problem}: {detail[:300]}. {fix}") from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
         default=None,
         help="checkpoint of a run to use; default: the best, else the newest",
     )
+    parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("sentences", nargs="+", help="text with [MASK]")
     options = parser.parse_args(list(argv[1:]))
 
@@ -33,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
     if not 1 <= options.top <= 1000:
         raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
-    ready = loaded.load_hf(options.hf) if options.hf else loaded.load(options.run, step=options.step)
+    ready = loaded.of_options(options)
     ready.require("filling masks", ("encoder",), ("tokens",))
     model = ready.model.bind(ready.params)
     print(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxlm import entry
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, check_text
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,14 +22,12 @@ def main(argv: Sequence[str]) -> int:
     if not prompts:
         raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
 
+    for prompt in prompts:
+        check_text(prompt, "--prompt")
     from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
 
     how = _sampling(options)
-    dtype = options.precision
-    if options.hf:
-        ready = loaded.load_hf(options.hf, dtype=dtype)
-    else:
-        ready = loaded.load(options.run, step=options.step, dtype=dtype)
+    ready = loaded.of_options(options, dtype=options.precision)
     framed = frame.of_loaded(ready)
     live = len(prompts) == 1 and not options.json
     if live:
@@ -51,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     for number, one in enumerate([] if live else found, 1):
         between = " => " if framed.encoder_decoder else ""
         line = f"[{number}] {one.prompt}{between}{one.text}"
-        print(json.dumps(one.to_json(), ensure_ascii=False) if options.json else line)
+        print(json.dumps(one.to_json(), ensure_ascii=not _is_utf8()) if options.json else line)
     ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))
     sys.stdout.flush()
     print(f"ended by: {ends}\n{speed}, compiling left out", file=sys.stderr)
@@ -83,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache"
     )
     add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
+    add("--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed")
     add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
     add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")
     add("--max-new-tokens", type=int, default=64, help="default: 64")
@@ -120,6 +119,10 @@ def _lines(path: pathlib.Path | None) -> list[str]:
         return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--prompts-file={path}: cannot be read as UTF-8 text: {error}.") from error
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _write(text: str) -> None:

@@ -6,6 +6,7 @@ a resumed run writes the same lines.
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from jaxlm import report
@@ -18,8 +19,17 @@ from jaxlm.monitor.throughput import Throughput
 class Journal:
     """Follows one start of a run of `steps` steps in all."""
 
-    def __init__(self, writer: Writer, console: Console, *, steps: int, every_steps: int) -> None:
-        self._writer, self._console, self._steps = writer, console, steps
+    def __init__(
+        self,
+        writer: Writer,
+        console: Console,
+        *,
+        steps: int,
+        every_steps: int,
+        pauses: Callable[[int, float], dict[str, float]],
+    ) -> None:
+        """`pauses`: (steps left, seconds they take) -> how often each kind of `excluded` is due in them."""
+        self._writer, self._console, self._steps, self._pauses = writer, console, steps, pauses
         self._meter = Meter(every_steps)
         self._throughput = Throughput(flops_per_step=0.0, peak=None)
         self._unclocked = (0, 0.0)  # steps and useful tokens of the next line that its clock did not see
@@ -35,7 +45,7 @@ class Journal:
     def start_clock(self, flops_per_step: float, peak: float | None) -> None:
         """A stage begins: rates count from here."""
         self.catch_up()
-        self._throughput = Throughput(flops_per_step=flops_per_step, peak=peak)
+        self._throughput = Throughput(flops_per_step=flops_per_step, peak=peak, took=self._throughput.took)
         # The next line may hold steps from before this clock started: a resumed run's, or the last stage's.
         waiting = self._meter.state()
         self._unclocked = (waiting["steps"], waiting["sums"].get("useful_tokens", (0.0, 0.0))[0])
@@ -48,9 +58,9 @@ class Journal:
         """The loop waited that long for data."""
         self._throughput.waited(seconds)
 
-    def excluded(self) -> contextlib.AbstractContextManager[None]:
+    def excluded(self, kind: str) -> contextlib.AbstractContextManager[None]:
         """Time that does not count."""
-        return self._throughput.excluded()
+        return self._throughput.excluded(kind)
 
     def catch_up(self) -> None:
         """Waits for every step so far, and writes its lines."""
@@ -70,6 +80,10 @@ class Journal:
         """Whether everything that was written is on disk."""
         return self._writer.flush()
 
+    def written(self) -> dict[str, Any]:
+        """What identifies the lines so far, for the checkpoint. Flush first."""
+        return self._writer.written()
+
     def last(self, name: str) -> float | None:
         """The newest value of a measure."""
         return self._meter.last(name)
@@ -86,7 +100,7 @@ class Journal:
             metrics = {**report.named(line), **rates}
             joined = extra if line.step == at else {}
             self._writer.write(line.step, {**metrics, **joined})
-            remaining = self._throughput.remaining_s(self._steps - line.step)
+            remaining = self._throughput.remaining_s(self._steps - line.step, self._pauses)
             self._console.line(line.step, metrics, remaining_s=remaining)
             if joined:
                 extra = {}

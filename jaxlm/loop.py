@@ -7,6 +7,7 @@ that what stands in metrics.jsonl never runs ahead of, nor falls behind, the che
 
 import dataclasses
 import functools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -65,6 +66,7 @@ class Loop:
             parts.console,
             steps=self.run_config.steps,
             every_steps=self.run_config.logging.every_steps,
+            pauses=self._pauses,
         )
         self.early = EarlyStopping(self.run_config.checkpoint.keep, self.run_config.evaluation.patience)
         self.clock = SaveClock(
@@ -78,7 +80,7 @@ class Loop:
         self.fingerprints: dict[str, str] = {"tokenizer": parts.text.tokenizer.fingerprint}
         if meta is not None:
             self.journal.restore(meta["meter"])
-            self.early.restore(meta["early_stopping"])
+            self.early.restore(meta["early_stopping"], say=parts.console.say)
             self.saved_fingerprints = meta["fingerprints"]
             report.check_same(self.saved_fingerprints, self.fingerprints)
         else:
@@ -179,11 +181,11 @@ class Loop:
         run = self.run_config
         stopping = self.parts.stop.reached(step) or self._out_of_time(step)
         done = step == run.steps
-        better = False
+        best = False
         if done or step % run.evaluation.every_steps == 0:
-            better = self._evaluate(step)
+            best = self._evaluate(step) and run.checkpoint.keep.best > 0
         patience_over = self.early.over and not done
-        if done or stopping or better or patience_over or self.clock.due(step):
+        if done or stopping or best or patience_over or self.clock.due(step):
             self._save(step, final=done or stopping or patience_over)
         if patience_over:
             self.parts.console.say(f"stopped early: {self.early}")
@@ -200,7 +202,7 @@ class Loop:
         fault.at("evaluate", step)
         lines = self.journal.drain()
         started = time.perf_counter()
-        with self.journal.excluded():
+        with self.journal.excluded("evaluation"):
             weights = self.state.params if self.state.ema is None else self.state.ema
             self.latest_metrics = self.evaluate(weights)
         better = self.early.update(step, self.latest_metrics)
@@ -210,16 +212,17 @@ class Loop:
         return better
 
     def _save(self, step: int, *, final: bool) -> None:
-        """Everything measured up to `step` is on disk before the checkpoint is."""
+        """Everything measured up to `step` is on disk before the checkpoint is. All hosts save, or none does."""
         self.journal.catch_up()
-        with self.journal.excluded():
-            if not self.journal.flush() and not final:
-                self.parts.console.say(
-                    f"WARNING: no checkpoint of step {step}: its metrics cannot be written yet"
-                )
+        with self.journal.excluded("save"):
+            written = distributed.agree(self.journal.flush())
+            if not final and (self.journal.last("skipped_in_a_row") or not written):
+                why = "its loss or gradient is not finite" if written else "its metrics cannot be written yet"
+                self.parts.console.say(f"WARNING: no checkpoint of step {step}: {why}")
                 return
             meta = {
                 "meter": self.journal.state(),
+                "metrics_file": self.journal.written(),
                 "early_stopping": self.early.state(),
                 "fingerprints": self.fingerprints,
                 "examples": step * self.run_config.batch_size,
@@ -243,13 +246,29 @@ class Loop:
         in_a_row = int(self.journal.last("skipped_in_a_row") or 0)
         if in_a_row < self.run_config.non_finite_limit:
             return
-        bad = range(self.journal.read_to - in_a_row, step)  # and what was dispatched since it was read
+        good = self.journal.read_to - in_a_row  # the last step that changed the weights
+        bad = range(good, step)  # and what was dispatched since it was read
         path = report.dump_rows(self.parts, rows, [s - first for s in bad if s >= first], step)
+        # Its weights failed on so many batches that they are what is wrong: going on from them would fail for ever.
+        aside = "".join(f"; {s} is now {s}.diverged" for s in self.parts.checkpoints.set_aside_from(good))
+        newest = self.parts.checkpoints.latest()
+        start = "from the beginning" if newest is None else f"from the checkpoint of step {newest}"
+        peak = f"--config.optimizer.schedule.peak={self.run_config.optimizer.schedule.peak / 10:g}"
         raise NumericalError(
             f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {self.journal.read_to}; "
-            f"nothing of them was applied. Rows and items they read: {path}. Fix: lower optimizer.schedule.peak, raise "
-            "its warmup, or use precision=float32; then run the same command: it continues from the last checkpoint."
+            f"nothing of them was applied. Rows and items they read: {path}. Fix: the same command with a lower "
+            f"learning rate, say {peak} --allow_config_change, or a longer optimizer.schedule.warmup, or with "
+            f"--config.precision=float32. It goes on {start}{aside}."
         )
+
+    def _pauses(self, steps: int, seconds: float) -> dict[str, float]:
+        """How many evaluations and saves are due in the last `steps` steps, which take that long without them."""
+        run = self.run_config
+        evaluations = (
+            math.ceil(run.steps / run.evaluation.every_steps)
+            - (run.steps - steps) // run.evaluation.every_steps
+        )
+        return {"evaluation": evaluations, "save": self.clock.expected(steps, seconds)}
 
 
 def _poisoned(batch: Batches) -> Batches:

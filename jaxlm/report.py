@@ -195,7 +195,7 @@ def finish(
     if (run.fill or run.generate) and jax.process_count() == 1:
         shown = _samples(parts, state.params if state.ema is None else state.ema)
         parts.place.samples.mkdir(exist_ok=True)
-        (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n")
+        (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n", encoding="utf-8")
         say(shown)
     say(f"done: {step} steps; run folder {parts.place.root}")
 

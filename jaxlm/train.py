@@ -16,27 +16,32 @@ from jaxlm import entry
 # Imports stand in the functions: the processes that tokenise import this module too, and do without JAX.
 if TYPE_CHECKING:
     from jaxlm.config.flags import Command
+    from jaxlm.runtime.signals import EndingAtOnce
 
 
 def main(argv: Sequence[str]) -> int:
     """Parses the command line, then explains the run or trains it."""
-    from jaxlm.config import flags
+    from jaxlm.runtime import signals
 
-    command = flags.parse(argv)
-    if command.explain:
-        print(flags.explain(command.run, command.overrides))
-        return 0
-    return train(command)
+    with signals.EndingAtOnce() as early:
+        from jaxlm.config import flags
+
+        command = flags.parse(argv)
+        if command.explain:
+            print(flags.explain(command.run, command.overrides))
+            return 0
+        return train(command, early)
 
 
-def train(command: "Command") -> int:
-    """Trains, or continues, one run. Returns the exit code."""
+def train(command: "Command", early: "EndingAtOnce") -> int:
+    """Trains, or continues, one run. Returns the exit code. `early` handles signals until the loop does."""
     import jax
 
     from jaxlm import assemble, streams
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import folder, tree
+    from jaxlm.data.places import default_cache
     from jaxlm.errors import UserError
     from jaxlm.exchange import tokenizer_files
     from jaxlm.loop import Loop, Parts
@@ -53,16 +58,22 @@ def train(command: "Command") -> int:
     run = command.run
     distributed.start()
     is_main = distributed.is_main()
-    place, changes = folder.enter(command.workdir, run, allow_config_change=command.allow_config_change)
+    place, allow = folder.RunFolder(command.workdir), command.allow_config_change
     scope = contextlib.ExitStack()
+    scope.enter_context(folder.disk_errors(place))
     with scope:
-        console = Console(place.root, total_steps=run.steps, enabled=is_main)
-        scope.callback(console.close)
+        with distributed.ending_together(), folder.disk_errors(place):
+            folder.check_free(place)
+            console = Console(place.root, total_steps=run.steps, enabled=is_main)
+            scope.callback(console.close)
+            if is_main:
+                scope.enter_context(folder.lock(place, console.say))
+            changes = folder.changes(place, run, allow_config_change=allow)
         scope.enter_context(distributed.ending_when_a_peer_is_lost(console.say))
         console.say(f"jaxlm: {' '.join(sys.argv[1:])}")
         for change in changes:
             console.say(f"changed since the last start:{change}")
-        compilation.enable(console.say)
+        compilation.enable(default_cache(), console.say)
 
         # --------------------------------------------------------------------------------------------------- mesh
         mesh = meshes.make(run.mesh)
@@ -70,7 +81,8 @@ def train(command: "Command") -> int:
         scope.enter_context(jax.set_mesh(mesh))
 
         # --------------------------------------------------------------------------------------------------- data
-        text = assemble.text(run, console.say)
+        with distributed.ending_together():
+            text = assemble.text(run, console.say)
 
         # ------------------------------------------------------------------------------------- model and optimizer
         model = build(run.model, dtype=assemble.precision(run))
@@ -89,7 +101,10 @@ def train(command: "Command") -> int:
         like = partition.with_shardings(abstract, where)
 
         # --------------------------------------------------------------------------------------------- checkpoints
-        checkpoints = Checkpoints(place.checkpoints, run.checkpoint.keep, say=console.say, hook=fault.at)
+        saving = run.checkpoint
+        checkpoints = Checkpoints(
+            place.checkpoints, saving.keep, say=console.say, hook=fault.at, check=saving.check
+        )
         scope.callback(checkpoints.close)
         bytes_needed, present = space.state_bytes(abstract), len(checkpoints.steps())
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
@@ -105,16 +120,13 @@ def train(command: "Command") -> int:
             if run.init_from:
                 state = assemble.warm_start(run, model, state, like, text, console.say)
         else:
+            saved = checkpoints.meta(start).get("config", {})
+            folder.check_checkpoint(place, start, saved, run, allow_config_change=allow)
             state, meta = checkpoints.restore(start, like)
             checkpoints.discard_after(start)
             console.say(f"resumed from the checkpoint of step {start}")
 
         # ---------------------------------------------------------------------------------------------------- loop
-        if is_main:
-            folder.claim(place, run)
-            place.tokenizer.mkdir(exist_ok=True)
-            text.tokenizer.save(place.tokenizer)
-            tokenizer_files.keep(run.tokenizer, text.tokenizer, place.tokenizer)
         writer = Writer(
             place.root,
             enabled=is_main,
@@ -123,8 +135,15 @@ def train(command: "Command") -> int:
             say=console.say,
         )
         scope.enter_context(writer)
-        writer.resume(start or 0)
+        with distributed.ending_together(), folder.disk_errors(place):
+            if is_main:
+                folder.claim(place, run)
+                place.tokenizer.mkdir(exist_ok=True)
+                text.tokenizer.save(place.tokenizer)
+                tokenizer_files.keep(run.tokenizer, text.tokenizer, place.tokenizer)
+            writer.resume(start or 0, (meta or {}).get("metrics_file"))
         stop = scope.enter_context(signals.StopRequest(say=console.say))
+        early.hand_over()
         dog = watchdog.Watchdog(place.root, minutes=run.logging.watchdog_minutes, say=console.say)
         scope.enter_context(dog)
         parts = Parts(

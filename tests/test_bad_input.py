@@ -1,5 +1,6 @@
 """What a user can get wrong ends with exit code 78 and one message that says what, where and how to fix it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -133,20 +134,46 @@ def test_a_damaged_shard_of_the_cache_is_made_again_and_says_so(train_command, f
     assert process.returncode == 0 and f"{shard.name}: missing or damaged, is made again" in output, output
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
-def test_no_disk_space_for_a_checkpoint(train_command, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True, text=True
-    )
+@contextlib.contextmanager
+def small_disk(folder: pathlib.Path, size: str):
+    """A file system of its own; skips where it cannot be mounted."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"no tmpfs here: {mounted.stderr.strip()}")
     try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_no_disk_space_for_a_checkpoint(train_command, tmp_path):
+    with small_disk(tmp_path / "disk", "1m") as disk:
         message = refused(train_command(disk / "run"))
         assert "free" in message and "checkpoint.keep.latest" in message and str(disk) in message
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_disk_that_fills_up_while_training_is_a_message_and_the_run_goes_on_with_room(
+    train_command, tmp_path
+):
+    with small_disk(tmp_path / "disk", "6m") as disk:
+        process = train_command(disk / "run", "--config.batch_size=64")
+        for line in process.stdout:
+            if line.startswith("step "):
+                break
+        with contextlib.suppress(OSError):
+            (disk / "fill").write_bytes(bytes(20_000_000))
+        message = refused(process)
+        assert (
+            "cannot be written (No space left on device)" in message
+            and "run the same command again" in message
+        )
+        (disk / "fill").unlink()
+        output, _ = train_command(disk / "run", "--config.batch_size=64").communicate(timeout=200)
+        assert "done: 60 steps" in output, output
 
 
 def test_config_json_of_a_newer_version_is_refused(train_command, finished, tmp_path):

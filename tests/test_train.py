@@ -98,6 +98,31 @@ def test_bad_steps_in_a_row_end_the_run_with_70_and_their_rows(train_command, tm
     assert found["rows"][1] - found["rows"][0] + 1 == len(found["items"]) >= 3 * 8
 
 
+def test_after_divergence_the_advice_continues_from_before_it(train_command, tmp_path):
+    workdir, flags = (
+        tmp_path / "run",
+        (*FEW, "--config.checkpoint.every_steps=1", "--config.non_finite_limit=3"),
+    )
+    # Step 1 has a rate of 0 (warm-up), step 2 makes the weights huge, step 3 is the first that is not finite.
+    output = finish(train_command(workdir, *flags, "--config.optimizer.schedule.peak=1e30"), 70)
+    assert "3 steps in a row" in output and "Traceback" not in output
+    assert "goes on from the checkpoint of step 1; 2 is now 2.diverged" in output
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2.diverged"]
+    (advice,) = re.findall(r"--config\.optimizer\.schedule\.peak=\S+ --allow_config_change", output)
+    lower = advice.replace("1e+29", "1e-3").split()
+    again = finish(train_command(workdir, *flags, *lower))
+    assert "resumed from the checkpoint of step 1" in again
+    assert lines(workdir)[-1]["step"] == 12 and lines(workdir)[-1]["train/skipped_steps"] == 0.0
+
+
+def test_without_keeping_the_best_an_evaluation_saves_nothing(train_command, tmp_path):
+    none = ("--config.checkpoint.keep.best=0", "--config.checkpoint.every_steps=0")
+    output = finish(
+        train_command(tmp_path / "run", *FEW, *none, JAXLM_FAULT="kill@step=4:phase=save_started")
+    )
+    assert "done: 12 steps" in output
+
+
 def test_early_stopping_ends_the_run_and_stays_ended(train_command, tmp_path):
     stale = ("--config.evaluation.patience=1", "--config.checkpoint.keep.best_mode=max")
     output = finish(train_command(tmp_path / "run", "--config.evaluation.every_steps=4", *stale))

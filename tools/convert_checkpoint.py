@@ -11,6 +11,7 @@ is downloaded), OUT a model folder, RUN a run folder or a model folder. Exit cod
 import argparse
 import pathlib
 import re
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -25,16 +26,23 @@ _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 def main(argv: Sequence[str]) -> int:
     """Runs one of the three commands."""
     options = _parser().parse_args(list(argv[1:]))
-    from jaxlm.exchange import check, exporting, importing  # after parsing, so that --help answers at once
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that nothing half written stays
+    from jaxlm.config import flags  # after parsing, so that --help answers at once
+    from jaxlm.data.places import expanded
+    from jaxlm.exchange import check, exporting, importing
 
+    if getattr(options, "config", None):
+        flags.load(options.config)
     if options.command == "check":
         return _compare(check, options.a, options.b, options.allow_pickle)
-    source, target = options.source, options.target.expanduser()
+    source, target = options.source, expanded(options.target)
     if options.command == "from_hf":
         importing.from_hf(source, target, say=print, allow_pickle=options.allow_pickle)
     else:
         exporting.to_hf(
-            pathlib.Path(source).expanduser(),
+            expanded(source),
             target,
             say=print,
             step=options.step,
@@ -86,11 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     leave.add_argument(
         "--pooling", choices=["cls", "mean", "cls_mlp"], help="add sentence-transformers' files"
     )
+    leave.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     for command in (arrive, leave):
         command.add_argument("--check", action="store_true", help="compare both sides afterwards")
     both = commands.add_parser("check", help="compare two folders of any kind")
     both.add_argument("a", metavar="A")
     both.add_argument("b", metavar="B")
+    both.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     _add_pickles(both)
     return parser
 

@@ -11,15 +11,20 @@ nothing.
 import argparse
 import json
 import math
+import pathlib
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from jaxlm import entry
 from jaxlm.checkpoint import store
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     parser = argparse.ArgumentParser(description="Shows what a checkpoint holds.")
     parser.add_argument("path", help="a run folder, its checkpoints folder, or the folder of one step")
@@ -28,18 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
         "--verify", action="store_true", help="compare every file of every step with its SHA-256"
     )
     parser.add_argument("--meta", action="store_true", help="print the metadata as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        checkpoints, step = store.find_run(options.path)
-        step = step if options.step is None else options.step
-        show_steps(checkpoints)
-        show_arrays(checkpoints, step)
-        if options.meta:
-            print(json.dumps(checkpoints.meta(step), indent=2))
-        return verify(checkpoints) if options.verify else EXIT_DONE
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return EXIT_USER
+    options = parser.parse_args(list(argv[1:]))
+    checkpoints, step = store.find_run(options.path)
+    step = step if options.step is None else options.step
+    show_steps(checkpoints)
+    show_arrays(checkpoints, step)
+    if options.meta:
+        print(json.dumps(checkpoints.meta(step), indent=2))
+    return verify(checkpoints) if options.verify else EXIT_DONE
 
 
 def show_steps(checkpoints: store.Checkpoints) -> None:
@@ -85,4 +86,4 @@ def verify(checkpoints: store.Checkpoints) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry.run(main)

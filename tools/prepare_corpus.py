@@ -8,6 +8,7 @@ of the corpus, how long its documents are, how much of it the tokenizer does not
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jaxlm import errors
 from jaxlm.data import corpus, prepare, shards, tokenizer
+from jaxlm.entry import run
+from jaxlm.runtime import signals
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 100)
 FORMS = (
@@ -116,10 +119,10 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Prepare and report; the exit status."""
-    options = parser().parse_args(arguments)
-    try:
+    options = parser().parse_args(list(argv[1:]))
+    with signals.EndingAtOnce():
         made = prepare.prepare(
             corpus.Corpus(
                 source=options.source,
@@ -133,12 +136,9 @@ def main(arguments: list[str] | None = None) -> int:
             processes=options.processes,
             output=options.output,
         )
-        print(f"\n{report(made)}\n\nfolder: {made.directory}\nTo train on it, add:\n    {config_line(made)}")
-    except errors.UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return errors.EXIT_USER
+    print(f"\n{report(made)}\n\nfolder: {made.directory}\nTo train on it, add:\n    {config_line(made)}")
     return errors.EXIT_DONE
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

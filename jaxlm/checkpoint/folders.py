@@ -2,13 +2,13 @@
 intact.
 
 Guarantees: a step counts when its manifest is there, always read from disk; a removal takes the manifest
-first, so that an interrupted one leaves nothing that looks complete. No orbax here, no device.
+first, so that an interrupted one leaves nothing that looks complete. No device is asked.
 """
 
 import os
-from typing import Any, Literal
-
-from etils import epath
+import pathlib
+import shutil
+from typing import Any
 
 from jaxlm.checkpoint import manifest
 from jaxlm.checkpoint.policy import Keep, kept_steps
@@ -18,15 +18,21 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class Folders:
-    """The folder of checkpoints; a path, or the URL of a bucket."""
+    """The folder of checkpoints. `share`: the files that this process hashes, where several do."""
 
-    def __init__(self, directory: str | os.PathLike, *, check: Literal["size", "sha256"] = "sha256") -> None:
-        path = os.fspath(directory)
-        self.directory = epath.Path(path if "://" in path else os.path.abspath(path))
-        self._check: Literal["size", "sha256"] = check
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        *,
+        check: manifest.Check = "sha256",
+        share: manifest.Share = manifest.ALL,
+    ) -> None:
+        self.directory = pathlib.Path(os.path.abspath(directory))
+        self._check: manifest.Check = check
+        self._share = share
         self._intact: set[int] = set()
 
-    def path(self, step: int) -> epath.Path:
+    def path(self, step: int) -> pathlib.Path:
         """Where a step is, or would be."""
         return self.directory / str(step)
 
@@ -34,7 +40,8 @@ class Folders:
         """Steps that have a folder, complete or not."""
         if not self.directory.is_dir():
             return []
-        return [int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()]
+        names = [name for name in os.listdir(self.directory) if name.isdecimal()]
+        return [int(name) for name in names if name == str(int(name))]
 
     def committed(self) -> list[int]:
         """Complete steps, ascending."""
@@ -42,7 +49,7 @@ class Folders:
 
     def is_committed(self, step: int) -> bool:
         """Whether the step's manifest is there."""
-        return (self.path(step) / manifest.FILE).exists()
+        return os.path.exists(self.path(step) / manifest.FILE)
 
     def manifest(self, step: int) -> dict[str, Any]:
         """The manifest of a step. UserError when there is no such step, or its manifest is damaged."""
@@ -61,29 +68,38 @@ class Folders:
         if step in self._intact:
             return None
         try:
-            manifest.verify(self.path(step), check=self._check)
+            manifest.verify(self.path(step), check=self._check, share=self._share)
         except manifest.Damaged as damage:
             return str(damage)
         self._intact.add(step)
         return None
 
+    def make_ready(self, step: int) -> None:
+        """Removes what an interrupted save of the step left. OSError where nothing can be written."""
+        self.remove_temporary(step)
+        probe = self.directory / f"{step}{_TEMPORARY}"
+        probe.mkdir()
+        probe.rmdir()
+
     def commit(self, step: int, *, meta: dict, metrics: dict[str, float], arrays: dict) -> None:
         """Hashes the files and writes the manifest: from now on the step counts."""
-        manifest.write(self.path(step), step=step, meta=meta, metrics=metrics, arrays=arrays)
+        entries = {"step": step, "meta": meta, "metrics": metrics, "arrays": arrays}
+        manifest.commit(self.path(step), entries, check=self._check, share=self._share)
         self._intact.add(step)
 
     def remove(self, step: int) -> None:
         """Deletes a step."""
-        (self.path(step) / manifest.FILE).unlink(missing_ok=True)
-        self.path(step).rmtree()
+        if self.path(step).is_dir():
+            _delete(self.path(step) / manifest.FILE)
+        _delete(self.path(step))
         self._intact.discard(step)
 
-    def set_aside(self, step: int) -> str:
-        """Renames a damaged step; returns its new name."""
-        target = self.directory / f"{step}.corrupt"
-        if target.exists():
-            target.rmtree()
+    def set_aside(self, step: int, why: str) -> str:
+        """Renames a step that must not be used to `<step>.<why>`; returns its new name."""
+        target = self.directory / f"{step}.{why}"
+        _delete(target)
         self.path(step).rename(target)
+        self._intact.discard(step)
         return target.name
 
     def prune(self, keep: Keep) -> None:
@@ -103,6 +119,14 @@ class Folders:
             return
         for path in self.directory.iterdir():
             if path.name.startswith("" if step is None else f"{step}.") and _TEMPORARY in path.name:
-                path.rmtree()
+                _delete(path)
         if step is not None and step in self.all() and not self.is_committed(step):
-            self.path(step).rmtree()
+            _delete(self.path(step))
+
+
+def _delete(path: pathlib.Path) -> None:
+    """Removes a folder, or the file or link that stands in its place; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -2,101 +2,184 @@
 commit.
 
 In: a step's folder. Out: `manifest.json` in it. Guarantees: a folder with a manifest is complete; `verify`
-finds any file that was deleted, cut, zeroed or changed, the manifest included.
+finds any file that was deleted, cut, zeroed or changed, the manifest included, or that cannot be read.
 
 Own hashes, because the storage below does not notice: of 12 single bit flips in an array's data file (orbax
-0.12.8, OCDBT + zarr3), 12 loaded without an error and with wrong values.
+0.12.8, OCDBT + zarr3), 12 loaded without an error and with wrong values. With several hosts each hashes its share of
+the files, in threads: one process would need half an hour for a terabyte, while all others wait.
 """
 
+import concurrent.futures
+import dataclasses
+import functools
 import hashlib
 import json
 import os
+import pathlib
+import re
+import time
 from typing import Any, Literal
-
-from etils import epath
-
-from jaxlm.checkpoint.names import Arrays
 
 FILE = "manifest.json"
 FORMAT = 1
 _CHUNK = 1 << 22
+_THREADS = max(1, min(8, (os.cpu_count() or 1) // 2))  # the other half feeds the devices
+_PEER_WAIT_S = 300.0
+
+Check = Literal["size", "sha256"]
+Files = dict[
+    str, dict[str, Any]
+]  # {"state/d/0a1b": {"bytes": 4096, "sha256": "..."}}; no sha256 with check="size"
 
 
 class Damaged(Exception):
     """A step's folder is not what was saved; the message names the file."""
 
 
-def write(folder: epath.Path, *, step: int, meta: dict, metrics: dict[str, float], arrays: Arrays) -> None:
-    """Hashes every file under `folder`, makes them durable, then writes the manifest in one rename."""
-    files = {name: _hashed(folder / name) for name in _files(folder)}
-    entries = {"step": step, "meta": meta, "metrics": metrics, "arrays": arrays, "files": files}
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The files that process `index` of `count` reads: those it wrote (orbax numbers them), and some of the rest."""
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, names: list[str]) -> list[str]:
+        """Its part of the names of all files; every name is in one part."""
+        return [name for i, name in enumerate(sorted(names)) if self._owner(i, name) == self.index]
+
+    def _owner(self, i: int, name: str) -> int:
+        writer = re.search(r"ocdbt\.process_(\d+)/", name)
+        return (int(writer[1]) if writer else i) % self.count
+
+
+ALL = Share()
+
+
+def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share: Share) -> None:
+    """Hashes every file under `folder`, makes them durable, then writes the manifest in one rename.
+
+    `entries`: step, meta, metrics, arrays. All processes call it, each for its share; the first writes the manifest.
+    OSError where a file, or another process' part, cannot be read.
+    """
+    started = time.monotonic()
+    names = share.of(_files(folder))
+    describe = functools.partial(_described, folder, check=check, sync=True)
+    files = dict(zip(names, _in_threads(describe, names), strict=True))
+    if share.index:
+        _write(folder, f"{FILE}.part-{share.index}", json.dumps(files))
+        return
+    deadline = time.monotonic() + _PEER_WAIT_S + 4 * (time.monotonic() - started)
+    for index in range(1, share.count):
+        files |= _part(folder / f"{FILE}.part-{index}", deadline)
+    if unseen := sorted(set(_files(folder)) - files.keys()):
+        raise OSError(f"{unseen[0]} was not seen by the process that hashes it")
     # Through JSON and back, so that the digest is of what will be read (string keys, lists).
-    manifest = json.loads(json.dumps({"format": FORMAT, **entries}))
-    text = json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1)
-    partial = folder / f"{FILE}.partial"
-    partial.write_text(text)
-    _sync(partial)
-    partial.rename(folder / FILE)
-    _sync(folder)
+    manifest = json.loads(json.dumps({"format": FORMAT, **entries, "files": dict(sorted(files.items()))}))
+    _write(folder, FILE, json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1))
 
 
-def read(folder: epath.Path) -> dict[str, Any]:
-    """The manifest of a committed step. Raises Damaged when it is missing, cut or changed."""
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """The manifest of a committed step. Raises Damaged when it is missing, cut, changed, or another step's."""
     try:
         manifest = json.loads((folder / FILE).read_text())
         claimed = manifest.pop("sha256")
     except FileNotFoundError:
         raise Damaged(f"{FILE} is missing") from None
+    except OSError as error:
+        raise Damaged(f"{FILE} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, AttributeError, TypeError):
         raise Damaged(f"{FILE} cannot be read") from None
     if claimed != _digest(manifest):
         raise Damaged(f"{FILE} was changed")
     if manifest["format"] != FORMAT:
         raise Damaged(f"{FILE} has format {manifest['format']}; this version reads {FORMAT}")
+    if str(manifest["step"]) != folder.name:
+        raise Damaged(f"{FILE} is that of step {manifest['step']}: the folder was renamed")
     return manifest
 
 
-def verify(folder: epath.Path, *, check: Literal["size", "sha256"] = "sha256") -> dict[str, Any]:
-    """The manifest, after comparing every file with it. Raises Damaged naming the first that differs."""
-    manifest = read(folder)
-    present = set(_files(folder))
-    for name, entry in manifest["files"].items():
-        if name not in present:
-            raise Damaged(f"{name} is missing")
-        size = (folder / name).stat().length
+def verify(folder: pathlib.Path, *, check: Check = "sha256", share: Share = ALL) -> None:
+    """Compares every file with the manifest, of those in `share` the contents. Damaged names the first that differs."""
+    files: Files = read(folder)["files"]
+    try:
+        missing = sorted(files.keys() - set(_files(folder)))
+    except OSError as error:
+        raise Damaged(f"{error.filename or folder} cannot be read ({error.strerror})") from error
+    if missing:
+        raise Damaged(f"{missing[0]} is missing")
+    names = share.of(list(files))
+    for _ in _in_threads(lambda name: _compare(folder, name, files[name], check), names):
+        pass
+
+
+def _compare(folder: pathlib.Path, name: str, entry: dict[str, Any], check: Check) -> None:
+    """Raises Damaged unless the file is the one that was saved."""
+    try:
+        size = (folder / name).stat().st_size
         if size != entry["bytes"]:
             raise Damaged(f"{name} has {size} bytes instead of {entry['bytes']}")
-        if check == "sha256" and _hashed(folder / name, sync=False)["sha256"] != entry["sha256"]:
+        if check == "sha256" and "sha256" in entry and _described(folder, name, check=check) != entry:
             raise Damaged(f"{name} was changed (its SHA-256 differs)")
-    return manifest
+    except OSError as error:
+        raise Damaged(f"{name} cannot be read ({error.strerror})") from error
 
 
-def _files(folder: epath.Path) -> list[str]:
-    """Paths of all files below, relative, without the manifest itself."""
-    found: list[str] = []
-    for path in sorted(folder.iterdir()):
-        if path.is_dir():
-            found += [f"{path.name}/{name}" for name in _files(path)]
-        elif not path.name.startswith(FILE):
-            found.append(path.name)
-    return found
+def _files(folder: pathlib.Path) -> list[str]:
+    """Paths of all files below, relative, without the manifest itself and its parts. OSError for a folder unread."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found = [
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder, onerror=stop, followlinks=True)
+        for name in names
+    ]
+    return sorted(name for name in found if not name.startswith(FILE))
 
 
-def _hashed(path: epath.Path, *, sync: bool = True) -> dict[str, Any]:
+def _in_threads(work: Any, names: list[str]) -> Any:
+    """The results in order; the first error ends it."""
+    with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(work, names)
+
+
+def _described(folder: pathlib.Path, name: str, *, check: Check, sync: bool = False) -> dict[str, Any]:
+    """The manifest's entry of a file."""
+    if sync:
+        _sync(folder / name)
+    if check == "size":
+        return {"bytes": (folder / name).stat().st_size}
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
+    with (folder / name).open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
             size += len(chunk)
-    if sync:
-        _sync(path)
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _sync(path: epath.Path) -> None:
-    """fsync of a local file or folder: nothing below calls it. Buckets are durable when the write returns."""
-    if "://" in os.fspath(path):
-        return
+def _part(path: pathlib.Path, deadline: float) -> Files:
+    """Waits for what another process hashed; its share is as large as ours, so it is done at about the same time."""
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"process {path.name.rsplit('-')[-1]} did not hash its files")
+        time.sleep(0.05)
+    files = json.loads(path.read_text())
+    path.unlink()
+    return files
+
+
+def _write(folder: pathlib.Path, name: str, text: str) -> None:
+    """One file, durable and in one rename."""
+    partial = folder / f"{name}.partial"
+    partial.write_text(text)
+    _sync(partial)
+    partial.rename(folder / name)
+    _sync(folder)
+
+
+def _sync(path: pathlib.Path) -> None:
+    """fsync of a file or folder: nothing below calls it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -17,9 +17,11 @@ from jaxlm.errors import UserError
 class Keep:
     """Which checkpoints are kept; a step stays when any of the three rules wants it."""
 
-    latest: int = 2  # two, because the newest may turn out to be damaged
+    latest: int = (
+        2  # two, because the newest may turn out to be damaged, or made just before training diverges
+    )
     every_steps: int = 0  # keep each multiple of this for good; 0: none
-    best: int = 1  # that many with the best `best_metric` stay; 0: none
+    best: int = 1  # that many with the best `best_metric` stay, and a new best is saved at once; 0: neither
     best_metric: str = "eval/loss"
     best_mode: Literal["min", "max"] = "min"
 
@@ -92,6 +94,11 @@ class SaveClock:
         if self._agree is None:
             return over
         return step % self._agree_every == 0 and self._agree(over)
+
+    def expected(self, steps: int, seconds: float) -> float:
+        """About how many saves come due in so many steps that take so long."""
+        by_steps = steps / self._every_steps if self._every_steps else 0.0
+        return max(by_steps, seconds / self._seconds if self._seconds else 0.0)
 
     def saved(self) -> None:
         """Starts the minutes again; call it after each save."""

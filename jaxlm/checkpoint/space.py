@@ -24,10 +24,8 @@ def state_bytes(abstract: Any) -> int:
     )
 
 
-def free_bytes(directory: str | os.PathLike) -> int | None:
-    """Bytes that can be written below `directory` (which need not exist yet); None for a bucket."""
-    if "://" in os.fspath(directory):
-        return None
+def free_bytes(directory: str | os.PathLike) -> int:
+    """Bytes that can be written below `directory` (which need not exist yet)."""
     folder = Path(directory).absolute()
     while not folder.exists():
         folder = folder.parent
@@ -41,7 +39,7 @@ def check_space(directory: str | os.PathLike, bytes_needed: int, keep: Keep, *, 
     """
     free = free_bytes(directory)
     count = max(keep.count() - present, 1)
-    if free is None or count * bytes_needed <= free:
+    if count * bytes_needed <= free:
         return
     raise UserError(
         f"{os.fspath(directory)} has {_gib(free)} free, {_gib(count * bytes_needed)} are needed: {count} "

@@ -1,34 +1,30 @@
-"""Checkpoints on disk; only this module imports orbax. In: a state and JSON metadata. Out: folders `<step>/`.
+"""Checkpoints on disk. In: a state and JSON metadata. Out: folders `<step>/`.
 
-A save copies the state to the host, returns, and goes on in a thread: orbax writes `<step>/` atomically, then
-our manifest (SHA-256 of every file) marks it committed, then old steps are removed. A step counts only with
-its manifest. Guarantees: a save that fails is reported in one line and training goes on; what is restored has
-the saved bits. All processes of a multi-host run call `save`, `wait`, `newest_intact` and `restore` together.
+A save copies the state to the host, returns, and goes on in a thread: the arrays are written to `<step>/` atomically,
+then our manifest (SHA-256 of every file) marks it committed, then old steps are removed. A step counts only with
+its manifest. Guarantees: a save that fails, on any host, is reported in one line and training goes on; what is restored
+has the saved bits. All processes of a multi-host run call `save`, `wait`, `newest_intact` and `restore` together, and
+what one of them decides or meets in the blocking part of a save holds for all: a save that only some of them entered
+would wait for the others for ever.
 """
 
 import contextlib
 import json
-import logging
 import os
+import pathlib
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
-from etils import epath
-from orbax.checkpoint import v1 as ocp
 
-from jaxlm.checkpoint import manifest, names
+from jaxlm.checkpoint import manifest, names, storage
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.errors import UserError
+from jaxlm.runtime import distributed
 
-_ITEM = "state"
-_SAVE_TIMEOUT_S = 4 * 3600
 _FIX = "Use another workdir, or give the run the model and optimizer that the checkpoint was made with."
-
-# Orbax narrates and repeats every error over pages; what matters of it is reported here in one line.
-logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
 
 
 class Checkpoints:
@@ -45,19 +41,20 @@ class Checkpoints:
         *,
         say: Callable[[str], None] = print,
         hook: Callable[[str, int], None] = lambda phase, step: None,
-        check: Literal["size", "sha256"] = "sha256",
+        check: manifest.Check = "sha256",
     ) -> None:
-        self._folders = Folders(directory, check=check)
+        # Reading asks no device and no other process; writing is a thing of all, of which the main one keeps order.
+        share = manifest.ALL if keep is None else manifest.Share(jax.process_index(), jax.process_count())
+        self._folders = Folders(directory, check=check, share=share)
         self._keep, self._say, self._hook = keep, say, hook
         self._pending: threading.Thread | None = None
-        self._failure: tuple[int, Exception] | None = None
-        # Reading asks no device; writing is a thing of all processes, of which the main one keeps order.
-        self._main = keep is None or jax.process_index() == 0
+        self._step, self._failure = -1, ""  # of the newest save
+        self._main = share.index == 0
         if keep is not None and self._main:
             self._clean_start()
 
     @property
-    def directory(self) -> epath.Path:
+    def directory(self) -> pathlib.Path:
         """Where the step folders are."""
         return self._folders.directory
 
@@ -71,8 +68,17 @@ class Checkpoints:
 
     def newest_intact(self) -> int | None:
         """The newest step that verifies. Damaged newer ones are renamed `<step>.corrupt`, one line each."""
-        found = self._search() if self._main else None
-        return found if self._keep is None else _from_main(found)
+        older = self.steps()
+        while (step := self._from_main(older.pop() if older else -1)) >= 0:
+            if not (problem := self._problem(step)):
+                return step
+            end = "left as it is" if self._keep is None else f"now {step}.corrupt"
+            if self._keep is not None and self._main:
+                self._folders.set_aside(step, "corrupt")
+            self._say(
+                f"WARNING: checkpoint of step {step} is damaged: {problem}; {end}, older ones are tried"
+            )
+        return None
 
     def meta(self, step: int) -> dict[str, Any]:
         """The JSON metadata given to `save`."""
@@ -89,7 +95,7 @@ class Checkpoints:
     def verify(self, step: int) -> None:
         """Raises UserError naming the first file of the step that is not what was saved."""
         self._folders.manifest(step)
-        if problem := self._folders.problem(step):
+        if problem := self._problem(step):
             where = self._folders.path(step)
             raise UserError(
                 f"Checkpoint {where} is damaged: {problem}. Use another step or a copy of this one."
@@ -116,38 +122,40 @@ class Checkpoints:
             "arrays": names.describe(state),
         }
         self.wait()
-        if self._folders.is_committed(step):
+        if self._from_main(self._folders.is_committed(step)):
             self._say(f"checkpoint: step {step} is already saved")
             return
         self._start(step, nested, entries)
-        if final and (error := self.wait()):
+        if final and (problem := distributed.first_problem(self._settle())):
+            newest = self.latest()
+            then = "it starts anew" if newest is None else f"it resumes from step {newest}"
             raise UserError(
-                f"The last checkpoint could not be saved in {self.directory}: {_first_line(error)}. Make "
-                "room there "
-                "(or fix its permissions) and run the same command again: it resumes from step "
-                f"{self.latest()}."
-            ) from error
+                f"The last checkpoint could not be saved in {self.directory}: {problem}. Make room there "
+                f"(or fix its permissions) and run the same command again: {then}."
+            )
 
-    def wait(self) -> Exception | None:
-        """Waits for a running save. Returns its error, if it failed, after reporting it in one line."""
+    def wait(self) -> str:
+        """Waits for a running save. Returns its error ("": none), after reporting it in one line."""
+        step = self._step
+        if problem := self._settle():
+            newest = self.latest()
+            good = "there is none yet" if newest is None else f"the newest good one is step {newest}"
+            self._say(
+                f"WARNING: checkpoint of step {step} could NOT be saved: {problem}. Training goes on; {good}; "
+                "the next save is tried as usual."
+            )
+        return problem
+
+    def _settle(self) -> str:
+        """Waits for a running save, and cleans up after one that failed. Returns its error."""
         if self._pending is not None:
             self._pending.join()
             self._pending = None
-        if self._failure is None:
-            return None
-        (step, error), self._failure = self._failure, None
-        if self._main:
+        problem, self._failure = self._failure, ""
+        if problem and self._main:
             with contextlib.suppress(OSError):
-                self._folders.remove_temporary(step)
-        newest = self.latest()
-        good = (
-            "there is no good checkpoint yet" if newest is None else f"the newest good one is step {newest}"
-        )
-        self._say(
-            f"WARNING: checkpoint of step {step} could NOT be saved: {_first_line(error)}. Training goes on; {good}; "
-            "the next save is tried as usual."
-        )
-        return error
+                self._folders.remove_temporary(self._step)
+        return problem
 
     def discard_after(self, step: int) -> None:
         """Removes all steps newer than `step`, for a run that goes back and trains them anew."""
@@ -155,6 +163,14 @@ class Checkpoints:
         if self._main:
             for later in [s for s in self._folders.all() if s > step]:
                 self._folders.remove(later)
+
+    def set_aside_from(self, step: int) -> list[int]:
+        """Renames `step` and newer ones to `<step>.diverged`, for a run that went wrong from there on; returns them."""
+        self.wait()
+        found = [s for s in self.steps() if s >= step]
+        for bad in found if self._main else []:
+            self._folders.set_aside(bad, "diverged")
+        return found
 
     close = wait
 
@@ -175,30 +191,32 @@ class Checkpoints:
         return self._load(step, like)[part]
 
     def _load(self, step: int, like: Any) -> Any:
-        if self._main:
-            self.verify(step)
-        wanted = {_ITEM: jax.tree.map(_abstract, names.to_nested(like))}
+        self.verify(step)
         try:
-            with _context():
-                nested = ocp.load_checkpointables(self._folders.path(step), wanted)[_ITEM]
+            nested = storage.load(self._folders.path(step), names.to_nested(like))
         except Exception as error:
             raise UserError(
-                f"Checkpoint {self._folders.path(step)} is intact but could not be read: "
-                f"{_first_line(error)}. It was "
+                f"Checkpoint {self._folders.path(step)} is intact but could not be read: {_first_line(error)}. It was "
                 f"written with {self.meta(step).get('versions', 'other versions of the libraries')}."
             ) from error
         return names.from_nested(nested, like)
 
     def _start(self, step: int, nested: dict, entries: dict) -> None:
         """The blocking part of a save: a copy on the host, and the folder."""
+        self._step, problem = step, ""
         try:
             self._hook("save_started", step)
             if self._main:
-                self._folders.remove_temporary(step)
-            with _context():
-                response = ocp.save_checkpointables_async(self._folders.path(step), {_ITEM: nested})
+                self._folders.make_ready(step)
         except Exception as error:
-            self._failure = (step, error)
+            problem = _first_line(error)
+        self._failure = distributed.first_problem(problem)
+        if self._failure:
+            return
+        try:
+            response = storage.start(self._folders.path(step), nested)
+        except Exception as error:
+            self._failure = _first_line(error)
             return
         self._pending = threading.Thread(
             target=self._finish, args=(step, response, entries), name="checkpoint"
@@ -211,43 +229,48 @@ class Checkpoints:
         try:
             response.result()
             self._hook("save_written", step)
+            self._folders.commit(step, **entries)
             if self._main:
-                self._folders.commit(step, **entries)
                 self._hook("save_committed", step)
-                self._folders.prune(self._keep)
-                self._hook("save_pruned", step)
         except Exception as error:
-            self._failure = (step, error)
+            self._failure = _first_line(error)
+            return
+        if not self._main:
+            return
+        try:
+            self._folders.prune(self._keep)
+            self._hook("save_pruned", step)
+        except OSError as error:
+            self._say(f"WARNING: old checkpoints could not be removed ({error}); step {step} is saved")
+
+    def _problem(self, step: int) -> str:
+        """What any process found wrong with its share of a step's files, or "". Each step is read once."""
+        problem = self._folders.problem(step) or ""
+        return problem if self._keep is None else distributed.first_problem(problem)
+
+    def _from_main(self, number: int) -> int:
+        return number if self._keep is None else distributed.from_main(number)
 
     def _clean_start(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._folders.remove_temporary()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._folders.remove_temporary()
+        except OSError as error:
+            raise UserError(
+                f"{self.directory} cannot hold checkpoints: {error.strerror} ({error.filename}). Fix: move away what "
+                "stands there, mend its permissions, or name another --workdir."
+            ) from error
         for step in sorted(set(self._folders.all()) - set(self.steps())):
-            self._say(
-                f"checkpoint: step {step} has no {manifest.FILE} (its save was interrupted): ignored, and "
-                "removed "
-                "after the next save"
-            )
-
-    def _search(self) -> int | None:
-        for step in reversed(self.steps()):
-            problem = self._folders.problem(step)
-            if problem is None:
-                return step
-            end = "left as it is" if self._keep is None else f"now {self._folders.set_aside(step)}"
-            self._say(
-                f"WARNING: checkpoint of step {step} is damaged: {problem}; {end}, older ones are tried"
-            )
-        return None
+            why = f"step {step} has no {manifest.FILE} (its save was interrupted)"
+            self._say(f"checkpoint: {why}: ignored, and removed after the next save")
 
 
 def find_run(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> tuple[Checkpoints, int]:
-    """Opens, for reading only, a run folder, its checkpoints folder, or one step's folder: (checkpoints,
-    step).
+    """Opens, for reading only, a run folder, its checkpoints folder, or one step's folder: (checkpoints, step).
 
     The step is the newest unless the path names one; not verified. UserError when there is none.
     """
-    folder = epath.Path(os.fspath(path))
+    folder = pathlib.Path(path)
     if folder.name.isdecimal() and (folder / manifest.FILE).exists():
         return Checkpoints(folder.parent, None, say=say), int(folder.name)
     inner = folder / "checkpoints"
@@ -255,9 +278,8 @@ def find_run(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> 
     step = checkpoints.latest()
     if step is None:
         raise UserError(
-            f"{os.fspath(path)}: no complete checkpoint there. Give a run folder (the --workdir of a "
-            "training run), "
-            "its checkpoints folder, or the folder of one step."
+            f"{path}: no complete checkpoint there. Give a run folder (the --workdir of a training run), its "
+            "checkpoints folder, or the folder of one step."
         )
     return checkpoints, step
 
@@ -265,35 +287,12 @@ def find_run(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> 
 def open_run(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> tuple[Checkpoints, int]:
     """Like `find_run`, and the step is verified: the newest intact one, or the one that the path names."""
     checkpoints, step = find_run(path, say=say)
-    if epath.Path(os.fspath(path)).name != str(step):
+    if pathlib.Path(path).name != str(step):
         step = checkpoints.newest_intact()
     if step is None:
-        raise UserError(f"{os.fspath(path)}: every checkpoint there is damaged.")
+        raise UserError(f"{path}: every checkpoint there is damaged.")
     checkpoints.verify(step)
     return checkpoints, step
-
-
-def _context() -> ocp.Context:
-    context = ocp.Context()
-    context.pytree.loading.partial_load = True  # our own comparison decides what may be missing
-    context.async_options.timeout_secs = _SAVE_TIMEOUT_S
-    # Created in the background, a folder that cannot be leaves threads that hold up the exit for 300 s.
-    context.async_options.create_directories_asynchronously = False
-    return context
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None) or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _from_main(step: int | None) -> int | None:
-    if jax.process_count() == 1:
-        return step
-    from jax.experimental import multihost_utils
-
-    agreed = int(multihost_utils.broadcast_one_to_all(-1 if step is None else step))
-    return None if agreed < 0 else agreed
 
 
 def _first_line(error: Exception) -> str:

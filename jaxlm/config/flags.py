@@ -18,10 +18,12 @@ from ml_collections import config_flags
 
 from jaxlm.config import tree
 from jaxlm.config.schema import Run
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, did_you_mean
 
 # Literals are checked by Run.validate, whose message lists the choices.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+_NAME = "config"  # of the flag; config_flags calls the recipe's module NAME_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,7 @@ def parse(argv: Sequence[str]) -> Command:
     if path is None:
         raise UserError(f"No recipe given. {_recipes_hint()}")
     run = config.value
+    tree.trust(run, sys.modules[f"{_NAME}_config"])
     run.validate()
     overrides = config_flags.get_override_values(values["config"])
     workdir = local_folder(values.workdir or f"runs/{_file(path).stem}", "--workdir")
@@ -66,7 +69,7 @@ def _definitions(argv: Sequence[str]) -> tuple[flags.FlagValues, Any]:
     """The flags of a training command, and the holder of the config."""
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
-        "config",
+        _NAME,
         None,
         "Recipe file, e.g. configs/bert_base.py; override with --config.key=value.",
         flag_values=values,
@@ -89,7 +92,7 @@ def local_folder(path: str, where: str) -> pathlib.Path:
     """A folder of this machine, with ~ expanded. UserError for a bucket."""
     if "://" in path:
         raise UserError(f"{where}={path}: run folders are local (or mounted) folders. Fix: mount the bucket.")
-    return pathlib.Path(path).expanduser()
+    return expanded(path)
 
 
 def load(path: str | pathlib.Path) -> Run:
@@ -154,14 +157,16 @@ def _file(path: str) -> pathlib.Path:
 def _recipes_hint(path: str = "") -> str:
     recipes = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
     hint = did_you_mean(path, recipes)
-    listed = ", ".join(recipes) or "none (no folder configs/ here)"
+    listed = (
+        ", ".join(recipes) or "none (the recipes are in configs/ of a checkout of jaxlm, not in the wheel)"
+    )
     return f"Name a recipe with --config=FILE; here are: {listed}.{hint}"
 
 
 def _recipe(path: str) -> Run:
     """Executes a recipe. UserError when it cannot be loaded or does not give a Run."""
     try:
-        run = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
+        run = config_flags.config_flags.ConfigFileFlagParser(_NAME).parse(path)
     except UserError:
         raise
     except Exception as error:

@@ -1,19 +1,27 @@
 """The run folder on disk. In: a workdir and a Run. Out: a `RunFolder` whose config.json agrees with the Run.
 
 workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, checkpoints/<step>/, samples/, crash/}. A folder
-that holds another run, or something else, is refused before anything is written into it.
+with something else in it is refused before anything is written into it. Guarantees: one run at a time works in a
+folder; what the disk refuses is a UserError that names the file.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from jaxlm.config import drift, tree
 from jaxlm.config.schema import Run
+from jaxlm.data import places
 from jaxlm.errors import UserError
 
 _FORMAT = 1
+_LOCK = ".lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,60 +62,101 @@ class RunFolder:
         return self.root / "crash"
 
 
-def enter(
-    workdir: pathlib.Path, run: Run, *, allow_config_change: bool
-) -> tuple[RunFolder, list[drift.Change]]:
-    """Opens a run folder, or one to be: (folder, operational changes since the last start). Writes nothing.
-
-    Raises UserError for the folder of another run, and for a folder with other things in it. A run that never saved a
-    checkpoint has nothing to lose: it may be started anew with any configuration.
-    """
-    folder = RunFolder(workdir)
-    changes: list[drift.Change] = []
-    if folder.config.exists():
-        if folder.has_checkpoints():
-            changes = drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(workdir))
-    elif workdir.exists() and (not workdir.is_dir() or _foreign(workdir)):
+def check_free(folder: RunFolder) -> None:
+    """UserError for a path that is no folder, or one with something else than a run in it. Writes nothing."""
+    root = folder.root
+    if (root.exists() or root.is_symlink()) and not root.is_dir():
+        raise UserError(f"{root} is not a folder. Fix: name another --workdir.")
+    if root.exists() and not folder.config.exists() and _foreign(folder):
         raise UserError(
-            f"{workdir} exists and is not a run folder (no config.json). Fix: name another --workdir."
+            f"{root} exists and is not a run folder (no config.json). Fix: name another --workdir."
         )
-    return folder, changes
+
+
+@contextlib.contextmanager
+def lock(folder: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
+    """Keeps other runs out of an existing folder for as long as this process lives. UserError when one is inside."""
+    with open(folder.root / _LOCK, "a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            stream.seek(0)
+            raise UserError(
+                f"{folder.root} is in use by process {stream.read() or '(unknown)'}. Fix: wait for it, stop it, or "
+                "name another --workdir."
+            ) from None
+        except OSError as error:
+            say(
+                f"WARNING: {folder.root}: this file system has no locks ({error.strerror}): start no second run here"
+            )
+        else:
+            stream.truncate(0)
+            stream.write(f"{os.getpid()} on {socket.gethostname()}")
+            stream.flush()
+        yield
+
+
+def changes(folder: RunFolder, run: Run, *, allow_config_change: bool) -> list[drift.Change]:
+    """Operational changes since the last start. UserError for the folder of another run.
+
+    A run that never saved a checkpoint has nothing to lose: it may be started anew with any configuration.
+    """
+    if not folder.config.exists() or not folder.has_checkpoints():
+        return []
+    return drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(folder.root))
+
+
+def check_checkpoint(
+    folder: RunFolder, step: int, config: dict, run: Run, *, allow_config_change: bool
+) -> None:
+    """UserError when the checkpoint of `step`, saved with `config`, is of another run than the one to be continued.
+
+    Its schedule may be an earlier one, of which config.json says whether it may change.
+    """
+    allow = allow_config_change or folder.config.exists()
+    drift.check(config, run, allow=allow, workdir=f"The checkpoint of step {step} in {folder.root}")
 
 
 def claim(folder: RunFolder, run: Run) -> None:
     """Writes config.json, in one rename: from here on the folder is this run's."""
-    path = folder.config
-    text = json.dumps({"format": _FORMAT, "config": tree.to_json(run)}, indent=1)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".json.tmp")
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error}. Fix: name a --workdir you can write to.") from error
+    folder.root.mkdir(parents=True, exist_ok=True)
+    temporary = folder.config.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps({"format": _FORMAT, "config": tree.to_json(run)}, indent=1))
+    temporary.replace(folder.config)
 
 
-def read(workdir: pathlib.Path) -> tuple[RunFolder, Run]:
-    """The folder and Run of an existing run folder. Raises UserError when there is none."""
-    folder = RunFolder(workdir)
-    if not folder.config.is_file():
-        raise UserError(
-            f"{workdir} is not a run folder: it has no config.json. Fix: name the --workdir of a run."
-        )
-    return folder, tree.from_json(_read(folder.config))
+def disk_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
+    """A file of the folder that cannot be read or written is a UserError."""
+    fix = "Fix: name a --workdir you can write to, make room, or move away what stands there."
+    return places.disk_errors(folder.root, fix)
 
 
-def _foreign(workdir: pathlib.Path) -> list[str]:
-    """What stands in the folder besides the traces of a start that was killed before config.json was written."""
-    known = ("config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints")
-    return [name for name in os.listdir(workdir) if name not in known]
+def run_of(value: Any, where: str) -> Run:
+    """The Run that a run folder, or the metadata of a checkpoint, holds as JSON. UserError when it holds none."""
+    run = tree.from_json(value)
+    if not isinstance(run, Run):
+        raise UserError(f"{where} holds no configuration of a run.")
+    return run
+
+
+def _foreign(folder: RunFolder) -> bool:
+    """Whether something stands there besides a run, or the traces of a start that was killed before config.json."""
+    known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK}
+    if folder.has_checkpoints():  # which hold the configuration, too: config.json was lost
+        known |= {"metrics.jsonl", "tensorboard", "samples", "wandb"}
+    return not known.issuperset(os.listdir(folder.root))
 
 
 def _read(path: pathlib.Path) -> dict:
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
         if value["format"] != _FORMAT:
             raise UserError(f"{path} has format {value['format']}; this version reads {_FORMAT}.")
         return value["config"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a run's configuration ({error}).") from error
+    except UserError:
+        raise
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} cannot be read as a run's configuration ({error}). Fix: remove this file; the checkpoints hold "
+            "the configuration, too."
+        ) from error

@@ -12,8 +12,10 @@ from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
 from jaxlm.data.corpus import Corpus, check_fields, check_shares
 from jaxlm.data.subwords import SPECIAL_NAMES
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, check_text
 from jaxlm.partition.mesh import Mesh
+
+_LARGEST = 2**31 - 1  # what devices count with
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -38,7 +40,7 @@ class Data:
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
     packing: Literal["none", "concatenate", "best_fit"]
-    validation_share: float  # of the documents, by a hash of their text
+    validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float
     cache: str = (
         ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
@@ -53,10 +55,6 @@ class Data:
         """Checks the shares of the splits and the fields."""
         check_shares(self.validation_share, self.test_share, where)
         check_fields(self.text_fields, where)
-        if self.validation_share == 0.0:
-            raise UserError(
-                f"{where}.validation_share=0.0: evaluation needs held-out documents. Set it to 0.01, say."
-            )
         _within(self.workers, 0, 1024, f"{where}.workers")
         _within(self.prefetch, 1, 1024, f"{where}.prefetch")
 
@@ -95,6 +93,8 @@ class Checkpointing:
     every_steps: int = 0  # 0: by time only
     every_minutes: float = 15.0  # 0: by steps only
     keep: Keep = dataclasses.field(default_factory=Keep)
+    # Of the files of a checkpoint when it is written and restored; size: for storage that has checksums of its own
+    check: Literal["size", "sha256"] = "sha256"
 
     def validate(self, where: str) -> None:
         """Checks the intervals."""
@@ -152,6 +152,9 @@ class Run:
     def validate(self, where: str = "config") -> None:
         """Raises UserError for the first value that cannot work, naming its key; checks every component."""
         tree.check_types(self, where)
+        for path, value, _ in tree.leaves(self, where):
+            if isinstance(value, int) and abs(value) > _LARGEST and path != f"{where}.seed":
+                raise UserError(f"{path}={value} is out of range; allowed: at most {_LARGEST}.")
         for path, node in tree.nodes(self, where):
             if node is not self and hasattr(node, "validate"):
                 node.validate(path)
@@ -162,7 +165,9 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
-        _within(self.batch_size, 1, None, f"{where}.batch_size")
+        for text in (*self.fill, *self.generate):
+            check_text(text, where)
+        _within(self.batch_size, 1, 2**20, f"{where}.batch_size")
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"{where}.batch_size={self.batch_size} must be divisible by {where}.accumulate={self.accumulate}."
@@ -194,7 +199,9 @@ class Run:
 
     def _validate_stages(self, where: str) -> None:
         shares = [stage.share for stage in self.stages]
-        if not shares or min(shares) < 0.0 or abs(sum(shares) - 1.0) > 1e-6:
+        if not shares or not (
+            min(shares) >= 0.0 and abs(sum(shares) - 1.0) <= 1e-6
+        ):  # so that NaN is refused too
             raise UserError(
                 f"{where}.stages: the shares are {shares}; they must not be negative and must add up to 1."
             )

@@ -2,7 +2,8 @@
 
 In: any nest of dataclasses, tuples and plain values. Out: paths like `model.layers` or `stages[0].length`.
 JSON keeps every dataclass with its class (`"type": "jaxlm.models.bert.Bert"`), so that a run folder rebuilds its
-objects; only dataclasses are rebuilt, never arbitrary classes.
+objects. Guaranteed: a folder chooses among dataclasses of jaxlm and of the recipe that this command names; it makes
+nothing else be imported or called.
 """
 
 import dataclasses
@@ -86,23 +87,31 @@ def _describe(annotation: Any) -> str:
 def to_json(node: Any) -> Any:
     """The tree as JSON values; dataclasses become objects with their class under "type"."""
     if dataclasses.is_dataclass(node):
-        kind = type(node)
         fields = {f.name: to_json(getattr(node, f.name)) for f in dataclasses.fields(node)}
-        return {"type": f"{kind.__module__}.{kind.__qualname__}", **fields}
+        return {"type": _name(type(node)), **fields}
     if isinstance(node, (tuple, list)):
         return [to_json(item) for item in node]
     return node
 
 
 def from_json(value: Any, where: str = "config") -> Any:
-    """Inverse of `to_json`. Raises UserError when a class is gone or no longer has the fields that were written."""
+    """Inverse of `to_json`. UserError when a class is none of ours, is gone, or has other fields or types by now."""
+    try:
+        made = _from_json(value, where)
+    except RecursionError as error:
+        raise UserError(f"{where} is nested too deeply to be a configuration.") from error
+    check_types(made, where)
+    return made
+
+
+def _from_json(value: Any, where: str) -> Any:
     if isinstance(value, list):
-        return tuple(from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
+        return tuple(_from_json(item, f"{where}[{i}]") for i, item in enumerate(value))
     if not isinstance(value, dict):
         return value
-    kind = _resolve(value["type"], where)
-    fields = {k: from_json(v, f"{where}.{k}") for k, v in value.items() if k != "type"}
-    known = {f.name for f in dataclasses.fields(kind)}
+    kind = _resolve(value.get("type"), where)
+    fields = {k: _from_json(v, f"{where}.{k}") for k, v in value.items() if k != "type"}
+    known = {f.name for f in dataclasses.fields(kind) if f.init}
     if unknown := sorted(set(fields) - known):
         raise UserError(f"{where}: {value['type']} of this version has no field {', '.join(unknown)}.")
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in fields and not has_default(f)]
@@ -111,12 +120,38 @@ def from_json(value: Any, where: str = "config") -> Any:
     return kind(**fields)
 
 
-def _resolve(name: str, where: str) -> type:
+_of_recipe: dict[str, type] = {}  # by the name that stands in JSON
+
+
+def trust(*places: Any) -> None:
+    """Lets JSON name the dataclasses of these trees and modules: the recipe that the user named, already executed."""
+    for place in places:
+        if isinstance(place, types.ModuleType):
+            kinds = [kind for kind in vars(place).values() if isinstance(kind, type)]
+        else:
+            kinds = [type(node) for _, node in nodes(place, "")]
+        _of_recipe.update({_name(kind): kind for kind in kinds if dataclasses.is_dataclass(kind)})
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _resolve(name: Any, where: str) -> type:
+    if not isinstance(name, str):
+        raise UserError(f'{where}: "type" is {name!r:.80}; it must be the name of a config class.')
+    if name in _of_recipe:
+        return _of_recipe[name]
+    if not name.startswith("jaxlm."):
+        raise UserError(
+            f"{where}: {name:.200} is not a class of jaxlm, and a folder's own choice is never imported. Fix: name, "
+            "with --config=FILE in the same command, the recipe that defines or imports it."
+        )
     module, _, attribute = name.rpartition(".")
     try:
         kind = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"{where}: cannot find the config class {name} ({error}).") from error
-    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
-        raise UserError(f"{where}: {name} is not a config class.")
+        raise UserError(f"{where}: cannot find the config class {name:.200} ({error}).") from error
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and _name(kind) == name):
+        raise UserError(f"{where}: {name:.200} is not a config class.")
     return kind

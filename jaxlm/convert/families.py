@@ -19,7 +19,7 @@ import numpy as np
 from jaxlm.convert import table
 from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.convert.table import Row
-from jaxlm.errors import UserError, did_you_mean
+from jaxlm.errors import UserError, did_you_mean, reading
 from jaxlm.models.build import build
 from jaxlm.models.paths import flatten, nest
 
@@ -66,7 +66,7 @@ def of_hf(hf: Mapping[str, Any]) -> Family:
             "config.json has no model_type, so nothing says which family this is. Add it; families here: "
             f"{', '.join(FILES)}."
         )
-    if kind not in FILES:
+    if not isinstance(kind, str) or kind not in FILES:
         raise UserError(
             f"config.json: model_type={kind!r} is not a family of jaxlm; there are {', '.join(FILES)}."
             + did_you_mean(str(kind), FILES)
@@ -85,19 +85,19 @@ def of_config(config: Any) -> Family:
 
 def config_from_hf(hf: Mapping[str, Any], names: Sequence[str] | None = None) -> Any:
     """The model config of a config.json and, where given, of the tensors beside it, which say what heads there are."""
-    family = of_hf(hf)
-    try:
-        config = family.from_hf_config(hf)
-    except KeyError as error:
-        raise UserError(
-            f"config.json has no {error.args[0]!r}, which a {hf.get('model_type')} needs. Take the file from the "
-            "model's own folder."
-        ) from error
-    if names is not None and (fitted := getattr(family, "fitted", None)):
-        config = fitted(config, {family.current_name(name) for name in names})
-    config = _typed(config)
-    config.validate("config.json")
-    return config
+    family, fix = of_hf(hf), "Take the file from the model's own folder."
+    with reading("config.json", f"makes no {hf['model_type']}", fix):
+        try:
+            config = family.from_hf_config(hf)
+        except KeyError as error:
+            raise UserError(
+                f"config.json has no {error.args[0]!r}, which a {hf['model_type']} needs. {fix}"
+            ) from error
+        if names is not None and (fitted := getattr(family, "fitted", None)):
+            config = fitted(config, {family.current_name(name) for name in names})
+        config = _typed(config)
+        config.validate("config.json")
+        return config
 
 
 def import_params(tensors: Mapping[str, np.ndarray] | Source, config: Any) -> dict[str, Any]:

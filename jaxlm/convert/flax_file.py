@@ -6,15 +6,15 @@ and lengths are held against the file's size before anything is made of them; va
 
 import mmap
 import pathlib
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.convert.source import Entry, Index, transposed
-from jaxlm.errors import UserError
+from jaxlm.convert.cursor import Cursor
+from jaxlm.convert.source import Entry, mapped, transposed
+from jaxlm.errors import Damaged, reading
 
 _DEPTH = 16
 _ARRAY = 1  # flax.serialization's extension type of an array
@@ -28,31 +28,29 @@ _DTYPES = {
     "uint32": np.dtype(np.uint32),
     "bool": np.dtype(bool),
 }
-_LENGTHS = {1: ">B", 2: ">H", 4: ">I"}
-
-
-class _Damaged(Exception):
-    """What is wrong."""
+_LETTERS = {1: "B", 2: "H", 4: "I"}  # of `struct`, by size
 
 
 def entries(path: str | pathlib.Path, shown: str = "") -> dict[str, Entry]:
     """The arrays of a flax_model.msgpack under PyTorch's names and in its layouts. UserError if it is damaged."""
     path, shown = pathlib.Path(path), shown or str(path)
     found: dict[str, Entry] = {}
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            reader = _Reader(data)
-            for names, (dtype, shape, start) in reader.arrays((), 0):
-                names = names[1:] if names[0] == "params" else names
-                entry = _entry(path, dtype, shape, start, shown)
-                name = ".".join((*names[:-1], _LAST.get(names[-1], names[-1])))
-                if name in found:
-                    raise _Damaged(f"{name} stands there twice")
-                # Flax multiplies x @ kernel, PyTorch x @ weight.T; GPT-2's layer is the other way round in both.
-                found[name] = transposed(entry) if names[-1] == "kernel" else entry
-            reader.ended()
-    except (_Damaged, struct.error, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown}: not a readable Flax file: {error}. Fetch it again.") from error
+    with (
+        reading(shown, "not a readable Flax file"),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        reader = _Reader(data, ">")
+        for names, (dtype, shape, start) in reader.arrays((), 0):
+            names = names[1:] if names[:1] == ("params",) and names[1:] else names
+            entry = mapped(path, dtype, shape, start, shown)
+            name = ".".join((*names[:-1], _LAST.get(names[-1], names[-1])))
+            if name in found:
+                raise Damaged(f"{name} stands there twice")
+            # Flax multiplies x @ kernel, PyTorch x @ weight.T; GPT-2's layer is the other way round in both.
+            found[name] = transposed(entry) if names[-1] == "kernel" else entry
+        if reader.left:
+            raise Damaged(f"{reader.left} bytes follow its end")
     return found
 
 
@@ -60,27 +58,19 @@ _LAST = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 _Place = tuple[np.dtype, tuple[int, ...], int]
 
 
-class _Reader:
+class _Reader(Cursor):
     """Walks msgpack (https://github.com/msgpack/msgpack/blob/master/spec.md): maps, text, numbers, bytes, arrays."""
-
-    def __init__(self, data: mmap.mmap):
-        self._data, self._at, self._size = data, 0, len(data)
-
-    def ended(self) -> None:
-        """Raises if there is more."""
-        if self._at != self._size:
-            raise _Damaged(f"{self._size - self._at} bytes follow its end")
 
     def arrays(self, outer: tuple[str, ...], depth: int) -> Iterator[tuple[tuple[str, ...], _Place]]:
         """Every array below the map that stands here: (names from outside in, where it lies)."""
         if depth > _DEPTH:
-            raise _Damaged(f"it is nested more than {_DEPTH} deep")
+            raise Damaged(f"it is nested more than {_DEPTH} deep")
         for _ in range(self._count()):
             name = self._value()
             if not isinstance(name, str):
-                raise _Damaged(f"a key is a {type(name).__name__}, not text")
+                raise Damaged(f"a key is a {type(name).__name__}, not text")
             names = (*outer, name)
-            code = self._data[self._at]
+            code = self._ahead()
             if 0x80 <= code <= 0x8F or code in (0xDE, 0xDF):
                 yield from self.arrays(names, depth + 1)
             else:
@@ -88,86 +78,69 @@ class _Reader:
 
     def _count(self) -> int:
         """Entries of the map that begins here."""
-        code = self._byte()
+        code = self.take("B")
         if 0x80 <= code <= 0x8F:
             count = code & 0x0F
         elif code in (0xDE, 0xDF):
             count = self._number(2 if code == 0xDE else 4)
         else:
-            raise _Damaged("it does not hold named arrays")
-        if count > self._size - self._at:
-            raise _Damaged(f"a map claims {count} entries, with {self._size - self._at} bytes left")
-        return count
+            raise Damaged("it does not hold named arrays")
+        return self.room(count, 2)
 
     def _array(self, name: str) -> _Place:
-        code = self._byte()
+        code = self.take("B")
         sizes = {0xC7: 1, 0xC8: 2, 0xC9: 4}
         fixed = {0xD4: 1, 0xD5: 2, 0xD6: 4, 0xD7: 8, 0xD8: 16}
         if code not in sizes and code not in fixed:
-            raise _Damaged(f"{name} is not an array")
+            raise Damaged(f"{name} is not an array")
         length = fixed[code] if code in fixed else self._number(sizes[code])
-        kind, end = self._byte(), self._at + length
-        if kind != _ARRAY or end > self._size:
-            raise _Damaged(f"{name} is of kind {kind}, not an array, or reaches beyond the end of the file")
+        kind, end = self.take("B"), self.at + length
+        if kind != _ARRAY or end > self.size:
+            raise Damaged(f"{name} is of kind {kind}, not an array, or reaches beyond the end of the file")
         parts = self._value()
-        if not isinstance(parts, list) or len(parts) != 3 or self._at != end:
-            raise _Damaged(f"{name} is not an array of shape, dtype and numbers")
+        if not isinstance(parts, list) or len(parts) != 3 or self.at != end:
+            raise Damaged(f"{name} is not an array of shape, dtype and numbers")
         shape, dtype, (start, size) = parts
         known = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 8
-        if not known or dtype not in _DTYPES:
-            raise _Damaged(f"{name} has shape {shape} and dtype {dtype!r}; read are {', '.join(_DTYPES)}")
+        if not known or not isinstance(dtype, str) or dtype not in _DTYPES:
+            raise Damaged(f"{name} has shape {shape} and dtype {dtype!r}; read are {', '.join(_DTYPES)}")
         if size != _DTYPES[dtype].itemsize * int(np.prod(shape, dtype=object)):
-            raise _Damaged(f"{name} has {size} bytes for shape {shape} of {dtype}")
+            raise Damaged(f"{name} has {size} bytes for shape {shape} of {dtype}")
         return _DTYPES[dtype], tuple(shape), start
 
     def _value(self) -> Any:
         """Text, a number, an array of those, or (start, length) of bytes."""
-        code = self._byte()
+        code = self.take("B")
         if code <= 0x7F:
             return code
         if 0xA0 <= code <= 0xBF or code in (0xD9, 0xDA, 0xDB):
             length = code & 0x1F if code <= 0xBF else self._number(1 << (code - 0xD9))
-            start = self._skip(length)
-            return self._data[start : start + length].decode()
+            return self.bytes(length).decode()
         if code in (0xC4, 0xC5, 0xC6):
             length = self._number(1 << (code - 0xC4))
-            return self._skip(length), length
+            return self.skip(length), length
         if code in (0xCC, 0xCD, 0xCE):
             return self._number(1 << (code - 0xCC))
         if 0x90 <= code <= 0x9F:
             return [self._item() for _ in range(code & 0x0F)]
-        raise _Damaged(f"it has a value of kind {code:#x}, which arrays do not consist of")
+        raise Damaged(f"it has a value of kind {code:#x}, which arrays do not consist of")
 
     def _item(self) -> Any:
         """An entry of an array: a flat value, or a shape."""
-        if 0x90 <= self._data[self._at] <= 0x9F:
-            return [self._byte_or_number() for _ in range(self._byte() & 0x0F)]
+        if 0x90 <= self._ahead() <= 0x9F:
+            return [self._byte_or_number() for _ in range(self.take("B") & 0x0F)]
         return self._value()
 
     def _byte_or_number(self) -> Any:
-        if self._data[self._at] >= 0x80 and self._data[self._at] not in (0xCC, 0xCD, 0xCE):
-            raise _Damaged("a shape has something that is not a size")
+        if self._ahead() >= 0x80 and self._ahead() not in (0xCC, 0xCD, 0xCE):
+            raise Damaged("a shape has something that is not a size")
         return self._value()
 
-    def _byte(self) -> int:
-        return self._data[self._skip(1)]
-
     def _number(self, size: int) -> int:
-        start = self._skip(size)
-        return struct.unpack(_LENGTHS[size], self._data[start : start + size])[0]
+        return self.take(_LETTERS[size])
 
-    def _skip(self, length: int) -> int:
-        start = self._at
-        if start + length > self._size:
-            raise _Damaged("it ends in the middle")
-        self._at += length
-        return start
-
-
-def _entry(path: pathlib.Path, dtype: np.dtype, shape: tuple[int, ...], start: int, shown: str) -> Entry:
-    def read(index: Index) -> np.ndarray:
-        if 0 in shape:
-            return np.empty(shape, dtype)[index]
-        return np.array(np.memmap(path, dtype, "r", start, shape)[index])
-
-    return Entry(shape, dtype, read, shown)
+    def _ahead(self) -> int:
+        """The next byte, which is read again."""
+        if not self.left:
+            raise Damaged("it ends in the middle")
+        return self.data[self.at]

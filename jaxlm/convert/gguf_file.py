@@ -13,16 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from jaxlm.convert.cursor import Cursor
 from jaxlm.convert.source import Entry, Index
-from jaxlm.errors import UserError
+from jaxlm.errors import Damaged, UserError, reading
 
 _STRING, _ARRAY = 8, 9
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _ALIGNMENT = 32
-
-
-class _Damaged(Exception):
-    """What is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,20 +40,19 @@ def read(path: str | pathlib.Path, shown: str = "") -> Gguf:
         raise UserError(
             f'{shown}: reading GGUF needs the package gguf: pip install "jaxlm[gguf]".'
         ) from error
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read(path, _Header(data), gguf, shown)
-    except OSError as error:
-        raise UserError(f"{shown}: {error.strerror}. Give the path of a .gguf file.") from error
-    except (_Damaged, struct.error, ValueError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown}: not a readable GGUF file: {error}. Fetch it again.") from error
+    with (
+        reading(shown, "not a readable GGUF file"),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        return _read(path, _Header(data, "<"), gguf, shown)
 
 
 def _read(path: pathlib.Path, header: "_Header", gguf: Any, shown: str) -> Gguf:
     if header.take("I") != 0x46554747:
-        raise _Damaged("it does not begin with GGUF")
+        raise Damaged("it does not begin with GGUF")
     if (version := header.take("I")) not in (2, 3):
-        raise _Damaged(f"it has version {version}; read are 2 and 3")
+        raise Damaged(f"it has version {version}; read are 2 and 3")
     # A tensor takes 32 bytes of header at least, an entry of the metadata 13.
     tensors, entries = header.count(32), header.count(13)
     metadata = {}
@@ -66,12 +62,12 @@ def _read(path: pathlib.Path, header: "_Header", gguf: Any, shown: str) -> Gguf:
     found = [_tensor_info(header) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", _ALIGNMENT)
     if type(alignment) is not int or not 1 <= alignment <= 2**16:
-        raise _Damaged(f"general.alignment={alignment}")
+        raise Damaged(f"general.alignment={alignment}")
     start = -(-header.at // alignment) * alignment
     made = {}
     for name, shape, kind, offset in found:
         if kind not in set(gguf.GGMLQuantizationType):
-            raise _Damaged(
+            raise Damaged(
                 f"{name} is quantised in a way (number {kind}) that this version of gguf does not know"
             )
         quantisation = gguf.GGMLQuantizationType(kind)
@@ -83,7 +79,7 @@ def _read(path: pathlib.Path, header: "_Header", gguf: Any, shown: str) -> Gguf:
             or shape[-1] % block
             or start + offset + count // block * size > header.size
         ):
-            raise _Damaged(
+            raise Damaged(
                 f"{name} {shape}: named twice, no whole blocks of {block}, or beyond the end of the file"
             )
         made[name] = _entry(path, shape, quantisation, start + offset, (block, size), gguf, shown)
@@ -93,7 +89,7 @@ def _read(path: pathlib.Path, header: "_Header", gguf: Any, shown: str) -> Gguf:
 def _tensor_info(header: "_Header") -> tuple[str, tuple[int, ...], int, int]:
     name, rank = header.string(), header.take("I")
     if not 0 < rank <= 4:
-        raise _Damaged(f"{name} has {rank} axes")
+        raise Damaged(f"{name} has {rank} axes")
     shape = tuple(header.take("Q") for _ in range(rank))[::-1]
     return name, shape, header.take("I"), header.take("Q")
 
@@ -129,26 +125,16 @@ def _entry(
     return Entry(shape, np.dtype(np.float32), read, shown)
 
 
-class _Header:
-    """Reads one value after the other."""
-
-    def __init__(self, data: mmap.mmap):
-        self._data, self.at, self.size = data, 0, len(data)
-
-    def take(self, kind: str) -> Any:
-        """A scalar."""
-        return struct.unpack("<" + kind, self._bytes(struct.calcsize("<" + kind)))[0]
+class _Header(Cursor):
+    """The values that a header consists of."""
 
     def count(self, least: int) -> int:
         """How many things of `least` bytes at least follow."""
-        count = self.take("Q")
-        if count * least > self.size - self.at:
-            raise _Damaged(f"it claims {count} entries, with {self.size - self.at} bytes left")
-        return count
+        return self.room(self.take("Q"), least)
 
     def string(self) -> str:
         """Text."""
-        return self._bytes(self.count(1)).decode()
+        return self.bytes(self.count(1)).decode()
 
     def value(self, kind: int, depth: int) -> Any:
         """An entry of the metadata."""
@@ -157,20 +143,13 @@ class _Header:
         if kind == _ARRAY:
             inner = self.take("I")
             if inner in _SCALARS:
-                count = self.count(struct.calcsize("<" + _SCALARS[inner]))
+                letter = _SCALARS[inner]
+                count = self.count(struct.calcsize("=" + letter))
                 return list(
-                    struct.unpack(
-                        f"<{count}{_SCALARS[inner]}", self._bytes(count * struct.calcsize(_SCALARS[inner]))
-                    )
+                    struct.unpack(f"<{count}{letter}", self.bytes(count * struct.calcsize("=" + letter)))
                 )
             if depth < 4:
                 return [self.value(inner, depth + 1) for _ in range(self.count(8))]
         if kind not in _SCALARS:
-            raise _Damaged(f"a value of kind {kind}")
+            raise Damaged(f"a value of kind {kind}")
         return self.take(_SCALARS[kind])
-
-    def _bytes(self, length: int) -> bytes:
-        if self.at + length > self.size:
-            raise _Damaged("it ends in the middle")
-        self.at += length
-        return self._data[self.at - length : self.at]

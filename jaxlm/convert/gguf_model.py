@@ -43,7 +43,10 @@ _FIELDS = {
 def config(file: Gguf) -> dict[str, Any]:
     """The config.json of the model in the file."""
     kind = _architecture(file)
-    hf: dict[str, Any] = {theirs: _setting(file, ours) for theirs, ours in _FIELDS.items()}
+    hf: dict[str, Any] = {
+        theirs: _setting(file, ours, float if theirs == "rms_norm_eps" else int)
+        for theirs, ours in _FIELDS.items()
+    }
     heads = hf["num_attention_heads"]
     hf |= {
         "model_type": kind,
@@ -51,18 +54,18 @@ def config(file: Gguf) -> dict[str, Any]:
         "vocab_size": file.tensors["token_embd.weight"].shape[0]
         if "token_embd.weight" in file.tensors
         else 0,
-        "num_key_value_heads": _setting(file, "attention.head_count_kv", heads),
-        "head_dim": _setting(file, "attention.key_length", hf["hidden_size"] // max(heads, 1)),
+        "num_key_value_heads": _setting(file, "attention.head_count_kv", int, heads),
+        "head_dim": _setting(file, "attention.key_length", int, hf["hidden_size"] // max(heads, 1)),
         "hidden_act": "silu",
         "tie_word_embeddings": "output.weight" not in file.tensors,
         # A float32 of the file; as Python prints it, it would be 9.999999747378752e-06.
         "rms_norm_eps": float(np.format_float_positional(np.float32(hf["rms_norm_eps"]), unique=True)),
-        "rope_theta": float(_setting(file, "rope.freq_base", 10000.0)),
+        "rope_theta": _setting(file, "rope.freq_base", float, 10000.0),
         "attention_bias": kind == "llama" and "blk.0.attn_q.bias" in file.tensors,
     }
-    scaling = _setting(file, "rope.scaling.type", "none")
+    scaling = _setting(file, "rope.scaling.type", str, "none")
     if scaling == "linear":
-        hf["rope_scaling"] = {"rope_type": "linear", "factor": float(_setting(file, "rope.scaling.factor"))}
+        hf["rope_scaling"] = {"rope_type": "linear", "factor": _setting(file, "rope.scaling.factor", float)}
     elif scaling != "none":
         raise UserError(
             f"{file.path}: rope.scaling.type={scaling!r}: read are none and linear. Use the original weights."
@@ -75,8 +78,8 @@ def config(file: Gguf) -> dict[str, Any]:
 def source(file: Gguf) -> Source:
     """The tensors under transformers' names, in transformers' order."""
     kind, found = _architecture(file), {}
-    heads = _setting(file, "attention.head_count")
-    groups = {"attn_q": heads, "attn_k": _setting(file, "attention.head_count_kv", heads)}
+    heads = _setting(file, "attention.head_count", int)
+    groups = {"attn_q": heads, "attn_k": _setting(file, "attention.head_count_kv", int, heads)}
     for name, entry in file.tensors.items():
         if name == "rope_freqs.weight":
             raise UserError(
@@ -110,14 +113,16 @@ def _unpermuted(entry: Entry, heads: int) -> Entry:
 
 def _architecture(file: Gguf) -> str:
     kind = file.metadata.get("general.architecture")
-    if kind not in _ARCHITECTURES:
+    if not isinstance(kind, str) or kind not in _ARCHITECTURES:
         raise UserError(f"{file.path}: general.architecture={kind!r}: read are {', '.join(_ARCHITECTURES)}.")
     return kind
 
 
-def _setting(file: Gguf, name: str, default: Any = None) -> Any:
-    key = f"{file.metadata.get('general.architecture')}.{name}" if not name.startswith("general") else name
+def _setting(file: Gguf, name: str, kind: type, default: Any = None) -> Any:
+    key = f"{_architecture(file)}.{name}"
     value = file.metadata.get(key, default)
     if value is None:
         raise UserError(f"{file.path}: the metadata has no {key}, which a Llama needs.")
-    return value
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise UserError(f"{file.path}: {key}={str(value)[:80]}: must be of type {kind.__name__}.")
+    return kind(value)

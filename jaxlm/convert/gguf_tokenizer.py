@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlm.errors import UserError
+from jaxlm.errors import Damaged, UserError, reading
 
 # tokenizer.ggml.pre -> what stands before the bytes; see llama.cpp's src/llama-vocab.cpp for the patterns.
 _LLAMA3 = (
@@ -23,10 +23,17 @@ _SPLITS: Mapping[str, str] = {
 _DIGITS = {"type": "Digits", "individual_digits": True}
 _CONTROL, _USER_DEFINED = 3, 4
 _SPACE = "▁"
+# Published are pieces of up to 31 characters and 2.3 merges for a piece.
+_LONGEST_PIECE, _MOST_MERGES = 512, 32
 
 
 def files(metadata: Mapping[str, Any], where: str) -> dict[str, str]:
     """{file name: text}. UserError for a tokenizer of another kind, or a damaged one."""
+    with reading(where, "its tokenizer cannot be read"):
+        return _files(metadata, where)
+
+
+def _files(metadata: Mapping[str, Any], where: str) -> dict[str, str]:
     tokens, kinds = metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type")
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise UserError(f"{where}: no list of tokens in the metadata (tokenizer.ggml.tokens).")
@@ -113,12 +120,19 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: Sequence[str], where: st
 
 
 def merges(tokens: Sequence[str], scores: Sequence[float]) -> list[str]:
-    """Every split of a piece into two pieces, best piece first: SentencePiece merges whatever scores highest."""
+    """Every split of a piece into two pieces, best piece first: SentencePiece merges whatever scores highest.
+
+    Raises Damaged for pieces that are no words: their splits would be more than memory holds.
+    """
     rank = {token: i for i, token in enumerate(tokens)}
-    found = []
+    found: list[tuple[float, int, int, str]] = []
     for token, score in zip(tokens, scores, strict=True):
-        splits = [(token[:i], token[i:]) for i in range(1, len(token))]
-        known = [(left, right) for left, right in splits if left in rank and right in rank]
+        if len(token) > _LONGEST_PIECE or len(found) > _MOST_MERGES * len(tokens) + 10_000:
+            raise Damaged(
+                f"a piece of {len(token)} characters, or more than {_MOST_MERGES} merges for a piece"
+            )
+        splits = ((token[:i], token[i:]) for i in range(1, len(token)))
+        known = ((left, right) for left, right in splits if left in rank and right in rank)
         found += [(-score, rank[left], rank[right], f"{left} {right}") for left, right in known]
     return [merge for *_, merge in sorted(found)]
 

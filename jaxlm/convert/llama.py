@@ -151,11 +151,12 @@ def _kind(config: Llama) -> str:
 
 
 def _windows(hf: Mapping[str, Any]) -> tuple[int, ...]:
-    kind, window = hf["model_type"], hf.get("sliding_window")
-    if kind == "mistral":
-        return (window or 0,)
-    if kind == "llama" or not hf.get("use_sliding_window") or not window:
+    kind = hf["model_type"]
+    if kind == "llama" or (kind != "mistral" and not hf.get("use_sliding_window")):
         return (0,)
+    window = fields.number(hf, "sliding_window", int, 0)
+    if kind == "mistral" or not window:
+        return (window,)
     layers, full = hf["num_hidden_layers"], hf.get("max_window_layers", 28)
     types = hf.get("layer_types") or ["full_attention"] * full + ["sliding_attention"] * (layers - full)
     known = {"full_attention": 0, "sliding_attention": window}

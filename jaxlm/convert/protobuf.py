@@ -7,9 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-
-class Damaged(ValueError):
-    """What is wrong."""
+from jaxlm.errors import Damaged
 
 
 def fields(message: bytes) -> Iterator[tuple[int, Any]]:

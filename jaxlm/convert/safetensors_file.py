@@ -4,6 +4,7 @@ Guaranteed: a header is checked in full before a tensor is touched (lengths, dty
 overlap); reading holds one tensor at most; what is written has the bytes that the safetensors library writes.
 """
 
+import contextlib
 import errno
 import itertools
 import json
@@ -18,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.convert.folder import parse
-from jaxlm.convert.source import Entry, Index
-from jaxlm.errors import UserError
+from jaxlm.convert.source import Entry, mapped
+from jaxlm.errors import Damaged, UserError, reading
 
 # As the format's own library: https://github.com/huggingface/safetensors
 _HEADER_LIMIT = 100_000_000
@@ -46,17 +47,22 @@ _ORDER = list(_DTYPES.values())
 def entries(path: str | pathlib.Path, shown: str = "") -> dict[str, Entry]:
     """The tensors of one file, none read yet. `shown` is what messages call the file. UserError if it is damaged."""
     path, shown = pathlib.Path(path), shown or str(path)
-    header, start, size = _header(path, shown)
-    spans: list[tuple[int, int, str]] = []
-    found = {}
-    for name, value in header.items():
-        if name == "__metadata__":
-            continue
-        dtype, shape, (first, last) = _description(value, f"{shown}: {name}")
-        spans.append((first, last, name))
-        found[name] = _entry(path, dtype, shape, start + first, shown)
-    _check_spans(spans, size, shown)
+    with _reading(shown):
+        header, start, size = _header(path, shown)
+        spans: list[tuple[int, int, str]] = []
+        found = {}
+        for name, value in header.items():
+            if name == "__metadata__":
+                continue
+            dtype, shape, (first, last) = _description(value, f"{shown}: {name}")
+            spans.append((first, last, name))
+            found[name] = mapped(path, dtype, shape, start + first, shown)
+        _check_spans(spans, size, shown)
     return found
+
+
+def _reading(shown: str) -> contextlib.AbstractContextManager[None]:
+    return reading(shown, "not a readable safetensors file", "Fetch or export it again.")
 
 
 def load(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -91,7 +97,11 @@ class Places:
 
 def metadata(path: str | pathlib.Path) -> dict[str, str] | None:
     """The text that a file carries besides tensors."""
-    return _header(pathlib.Path(path), str(path))[0].get("__metadata__")
+    with _reading(str(path)):
+        found = _header(pathlib.Path(path), str(path))[0].get("__metadata__")
+        if found is not None and not all(isinstance(value, str) for value in found.values()):
+            raise Damaged("its metadata are not texts by name")
+        return found
 
 
 def create(
@@ -134,20 +144,14 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 def _header(path: pathlib.Path, shown: str) -> tuple[dict[str, Any], int, int]:
     """(header, where the data starts, bytes of data)."""
-    try:
-        total = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if total < 10 or not 2 <= length <= min(_HEADER_LIMIT, total - 8):
-                raise UserError(
-                    f"{shown}: not a readable safetensors file: its header would have {length} bytes, of {total} in "
-                    f"the file (at most {_HEADER_LIMIT}). Fetch or export it again."
-                )
-            text = file.read(length)
-    except OSError as error:
-        raise UserError(
-            f"{shown}: no such file, or not readable. Give the path of a model.safetensors."
-        ) from error
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if total < 10 or not 2 <= length <= min(_HEADER_LIMIT, total - 8):
+            raise Damaged(
+                f"its header would have {length} bytes, of {total} in the file (at most {_HEADER_LIMIT})"
+            )
+        text = file.read(length)
     return parse(text, f"{shown}: the header"), 8 + length, total - 8 - length
 
 
@@ -155,7 +159,7 @@ def _description(value: Any, where: str) -> tuple[np.dtype, tuple[int, ...], tup
     """One entry of a header, checked."""
     try:
         kind, shape, (first, last) = value["dtype"], value["shape"], value["data_offsets"]
-        whole = all(type(n) is int and 0 <= n < 2**62 for n in (*shape, first, last))
+        whole = type(kind) is str and all(type(n) is int and 0 <= n < 2**62 for n in (*shape, first, last))
     except (TypeError, KeyError, ValueError):
         whole, kind, shape, first, last = False, None, (), 0, 0
     if not whole or len(shape) > 8:
@@ -183,13 +187,3 @@ def _check_spans(spans: list[tuple[int, int, str]], size: int, shown: str) -> No
             f"{shown}: the header wants {end} bytes of data, the file has {size}. It was cut, or is damaged: fetch or "
             "export it again."
         )
-
-
-def _entry(path: pathlib.Path, dtype: np.dtype, shape: tuple[int, ...], offset: int, shown: str) -> Entry:
-    def read(index: Index) -> np.ndarray:
-        if math.prod(shape) == 0:
-            return np.empty(shape, dtype)[index]
-        # Mapped for this read only: pages of a mapping that stays count as memory of the process.
-        return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
-
-    return Entry(shape, dtype, read, shown)

@@ -5,6 +5,8 @@ decode one tensor), so that whoever reads tensor by tensor never holds a whole c
 """
 
 import dataclasses
+import math
+import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -58,6 +60,18 @@ def of_arrays(tensors: "Mapping[str, np.ndarray] | Source", where: str = "The ch
 
 def _held(array: Any) -> Entry:
     return Entry(tuple(array.shape), np.dtype(array.dtype), lambda index: np.asarray(array)[index])
+
+
+def mapped(path: pathlib.Path, dtype: np.dtype, shape: tuple[int, ...], offset: int, shown: str) -> Entry:
+    """A tensor that lies in a file as it is."""
+
+    def read(index: Index) -> np.ndarray:
+        if math.prod(shape) == 0:
+            return np.empty(shape, dtype)[index]
+        # Mapped for this read only: pages of a mapping that stays count as memory of the process.
+        return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
+
+    return Entry(shape, dtype, read, shown)
 
 
 def transposed(entry: Entry) -> Entry:

@@ -5,6 +5,7 @@ the original BERT release become those of transformers. Guaranteed: offsets and 
 compressed or sliced checkpoint, which TensorFlow's own Saver never wrote, is refused.
 """
 
+import functools
 import math
 import pathlib
 import re
@@ -14,12 +15,14 @@ from collections.abc import Iterator
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlm.convert.folder import Folder
 from jaxlm.convert.protobuf import fields, varint
-from jaxlm.convert.source import Entry, Index, transposed
-from jaxlm.errors import UserError
+from jaxlm.convert.source import Entry, mapped, transposed
+from jaxlm.errors import Damaged, reading
 
 _MAGIC, _FOOTER = 0xDB4775248B80FB57, 48
-_INDEX_LIMIT = 64 * 2**20
+# bytes; BERT-large's index with its optimizer's state has 73 kB, and its longest name 98
+_INDEX_LIMIT, _LONGEST_NAME = 2 * 2**20, 512
 _DTYPES = {  # DataType of tensorflow/core/framework/types.proto
     1: np.dtype(np.float32),
     2: np.dtype(np.float64),
@@ -30,10 +33,6 @@ _DTYPES = {  # DataType of tensorflow/core/framework/types.proto
 }
 # The optimizer's state, and counters.
 _SKIPPED = re.compile(r".*(adam_[mv]|AdamWeightDecayOptimizer.*|global_step|signal_early_stopping.*)")
-
-
-class _Damaged(Exception):
-    """What is wrong."""
 
 
 def entries(prefix: str | pathlib.Path) -> dict[str, Entry]:
@@ -50,50 +49,32 @@ def entries(prefix: str | pathlib.Path) -> dict[str, Entry]:
 def variables(prefix: str | pathlib.Path) -> dict[str, Entry]:
     """Every variable of a checkpoint under its own name."""
     index = pathlib.Path(f"{prefix}.index")
-    try:
+    fix = "Fetch it again, and name it by its prefix, .../bert_model.ckpt."
+    with reading(str(index), "not a readable TensorFlow checkpoint", fix):
         if index.stat().st_size > _INDEX_LIMIT:
-            raise _Damaged(f"it has {index.stat().st_size} bytes; at most {_INDEX_LIMIT} are read")
-        return _variables(str(prefix), index.read_bytes())
-    except OSError as error:
-        raise UserError(
-            f"{index}: {error.strerror}. Name the checkpoint by its prefix, .../bert_model.ckpt."
-        ) from error
-    except (_Damaged, IndexError, struct.error, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{index}: not a readable TensorFlow checkpoint: {error}. Fetch it again.") from error
+            raise Damaged(f"it has {index.stat().st_size} bytes; at most {_INDEX_LIMIT} are read")
+        return _variables(pathlib.Path(prefix), index.read_bytes())
 
 
-def _variables(prefix: str, table: bytes) -> dict[str, Entry]:
-    found, shards = {}, 0
+def _variables(prefix: pathlib.Path, table: bytes) -> dict[str, Entry]:
+    file, found, shards = functools.cache(Folder(prefix.parent).file), {}, 0
     for key, value in _table(table):
         entry = dict(fields(value))
         if not key:
             shards = entry.get(1, 1)
             if entry.get(2, 0):
-                raise _Damaged("its numbers are big-endian")
+                raise Damaged("its numbers are big-endian")
             continue
         if 7 in entry or entry.get(1) not in _DTYPES:
-            raise _Damaged(f"{key.decode()} is sliced, or of a type that is not a number")
+            raise Damaged(f"{key.decode()} is sliced, or of a type that is not a number")
         sizes = [dict(fields(dim)).get(1, 0) for number, dim in fields(entry.get(2, b"")) if number == 2]
         dtype, shape = _DTYPES[entry[1]], tuple(sizes)
-        path = pathlib.Path(f"{prefix}.data-{entry.get(3, 0):05d}-of-{shards:05d}")
+        path = file(f"{prefix.name}.data-{entry.get(3, 0):05d}-of-{shards:05d}")
         offset, size = entry.get(4, 0), entry.get(5, 0)
-        if (
-            not path.is_file()
-            or offset + size > path.stat().st_size
-            or size != math.prod(shape) * dtype.itemsize
-        ):
-            raise _Damaged(f"{key.decode()} {shape} is not in {path.name}: missing, cut, or of another size")
-        found[key.decode()] = _entry(path, dtype, shape, offset)
+        if offset + size > path.stat().st_size or size != math.prod(shape) * dtype.itemsize:
+            raise Damaged(f"{key.decode()} {shape} is not in {path.name}: cut, or of another size")
+        found[key.decode()] = mapped(path, dtype, shape, offset, str(path))
     return found
-
-
-def _entry(path: pathlib.Path, dtype: np.dtype, shape: tuple[int, ...], offset: int) -> Entry:
-    def read(index: Index) -> np.ndarray:
-        if 0 in shape:
-            return np.empty(shape, dtype)[index]
-        return np.array(np.memmap(path, dtype, "r", offset, shape)[index])
-
-    return Entry(shape, dtype, read, str(path))
 
 
 def _renamed(name: str) -> tuple[str, bool]:
@@ -117,22 +98,26 @@ def _renamed(name: str) -> tuple[str, bool]:
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a LevelDB table (https://github.com/google/leveldb/blob/main/doc/table_format.md)."""
     if len(data) < _FOOTER or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
-        raise _Damaged("it does not end as a table does")
+        raise Damaged("it does not end as a table does")
     at = len(data) - _FOOTER
     for _ in range(2):  # the block of meta data, which is empty
         _, at = varint(data, at)
     offset, at = varint(data, at)
     size, at = varint(data, at)
+    read = 0
     for _, handle in _block(data, offset, size):
         inner, end = varint(handle, 0)
-        yield from _block(data, inner, varint(handle, end)[0])
+        if inner < read:
+            raise Damaged("its blocks overlap")
+        read = inner + (length := varint(handle, end)[0])
+        yield from _block(data, inner, length)
 
 
 def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     if offset + size + 5 > len(data) or size < 4:
-        raise _Damaged("a block reaches beyond the end of the file")
+        raise Damaged("a block reaches beyond the end of the file")
     if data[offset + size] != 0:
-        raise _Damaged("its index is compressed")
+        raise Damaged("its index is compressed")
     block = data[offset : offset + size]
     end = size - 4 - 4 * struct.unpack("<I", block[-4:])[0]  # behind it: where keys are written out in full
     at, key = 0, b""
@@ -140,6 +125,8 @@ def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]
         shared, at = varint(block, at)
         rest, at = varint(block, at)
         length, at = varint(block, at)
+        if shared + rest > _LONGEST_NAME:
+            raise Damaged(f"a name of more than {_LONGEST_NAME} bytes")
         key = key[:shared] + block[at : at + rest]
         yield key, block[at + rest : at + rest + length]
         at += rest + length

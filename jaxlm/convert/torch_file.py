@@ -6,6 +6,7 @@ the machine does not have is refused by name. Both containers are read: zip (sin
 """
 
 import dataclasses
+import io
 import math
 import pathlib
 import pickletools
@@ -16,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.convert.source import Entry, Index
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 
-_PICKLE_LIMIT = 64 * 2**20  # bytes of a zip's data.pkl: names and shapes only
+_PICKLE_LIMIT = 64 * 2**20  # bytes before the storages: names and shapes only
+_STEPS = 2**22  # instructions of a pickle; a tensor takes about 40
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {
     "FloatStorage": np.dtype(np.float32),
@@ -38,10 +40,9 @@ _DICT, _TENSOR, _PARAMETER = (
     "torch._utils _rebuild_parameter",
 )
 _KNOWN = {_DICT, _TENSOR, _PARAMETER, *(f"torch {name}" for name in _STORAGES)}
-_MARK = object()
 
 
-class _Refused(Exception):
+class _Refused(UserError):
     """What the file wanted."""
 
 
@@ -69,27 +70,21 @@ def entries(path: str | pathlib.Path, shown: str = "") -> dict[str, Entry]:
     """The tensors of a state dict saved by torch.save. UserError that names what else the file wants."""
     path, shown = pathlib.Path(path), shown or str(path)
     try:
-        read = _from_zip if zipfile.is_zipfile(path) else _from_stream
-        state, starts = read(path)
-        return _entries(path, shown, state, starts)
+        with reading(shown, "not a readable PyTorch file"):
+            read = _from_zip if zipfile.is_zipfile(path) else _from_stream
+            state, starts = read(path)
+            return _entries(path, shown, state, starts)
     except _Refused as refused:
         raise UserError(
-            f"{shown}: refused: {refused}. Only a plain state dict (names and tensors) is taken; nothing was run. "
-            "Save it as safetensors where you trust it."
+            f"{shown}: refused: {str(refused)[:300]}. Only a plain state dict (names and tensors) is taken; nothing "
+            "was run. Save it as safetensors where you trust it."
         ) from None
-    except UserError:
-        raise
-    # Every way in which a parser may trip over a crafted file.
-    except Exception as error:
-        raise UserError(
-            f"{shown}: not a readable PyTorch file ({type(error).__name__}: {str(error)[:120]})."
-        ) from error
 
 
 def _entries(
     path: pathlib.Path, shown: str, state: Any, starts: dict[str, tuple[int, int]]
 ) -> dict[str, Entry]:
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+    if not isinstance(state, dict):
         raise _Refused(f"it holds a {type(state).__name__}, not named tensors")
     found = {}
     for name, value in state.items():
@@ -128,20 +123,19 @@ def _from_zip(path: pathlib.Path) -> tuple[Any, dict[str, tuple[int, int]]]:
         members = {info.filename.split("/", 1)[-1]: info for info in archive.infolist()}
         if "data.pkl" not in members:
             raise _Refused("the zip has no data.pkl")
+        for name, limit in (("byteorder", 16), ("data.pkl", _PICKLE_LIMIT)):
+            if name in members and members[name].file_size > limit:
+                raise _Refused(f"{name} has {members[name].file_size} bytes; at most {limit} are read")
+        if packed := [info.filename for info in members.values() if info.compress_type != zipfile.ZIP_STORED]:
+            raise _Refused(f"{packed[0]} is compressed, which torch.save never does")
         if "byteorder" in members and archive.read(members["byteorder"]) != b"little":
             raise _Refused("its numbers are big-endian")
-        if members["data.pkl"].file_size > _PICKLE_LIMIT:
-            raise _Refused(
-                f"data.pkl has {members['data.pkl'].file_size} bytes; at most {_PICKLE_LIMIT} are read"
-            )
         with archive.open(members["data.pkl"]) as stream:
             state = _Machine().run(stream)
         starts = {}
         for name, info in members.items():
             if not name.startswith("data/"):
                 continue
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise _Refused(f"{name} is compressed, which torch.save never does")
             file.seek(info.header_offset + 26)
             lengths = file.read(4)  # of name and extra field in the local header
             skip = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
@@ -156,15 +150,19 @@ def _from_stream(path: pathlib.Path) -> tuple[Any, dict[str, tuple[int, int]]]:
     """The container of torch before 1.6: four pickles, the keys, then per key its length and its numbers."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if _Machine().run(file) != _MAGIC:
+        head = io.BytesIO(file.read(_PICKLE_LIMIT))  # in which no text can claim to be longer
+        if _Machine().run(head) != _MAGIC:
             raise _Refused("it is neither a zip nor the older kind of PyTorch file")
         for _ in range(2):  # protocol version, sizes of C types
-            _Machine().run(file)
+            _Machine().run(head)
         machine = _Machine()
-        state, keys, starts = machine.run(file), _Machine().run(file), {}
+        state, keys, starts = machine.run(head), _Machine().run(head), {}
+        file.seek(head.tell())
         if not isinstance(keys, list):
             raise _Refused("it has no list of storages")
         for key in keys:
+            if not isinstance(key, str):
+                raise _Refused("the name of a storage is no text")
             count, start = int.from_bytes(file.read(8), "little"), file.tell()
             storage = machine.storages.get(key)
             length = count * (storage.dtype.itemsize if storage else 1)
@@ -180,12 +178,15 @@ class _Machine:
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
+        self.marks: list[int] = []  # heights of the stack
         self.memo: dict[int, Any] = {}
         self.storages: dict[str, _Storage] = {}
 
     def run(self, stream: IO[bytes]) -> Any:
         """The object."""
-        for code, argument, _ in pickletools.genops(stream):
+        for number, (code, argument, _) in enumerate(pickletools.genops(stream)):
+            if number > _STEPS:
+                raise _Refused(f"it has more than {_STEPS} instructions")
             if code.name == "STOP":
                 return self.stack.pop()
             self.step(code.name, argument)
@@ -195,7 +196,9 @@ class _Machine:
         """One instruction."""
         if name in ("PROTO", "FRAME"):
             return
-        if name in _CONSTANTS:
+        if name == "MARK":
+            self.marks.append(len(self.stack))
+        elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
         elif name.startswith(("BININT", "LONG1", "BINUNICODE", "SHORT_BINUNICODE", "BINFLOAT", "BINSTRING")):
             self.stack.append(argument)
@@ -216,6 +219,9 @@ class _Machine:
             self.stack.append(tuple(self.marked()))
         elif name in ("SETITEM", "SETITEMS"):
             values = list(reversed(self.take(2))) if name == "SETITEM" else self.marked()
+            # Nothing else is hashed or printed: a tuple of tuples of tuples can take for ever.
+            if not all(isinstance(key, str) for key in values[::2]):
+                raise _Refused("a name in a dict is no text")
             self.stack[-1].update(zip(values[::2], values[1::2], strict=True))
         elif name in ("APPEND", "APPENDS"):
             values = self.take(1) if name == "APPEND" else self.marked()
@@ -231,8 +237,8 @@ class _Machine:
 
     def marked(self) -> list[Any]:
         """What was put after the last mark."""
-        at = max(i for i, value in enumerate(self.stack) if value is _MARK)
-        values = self.stack[at + 1 :]
+        at = self.marks.pop()
+        values = self.stack[at:]
         del self.stack[at:]
         return values
 
@@ -263,7 +269,8 @@ class _Machine:
                     return _Tensor(storage, offset, shape, strides)
             case _Global(name="torch._utils _rebuild_parameter"), (_Tensor() as tensor, *_):
                 return tensor
-        raise _Refused(f"it calls {getattr(function, 'name', function)!s} with arguments that make no tensor")
+        called = function.name if isinstance(function, _Global) else f"a {type(function).__name__}"
+        raise _Refused(f"it calls {called} with arguments that make no tensor")
 
     def storage(self, identity: Any) -> _Storage:
         """('storage', type, key, device, number of elements)."""
@@ -288,5 +295,4 @@ _CONSTANTS = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
     "NEWFALSE": lambda: False,
-    "MARK": lambda: _MARK,
 }

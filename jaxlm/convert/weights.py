@@ -34,7 +34,7 @@ class Weights:
 
 def find(name: str | os.PathLike[str]) -> pathlib.Path:
     """The folder (or .gguf file) of a path, or of a hub's model that is in the local cache. Downloads nothing."""
-    path = pathlib.Path(name).expanduser()
+    path = pathlib.Path(os.path.expanduser(name))
     if path.exists():
         return path
     text = os.fspath(name)
@@ -135,7 +135,7 @@ def _tensorflow(folder: Folder, prefix: str) -> Weights:
 def _cached(name: str) -> pathlib.Path | None:
     """The snapshot of a model in the cache of huggingface_hub: what `main` points to, else the newest."""
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")
-    cache = pathlib.Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser()
+    cache = pathlib.Path(os.path.expanduser(os.environ.get("HF_HUB_CACHE", f"{home}/hub")))
     model = cache / f"models--{name.replace('/', '--')}"
     main = model / "refs" / "main"
     if main.is_file() and re.fullmatch(r"[0-9a-f]{40}", revision := main.read_text().strip()):

@@ -111,16 +111,17 @@ class _Column:
     def __init__(self, directory: Path, name: str, dtype: Any, size: int):
         self.path = directory / name
         self.temporary = directory / f"{name}.tmp-{os.getpid()}"
-        self.array = np.lib.format.open_memmap(self.temporary, "w+", dtype=dtype, shape=(size,))
-        self.used = 0
+        self.stream = open(self.temporary, "wb")  # noqa: SIM115 (closed by finish)
+        self.dtype, self.size, self.used = np.dtype(dtype), size, 0
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": (size,)}
+        np.lib.format.write_array_header_1_0(self.stream, description)
 
     def append(self, values: np.ndarray) -> None:
-        self.array[self.used : self.used + len(values)] = values
+        self.stream.write(values.astype(self.dtype).tobytes())
         self.used += len(values)
 
     def finish(self) -> dict[str, Any]:
-        assert self.used == len(self.array), f"{self.path}: {self.used} of {len(self.array)}"
-        self.array.flush()
-        del self.array
+        assert self.used == self.size, f"{self.path}: {self.used} of {self.size}"
+        self.stream.close()
         parts.commit(self.temporary, self.path)
         return {"file": self.path.name, "bytes": self.path.stat().st_size, "sha256": files.sha256(self.path)}

@@ -66,7 +66,7 @@ class PyDocs:
         self.files = source_files()
         listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
         self.key = hashlib.sha256(listing.encode()).hexdigest()
-        self.cache = Cache(Path(cache).expanduser(), log)
+        self.cache = Cache(Path(cache), log)
 
     def identity(self) -> Any:
         return {"builtin": "pydocs", "key": self.key}

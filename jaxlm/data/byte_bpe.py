@@ -51,10 +51,7 @@ def train(
 def load(vocab: Path, merges: Path, settings: Settings) -> json_tokenizer.JsonTokenizer:
     """A published pair of files, with the special tokens that its vocabulary and the settings beside it name."""
     settings.check_class(vocab.name)
-    try:
-        ids = json.loads(vocab.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"tokenizer {vocab}: not JSON: {error}") from error
+    ids = json.loads(vocab.read_text(encoding="utf-8"))
     if not isinstance(ids, dict) or not all(isinstance(id, int) for id in ids.values()):
         raise UserError(f"tokenizer {vocab}: not a vocabulary: it must map pieces to ids.")
     lines = merges.read_text(encoding="utf-8").split("\n")

@@ -13,7 +13,7 @@ import hashlib
 import io
 import lzma
 import os
-import zlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import fsspec
 import zstandard
 
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 
 # Typical text compresses 3 to 4 times; only used to size shards and to show progress.
 INFLATION = {".gz": 4, ".zst": 4, ".bz2": 4, ".xz": 4, ".parquet": 3}
@@ -56,9 +56,14 @@ def find(source: str) -> list[File]:
     """The files that a path, glob, folder or URL names, sorted by path. UserError when there is none."""
     found = _find_remote(source) if "://" in source else _find_local(source)
     if not found:
+        why = (
+            " In a glob, [ begins a set of letters: write [[] for a bracket in a name."
+            if "[" in source
+            else ""
+        )
         raise UserError(
-            f'corpus source "{source}": no such file, and no file matches it. Allowed: a path, a glob such as '
-            '"data/*.jsonl.gz", a folder, a URL (gs://, s3://), "tfds:NAME", "hf:NAME" or "builtin:pydocs".'
+            f'corpus source "{source}": no such file, and no file matches it.{why} Allowed: a path, a glob such '
+            'as "data/*.jsonl.gz", a folder, a URL (gs://, s3://), "tfds:NAME", "hf:NAME" or "builtin:pydocs".'
         )
     for file in found:
         if suffixes(file.path)[0] not in KINDS:
@@ -72,7 +77,8 @@ def find(source: str) -> list[File]:
 def _find_local(source: str) -> list[File]:
     source = os.path.expanduser(source)
     if os.path.isdir(source):
-        names = [str(path) for path in Path(source).rglob("*") if suffixes(str(path))[0] in KINDS]
+        root = Path(source)
+        names = [str(path) for path in root.rglob("*") if _of_folder(str(path.relative_to(root)))]
     else:
         names = [source] if os.path.isfile(source) else glob.glob(source, recursive=True)
     found = []
@@ -80,6 +86,11 @@ def _find_local(source: str) -> list[File]:
         status = os.stat(name)
         found.append(File(path=name, size=status.st_size, stamp=str(status.st_mtime_ns)))
     return found
+
+
+def _of_folder(path: str) -> bool:
+    """Whether a path, from a folder on, is part of its text: of a known kind, and not hidden, as in globs."""
+    return suffixes(path)[0] in KINDS and not any(part.startswith(".") for part in path.split("/"))
 
 
 def filesystem(url: str) -> Any:
@@ -95,6 +106,10 @@ def filesystem(url: str) -> Any:
         ) from error
     except ValueError as error:
         raise UserError(f'{url}: "{scheme}://" is not a known kind of path ({error}).') from error
+    except (OSError, TypeError) as error:  # a kind that needs more than a path, such as zip://
+        raise UserError(
+            f"{url}: {scheme}:// paths cannot be read ({error}). Unpack or download it first."
+        ) from error
 
 
 def _find_remote(source: str) -> list[File]:
@@ -106,7 +121,8 @@ def _find_remote(source: str) -> list[File]:
             names = system.find(source)
         one = [str(name) for name in names] == [system._strip_protocol(source)]
         found = []
-        for name in sorted(name for name in names if one or suffixes(name)[0] in KINDS):
+        folder = re.split(r"[*?\[]", system._strip_protocol(source))[0]
+        for name in sorted(name for name in names if one or _of_folder(str(name).removeprefix(folder))):
             size = int(system.size(name) or 0)
             found.append(File(path=system.unstrip_protocol(name), size=size, stamp=str(system.ukey(name))))
         return found
@@ -136,15 +152,10 @@ def sha256(path: str | os.PathLike[str]) -> str:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[BinaryIO]:
     """A binary stream of the decompressed content; every failure to read becomes a UserError with the path."""
-    try:
-        with contextlib.ExitStack() as stack:
-            raw = filesystem(path).open(path, "rb") if "://" in path else open(path, "rb")  # noqa: SIM115
-            yield stack.enter_context(_decompressed(stack.enter_context(raw), suffixes(path)[1]))
-    except (OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
-        raise UserError(
-            f"corpus file {path}: cannot be read: {error}. The file is damaged, cut short or not accessible: "
-            "fetch it again or leave it out."
-        ) from error
+    fix = "The file is damaged, cut short or not accessible: fetch it again or leave it out."
+    with reading(f"corpus file {path}", fix=fix), contextlib.ExitStack() as stack:
+        raw = filesystem(path).open(path, "rb") if "://" in path else open(path, "rb")  # noqa: SIM115
+        yield stack.enter_context(_decompressed(stack.enter_context(raw), suffixes(path)[1]))
 
 
 def _decompressed(raw: BinaryIO, compression: str) -> Any:
@@ -164,27 +175,31 @@ class _Zstd(io.RawIOBase):
 
     def __init__(self, raw: BinaryIO):
         self.raw = raw
-        self.frame = zstandard.ZstdDecompressor().decompressobj()
+        self.frame = self._frame()
         self.inside = False  # within a frame that has not ended
         self.pending = b""  # compressed
-        self.ready = b""  # decompressed
+        self.ready = memoryview(b"")  # decompressed
+
+    def _frame(self) -> Any:
+        return zstandard.ZstdDecompressor(max_window_size=2**31).decompressobj()  # as zstd --long=31
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self.ready:
-            data = self.pending or self.raw.read(2**17)
+            # In small bites: a byte of the file can become 32 kB, and all of a bite is held.
+            data = self.pending or self.raw.read(2**12)
             self.pending = b""
             if not data:
                 if self.inside:
                     raise EOFError("the zstd stream ends in the middle of a frame")
                 return 0
-            self.ready = self.frame.decompress(data)
+            self.ready = memoryview(self.frame.decompress(data))
             self.inside = not self.frame.eof
             if self.frame.eof:
                 self.pending = self.frame.unused_data
-                self.frame = zstandard.ZstdDecompressor().decompressobj()
+                self.frame = self._frame()
         count = min(len(buffer), len(self.ready))
         buffer[:count], self.ready = self.ready[:count], self.ready[count:]
         return count

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlm.data import corpus, extras, readers
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 
 READ_AT_ONCE = 256  # records a call: random access has a fixed cost per call
 
@@ -45,12 +45,13 @@ class Tfds:
         return int(self.builder.info.splits[name].num_bytes or 0) if name in self.builder.info.splits else 0
 
     def documents(self) -> Iterator[str]:
-        for start in range(0, len(self.source), READ_AT_ONCE):
-            keys = list(range(start, min(start + READ_AT_ONCE, len(self.source))))
-            for key, record in zip(keys, self.source.__getitems__(keys), strict=True):
-                text = readers.document(record, self.fields, f"tfds:{self.name} record {key}").strip()
-                if text:
-                    yield text
+        with reading(f'corpus "tfds:{self.name}"', fix=f'Prepare it again: "tfds build {self.name}".'):
+            for start in range(0, len(self.source), READ_AT_ONCE):
+                keys = list(range(start, min(start + READ_AT_ONCE, len(self.source))))
+                for key, record in zip(keys, self.source.__getitems__(keys), strict=True):
+                    text = readers.document(record, self.fields, f"tfds:{self.name} record {key}").strip()
+                    if text:
+                        yield text
 
     def sample(self, limit: int) -> Iterator[str]:
         return corpus.first_bytes(self.documents(), limit)
@@ -96,10 +97,11 @@ class HuggingFace:
         return int(splits[self.split].num_bytes or 0) if self.split in splits else 0
 
     def documents(self) -> Iterator[str]:
-        for number, record in enumerate(self.data):
-            text = readers.document(record, self.fields, f"hf:{self.name} record {number}").strip()
-            if text:
-                yield text
+        with reading(f'corpus "hf:{self.name}"', fix="Check the network, or download it and read its files."):
+            for number, record in enumerate(self.data):
+                text = readers.document(record, self.fields, f"hf:{self.name} record {number}").strip()
+                if text:
+                    yield text
 
     def sample(self, limit: int) -> Iterator[str]:
         return corpus.first_bytes(self.documents(), limit)

@@ -4,7 +4,9 @@ A part is finished when its record (JSON, written last) and its files are there;
 and renamed, so a process that is killed leaves nothing half done. Runs in worker processes, which do not import JAX.
 """
 
+import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -92,15 +94,27 @@ def write(job: Job, part: Part) -> dict[str, Any]:
     folder = Path(job.directory) / FOLDER
     temporary = folder / f"{part.name}.arrayrecord.tmp-{os.getpid()}"
     tally = _Tally(_loaded(job.directory).special("unk"))
-    writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
+    with _disk_errors(temporary):
+        writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
     for text, ids, sentence_lengths in _encoded(job, part.texts):
         if len(ids):  # a document of nothing but control characters
             record = ids.astype(job.dtype).tobytes()
-            writer.write(record)
+            with _disk_errors(temporary):
+                writer.write(record)
             tally.add(text, ids, record, sentence_lengths)
-    writer.close()
+    with _disk_errors(temporary):
+        writer.close()
     commit(temporary, folder / f"{part.name}.arrayrecord")
     return _finish(folder, part, tally)
+
+
+@contextlib.contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """The library's RuntimeError, of a full disk for one, as the OSError that it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(errno.EIO, str(error), str(path)) from error
 
 
 class _Tally:

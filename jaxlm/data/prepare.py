@@ -5,17 +5,16 @@ Parallel, and resumable after SIGKILL with an identical result: finished parts a
 training split only, on at most `sample_bytes` of it (the first documents of every file). Memory is bounded by parts.
 """
 
-import contextlib
 import dataclasses
-import errno
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jaxlm import cached
 from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
+from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.errors import UserError
 
 # A part is a 64th of the corpus between these bounds (characters): parallel when small, few files when big. It must not
@@ -26,6 +25,7 @@ LARGEST_PART = 2**27
 IN_PROCESS_BYTES = 4 * 2**20  # below this starting workers takes longer than the work
 
 Log = Callable[[str], None]
+_DOCUMENTS = "In a .txt file they stand between blank lines."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,6 @@ class Prepared:
     def fingerprint(self) -> str:
         """Hex SHA-256 of all tokens, their order, splits and tokenizer."""
         return self.index["fingerprint"]
-
-
-def default_cache() -> Path:
-    """$JAXLM_CACHE, or ~/.cache/jaxlm."""
-    return Path(os.environ.get("JAXLM_CACHE") or "~/.cache/jaxlm").expanduser()
 
 
 def prepare(
@@ -67,15 +62,16 @@ def prepare(
     sentences = sentences or len(text.fields) > 1
     if corpus.is_prepared(text.source):
         return _adopt(text, tokenizer_config, sentences)
-    root = Path(cache).expanduser() if cache is not None else default_cache()
-    with _disk_errors(output or root):
+    root = expanded(cache) if cache is not None else default_cache()
+    directory = None if output is None else expanded(output)
+    with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
         identity = shards.digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
         key = shards.digest([identity, made.fingerprint, sentences, part])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
-        directory = Path(output).expanduser() if output is not None else root / "shards" / name
+        directory = directory or root / "shards" / name
         about = {
             "key": key,
             "dtype": "uint16" if made.size <= 2**16 else "uint32",
@@ -95,7 +91,7 @@ def prepare(
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
     """A folder prepared earlier, given as the source: it must be what the config asks for."""
-    directory = Path(text.source).expanduser()
+    directory = expanded(text.source)
     index = shards.read_index(directory)
     made = tokenizer.load(directory)
     if made.fingerprint != index["tokenizer"]["fingerprint"]:
@@ -259,32 +255,21 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     shares = {"validation": text.validation_share, "test": text.test_share}
     for split, share in shares.items():
         if share and not documents[split]:
+            enough = min(0.5, 3 / total)
+            more = f"Set it to {enough:.2g} or more, set" if enough > share else "Set"
             raise UserError(
-                f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty. "
-                f"Set it to {min(0.5, 3 / total):.2g} or more, to 0 for no such split, or use more documents."
+                f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty "
+                f"(copies stay together). {more} {split}_share=0 for no such split, or use more documents. {_DOCUMENTS}"
             )
     if not documents["train"]:
         raise UserError(
-            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Lower "
-            "validation_share and test_share, or use more documents (a .txt file needs blank lines between them)."
+            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Set "
+            f"validation_share=0 and test_share=0 for no such splits, or use more documents. {_DOCUMENTS}"
         )
 
 
 def _nothing(text: corpus.Corpus) -> UserError:
     return UserError(
-        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that "
-        f'text_field="{", ".join(text.fields)}" is right, and that the held-out shares leave some.'
+        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
+        f'"{", ".join(text.fields)}" is right, and that the held-out shares leave some (0: nothing is held out).'
     )
-
-
-@contextlib.contextmanager
-def _disk_errors(place: str | os.PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise UserError(
-                f"{error.filename or place}: cannot be written: {error.strerror}. Make room or give access, or choose "
-                "another place with JAXLM_CACHE=DIR; finished parts are kept."
-            ) from error
-        raise

@@ -6,8 +6,11 @@ document. The texts of several fields are one document with FIELD_END between th
 Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
 """
 
+import codecs
+import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from jaxlm.data import extras, files
 from jaxlm.errors import UserError, did_you_mean
@@ -38,9 +41,9 @@ def read_text(path: str, fields: Fields) -> Iterator[str]:
         )
     lines: list[str] = []
     size = 0
-    with files.opened(path) as stream:
-        for number, raw in enumerate(stream, 1):
-            line = _decoded(raw, path, number)
+    for number, whole in _lines(path):
+        # A line may end in a bare carriage return, too.
+        for line in io.StringIO(whole, newline="") if "\r" in whole else (whole,):
             size += len(line)
             if line.strip():
                 lines.append(line)
@@ -54,40 +57,38 @@ def read_text(path: str, fields: Fields) -> Iterator[str]:
 
 def read_columns(path: str, fields: Fields) -> Iterator[str]:
     """The columns of a line, as many as there are text fields; blank lines are skipped."""
-    with files.opened(path) as stream:
-        for number, raw in enumerate(stream, 1):
-            line = _decoded(raw, path, number).rstrip("\r\n")
-            if not line.strip():
-                continue
-            columns = line.split("\t")
-            if len(columns) != len(fields):
-                raise UserError(
-                    f"{path}:{number}: {len(columns)} columns, and there are {len(fields)} text fields "
-                    f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, "
-                    "or repair the line."
-                )
-            yield document(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        columns = line.rstrip("\r\n").split("\t")
+        if len(columns) != len(fields):
+            raise UserError(
+                f"{path}:{number}: {len(columns)} columns, and there are {len(fields)} text fields "
+                f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, "
+                "or repair the line."
+            )
+        yield document(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
 
 
 def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
     """The text fields of one JSON object a line; blank lines are skipped."""
-    with files.opened(path) as stream:
-        for number, raw in enumerate(stream, 1):
-            line = _decoded(raw, path, number)
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}:{number}: not valid JSON ({error.msg} at column {error.colno}). Every line must be one "
-                    'JSON object such as {"text": "..."}: repair or remove the line.'
-                ) from error
-            if not isinstance(record, dict):
-                raise UserError(
-                    f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
-                )
-            yield document(record, fields, f"{path}:{number}")
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        # A number of thousands of digits is a ValueError, nesting without an end a RecursionError.
+        except (ValueError, RecursionError) as error:
+            at = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            raise UserError(
+                f"{path}:{number}: not valid JSON ({getattr(error, 'msg', error)}{at}). Every line must be one "
+                'JSON object such as {"text": "..."}: repair or remove the line.'
+            ) from error
+        if not isinstance(record, dict):
+            raise UserError(
+                f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
+            )
+        yield document(record, fields, f"{path}:{number}")
 
 
 def read_parquet(path: str, fields: Fields) -> Iterator[str]:
@@ -97,22 +98,17 @@ def read_parquet(path: str, fields: Fields) -> Iterator[str]:
             f"corpus file {path}: Parquet is compressed inside and read out of order: decompress the file."
         )
     parquet = extras.require("pyarrow.parquet", "parquet", "reading .parquet files")
-    arrow = extras.require("pyarrow", "parquet", "reading .parquet files")
     with files.opened(path) as stream:
-        try:
-            table = parquet.ParquetFile(stream)
-            for name in fields:
-                if name not in table.schema_arrow.names:
-                    field(dict.fromkeys(table.schema_arrow.names), name, path)
-            row = 0
-            for batch in table.iter_batches(batch_size=512, columns=list(fields)):
-                for record in batch.to_pylist():
-                    row += 1
-                    yield document(record, fields, f"{path}: row {row}")
-        except arrow.ArrowException as error:
-            raise UserError(
-                f"corpus file {path}: not a readable Parquet file: {error}. Fetch it again."
-            ) from error
+        table = parquet.ParquetFile(stream)
+        for name in fields:
+            if name not in table.schema_arrow.names:
+                field(dict.fromkeys(table.schema_arrow.names), name, path)
+        row = 0
+        # Few rows: a dictionary of one long text makes thousands of long rows out of a small file.
+        for batch in table.iter_batches(batch_size=16, columns=list(fields)):
+            for record in batch.to_pylist():
+                row += 1
+                yield document(record, fields, f"{path}: row {row}")
 
 
 def document(record: dict, fields: Fields, where: str) -> str:
@@ -153,9 +149,18 @@ def field(record: dict, text_field: str, where: str) -> str:
     return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """Number and text of every line. UserError for one that does not end, before it fills the memory."""
+    with files.opened(path) as stream:
+        for number, raw in enumerate(iter(partial(stream.readline, LONGEST_DOCUMENT + 1), b""), 1):
+            _check_length(len(raw), path, number)
+            yield number, _decoded(raw, path, number)
+
+
 def _decoded(raw: bytes, path: str, number: int) -> str:
     try:
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        # Not only at the beginning: `cat` of several files leaves their marks in the middle.
+        return raw.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         where = f"{path}:{number}" if number else path
         raise UserError(f"{where}: not UTF-8 text ({error.reason}). Convert the file to UTF-8.") from error
@@ -164,8 +169,8 @@ def _decoded(raw: bytes, path: str, number: int) -> str:
 def _check_length(size: int, path: str, number: int) -> None:
     if size > LONGEST_DOCUMENT:
         raise UserError(
-            f"{path}:{number}: one document of more than {LONGEST_DOCUMENT >> 20} MiB. Separate the documents of a "
-            "text file with blank lines, or use JSONL."
+            f"{path}:{number}: one line or document of more than {LONGEST_DOCUMENT >> 20} MiB. Separate the documents "
+            "of a text file with blank lines, or use JSONL."
         )
 
 

@@ -21,7 +21,7 @@ import sentencepiece
 
 from jaxlm.data import subwords
 from jaxlm.data.settings import FIX, Settings
-from jaxlm.errors import UserError
+from jaxlm.errors import Damaged, UserError, reading
 
 FILE = "tokenizer.model"
 FAIRSEQ_FILE = "sentencepiece.bpe.model"  # XLM-R's and mBART's
@@ -58,10 +58,10 @@ class SentencePieceTokenizer(subwords.Tokenizer):
         self.layout: Layout = layout
         self.added = tuple(added)  # special tokens behind all others
         self.space: Space = space
-        try:
+        with reading(f"tokenizer {name}", "not a readable SentencePiece model"):
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        except (RuntimeError, ValueError) as error:
-            raise UserError(f"tokenizer {name}: not a readable SentencePiece model: {error}") from error
+            if not self._processor.get_piece_size():
+                raise Damaged("it has no pieces")
         pieces = self._processor.id_to_piece(list(range(self._processor.get_piece_size())))
         self._ours_of_model = np.arange(len(pieces), dtype=np.int32)
         if layout == "fairseq":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm.data.subwords import ROLE_FILES, SPECIAL_NAMES
-from jaxlm.errors import UserError
+from jaxlm.errors import Damaged, UserError, reading
 
 CONFIG, SPECIAL_MAP = ROLE_FILES
 ADDED = "added_tokens.json"
@@ -219,14 +219,10 @@ def _object(file: Path) -> dict[str, Any]:
     """The JSON object in a file; empty when there is none. UserError for anything else."""
     if not file.is_file():
         return {}
-    try:
+    with reading(f"tokenizer settings {file}"):
         if (size := file.stat().st_size) > _LIMIT:
-            raise UserError(f"tokenizer settings {file}: {size} bytes; at most {_LIMIT} are read.")
+            raise Damaged(f"it has {size} bytes; at most {_LIMIT} are read")
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"tokenizer settings {file}: cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise UserError(f"tokenizer settings {file}: cannot be read: no JSON object.")
-    return found
+        if not isinstance(found, dict):
+            raise Damaged(f"it holds a {type(found).__name__}, not a JSON object")
+        return found

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxlm.errors import check_text
+
 if typing.TYPE_CHECKING:
     from jaxlm.batch import Vocabulary
 
@@ -90,7 +92,8 @@ class Tokenizer(abc.ABC):
         return len(self.pieces)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of one text."""
+        """Ids of one text. UserError for what is none."""
+        check_text(text, "tokenizer")
         return self.encode_batch([text])[0].tolist()
 
     def token(self, id: int) -> str:
@@ -146,7 +149,8 @@ class Tokenizer(abc.ABC):
         if not self.roles:
             return []
         names = {f"{role}_token": name for role, name in sorted(self.roles.items())}
-        (Path(directory) / ROLE_FILES[1]).write_text(json.dumps(names, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(names, indent=1, ensure_ascii=False)
+        (Path(directory) / ROLE_FILES[1]).write_text(f"{text}\n", encoding="utf-8")
         return [ROLE_FILES[1]]
 
     def assign_roles(self, names: Mapping[str, str]) -> None:

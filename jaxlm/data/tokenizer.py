@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jaxlm.data import settings
+from jaxlm.data.places import expanded
 from jaxlm.data.subwords import Tokenizer
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 
 MIB = 2**20
 # A vocabulary of byte-level BPE and its merges: Hugging Face's names, and those of OpenAI's release.
@@ -136,11 +137,9 @@ def describe(config: TokenizerConfig) -> dict[str, Any]:
 def load(path: str | os.PathLike[str]) -> Tokenizer:
     """A tokenizer from its file, or from a folder. UserError when there is none or it cannot be read."""
     file = _find(path)
-    try:
+    with reading(f"tokenizer {file}"):
         beside = settings.read(file.parent)
         made = _loaded(file, beside)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"tokenizer {file}: cannot be read: {error}") from error
     # Of a tokenizer.json its own template says it; RoBERTa's and BART's is always the same.
     asked = file.name != "tokenizer.json" and beside.kind in ("", "GPT2Tokenizer", "LlamaTokenizer")
     made.starts_with_bos = asked and bool(beside.flag("add_bos_token", False))
@@ -172,7 +171,7 @@ def _loaded(file: Path, beside: settings.Settings) -> Tokenizer:
 
 
 def _find(path: str | os.PathLike[str]) -> Path:
-    place = Path(path).expanduser()
+    place = expanded(path)
     if place.is_dir():
         models = sorted(place.glob("*.model"))
         pairs = [place / vocab for vocab, merges in BYTE_PAIRS if (place / merges).is_file()]

@@ -8,8 +8,11 @@ import concurrent.futures
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import sys
 import threading
+import time
+from typing import Any
 
 
 def count(wish: int | None) -> int:
@@ -33,8 +36,18 @@ def pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
 
 
 def _start() -> None:
+    # A launcher's signals to all processes are for the parent; without it this one ends by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_later(number: int, frame: Any) -> None:
+    """Not before the parent, which would take it for a worker that was killed."""
+    time.sleep(1)
+    os._exit(128 + number)
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,7 @@ Its state survives JSON, so that a resumed run stops where the uninterrupted one
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jaxlm.checkpoint.policy import Keep
@@ -18,6 +18,7 @@ class EarlyStopping:
         self._keep, self._patience = keep, patience
         self._best: float | None = None
         self._stale = 0
+        self._followed = f"{keep.best_mode} {keep.best_metric}"
         self.evaluated_at: int | None = None
 
     def check(self, names: Iterable[str]) -> None:
@@ -44,11 +45,17 @@ class EarlyStopping:
 
     def state(self) -> dict[str, Any]:
         """JSON for the checkpoint."""
-        return {"best": self._best, "stale": self._stale}
+        return {"best": self._best, "stale": self._stale, "followed": self._followed}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues from `state()`."""
-        self._best, self._stale = state["best"], state["stale"]
+    def restore(self, state: dict[str, Any], *, say: Callable[[str], None]) -> None:
+        """Continues from `state()`; where that followed another metric, the best starts anew, which `say` is told."""
+        before = state.get("followed", self._followed)
+        if before == self._followed:
+            self._best, self._stale = state["best"], state["stale"]
+        else:
+            say(
+                f"the best checkpoint was that of {before}, now it is that of {self._followed}: it starts anew"
+            )
 
     def __str__(self) -> str:
         return f"{self._stale} evaluations without a better {self._keep.best_metric}"

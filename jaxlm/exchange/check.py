@@ -6,7 +6,6 @@ layers, by bisection, until the first layer that differs is known; that needs no
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.convert import families, table
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, stored
 from jaxlm.exchange.stored import HF, Stored
@@ -53,7 +53,7 @@ def compare(a: str, b: str, *, allow_pickle: Any = "refuse") -> Finding:
 
 def _open(name: str, allow_pickle: Any) -> Stored:
     """A folder of any kind; of a run, the best step."""
-    path = pathlib.Path(name.removeprefix(HF)).expanduser()
+    path = expanded(name.removeprefix(HF))
     if stored.is_ours(path):
         step = None if model_folder.is_one(path) else stored.best_step(path)
         return stored.open_stored(str(path), say=print, step=step)

@@ -6,7 +6,7 @@ checkpoints/ is the store of a run, with its SHA-256 of every file. It appears c
 """
 
 import dataclasses
-import errno
+import glob
 import json
 import pathlib
 import shutil
@@ -18,12 +18,12 @@ from typing import Any
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import tree
+from jaxlm.data import places
 from jaxlm.errors import UserError
 
 FILE = "model.json"
 BUFFERS = "buffers.safetensors"  # in origin/
 _FORMAT = 1
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,11 @@ def read(path: pathlib.Path) -> ModelFolder:
         value = json.loads((path / FILE).read_text(encoding="utf-8"))
         if value["format"] != _FORMAT:
             raise UserError(f"{path / FILE} has format {value['format']}; this version reads {_FORMAT}.")
-        return ModelFolder(path, tree.from_json(value["config"]), value["origin"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        config = tree.from_json(value["config"])
+        if not hasattr(config, "module"):
+            raise UserError(f"{path / FILE} describes no model.")
+        return ModelFolder(path, config, value["origin"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path / FILE} cannot be read as a model's description ({error}).") from error
@@ -99,20 +102,16 @@ def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder beside `target` that becomes it when all went well, and is removed when not. UserError: a full disk."""
     if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
         raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
-    try:
+    name = f".{target.name}.partial-"
+    fix = f"Nothing was written to {target}. Fix: make room, or name a folder you can write to."
+    with places.disk_errors(target.parent, fix):
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise UserError(f"Cannot write {target}: {error}. Name a folder you can write to.") from error
-    try:
-        yield partial
-        partial.chmod(0o755)  # mkdtemp's are for one user only
-        partial.replace(target)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise UserError(
-                f"Cannot write {target}: {error.strerror}. Nothing was left there. Free some space, or name a folder "
-                "on another disk."
-            ) from error
-        raise
+        places.remove_leftovers(target.parent, f"{glob.escape(name)}*")
+        partial = pathlib.Path(tempfile.mkdtemp(prefix=name, dir=target.parent))
+        try:
+            yield partial
+            partial.chmod(0o755)  # mkdtemp's are for one user only
+            partial.replace(target)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise

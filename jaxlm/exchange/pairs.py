@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxlm.convert import families, table
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange.stored import HF, Stored, of_hf, open_stored
 from jaxlm.models.build import build
@@ -42,7 +43,7 @@ def _part(found: Stored, name: str, pair_path: Any) -> Stored:
 
 def open_any(name: str, *, say: Callable[[str], None]) -> Stored:
     """As `open_stored`; `hf:DIR` may also be the folder of a pair."""
-    path = pathlib.Path(name.removeprefix(HF)).expanduser()
+    path = expanded(name.removeprefix(HF))
     if name.startswith(HF) and is_pair(path):
         return of_folders(path)
     return open_stored(name, say=say)

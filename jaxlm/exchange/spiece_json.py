@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxlm.convert.gguf_tokenizer import bpe, merges
 from jaxlm.convert.protobuf import fields, float32
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 _SPACE = "▁"
@@ -20,6 +20,11 @@ Piece = tuple[str, float, int]  # text, score, kind
 
 def convert(model: bytes, where: str) -> dict[str, Any]:
     """The contents of tokenizer.json. UserError for a kind that SentencePiece has besides Unigram and BPE."""
+    with reading(where, "not a readable SentencePiece model"):
+        return _convert(model, where)
+
+
+def _convert(model: bytes, where: str) -> dict[str, Any]:
     pieces: list[Piece] = []
     settings: dict[int, dict[int, Any]] = {2: {}, 3: {}}  # of the trainer, of the normaliser
     for number, value in fields(model):

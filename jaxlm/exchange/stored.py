@@ -17,9 +17,11 @@ import numpy as np
 
 from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints, open_run
-from jaxlm.config import Run, tree
+from jaxlm.config import Run
+from jaxlm.config.folder import run_of
 from jaxlm.convert import families, weights
 from jaxlm.convert.folder import Folder, parse
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, tokenizer_files
 from jaxlm.models.build import build
@@ -111,7 +113,7 @@ def open_stored(
     """
     if name.startswith(HF):
         return of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
-    path = pathlib.Path(name).expanduser()
+    path = expanded(name)
     if model_folder.is_one(path):
         return _of_folder(path, say)
     if (path / "config.json").is_file() and not (path / "checkpoints").exists():
@@ -131,8 +133,8 @@ def best_step(path: pathlib.Path) -> int:
     """The step to use of a run: the best that was kept, else the newest."""
     checkpoints, newest = open_run(path)
     metrics = {step: checkpoints.metrics(step) for step in checkpoints.steps()}
-    config = tree.from_json(checkpoints.meta(newest)["config"])
-    return next(iter(best_first(metrics, config.checkpoint.keep)), newest)
+    run = run_of(checkpoints.meta(newest).get("config"), f"step {newest} of {path}")
+    return next(iter(best_first(metrics, run.checkpoint.keep)), newest)
 
 
 def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refuse") -> Stored:
@@ -169,7 +171,7 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
     """A checkpoint of a run."""
     step = distributed.from_main(step)  # the source may still be training: all hosts take one step
     meta = checkpoints.meta(step)
-    run = tree.from_json(meta["config"])
+    run = run_of(meta.get("config"), f"step {step} of {name}")
     root = pathlib.Path(os.fspath(checkpoints.directory)).parent
     part = "ema" if run.ema_decay else "params"
     return Stored(

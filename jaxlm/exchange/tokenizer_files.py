@@ -14,6 +14,7 @@ from typing import Any
 from jaxlm.convert import gguf_tokenizer, weights
 from jaxlm.data import settings
 from jaxlm.data.json_tokenizer import JsonTokenizer
+from jaxlm.data.places import expanded
 from jaxlm.data.subwords import Tokenizer
 from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.errors import UserError
@@ -173,7 +174,7 @@ def _template(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 def keep(config: Any, tokenizer: Tokenizer, target: pathlib.Path) -> None:
     """Puts the files of a run's pretrained tokenizer into its folder as they are, settings included."""
-    source = pathlib.Path(config.path).expanduser() if isinstance(config, Pretrained) else None
+    source = expanded(config.path) if isinstance(config, Pretrained) else None
     if source is None or not source.is_dir():
         return
     files = of_folder(source)

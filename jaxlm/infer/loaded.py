@@ -4,8 +4,10 @@ Of a run the best checkpoint is used when it kept one, else the newest; the movi
 one. Weights are on the default device, in the dtype of the computation: bfloat16 takes half the memory of float32.
 """
 
+import argparse
 import dataclasses
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Head, Kind
-from jaxlm.config import Run
+from jaxlm.config import Run, flags
 from jaxlm.convert.table import check_names
 from jaxlm.convert.weights import Pickles
+from jaxlm.data.places import expanded
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, stored, tokenizer_files
@@ -60,9 +63,18 @@ class Loaded:
             )
 
 
+def of_options(options: argparse.Namespace, *, dtype: Dtype = "float32") -> Loaded:
+    """What a command names: hf, or run with step and config, a recipe that defines classes of the run."""
+    if options.config:
+        flags.load(options.config)
+    if options.hf:
+        return load_hf(options.hf, dtype=dtype)
+    return load(options.run, step=options.step, dtype=dtype)
+
+
 def load(path: str | pathlib.Path, *, step: int | None = None, dtype: Dtype = "float32") -> Loaded:
     """A run folder or a model folder. Raises UserError where there is none."""
-    path = pathlib.Path(path).expanduser()
+    path = expanded(path)
     if not path.is_dir():
         raise UserError(
             f"{path}: no such folder. Name the --workdir of a run, or what convert_checkpoint.py made."
@@ -79,7 +91,7 @@ def load_hf(
     found = stored.of_hf(path, allow_pickle=allow_pickle)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
-        print(line)
+        print(line, file=sys.stderr)  # --json has stdout
     return _loaded(found, dtype)
 
 

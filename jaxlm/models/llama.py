@@ -71,6 +71,7 @@ class Llama:
             )
         if self.head_dim % 2:
             raise UserError(f"{where}.head_dim={self.head_dim}: must be even, RoPE turns pairs.")
+        self.rope.validate(f"{where}.rope")
         if not self.windows or min(self.windows) < 0:
             raise UserError(
                 f"{where}.windows={self.windows}: one entry or more; 0 is no window, else 1 or more."

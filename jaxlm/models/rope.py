@@ -85,12 +85,17 @@ class Rope:
 
     def validate(self, where: str) -> None:
         """UserError for what gives no angles."""
-        if self.base <= 1:
+        if not 1 < self.base < math.inf:
             raise UserError(f"{where}.base={self.base}: must be above 1 (published: 10000.0).")
         for field in dataclasses.fields(self.scaling):
             value = getattr(self.scaling, field.name)
-            if value <= 0:
+            if not 0 < value < math.inf:
                 raise UserError(f"{where}.scaling.{field.name}={value}: must be above 0.")
+        if isinstance(self.scaling, Llama3) and not self.scaling.low_frequency < self.scaling.high_frequency:
+            raise UserError(
+                f"{where}.scaling: low_frequency={self.scaling.low_frequency} must be below "
+                f"high_frequency={self.scaling.high_frequency}."
+            )
 
     def rotation(self, positions_BT: jax.Array, head_dim: int) -> Rotation:
         """Cosines and sines for these positions."""

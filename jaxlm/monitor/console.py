@@ -36,7 +36,8 @@ class Console:
         self._file: TextIO | None = None
         if enabled and workdir is not None:
             Path(workdir).mkdir(parents=True, exist_ok=True)
-            self._file = open(Path(workdir) / FILE, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+            # A file's name may hold bytes that are not UTF-8.
+            self._file = open(Path(workdir) / FILE, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
 
     def say(self, text: str) -> None:
         """Prints a text of one or more lines."""

@@ -3,19 +3,24 @@ line.
 
 A line is `{"step": 120, "train/loss": 3.2, ...}`; a value that is not finite is null (JSON has no NaN).
 Guarantees: after `resume(step)` there is nothing newer than that step and no torn line; no (step, name) is
-written twice; what was written before `flush` survives a power cut; TensorBoard and W&B never stop a run.
-Only the main process writes.
+written twice; what was written before `flush` survives a power cut; lines that were lost or changed since a checkpoint
+are noticed; TensorBoard and W&B never stop a run. Only the main process writes.
 """
 
+import hashlib
 import json
 import math
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxlm.errors import UserError
+
 FILE = "metrics.jsonl"
+_SHOWN_AFTER_S = 30.0  # TensorBoard sees a line after this long at the latest
 
 
 class Writer:
@@ -36,15 +41,32 @@ class Writer:
         self._file: int | None = None
         self._unwritten, self._warned = "", False  # ASCII: json.dumps escapes the rest
         self._written: dict[int, set[str]] = {}
+        self._lines, self._digest = 0, hashlib.sha256()
         self._trackers: list[tuple[str, Any]] = []
 
-    def resume(self, step: int) -> None:
-        """Forgets everything after `step` (0: a new run) and opens the files."""
+    def resume(self, step: int, expected: Mapping[str, Any] | None = None) -> None:
+        """Forgets everything after `step` (0: a new run) and opens the files.
+
+        `expected` is `written()` at that step: where the file does not hold these lines, one warning says so.
+        """
         if not self._enabled:
             return
-        self._workdir.mkdir(parents=True, exist_ok=True)
-        self._written = truncate_after(self._workdir / FILE, step)
-        self._file = os.open(self._workdir / FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        path = self._workdir / FILE
+        try:
+            self._workdir.mkdir(parents=True, exist_ok=True)
+            self._written, kept = truncate_after(path, step)
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(
+                f"{path} cannot be read and written ({error.strerror}). Fix: mend its permissions, or move away what "
+                "stands there; the run goes on without the earlier lines."
+            ) from error
+        self._count(kept)
+        if expected and expected != self.written():
+            self._say(
+                f"WARNING: {path} is not what was written up to step {step}: {expected['lines']} lines then, "
+                f"{self._lines} now; some were lost or changed. The run goes on with those there are."
+            )
         if self._use_tensorboard:
             self._start("TensorBoard", lambda: _TensorBoard(self._workdir / "tensorboard", step))
         if self._wandb_project:
@@ -61,7 +83,9 @@ class Writer:
             return
         written.update(fresh)
         line = {name: value if math.isfinite(value) else None for name, value in fresh.items()}
-        self._unwritten += json.dumps({"step": step, **line}) + "\n"
+        text = json.dumps({"step": step, **line}) + "\n"
+        self._count([text])
+        self._unwritten += text
         self._to_file(sync=False)
         for name, tracker in list(self._trackers):
             self._try(name, lambda tracker=tracker: tracker.write(step, fresh))
@@ -71,6 +95,14 @@ class Writer:
         for name, tracker in list(self._trackers):
             self._try(name, tracker.flush)
         return self._to_file(sync=True)
+
+    def written(self) -> dict[str, Any]:
+        """How many lines there are, and the SHA-256 of them all."""
+        return {"lines": self._lines, "sha256": self._digest.hexdigest()}
+
+    def _count(self, lines: list[str]) -> None:
+        self._lines += len(lines)
+        self._digest.update("".join(lines).encode())
 
     def _to_file(self, *, sync: bool) -> bool:
         """Writes what is waiting; a full disk costs a warning, and the lines wait for the next time."""
@@ -121,12 +153,12 @@ class Writer:
             self._say(f"WARNING: {name} failed and is off from here on: {error}")
 
 
-def truncate_after(path: Path, step: int) -> dict[int, set[str]]:
-    """Removes, in one rename, lines newer than `step`, torn ones, repetitions. Returns names by step."""
+def truncate_after(path: Path, step: int) -> tuple[dict[int, set[str]], list[str]]:
+    """Removes, in one rename, lines newer than `step`, torn ones, repetitions: (names by step, the lines left)."""
     written: dict[int, set[str]] = {}
-    if not path.exists():
-        return written
-    kept = []
+    kept: list[str] = []
+    if not os.path.lexists(path):
+        return written, kept
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
         line = _parse(text)
         if line is None or line["step"] > step:
@@ -142,7 +174,7 @@ def truncate_after(path: Path, step: int) -> dict[int, set[str]]:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    return written
+    return written, kept
 
 
 def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
@@ -160,18 +192,31 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path, step: int) -> None:
-        from tensorboardX import SummaryWriter
+    """Without the SummaryWriter of tensorboardX, whose thread ends in a stack trace when the disk is full."""
 
-        # purge_step hides what an interrupted run wrote for steps that are trained again.
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+    def __init__(self, folder: Path, step: int) -> None:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+        from tensorboardX.summary import scalar
+
+        folder.mkdir(exist_ok=True)
+        self._event, self._scalar, self._flushed = Event, scalar, time.monotonic()
+        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
+        # This hides what an interrupted run wrote for steps that are trained again.
+        start = SessionLog(status=SessionLog.START)
+        self._writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+        self.flush()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            self._writer.add_scalar(name, value, step)
+            event = self._event(wall_time=time.time(), step=step, summary=self._scalar(name, value))
+            self._writer.write_event(event)
+        if time.monotonic() - self._flushed > _SHOWN_AFTER_S:
+            self.flush()
 
     def flush(self) -> None:
         self._writer.flush()
+        self._flushed = time.monotonic()
 
     def close(self) -> None:
         self._writer.close()

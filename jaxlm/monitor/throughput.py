@@ -9,7 +9,7 @@ rate.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -72,9 +72,15 @@ class Throughput:
     """Times a run between readings. `peak` is the FLOP/s of all its devices together, or None."""
 
     def __init__(
-        self, *, flops_per_step: float, peak: float | None, now: Callable[[], float] = time.perf_counter
+        self,
+        *,
+        flops_per_step: float,
+        peak: float | None,
+        took: dict[str, float] | None = None,
+        now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._flops, self._peak, self._now = flops_per_step, peak, now
+        self.took = took or {}  # seconds of the last pause of each kind; the first evaluation compiles
         self._pace = math.nan
         self.restart()
 
@@ -87,13 +93,14 @@ class Throughput:
         self._waited += seconds
 
     @contextlib.contextmanager
-    def excluded(self) -> Iterator[None]:
-        """The time inside (compiling, evaluating, saving) is not training time."""
+    def excluded(self, kind: str) -> Iterator[None]:
+        """The time inside (evaluating, saving) is not training time."""
         start = self._now()
         try:
             yield
         finally:
-            self._left_out += self._now() - start
+            self.took[kind] = self._now() - start
+            self._left_out += self.took[kind]
 
     def read(self, *, steps: int, useful_tokens: float) -> dict[str, float]:
         """The rates since the last reading, which these steps took; {} when no time went by."""
@@ -114,6 +121,12 @@ class Throughput:
             rates["throughput/mfu"] = self._flops * steps / (seconds * self._peak)
         return rates
 
-    def remaining_s(self, steps: int) -> float:
-        """Seconds that `steps` more steps take at the pace of the last reading; NaN before the first."""
-        return self._pace * steps
+    def remaining_s(self, steps: int, pauses: Callable[[int, float], Mapping[str, float]]) -> float:
+        """Seconds that `steps` more steps take at the pace of the last reading; NaN before the first.
+
+        `pauses` says of the steps and their seconds how often each kind of pause is due; one takes what the last took.
+        """
+        seconds = self._pace * steps
+        return seconds + sum(
+            self.took.get(kind, 0.0) * times for kind, times in pauses(steps, seconds).items()
+        )

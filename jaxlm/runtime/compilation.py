@@ -1,5 +1,5 @@
-"""The compilation cache on disk: the second start of a run compiles nothing. In: $JAXLM_CACHE or
-~/.cache/jaxlm.
+"""The compilation cache on disk: the second start of a run compiles nothing. In: the
+cache folder.
 
 Guarantees: programs of another processor are never loaded (a home folder may be shared by different
 machines); a cache that cannot be written costs one warning line.
@@ -14,16 +14,11 @@ from pathlib import Path
 import jax
 
 
-def cache_folder() -> Path:
-    """$JAXLM_CACHE, or ~/.cache/jaxlm."""
-    return Path(os.environ.get("JAXLM_CACHE") or "~/.cache/jaxlm").expanduser().absolute()
-
-
-def enable(say: Callable[[str], None] = print, folder: Path | None = None) -> Path | None:
-    """Switches the cache on; returns its folder, or None. JAX_COMPILATION_CACHE_DIR has precedence."""
+def enable(folder: Path, say: Callable[[str], None] = print) -> Path | None:
+    """Switches the cache in `folder` on; returns its place, or None. JAX_COMPILATION_CACHE_DIR has precedence."""
     if given := getattr(jax.config, "jax_compilation_cache_dir", None):
         return Path(given)
-    target = (folder or cache_folder()) / "compilation" / _machine()
+    target = folder / "compilation" / _machine()
     try:
         target.mkdir(parents=True, exist_ok=True)
         probe = target / f".probe-{os.getpid()}"

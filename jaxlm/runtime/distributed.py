@@ -100,12 +100,15 @@ def from_main(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(number))
 
 
-def barrier(name: str) -> None:
-    """Waits until all hosts are here."""
-    if jax.process_count() > 1:
-        from jax.experimental import multihost_utils
+def first_problem(problem: str) -> str:
+    """The first text that is not empty among those of all hosts (cut to 512 bytes), on all hosts; "" where all are."""
+    if jax.process_count() == 1:
+        return problem
+    from jax.experimental import multihost_utils
 
-        multihost_utils.sync_global_devices(name)
+    padded = np.frombuffer(problem.encode()[:512].ljust(512, b"\0"), np.uint8)
+    texts = [bytes(row).rstrip(b"\0") for row in np.asarray(multihost_utils.process_allgather(padded))]
+    return next(filter(None, texts), b"").decode(errors="replace")
 
 
 def check_same(values: Mapping[str, str]) -> None:
@@ -121,6 +124,23 @@ def check_same(values: Mapping[str, str]) -> None:
             f"The hosts differ in {', '.join(values)}: they read different corpora, or have different packages. Fix: "
             "the same corpus and versions everywhere, or one shared cache folder ($JAXLM_CACHE)."
         )
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """A UserError of one process ends all of them with it; otherwise its peers would wait, and start again for ever."""
+    mine: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        mine = error
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        if np.any(multihost_utils.process_allgather(np.array(mine is not None))) and mine is None:
+            mine = UserError("another process of this run cannot go on: its message says why.")
+    if mine is not None:
+        raise mine
 
 
 @contextlib.contextmanager

@@ -115,6 +115,15 @@ def test_saving_a_step_again_says_so_and_keeps_the_first(checkpoints, lines):
     assert lines == ["checkpoint: step 4 is already saved"]
 
 
+def test_steps_that_diverged_are_set_aside_and_older_ones_stay(tmp_path):
+    checkpoints = Checkpoints(tmp_path, Keep(latest=9, best=0))
+    for step in (1, 2, 30):
+        checkpoints.save(step, {"x": jnp.ones(3)}, {})
+    assert checkpoints.set_aside_from(2) == [2, 30]
+    assert checkpoints.steps() == [1] and checkpoints.newest_intact() == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2.diverged", "30.diverged"]
+
+
 def test_discard_after_removes_only_newer_steps(tmp_path):
     checkpoints = Checkpoints(tmp_path, Keep(latest=9, best=0))
     for step in (1, 2, 30):
@@ -190,26 +199,30 @@ def test_a_full_disk_warns_in_one_line_and_the_next_save_works(checkpoints, line
     checkpoints.wait()
     no_room(True)
     checkpoints.save(2, big, {})
-    assert checkpoints.wait() is not None
+    assert checkpoints.wait()
     no_room(False)
     assert len(lines) == 1 and "\n" not in lines[0]
     assert "step 2 could NOT be saved" in lines[0] and "newest good one is step 1" in lines[0]
     assert [p.name for p in checkpoints.directory.iterdir()] == ["1"]
     checkpoints.save(2, big, {})
-    assert checkpoints.wait() is None
+    assert checkpoints.wait() == ""
     assert checkpoints.steps() == [1, 2]
     assert_same_bits(checkpoints.restore(2, jax.eval_shape(lambda: big))[0], big)
 
 
-def test_a_final_save_that_fails_is_a_user_error(checkpoints, no_room):
+def test_a_final_save_that_fails_is_a_user_error(checkpoints, lines, no_room):
     big = {"x": jax.random.normal(jax.random.key(0), (100, 77))}
     checkpoints.save(1, big, {}, final=True)
     no_room(True)
     try:
         with pytest.raises(UserError, match=r"could not be saved.*resumes from step 1"):
             checkpoints.save(2, big, {}, final=True)
+        checkpoints.discard_after(0)
+        with pytest.raises(UserError, match=r"could not be saved.*it starts anew\."):
+            checkpoints.save(2, big, {}, final=True)
     finally:
         no_room(False)
+    assert lines == [], "one message says it"
 
 
 def test_a_save_that_cannot_start_is_reported_like_one_that_breaks(tmp_path, lines):
@@ -217,7 +230,7 @@ def test_a_save_that_cannot_start_is_reported_like_one_that_breaks(tmp_path, lin
     (tmp_path / "c").rmdir()
     (tmp_path / "c").write_text("a file where the folder was")
     checkpoints.save(1, {"x": jnp.ones(3)}, {})
-    assert checkpoints.wait() is not None
+    assert checkpoints.wait()
     assert len(lines) == 1 and "could NOT be saved" in lines[0]
 
 

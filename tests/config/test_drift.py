@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from jaxlm.config import drift, flags, folder, tree
+from jaxlm.config import drift, flags, tree
 from jaxlm.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -51,26 +51,3 @@ def test_the_schedule_changes_only_on_request(override):
 def test_what_decides_the_weights_is_refused(override):
     with pytest.raises(UserError, match=r"(?s)runs/x holds another run.*in the run folder.*--workdir"):
         check(override, allow=True)
-
-
-def test_a_folder_with_other_things_in_it_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(UserError, match="exists and is not a run folder"):
-        folder.enter(tmp_path, run(), allow_config_change=False)
-
-
-def test_a_run_folder_rebuilds_its_run(tmp_path):
-    place, changes = folder.enter(tmp_path / "new", run(), allow_config_change=False)
-    assert changes == []
-    folder.claim(place, run("--config.model.layers=5"))
-    _, found = folder.read(tmp_path / "new")
-    assert found == run("--config.model.layers=5")
-
-
-def test_a_run_without_checkpoints_may_start_anew_with_any_configuration(tmp_path):
-    place, _ = folder.enter(tmp_path / "new", run(), allow_config_change=False)
-    folder.claim(place, run())
-    folder.enter(tmp_path / "new", run("--config.model.layers=5"), allow_config_change=False)
-    (place.checkpoints / "5").mkdir(parents=True)
-    with pytest.raises(UserError, match="holds another run"):
-        folder.enter(tmp_path / "new", run("--config.model.layers=5"), allow_config_change=False)

@@ -48,7 +48,21 @@ def test_the_workdir_is_named_after_the_recipe():
             "--config.data.packing=bestfit",
             r"config\.data\.packing='bestfit'; allowed: none, concatenate, best_fit",
         ),
-        ("--config.batch_size=0", r"config\.batch_size=0 is out of range; allowed: at least 1"),
+        ("--config.batch_size=0", r"config\.batch_size=0 is out of range; allowed: 1 to 1048576"),
+        (
+            "--config.batch_size=1000000000",
+            r"config\.batch_size=1000000000 is out of range; allowed: 1 to 1048576",
+        ),
+        (
+            "--config.steps=1" + "0" * 20,
+            r"config\.steps=10+ is out of range; allowed: at most 2147483647",
+        ),
+        ("--config.model.vocab_size=2147483648", r"config\.model\.vocab_size=2147483648 is out of range"),
+        (
+            "--config.checkpoint.keep.latest=3000000000",
+            r"config\.checkpoint\.keep\.latest=3000000000 is out of",
+        ),
+        ("--config.stages[0].share=nan", r"config\.stages: the shares are \[nan, 0\.1\]"),
         ("--config.accumulate=3", r"config\.batch_size=256 must be divisible by config\.accumulate=3"),
         ("--config.stages[0].length=1024", r"config\.model\.max_positions=512: rows are 1024 tokens long"),
         ("--config.stages[0].share=0.5", r"config\.stages: the shares are \[0\.5, 0\.1\]; .* add up to 1"),
@@ -57,8 +71,8 @@ def test_the_workdir_is_named_after_the_recipe():
             r"config\.model\.hidden=100 does not divide by config\.model\.heads=12",
         ),
         (
-            "--config.data.validation_share=0",
-            r"config\.data\.validation_share=0\.0: evaluation needs held-out",
+            "--config.data.validation_share=1",
+            r"config\.data\.validation_share=1\.0: must be at least 0 and below 1",
         ),
         ("--config.objective.masked_lm.rate=1.5", r"config\.objective\.masked_lm\.rate=1\.5"),
         ("--config.optimizer.schedule.warmup=soon", r"config\.optimizer\.schedule\.warmup='soon'"),

@@ -1,11 +1,14 @@
 """Config trees: paths, types, JSON."""
 
 import dataclasses
+import json
+import pathlib
+import sys
 from typing import Literal
 
 import pytest
 
-from jaxlm.config import tree
+from jaxlm.config import Stage, flags, tree
 from jaxlm.errors import UserError
 
 
@@ -38,21 +41,75 @@ def test_leaves_name_every_value_and_whether_it_has_a_default():
     assert found["note"] == (None, True)
 
 
-def test_json_round_trip_rebuilds_the_objects():
-    assert tree.from_json(tree.to_json(_trunk())) == _trunk()
+@pytest.fixture
+def trusted(monkeypatch):
+    monkeypatch.setattr(tree, "_of_recipe", {})
+    tree.trust(_trunk())
 
 
-def test_json_with_a_class_that_is_no_config_is_refused():
-    with pytest.raises(UserError, match="os.system is not a config class"):
-        tree.from_json({"type": "os.system", "command": "true"})
-    with pytest.raises(UserError, match="cannot find the config class jaxlm.nowhere.Thing"):
-        tree.from_json({"type": "jaxlm.nowhere.Thing"})
+def test_json_round_trip_rebuilds_the_objects(trusted):
+    assert tree.from_json(json.loads(json.dumps(tree.to_json(_trunk())))) == _trunk()
+    stage = Stage(length=8, share=1.0)
+    assert tree.from_json(tree.to_json(stage)) == stage
 
 
-def test_json_with_an_unknown_field_names_it():
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"type": "os.system", "command": "true"}, "os.system is not a class of jaxlm.*--config=FILE"),
+        ({"type": "this.X"}, "this.X is not a class of jaxlm"),
+        ({"type": "jaxlm.nowhere.Thing"}, "cannot find the config class jaxlm.nowhere.Thing"),
+        ({"type": "jaxlm..Thing"}, "cannot find the config class"),
+        ({"type": "jaxlm.errors.UserError"}, "jaxlm.errors.UserError is not a config class"),
+        (
+            {"type": "jaxlm.config.Stage", "length": 8, "share": 1.0},
+            "jaxlm.config.Stage is not a config class",
+        ),
+        ({"type": ["jaxlm"]}, "must be the name of a config class"),
+        ({"length": 8}, '"type" is None'),
+        (
+            {"type": "jaxlm.config.schema.Stage", "length": "8", "share": 1.0},
+            r"config.length='8' has the wrong type",
+        ),
+        ({"type": "jaxlm.config.schema.Stage", "length": 8}, "also needs share"),
+    ],
+)
+def test_json_chooses_among_our_config_classes_only(value, message):
+    for wrapped in (value, [value]):
+        with pytest.raises(UserError, match=message.replace("config.length", r"config.*\.length")):
+            tree.from_json(wrapped)
+    assert "this" not in sys.modules
+
+
+def test_json_that_is_nested_without_end_is_refused():
+    value: list = []
+    for _ in range(100_000):
+        value = [value]
+    with pytest.raises(UserError, match="nested too deeply"):
+        tree.from_json(value)
+
+
+def test_json_with_an_unknown_field_names_it(trusted):
     data = tree.to_json(Leaf(size=3, rate=0.5)) | {"colour": "red"}
     with pytest.raises(UserError, match="has no field colour"):
         tree.from_json(data)
+
+
+def test_the_classes_of_the_recipe_that_a_command_names_are_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(pathlib.Path(__file__).parents[2])
+    (tmp_path / "own.py").write_text(
+        "import dataclasses, sys\nsys.path.insert(0, 'tests/recipes')\nfrom tiny import get_config as tiny\n"
+        "from jaxlm.optim.schedules import WarmupLinear\n\n\n"
+        "@dataclasses.dataclass(kw_only=True)\nclass Mine(WarmupLinear):\n    more: float\n\n\n"
+        "@dataclasses.dataclass\nclass Unused:\n    size: int\n\n\n"
+        "def get_config():\n    run = tiny()\n    old = run.optimizer.schedule\n"
+        "    run.optimizer.schedule = Mine(peak=old.peak, warmup=old.warmup, end=old.end, more=0.5)\n    return run\n"
+    )
+    run = flags.parse(["train", f"--config={tmp_path}/own.py", "--config.optimizer.schedule.more=2.5"]).run
+    saved = json.loads(json.dumps(tree.to_json(run)))
+    assert saved["optimizer"]["schedule"]["type"] == "config_config.Mine"
+    assert tree.from_json(saved) == run
+    assert tree.from_json({"type": "config_config.Unused", "size": 3}).size == 3
 
 
 @pytest.mark.parametrize(

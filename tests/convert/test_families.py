@@ -11,6 +11,8 @@ from jaxlm.convert.source import of_arrays
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.llama import Llama
+from jaxlm.models.rope import Rope, Unscaled
 
 HF = {
     "model_type": "bert",
@@ -153,3 +155,28 @@ def test_two_spellings_of_one_name_are_refused():
     held["embeddings.LayerNorm.gamma"] = held["bert.embeddings.LayerNorm.weight"]
     with pytest.raises(UserError, match=r"are both bert\.embeddings\.LayerNorm\.weight"):
         families.plan(of_arrays(held, "x"), config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_parameters": {"rope_type": "default", "rope_theta": float("nan")}},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": -1}},
+        {"rope_parameters": {"rope_type": "linear", "factor": 0}},
+        {"rope_parameters": ["rope_theta"]},
+        {"sliding_window": 0.5},
+        {"sliding_window": "x"},
+        {"model_type": ["llama"]},
+        {"hidden_act": {}},
+    ],
+)
+def test_a_value_of_another_type_inside_a_setting_is_refused(changes):
+    model = Llama(
+        vocab_size=29, hidden=64, layers=3, heads=4, kv_heads=2, head_dim=16, mlp=96, activation="silu", max_positions=77,
+        rope=Rope(base=5000.0, scaling=Unscaled()), norm_epsilon=1e-5, embeddings="tied", biases="none", qk_norm="none",
+        windows=(7,), init_scale=0.02,
+    )  # fmt: skip
+    hf = families.of_config(model).to_hf_config(model)
+    assert families.config_from_hf(hf) == model and hf["model_type"] == "mistral"
+    with pytest.raises(UserError, match="config.json"):
+        families.config_from_hf(hf | changes)

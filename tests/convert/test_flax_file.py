@@ -48,7 +48,7 @@ def test_names_and_layouts_become_those_of_pytorch(tmp_path, outer):
 BOMBS = {
     "a map of 2^32 entries": (
         b"\xdf\xff\xff\xff\xff\xa1a",
-        "a map claims 4294967295 entries, with 2 bytes left",
+        "it claims 4294967295 entries, with 2 bytes left",
     ),
     "maps in maps": (b"\x81\xa1a" * 1000, "nested more than 16 deep"),
     "an array of 2^31 bytes": (b"\x81\xa1a\xc9\x7f\xff\xff\xff\x01" + b"\0" * 40, "reaches beyond the end"),
@@ -58,6 +58,12 @@ BOMBS = {
     "a key that is a number": (b"\x81\x07\x01", "a key is a int"),
     "nothing": (b"", "cannot mmap an empty file"),
     "another extension": (b"\x81\xa1a\xd4\x05\x00", "a is of kind 5, not an array"),
+    "a key and no more": (b"\x81\xa1a", "it ends in the middle"),
+    "a dtype that is a list": (
+        b"\x81\xa1a\xc7\x07\x01\x93\x91\x01\x91\x01\xc4\x00",
+        r"shape \[1\] and dtype \[1\]",
+    ),
+    "numbers that are a number": (b"\x81\xa1a\xc7\x06\x01\x93\x91\x01\xa1f\x05", "TypeError"),
     "more behind it": (b"\x80\x80", "1 bytes follow its end"),
 }
 
@@ -80,3 +86,8 @@ def test_a_file_that_was_cut_or_lies_about_a_shape_is_refused(tmp_path):
     path.write_bytes(whole.replace(b"\x92\x03\x05", b"\x92\x03\x06"))
     with pytest.raises(UserError, match=r"w has 60 bytes for shape \[3, 6\] of float32"):
         flax_file.entries(path)
+
+
+def test_an_array_that_is_named_as_the_outer_map_is_an_array(tmp_path):
+    (tmp_path / "x.msgpack").write_bytes(serialization.to_bytes({"params": np.ones(2, "f")}))
+    assert list(flax_file.entries(tmp_path / "x.msgpack")) == ["params"]

@@ -271,3 +271,28 @@ def test_metadata_that_make_no_tokenizer_are_refused(change, message):
     gguf_tokenizer.files(good, "x.gguf")
     with pytest.raises(UserError, match=f"x.gguf: .*{message}"):
         gguf_tokenizer.files(good | change, "x.gguf")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("general.architecture", ["llama"], r"general\.architecture=\['llama'\]: read are"),
+        ("llama.attention.head_count", [2], r"head_count=\[2\]: must be of type int"),
+        ("llama.embedding_length", "x", "embedding_length=x: must be of type int"),
+        ("llama.attention.layer_norm_rms_epsilon", "x", "epsilon=x: must be of type float"),
+        ("llama.rope.freq_base", True, "freq_base=True: must be of type float"),
+    ],
+)
+def test_metadata_of_another_type_are_refused_by_name(tmp_path, key, value, message):
+    write(tmp_path / "a.gguf")
+    file = gguf_file.read(tmp_path / "a.gguf")
+    with pytest.raises(UserError, match=message):
+        gguf_model.config(gguf_file.Gguf(file.metadata | {key: value}, file.tensors, "a.gguf"))
+
+
+def test_pieces_whose_splits_would_fill_the_memory_are_refused():
+    for tokens in (["<unk>", "a", "a" * 60_000], ["a" * n for n in range(1, 500)]):
+        metadata = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": tokens}
+        metadata |= {"tokenizer.ggml.scores": [0.0] * len(tokens)}
+        with pytest.raises(UserError, match="a.gguf: its tokenizer cannot be read: a piece of .* characters"):
+            gguf_tokenizer.files(metadata, "a.gguf")

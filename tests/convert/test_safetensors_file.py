@@ -89,8 +89,8 @@ def entry(first: int, last: int, shape=(3,), dtype="F32") -> dict:
         ({"a": []}, r"a: the header does not say"),
         ({"a": entry(0, 24, (24,), "F8_E4M3")}, r"a is stored as 'F8_E4M3'"),
         ([1], r"holds a list; a JSON object was expected"),
-        (b"{not json", r"the header is not JSON"),
-        (b'{"a":' + b"[" * 100_000, r"the header is not JSON"),
+        (b"{not json", r"the header: is not JSON"),
+        (b'{"a":' + b"[" * 100_000, r"the header: is not JSON"),
         (
             b'{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"a":{"dtype":"F32","shape":[3],"data_offsets":[12,24]}}',
             r"'a' stands there twice",
@@ -118,3 +118,15 @@ def test_a_file_that_was_cut_is_refused(tmp_path):
     path.write_bytes(b"")
     with pytest.raises(UserError, match="not a readable safetensors file"):
         safetensors_file.entries(path)
+
+
+def test_metadata_that_are_no_texts_are_refused(tmp_path):
+    path = written(tmp_path, {"__metadata__": [1], "a": entry(0, 12)}, b"\0" * 12)
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        safetensors_file.metadata(path)
+
+
+def test_a_header_of_many_names_is_searched_once_for_one_that_stands_there_twice(tmp_path):
+    header = b"{" + b",".join(b'"%06d":0' % i for i in range(300_000)) + b',"299999":0}'
+    with pytest.raises(UserError, match="'299999' stands there twice"):
+        safetensors_file.entries(written(tmp_path, header))

@@ -121,5 +121,5 @@ def test_a_file_comes_back_and_a_damaged_one_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match=r"model\.safetensors"):
         safetensors_file.load(path)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="No such file"):
         safetensors_file.load(tmp_path / "absent.safetensors")

@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
     prefix = tmp_path / PREFIX.name
     data = tmp_path / f"{PREFIX.name}.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-40])
-    with pytest.raises(UserError, match=r"is not in bert_model\.ckpt\.data-00000-of-00001: missing, cut"):
+    with pytest.raises(UserError, match=r"is not in bert_model\.ckpt\.data-00000-of-00001: cut"):
         tensorflow_file.variables(prefix)
     index = tmp_path / f"{PREFIX.name}.index"
     whole = index.read_bytes()
@@ -94,5 +94,38 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         index.write_bytes(broken)
         with pytest.raises(UserError, match=f"not a readable TensorFlow checkpoint.*{message}"):
             tensorflow_file.variables(prefix)
-    with pytest.raises(UserError, match=r"nothing\.ckpt\.index: No such file"):
+    with pytest.raises(UserError, match=r"nothing\.ckpt\.index: cannot be read: No such file"):
         tensorflow_file.variables(tmp_path / "nothing.ckpt")
+
+
+def test_data_that_a_link_leads_to_outside_of_the_folder_are_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    for file in PREFIX.parent.iterdir():
+        shutil.copy(file, tmp_path / "in")
+    data = tmp_path / "in" / f"{PREFIX.name}.data-00000-of-00001"
+    data.rename(tmp_path / "outside")
+    data.symlink_to(tmp_path / "outside")
+    with pytest.raises(UserError, match="outside of the folder: refused"):
+        tensorflow_file.variables(tmp_path / "in" / PREFIX.name)
+
+
+def _table(handles: int) -> bytes:
+    """An index whose handles all lead to one block of one entry."""
+    block = lambda entries: (
+        b"".join(b"\0" + bytes([len(k), len(v)]) + k + v for k, v in entries) + b"\0" * 4 + b"\1\0\0\0"
+    )
+    data = block([(b"", b"")])
+    handle = b"\0" + bytes([len(data)])
+    index = block([(b"%05d" % i, handle) for i in range(handles)])
+    size = bytes([len(index) & 0x7F | 0x80, len(index) >> 7])
+    foot = (b"\0\0" + bytes([len(data) + 5]) + size).ljust(40, b"\0")
+    return data + b"\0" * 5 + index + b"\0" * 5 + foot + (0xDB4775248B80FB57).to_bytes(8, "little")
+
+
+def test_an_index_that_names_one_block_again_and_again_is_refused(tmp_path):
+    index = tmp_path / "a.ckpt.index"
+    index.write_bytes(_table(1))
+    assert tensorflow_file.variables(tmp_path / "a.ckpt") == {}
+    index.write_bytes(_table(2))
+    with pytest.raises(UserError, match="its blocks overlap"):
+        tensorflow_file.variables(tmp_path / "a.ckpt")

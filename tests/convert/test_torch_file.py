@@ -123,5 +123,49 @@ def test_a_zip_bomb_is_refused_before_it_is_opened(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", storage())
         archive.writestr("archive/data/0", b"\0" * 24)
-    with pytest.raises(UserError, match="data/0 is compressed"):
+    with pytest.raises(UserError, match=r"data\.pkl is compressed"):
+        torch_file.entries(path)
+
+
+# Tuples of tuples: to hash or to print the outermost takes 2^40 steps.
+NESTED = b")" + b"".join(b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(40))
+BOMBS = {
+    "a name that takes for ever to hash": (b"}" + NESTED + b"Ns", "a name in a dict is no text"),
+    "a function that takes for ever to print": (NESTED + b")R", "it calls a tuple with arguments"),
+    "a mark for every tuple": (b")" * 60_000 + b"(t" * 60_000, "it holds a tuple, not named tensors"),
+    "a text of 2^62 bytes": (b"\x8d" + (2**62).to_bytes(8, "little"), "not a readable PyTorch file"),
+}
+
+
+@pytest.mark.parametrize("container", ["zip", "stream"])
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_program_that_would_run_for_ever_is_refused(tmp_path, container, name):
+    program, message = BOMBS[name]
+    program, path = b"\x80\x04" + program + b".", tmp_path / "x.bin"
+    if container == "zip":
+        zipped(path, program)
+    else:
+        head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}))
+        path.write_bytes(head + program + pickle.dumps([], 2))
+    with pytest.raises(UserError, match=message):
+        torch_file.entries(path)
+
+
+def test_a_program_of_more_instructions_than_a_state_dict_has_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file, "_STEPS", 50)
+    torch_file.entries(zipped(tmp_path / "x.bin", storage(), **{"archive/data/0": b"\0" * 24}))
+    with pytest.raises(UserError, match="it has more than 50 instructions"):
+        torch_file.entries(zipped(tmp_path / "x.bin", b"\x80\x02" + b"]" * 60 + b"."))
+
+
+def test_a_storage_whose_name_is_no_text_is_refused(tmp_path):
+    head = b"".join(pickle.dumps(part, 2) for part in (0x1950A86A20F9469CFC6C, 1001, {}, {}))
+    (tmp_path / "x.bin").write_bytes(head + b"\x80\x02]" + NESTED + b"a.")
+    with pytest.raises(UserError, match="the name of a storage is no text"):
+        torch_file.entries(tmp_path / "x.bin")
+
+
+def test_no_member_of_the_zip_is_unpacked_without_a_limit(tmp_path):
+    path = zipped(tmp_path / "x.bin", {}, **{"archive/byteorder": b"little" * 1000})
+    with pytest.raises(UserError, match="byteorder has 6000 bytes; at most 16 are read"):
         torch_file.entries(path)

@@ -148,21 +148,31 @@ def test_an_index_that_lies_is_refused(tmp_path, files, weight_map, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", r"config\.json is not JSON"),
+        ("{", r"config\.json: is not JSON"),
         ("[1]", r"config\.json holds a list; a JSON object"),
         ('{"a": 1, "a": 2}', r"config\.json: 'a' stands there twice"),
-        ("[" * 100_000, r"config\.json is not JSON \(RecursionError"),
+        ("[" * 100_000, r"config\.json: is not JSON: RecursionError"),
         ("\xff", None),
     ],
 )
 def test_a_config_that_is_no_json_object_is_refused(tmp_path, config, message):
     place = folder(tmp_path / "m", {"model.safetensors": A})
     (place / "config.json").write_bytes(config.encode("latin-1"))
-    with pytest.raises(UserError, match=message or r"config\.json is not UTF-8"):
+    with pytest.raises(UserError, match=message or r"config\.json: cannot be read: UnicodeDecodeError"):
         weights.open_folder(place)
     (place / "config.json").unlink()
     with pytest.raises(UserError, match=r"config\.json: no such file"):
         weights.open_folder(place)
+
+
+def test_a_file_that_the_system_does_not_open_is_refused_by_name(tmp_path):
+    place = folder(tmp_path / "m", {"model.safetensors": A})
+    (place / "config.json").unlink()
+    (place / "config.json").symlink_to("config.json")
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
+        weights.open_folder(place)
+    with pytest.raises(UserError, match=r"'a{80}' is not the name of a file"):
+        weights.open_folder(folder(tmp_path / "n", {"1.safetensors": A}, {"a": "a" * 100_000}))
 
 
 def test_a_huge_config_is_not_read(tmp_path):

@@ -160,6 +160,11 @@ def test_bad_records_name_file_and_line(tmp_path):
         (b'{"text": null}\n', r"a\.jsonl:1: field \"text\" is NoneType"),
         (b'["text"]\n', r"a\.jsonl:1: a JSON list"),
         (b'{"text": "ok"}\n{"text": "\xff"}\n', r"a\.jsonl:2: not UTF-8"),
+        (b'{"text": "ok", "n": ' + b"9" * 5000 + b"}\n", r"a\.jsonl:1: not valid JSON \(Exceeds the limit"),
+        (
+            b'\n{"text": "ok", "n": ' + b"[" * 100_000 + b"\n",
+            r"a\.jsonl:2: not valid JSON \(maximum recursion",
+        ),
     ]
     for data, message in cases:
         path.write_bytes(data)
@@ -183,6 +188,7 @@ def test_missing_unknown_and_unreadable_sources_say_what_is_allowed(tmp_path):
         (tmp_path / "*.jsonl", "no file matches"),
         ("builtin:pydoc", 'Did you mean "pydocs"'),
         ("nosuch://a.txt", "not a known kind of path"),
+        ("zip://*.txt::/some/folder", "zip:// paths cannot be read .*Unpack"),
     ):
         with pytest.raises(UserError, match=message):
             documents(source, tmp_path)
@@ -198,14 +204,59 @@ def test_a_text_file_without_blank_lines_is_refused_beyond_the_longest_document(
         documents(tmp_path / "a.txt", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.tsv", "a.jsonl.gz", "a.jsonl.zst", "a.txt.xz"])
+def test_a_line_without_an_end_is_refused_before_it_is_read_to_the_end(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(readers, "LONGEST_DOCUMENT", 1000)
+    data = COMPRESS[files.suffixes(name)[1]](b'{"text": "' + b"a" * 10**6)
+    (tmp_path / name).write_bytes(data[:-1])  # that the end is missing is not seen
+    with pytest.raises(UserError, match=rf"{name}:1: one line or document of more than"):
+        documents(tmp_path / name, tmp_path)
+
+
 def test_half_a_surrogate_pair_does_not_survive_reading(tmp_path):
     (tmp_path / "a.jsonl").write_text(r'{"text": "a\ud83d b \ud83d\ude00"}')
     assert documents(tmp_path / "a.jsonl", tmp_path) == ["a\ufffd b \U0001f600"]
 
 
 def test_byte_order_mark_is_not_text(tmp_path):
-    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello")
-    assert documents(tmp_path / "a.txt", tmp_path) == ["hello"]
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello\n\n\xef\xbb\xbfworld")  # two files in one
+    assert documents(tmp_path / "a.txt", tmp_path) == ["hello", "world"]
+
+
+def test_a_bare_carriage_return_ends_a_line_of_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\rline\r\rsecond\r\n \r\nthird\r\r\nfourth\r")
+    assert documents(tmp_path / "a.txt", tmp_path) == ["one\rline", "second", "third", "fourth"]
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_hidden_files_are_no_part_of_a_folder_and_are_read_when_they_are_named(tmp_path, monkeypatch, scheme):
+    place = tmp_path / ".corpus"
+    for name in ("a.txt", "._a.txt", ".ipynb_checkpoints/a-checkpoint.txt"):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(name)
+    monkeypatch.chdir(place)
+    for source in (place, place / "*.txt", *(() if scheme else (".", "./../.corpus", f"{place}/"))):
+        assert documents(f"{scheme}{source}", tmp_path) == ["a.txt"]
+    assert documents(f"{scheme}{place}/._a.txt", tmp_path) == ["._a.txt"]
+    assert documents(f"{scheme}{place}/.ipynb_checkpoints/*.txt", tmp_path) == [
+        ".ipynb_checkpoints/a-checkpoint.txt"
+    ]
+
+
+def test_a_window_as_of_zstd_long_is_read(tmp_path):
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28)
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    (tmp_path / "a.jsonl.zst").write_bytes(stream.compress(json_lines(["hello"])) + stream.flush())
+    assert documents(tmp_path / "a.jsonl.zst", tmp_path) == ["hello"]
+
+
+def test_brackets_in_the_name_of_a_folder_are_explained(tmp_path):
+    (tmp_path / "data [v2]").mkdir()
+    (tmp_path / "data [v2]" / "a.txt").write_text("hello")
+    with pytest.raises(UserError, match=r"write \[\[\] for a bracket"):
+        documents(tmp_path / "data [v2]" / "*.txt", tmp_path)
+    assert documents(tmp_path / "data [[]v2]" / "*.txt", tmp_path) == ["hello"]
+    assert documents(tmp_path / "data [v2]", tmp_path) == ["hello"]
 
 
 def test_identity_follows_content_not_time_or_place(tmp_path):

@@ -208,3 +208,13 @@ def test_a_file_that_may_not_be_as_large_is_an_error_too(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hf", "model"]
+
+
+def test_a_key_of_the_settings_that_nobody_knows_is_said(tmp_path, capsys):
+    source, said = hf_folder(tmp_path / "hf"), []
+    (source / "tokenizer_config.json").write_text('{"model_max_length": 32, "new_rule": true, "_private": 1}')
+    importing.from_hf(str(source), tmp_path / "model", say=said.append)
+    loaded.load_hf(source)
+    shown = capsys.readouterr()
+    line = f"{source}: new_rule in tokenizer_config.json: unknown here, and without effect"
+    assert line in said and line in shown.err and not shown.out

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from jaxlm.errors import UserError
 from jaxlm.monitor import metrics
 from jaxlm.monitor.metrics import Writer
 
@@ -38,6 +39,66 @@ def test_resume_leaves_neither_gap_nor_duplicate(tmp_path, torn):
     write(tmp_path / "cut", 5, range(6, 13))
     files = [(tmp_path / name / metrics.FILE).read_bytes() for name in ("whole", "cut")]
     assert files[0] == files[1]
+
+
+def lost(path: pathlib.Path, how: str) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    changed = {
+        "deleted": [],
+        "cut": lines[:5],
+        "a line less": lines[:3] + lines[4:],
+        "zeroed": ["\0" * path.stat().st_size],
+        "one digit": [line.replace('"step": 3', '"step": 2') for line in lines],
+        "another run": [line.replace("0.3", "0.4") for line in lines],
+    }
+    path.write_text("".join(changed[how]))
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut", "a line less", "zeroed", "one digit", "another run"])
+def test_lines_that_were_lost_since_the_checkpoint_are_noticed_once(tmp_path, how):
+    with Writer(tmp_path, tensorboard=False) as writer:
+        writer.resume(0)
+        for step in range(1, 9):
+            writer.write(step, {"train/loss": step / 3})
+        saved = json.loads(json.dumps(writer.written()))
+        writer.write(9, {"train/loss": 3.0})
+    said: list[str] = []
+    for _ in range(2):
+        with Writer(tmp_path, tensorboard=False, say=said.append) as writer:
+            writer.resume(8, saved)
+    assert said == []
+    lost(tmp_path / metrics.FILE, how)
+    for _ in range(2):
+        with Writer(tmp_path, tensorboard=False, say=said.append) as writer:
+            writer.resume(8, saved)
+            saved = writer.written()
+    assert len(said) == 1 and said[0].startswith("WARNING") and "up to step 8: 8 lines then" in said[0]
+
+
+@pytest.mark.parametrize("what", ["directory", "dangling link"])
+def test_something_else_in_place_of_the_file_is_a_message(tmp_path, what):
+    path = tmp_path / metrics.FILE
+    path.mkdir() if what == "directory" else path.symlink_to("nowhere/else")
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read and written \(.*Fix:"):
+        Writer(tmp_path, tensorboard=False).resume(3)
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_tensorboard_is_one_line_and_no_stack_trace(tmp_path, capfd):
+    lines: list[str] = []
+    with Writer(tmp_path, say=lines.append) as writer:
+        writer.resume(0)
+        (events,) = (tmp_path / "tensorboard").iterdir()
+        full = os.open("/dev/full", os.O_WRONLY)
+        for number in os.listdir("/proc/self/fd"):
+            if os.path.realpath(f"/proc/self/fd/{number}") == str(events):
+                os.dup2(full, int(number))
+        for step in (1, 2):
+            writer.write(step, {"a": 1.0})
+            writer.flush()
+    os.close(full)
+    assert len(lines) == 1 and "TensorBoard failed and is off from here on" in lines[0]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_resume_to_zero_starts_over(tmp_path):

@@ -9,6 +9,7 @@ from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
 from jaxlm.objectives import embeddings
 from jaxlm.objectives.contrastive import DropoutContrastive, PairContrastive
+from jaxlm.objectives.predictions import Predictions
 
 torch = pytest.importorskip("torch")
 
@@ -72,6 +73,11 @@ def batch(objective, rows) -> Batch:
     return stacked([objective.prepare(r, VOCABULARY, np.random.default_rng(0), train=True) for r in rows])
 
 
+def score(objective, e_IXD, real_IX):
+    outputs = {"embeddings": jnp.asarray(e_IXD), "real": jnp.asarray(real_IX)}
+    return objective.score(Predictions(outputs), None)
+
+
 def torch_loss(anchors, positives, negatives, temperature):
     """SimCSE's own formulation: cosine_similarity of all pairs, CrossEntropyLoss over arange."""
     cosine = lambda a, b: torch.nn.functional.cosine_similarity(a[:, None], b[None], dim=-1) / temperature
@@ -90,7 +96,7 @@ def test_loss_and_gradient_equal_torch_and_padding_slots_count_nothing(texts):
     objective = pair_objective(negatives="hard" if texts == 3 else "in_batch", temperature=0.3)
 
     def loss(e):
-        found = objective.score(e, jnp.asarray(real))
+        found = score(objective, e, real)
         return found.terms["contrastive"][0], found
 
     (total, found), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(e))
@@ -109,7 +115,7 @@ def test_alignment_and_uniformity_are_those_of_wang_and_isola():
     e = rng.normal(size=(9, 2, 5)).astype(np.float32)
     real = np.ones((9, 2), np.float32)
     real[4] = 0.0
-    found = pair_objective(negatives="in_batch").score(jnp.asarray(e), jnp.asarray(real)).measures
+    found = score(pair_objective(negatives="in_batch"), e, real).measures
     x = torch.nn.functional.normalize(torch.tensor(np.delete(e, 4, axis=0), dtype=torch.float64), dim=-1)
     align = (x[:, 0] - x[:, 1]).norm(dim=1).pow(2).mean()
     uniform = torch.pdist(x[:, 0]).pow(2).mul(-2).exp().mean().log()
@@ -120,11 +126,11 @@ def test_alignment_and_uniformity_are_those_of_wang_and_isola():
 
 def test_one_text_alone_or_none_has_no_uniformity_and_finite_gradients():
     objective = pair_objective(negatives="in_batch")
-    total = lambda e, real: objective.score(e, real).terms["contrastive"][0]
+    total = lambda e, real: score(objective, e, real).terms["contrastive"][0]
     for number in (0, 1):
         real = jnp.zeros((3, 2)).at[:number].set(1.0)
         e = jnp.zeros((3, 2, 4)).at[:number].set(1.0)
-        found = objective.score(e, real)
+        found = score(objective, e, real)
         assert float(found.measures["uniformity"][1]) == 0.0
         assert float(found.terms["contrastive"][1]) == number
         assert np.isfinite(jax.grad(total)(e, real)).all()

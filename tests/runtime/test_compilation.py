@@ -8,8 +8,9 @@ import sys
 ROOT = pathlib.Path(__file__).parents[2]
 
 PROGRAM = """
+from jaxlm.data import places
 from jaxlm.runtime import compilation
-print(compilation.enable())
+print(compilation.enable(places.default_cache()))
 import jax, jax.numpy as jnp
 from jax._src import monitoring
 hits = []

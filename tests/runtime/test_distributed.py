@@ -3,7 +3,6 @@
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 
 from jaxlm.errors import UserError
 from jaxlm.runtime import distributed
+from tests.runtime.two_hosts import two_hosts
 
 PROGRAM = pathlib.Path(__file__).with_name("two_hosts_program.py")
 ROOT = PROGRAM.parents[2]
@@ -59,33 +59,23 @@ def test_half_an_explicit_environment_is_refused(environment, word):
 
 def test_a_single_process_agrees_with_itself_and_passes_errors_on():
     assert distributed.agree(True) is True and distributed.agree(False) is False
-    distributed.barrier("x")
+    assert distributed.first_problem("") == "" and distributed.first_problem("full") == "full"
     with pytest.raises(ValueError), distributed.ending_when_a_peer_is_lost():
         raise ValueError
 
 
 def start_two(mode: str, folder: pathlib.Path, **environment: str) -> list[subprocess.Popen]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     return [
         subprocess.Popen(
             [sys.executable, str(PROGRAM), mode, str(folder)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-                "JAXLM_COORDINATOR": f"127.0.0.1:{port}",
-                "JAXLM_NUM_PROCESSES": "2",
-                "JAXLM_PROCESS_ID": str(index),
-                **environment,
-            },
+            env={**os.environ, "PYTHONPATH": str(ROOT), **host, **environment},
         )
-        for index in range(2)
+        for host in two_hosts(devices=2)
     ]
 
 
@@ -105,6 +95,25 @@ def wait_until_ready(processes: list[subprocess.Popen]) -> None:
                 break
         else:
             pytest.fail(process.stderr.read())
+
+
+def test_a_signal_before_the_first_step_of_a_resumed_run_stops_both(tmp_path):
+    processes = start_two("stop-resumed", tmp_path)
+    wait_until_ready(processes)
+    processes[1].send_signal(signal.SIGTERM)
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = finish(processes)
+    assert [p.returncode for p in processes] == [0, 0]
+    assert outputs[0] == outputs[1] and "STOPPED" in outputs[0]
+
+
+def test_a_save_that_one_process_cannot_make_fails_on_both_and_the_next_is_good_on_both(tmp_path):
+    processes = start_two("save", tmp_path)
+    outputs = finish(processes)
+    assert [p.returncode for p in processes] == [0, 0], [p.stderr.read() for p in processes]
+    assert all("GOOD [9]" in out for out in outputs), outputs
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -39,9 +39,9 @@ def test_a_signal_asks_for_a_stop_and_handlers_are_restored(number, capfd):
     assert signal.Signals(number).name in capfd.readouterr().err
 
 
-def start(mode: str) -> subprocess.Popen:
+def start(mode: str, program: str = PROGRAM) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, mode],
+        [sys.executable, "-c", program, mode],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -67,3 +67,31 @@ def test_the_second_signal_ends_the_process_at_once(number, code):
     process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == code
+
+
+EARLY = """
+import hashlib, sys, time
+from jaxlm.runtime.signals import EndingAtOnce, StopRequest
+with EndingAtOnce() as early:
+    if sys.argv[1] == "over":
+        with StopRequest() as stop:
+            early.hand_over()
+            print("READY", flush=True)
+            while not stop.requested:
+                time.sleep(0.01)
+            sys.exit(3)
+    print("READY", flush=True)
+    if sys.argv[1] == "in C":
+        hashlib.pbkdf2_hmac("sha1", b"", b"", 10**9)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize(("where", "code"), [("in Python", 75), ("in C", 75), ("over", 3)])
+def test_before_the_loop_a_signal_ends_the_process_at_once_with_the_resumable_code(number, where, code):
+    process = start(where, EARLY)
+    process.send_signal(number)
+    _, noise = process.communicate(timeout=30)
+    assert process.returncode == code, noise
+    assert signal.Signals(number).name in noise and "Traceback" not in noise

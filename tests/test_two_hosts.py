@@ -1,0 +1,81 @@
+"""A run on two processes, as on two hosts: a disk that fails on one of them, stopping, going on."""
+
+import pathlib
+import re
+import resource
+import signal
+import subprocess
+
+import pytest
+
+from jaxlm.monitor import metrics
+from tests.runtime.two_hosts import two_hosts
+
+FLAGS = (
+    "--config.batch_size=64",
+    "--config.model.layers=1",
+    "--config.logging.every_steps=1",
+    "--config.checkpoint.every_steps=30",
+    "--config.evaluation.every_steps=1000000",
+)
+
+
+@pytest.fixture
+def start_pair(train_command):
+    """Starts `python -m jaxlm.train` as both hosts of a run; what is left of them is killed."""
+    started: list[subprocess.Popen] = []
+
+    def start(workdir: pathlib.Path, *overrides: str) -> list[subprocess.Popen]:
+        pair = [train_command(workdir, *FLAGS, *overrides, **host) for host in two_hosts()]
+        started.extend(pair)
+        return pair
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def read_until(process: subprocess.Popen, beginning: str) -> str:
+    """The output up to the first line that begins so."""
+    read = ""
+    for line in process.stdout:
+        read += line
+        if line.startswith(beginning):
+            return read
+    return pytest.fail(f"no line {beginning!r} in {read}")
+
+
+def ends(pair: list[subprocess.Popen], code: int) -> str:
+    """Waits for both to end with that code; what the main one still printed."""
+    outputs = [process.communicate(timeout=400)[0] for process in pair]
+    assert [process.returncode for process in pair] == [code, code], outputs
+    return outputs[0]
+
+
+@pytest.mark.timeout(900)  # six processes
+def test_both_go_on_when_one_cannot_write_metrics_and_stop_and_resume_together(start_pair, tmp_path):
+    workdir = tmp_path / "run"
+    pair = start_pair(workdir, "--config.steps=100000")
+    read_until(pair[0], "step 1/")
+    # From here on no file of process 0 may grow beyond what metrics.jsonl has now, as on a full disk.
+    size = (workdir / metrics.FILE).stat().st_size
+    unlimited = resource.prlimit(pair[0].pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    read_until(pair[0], "WARNING: no checkpoint of step ")
+    resource.prlimit(pair[0].pid, resource.RLIMIT_FSIZE, unlimited)
+    read_until(pair[0], "step ")
+    pair[1].send_signal(signal.SIGTERM)
+    output = ends(pair, 75)
+    (step,) = map(int, re.findall(r"^saved at step (\d+)", output, re.MULTILINE))
+
+    # The signal comes before the first step of the resumed run, while it compiles.
+    pair = start_pair(workdir, "--config.steps=100000")
+    read_until(pair[0], f"resumed from the checkpoint of step {step}")
+    pair[1].send_signal(signal.SIGTERM)
+    output = ends(pair, 75)
+    assert "WARNING" not in output
+    (step,) = map(int, re.findall(r"^saved at step (\d+)", output, re.MULTILINE))
+
+    output = ends(start_pair(workdir, f"--config.steps={step + 3}", "--allow_config_change"), 0)
+    assert f"resumed from the checkpoint of step {step}" in output and "WARNING" not in output
+    assert [line["step"] for line in metrics.read(workdir)] == list(range(1, step + 4))
