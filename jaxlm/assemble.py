@@ -4,10 +4,9 @@ Shared by training, the benchmark and the tools, so that all of them see the sam
 """
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -20,13 +19,9 @@ from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import starting
 from jaxlm.infer import answers, fill_mask
-from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
-from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
-from jaxlm.step import TrainState
 from jaxlm.streams import Stream, StreamRows
 
 Split = Literal["train", "validation"]
@@ -187,28 +182,6 @@ def evaluation_batches(
             yield from ({read.stream.name: batch} for batch in ready)
 
 
-def precision(run: Run) -> Literal["float32", "bfloat16"]:
-    """The dtype of compute: `auto` is bfloat16 where the hardware has it fast (TPU, GPU), else float32."""
-    if run.precision != "auto":
-        return run.precision
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-
-
-def dropout_generator(run: Run) -> str:
-    """`auto`: rbg on TPU, where threefry is slow and, compiled ahead of time, crashes libtpu; else threefry2x32."""
-    if run.dropout_generator != "auto":
-        return run.dropout_generator
-    return "rbg" if jax.default_backend() == "tpu" else "threefry2x32"
-
-
-def warm_start(
-    run: Run, model: Model, state: TrainState, like: TrainState, text: Text, say: Callable[[str], None]
-) -> TrainState:
-    """The new state with the weights of `init_from`. UserError when tokenizer or model do not fit."""
-    params = starting.params(run, model, state.params, like.params, text.tokenizer, say)
-    return dataclasses.replace(state, params=params, ema=None if state.ema is None else averages.init(params))
-
-
 def unigram_counts(train: shards.Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
     """counts_V of a training split, from its first `limit` tokens."""
     from jaxlm.objectives.unigram import count_tokens
@@ -217,22 +190,3 @@ def unigram_counts(train: shards.Shards, vocabulary_size: int, limit: int = 50_0
     last = min(last, len(train))
     blocks = (range(k, min(k + 1024, last)) for k in range(0, last, 1024))
     return count_tokens((tokens for block in blocks for tokens in train.__getitems__(block)), vocabulary_size)
-
-
-def memory_capacity() -> int | None:
-    """Bytes of memory of one device; on a CPU the machine's."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    if jax.default_backend() == "cpu" and hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return None
-
-
-def memory_estimate(compiled: Any) -> int | None:
-    """Bytes per device that a compiled step needs: arguments and temporaries; donated outputs cost nothing."""
-    analysis = compiled.memory_analysis()
-    if analysis is None:
-        return None
-    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + max(new, 0)

@@ -24,16 +24,17 @@ from jaxlm.config.folder import RunFolder
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.exchange.bases import Base
 from jaxlm.journal import Journal
 from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.throughput import peak_flops
-from jaxlm.objectives import multi_task
+from jaxlm.program import Program
 from jaxlm.runtime import distributed, fault, memory
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
-from jaxlm.step import TrainState, make_eval_step, make_train_step
+from jaxlm.step import TrainState
 from jaxlm.streams import StreamRows
 
 
@@ -43,12 +44,10 @@ class Parts:
 
     run: Run
     place: RunFolder
-    mesh: jax.sharding.Mesh
     text: assemble.Text
-    model: Any
-    optimizer: Any
-    abstract: TrainState  # shapes
-    shardings: TrainState
+    program: Program
+    frozen: Any  # what the view leaves as it is
+    base: Base  # where that comes from
     checkpoints: Checkpoints
     console: Console
     writer: Writer
@@ -114,7 +113,7 @@ class Loop:
         mine |= {k: v for r in held_out for k, v in r.fingerprint(f"stage {number} held-out rows").items()}
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
-        with assemble.train_feed(run, parts.text, rows, parts.mesh, start=step - first) as feed:
+        with assemble.train_feed(run, parts.text, rows, parts.program.mesh, start=step - first) as feed:
             batch = next(feed)
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
@@ -123,7 +122,7 @@ class Loop:
             while step < last:
                 fault.at("before_step", step + 1)
                 batch = _poisoned(batch) if fault.nan(step + 1) else batch
-                self.state, measures = train_step(self.state, batch)
+                self.state, measures = train_step(self.state, parts.frozen, batch)
                 step += 1
                 self.journal.step(step, measures)
                 self._check_finite(step, first, rows)
@@ -139,22 +138,11 @@ class Loop:
 
     def _compile(
         self, rows: tuple[StreamRows, ...], batch: Batches, span: report.Span
-    ) -> Callable[[TrainState, Batches], tuple]:
+    ) -> Callable[[TrainState, Any, Batches], tuple]:
         """The compiled step of a stage; prints the preflight table."""
-        parts, run = self.parts, self.run_config
-        step = make_train_step(
-            parts.model,
-            multi_task.of(run.objective, run.batch_size),
-            parts.optimizer,
-            seed=run.seed,
-            accumulate=run.accumulate,
-            ema_decay=run.ema_decay,
-            dropout_generator=assemble.dropout_generator(run),
-        )
-        # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=(parts.shardings, None))
+        parts = self.parts
         with report.recorded_attention() as attention:
-            compiled = jitted.lower(self.state, batch).compile()
+            compiled = parts.program.train_step().lower(self.state, parts.frozen, batch).compile()
         facts = report.facts(parts, span, rows, batch, compiled, attention)
         if jax.default_backend() == "cpu":
             memory.bound_freed_memory(facts.memory_per_device, facts.memory_capacity)
@@ -166,11 +154,11 @@ class Loop:
 
     def _evaluator(self, rows: tuple[StreamRows, ...], batch: Batches) -> HeldOut:
         parts = self.parts
-        tasks = multi_task.of(self.run_config.objective, self.run_config.batch_size)
-        eval_step = jax.jit(make_eval_step(parts.model, tasks))
-        self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch)))
+        step = parts.program.eval_step()
+        eval_step = lambda params, batch: step(params, parts.frozen, batch)
+        self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.program.state.params, batch)))
         batches = functools.partial(
-            assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh
+            assemble.evaluation_batches, self.run_config, parts.text, rows, parts.program.mesh
         )
         return HeldOut(eval_step, batches)
 
@@ -226,6 +214,7 @@ class Loop:
                 "early_stopping": self.early.state(),
                 "fingerprints": self.fingerprints,
                 "examples": step * self.run_config.batch_size,
+                "base": dataclasses.asdict(self.parts.base),
                 **report.provenance(self.run_config),
             }
             at_evaluation = self.early.evaluated_at == step

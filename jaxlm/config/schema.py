@@ -130,6 +130,7 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
     dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
