@@ -111,6 +111,11 @@ def facts(
     unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
     notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
     efficiency = sum(r.rows.plan.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
+    if run.view:
+        trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))
+        notes.append(
+            f"trained are {trained:,} of {all_of_it:,} parameters ({100 * trained / all_of_it:.2g}%)"
+        )
     if efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
     notes += [_task_note(r, span.last - span.first) for r in rows if r.stream.name]

@@ -17,8 +17,12 @@ import numpy as np
 from jaxlm.config import Run
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import starting
-from jaxlm.models.paths import flatten
+from jaxlm.exchange import starting, tokenizer_files
+from jaxlm.exchange.stored import Stored
+from jaxlm.models.paths import flatten, nest
+from jaxlm.models.values import plain
+from jaxlm.partition import mesh as meshes
+from jaxlm.partition.mesh import Mesh
 from jaxlm.program import Program
 
 Say = Callable[[str], None]
@@ -63,6 +67,25 @@ def parameters(program: Program, tokenizer: Tokenizer, say: Say) -> Any:
 def frozen(program: Program, tokenizer: Tokenizer, say: Say) -> Any:
     """What a view leaves as it is, made again; {} without a view."""
     return program.split(parameters(program, tokenizer, say))[1] if program.run.view else {}
+
+
+def merged(found: Stored, base: str, say: Say) -> Stored:
+    """A checkpoint of a run with a view as the plain model it stands for; anything else as it is.
+
+    `base`: where the frozen weights are now, if not where the run read them. UserError when they are not the same.
+    """
+    if found.run is None or not found.run.view:
+        return found
+    run = dataclasses.replace(found.run, mesh=Mesh(), precision="float32")
+    run.init_from = base or run.init_from
+    program = Program.of(run, meshes.make(run.mesh, jax.local_devices()[:1]))
+    tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
+    rest = frozen(program, tokenizer, say)
+    Base.of(run).seen(rest).check(found.meta.get("base"), found.where)
+    where = {path: leaf.sharding for path, leaf in flatten(program.state.params).items()}
+    params = flatten(plain(program.view.merge(nest(found.place(where)), rest)))
+    place = lambda wanted: {path: jax.device_put(params[path], there) for path, there in wanted.items()}
+    return dataclasses.replace(found, shapes=params, place=place)
 
 
 def fingerprint(arrays: Any) -> str:
