@@ -24,7 +24,7 @@ from jaxlm.objectives.multi_task import Task
 from jaxlm.partition.state import batch_sharding
 from jaxlm.streams import Stream, StreamRows
 
-Split = Literal["train", "validation"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _splits(ready: prepare.Prepared, check: shards.Check) -> dict[str, shards.Sh
     fingerprint = ready.tokenizer.fingerprint
     opened = {
         split: shards.open_shards(ready.directory, split, tokenizer_fingerprint=fingerprint, check=check)
-        for split in ("train", "validation")
+        for split in ("train", "validation", "test")
         if split in ready.index["splits"]
     }
     return {"validation": opened["train"], **opened}
@@ -114,7 +114,12 @@ def _prepared(
 
 
 def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -> tuple[StreamRows, ...]:
-    """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for validation."""
+    """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for the other splits.
+
+    UserError for a split that the corpus does not have.
+    """
+    if any(split not in stream.splits for stream in text.streams):
+        raise UserError(f"there is no {split} split: set data.{split}_share above 0 in the recipe.")
     return tuple(_stream_rows(text, stream, stage, split, number) for stream in text.streams)
 
 
@@ -158,9 +163,17 @@ def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: in
 
 
 def evaluation_batches(
-    run: Run, text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh | None = None
+    run: Run,
+    text: Text,
+    rows: Sequence[StreamRows],
+    mesh: jax.sharding.Mesh | None = None,
+    *,
+    limit: int | None = None,
 ) -> Iterator[Batches]:
-    """The held-out batches, task after task, the same every time: global arrays on `mesh`, or numpy without one."""
+    """The held-out batches, task after task, the same every time: global arrays on `mesh`, or numpy without one.
+
+    At most `limit` rows of each task, 0: all; the run's own limit unless given.
+    """
     for read in rows:
         size = read.stream.batch_rows // run.accumulate
         sharding = None if mesh is None else batch_sharding(mesh)
@@ -173,7 +186,7 @@ def evaluation_batches(
             start=0,
             seed=read.stream.seed,
             train=False,
-            limit=run.evaluation.rows,
+            limit=run.evaluation.rows if limit is None else limit,
         )
         if sharding is None:
             yield from ({read.stream.name: batch} for batch in batches)

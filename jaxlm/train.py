@@ -16,6 +16,7 @@ from jaxlm import entry
 # Imports stand in the functions: the processes that tokenise import this module too, and do without JAX.
 if TYPE_CHECKING:
     from jaxlm.config.flags import Command
+    from jaxlm.loop import Outcome
     from jaxlm.runtime.signals import EndingAtOnce
 
 
@@ -30,11 +31,11 @@ def main(argv: Sequence[str]) -> int:
         if command.explain:
             print(flags.explain(command.run, command.overrides))
             return 0
-        return train(command, early)
+        return train(command, early).code
 
 
-def train(command: "Command", early: "EndingAtOnce") -> int:
-    """Trains, or continues, one run. Returns the exit code. `early` handles signals until the loop does."""
+def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
+    """Trains, or continues, one run. `early` handles signals until the loop does."""
     import jax
 
     from jaxlm import assemble, streams

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Batch, Batches
-from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.evaluate.held_out import HeldOut, names
 from jaxlm.models import cost
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
@@ -175,7 +175,7 @@ def test_evaluation_goes_task_by_task_to_the_same_numbers():
     step = lambda params, batch: evaluate(params, {}, batch)
     together = HeldOut(step, lambda: [data])(params)
     apart = HeldOut(step, lambda: [{name: one} for name, one in data.items()])(params)
-    assert together.keys() == apart.keys() == set(HeldOut.names(jax.eval_shape(step, params, data)))
+    assert together.keys() == apart.keys() == set(names(jax.eval_shape(step, params, data)))
     for name in together:
         np.testing.assert_allclose(together[name], apart[name], rtol=1e-5, err_msg=name)
 

@@ -136,6 +136,7 @@ class Run:
     dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    evaluators: tuple[Any, ...] = ()  # beside the held-out loss, see jaxlm/evaluate/evaluator.py
     checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
     logging: Logging = dataclasses.field(default_factory=Logging)
     # Whose weights (not its optimizer) a new run starts from: a run folder, a model folder, or hf:DIR
