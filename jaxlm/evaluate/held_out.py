@@ -31,11 +31,11 @@ class HeldOut:
         self._batches = batches
         self._add = jax.jit(lambda total, new: jax.tree.map(jnp.add, total, new), donate_argnums=0)
 
-    def __call__(self, params: Any) -> dict[str, float]:
+    def __call__(self, weights: Any) -> dict[str, float]:
         """{"eval/loss": ..., "eval/<measure>": ...}; eval/loss is the sum of the objective's terms."""
         totals: dict[tuple[str, ...], dict] = {}  # every task of several has batches and measures of its own
         for batch in self._batches():
-            measures = self._step(params, batch)
+            measures = self._step(weights, batch)
             names = tuple(measures)
             totals[names] = self._add(totals[names], measures) if names in totals else measures
         sums = jax.device_get({k: pair for measures in totals.values() for k, pair in measures.items()})
