@@ -64,7 +64,7 @@ def report(made: prepare.Prepared) -> str:
         opened = shards.open_shards(made.directory, split, tokenizer_fingerprint=made.tokenizer.fingerprint)
         values = " ".join(f"{name}%:{value:,.0f}" for name, value in _percentiles(opened.lengths))
         lengths.append(f"{split:12}tokens a document: {values}")
-        if made.index["sentences"]:
+        if entry["sentences"]:
             lengths.append(f"{'':12}sentences: {entry['sentences']:,}")
     return "\n".join([*lines, "", *lengths])
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.data import files, parts, shards
+from jaxlm.data import files, parts
+from jaxlm.data import index as indices
 from jaxlm.data.tokenizer import Tokenizer
 
 Records = list[dict[str, Any]]
@@ -25,7 +26,7 @@ def assemble(
         for split, records in by_split.items()
     }
     index = {
-        "format": shards.FORMAT,
+        "format": indices.FORMAT,
         "key": about["key"],
         "fingerprint": "",  # its place in the file
         "dtype": about["dtype"],
@@ -38,8 +39,8 @@ def assemble(
         "corpus": about["corpus"],
         "splits": splits,
     }
-    index["fingerprint"] = shards.fingerprint_of(index)
-    parts.write_json(directory / shards.INDEX, index)
+    index["fingerprint"] = indices.fingerprint_of(index)
+    parts.write_json(directory / indices.INDEX, indices.sealed(index))
     return index
 
 
@@ -47,13 +48,15 @@ def _split(
     directory: Path, split: str, records: Records, tokenizer: Tokenizer, with_sentences: bool
 ) -> dict[str, Any]:
     entries = [_shard(directory, record, len(records)) for record in records]
-    arrays = [_write_lengths(directory, split, records)]
-    if with_sentences:
-        arrays += _write_sentences(directory, split, records)
+    arrays = {"lengths": _write(directory, split, records, "lengths", np.uint32)}
+    if "fields" in _arrays(directory, records[0]):
+        arrays["fields"] = _write(directory, split, records, "fields", np.uint32)
+    elif with_sentences:
+        arrays |= _write_sentences(directory, split, records)
     names = ("documents", "tokens", "characters", "text_bytes", "unknown_tokens", "sentences")
     return {
         **{name: sum(record[name] for record in records) for name in names},
-        "fingerprint": shards.digest(
+        "fingerprint": indices.digest(
             [tokenizer.fingerprint, split, [record["content"] for record in records]]
         ),
         "shards": entries,
@@ -74,16 +77,18 @@ def _shard(directory: Path, record: dict[str, Any], count: int) -> dict[str, Any
     }
 
 
-def _write_lengths(directory: Path, split: str, records: Records) -> dict[str, Any]:
-    lengths = _Column(
-        directory, f"{split}.lengths.npy", np.uint32, sum(record["documents"] for record in records)
+def _write(directory: Path, split: str, records: Records, name: str, dtype: Any) -> dict[str, Any]:
+    """One array of all parts: the same number of values for every document."""
+    values = len(_arrays(directory, records[0])[name]) // records[0]["documents"]
+    column = _Column(
+        directory, f"{split}.{name}.npy", dtype, values * sum(record["documents"] for record in records)
     )
     for record in records:
-        lengths.append(_arrays(directory, record)["lengths"])
-    return lengths.finish()
+        column.append(_arrays(directory, record)[name])
+    return column.finish()
 
 
-def _write_sentences(directory: Path, split: str, records: Records) -> list[dict[str, Any]]:
+def _write_sentences(directory: Path, split: str, records: Records) -> dict[str, Any]:
     longest = max(record["longest_sentence"] for record in records)
     dtype = np.uint16 if longest < 2**16 else np.uint32
     sentences = _Column(
@@ -98,7 +103,7 @@ def _write_sentences(directory: Path, split: str, records: Records) -> list[dict
         sentences.append(arrays["sentences"])
         offsets.append(before + np.cumsum(arrays["counts"]))
         before += record["sentences"]
-    return [sentences.finish(), offsets.finish()]
+    return {"sentences": sentences.finish(), "sentence_offsets": offsets.finish()}
 
 
 def _arrays(directory: Path, record: dict[str, Any]) -> parts.Arrays:

@@ -1,4 +1,4 @@
-"""A corpus: documents of text from wherever they are. In: a `Corpus` config. Out: a `Source` of str documents.
+"""A corpus: documents of text from wherever they are. In: a `Corpus` config. Out: a `Source` of `Record`s.
 
 The order of documents is fixed (files by path, records as they stand), nothing is held in memory, and `identity`
 changes when the content does. A document's split is a function of its text alone, so copies never straddle splits.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol
 
 from jaxlm.data import files, readers
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError
 
 Split = Literal["train", "validation", "test"]
@@ -44,10 +45,6 @@ class Corpus:
         shares = {"validation_share": self.validation_share, "test_share": self.test_share}
         return {"source": self.source, **readers.named(self.fields), **shares}
 
-    def texts(self, document: str) -> list[str]:
-        """The texts of a document: itself, unless it has several fields."""
-        return document.split(readers.FIELD_END) if len(self.fields) > 1 else [document]
-
     def validate(self, where: str) -> None:
         """UserError for a share outside [0, 1), nothing left to train on, or fields that are no fields."""
         if not self.source:
@@ -55,8 +52,9 @@ class Corpus:
         check_shares(self.validation_share, self.test_share, where)
         check_fields(self.text_fields, where)
 
-    def split(self, text: str) -> Split:
-        """The split of a document, from a hash of its text."""
+    def split(self, record: Record) -> Split:
+        """The split of a document, from a hash of its texts."""
+        text = "\x1f".join(record.texts)  # ASCII's unit separator
         digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
         share = int.from_bytes(digest, "little") / 2**64
         if share < self.test_share:
@@ -96,11 +94,11 @@ class Source(Protocol):
         """Estimate of the bytes of text; 0 when unknown."""
         ...
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         """All documents in a fixed order, none of them empty."""
         ...
 
-    def sample(self, limit: int) -> Iterator[str]:
+    def sample(self, limit: int) -> Iterator[Record]:
         """About `limit` bytes of documents, for training a tokenizer, without reading the whole of a big corpus."""
         ...
 
@@ -137,18 +135,18 @@ class Files:
     def text_bytes(self) -> int:
         return sum(file.text_bytes for file in self.files)
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         for file in self.files:
             yield from readers.read(file.path, self.fields)
 
-    def sample(self, limit: int) -> Iterator[str]:
+    def sample(self, limit: int) -> Iterator[Record]:
         """The first documents of every file, an equal share each; what short files leave goes to later ones."""
         for index, file in enumerate(self.files):
             share = limit / (len(self.files) - index)
             used = 0
-            for text in readers.read(file.path, self.fields):
-                used += len(text.encode())
-                yield text
+            for record in readers.read(file.path, self.fields):
+                used += record.text_bytes
+                yield record
                 if used >= share:
                     break
             limit -= used
@@ -156,10 +154,10 @@ class Files:
                 return
 
 
-def first_bytes(documents: Iterator[str], limit: int) -> Iterator[str]:
-    """Documents from the start until `limit` bytes of text have passed."""
-    for text in documents:
-        yield text
-        limit -= len(text.encode())
+def first_bytes(records: Iterator[Record], limit: int) -> Iterator[Record]:
+    """Records from the start until `limit` bytes of text have passed."""
+    for record in records:
+        yield record
+        limit -= record.text_bytes
         if limit <= 0:
             return

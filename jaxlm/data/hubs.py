@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlm.data import corpus, extras, readers
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError, reading
 
 READ_AT_ONCE = 256  # records a call: random access has a fixed cost per call
@@ -44,17 +45,17 @@ class Tfds:
         name = self.split.split("[")[0]
         return int(self.builder.info.splits[name].num_bytes or 0) if name in self.builder.info.splits else 0
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         with reading(f'corpus "tfds:{self.name}"', fix=f'Prepare it again: "tfds build {self.name}".'):
             for start in range(0, len(self.source), READ_AT_ONCE):
                 keys = list(range(start, min(start + READ_AT_ONCE, len(self.source))))
                 for key, record in zip(keys, self.source.__getitems__(keys), strict=True):
-                    text = readers.document(record, self.fields, f"tfds:{self.name} record {key}").strip()
-                    if text:
-                        yield text
+                    made = readers.of(record, self.fields, f"tfds:{self.name} record {key}")
+                    if made.texts[0]:
+                        yield made
 
-    def sample(self, limit: int) -> Iterator[str]:
-        return corpus.first_bytes(self.documents(), limit)
+    def sample(self, limit: int) -> Iterator[Record]:
+        return corpus.first_bytes(self.records(), limit)
 
 
 class HuggingFace:
@@ -96,12 +97,12 @@ class HuggingFace:
         splits = self.data.info.splits or {}
         return int(splits[self.split].num_bytes or 0) if self.split in splits else 0
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         with reading(f'corpus "hf:{self.name}"', fix="Check the network, or download it and read its files."):
             for number, record in enumerate(self.data):
-                text = readers.document(record, self.fields, f"hf:{self.name} record {number}").strip()
-                if text:
-                    yield text
+                made = readers.of(record, self.fields, f"hf:{self.name} record {number}")
+                if made.texts[0]:
+                    yield made
 
-    def sample(self, limit: int) -> Iterator[str]:
-        return corpus.first_bytes(self.documents(), limit)
+    def sample(self, limit: int) -> Iterator[Record]:
+        return corpus.first_bytes(self.records(), limit)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm import cached
-from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
+from jaxlm.data import assembly, corpus, parts, production, progress, tokenizer, workers
+from jaxlm.data import index as indices
 from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.errors import UserError
 
@@ -22,6 +23,8 @@ from jaxlm.errors import UserError
 PARTS = 64
 SMALLEST_PART = 2**20
 LARGEST_PART = 2**27
+# Part of every key: raise it when the same corpus gives other tokens. (The format of the index does not decide them.)
+IDENTITY = 1
 IN_PROCESS_BYTES = 4 * 2**20  # below this starting workers takes longer than the work
 
 Log = Callable[[str], None]
@@ -52,7 +55,7 @@ def prepare(
     processes: int | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Prepared:
-    """Find or make the shards of a corpus; the fields of a corpus of several are its sentences.
+    """Find or make the shards of a corpus; the texts of a record of several are its sentences.
 
     cache: None is `default_cache()`. processes: None is one a core. output: a folder of its own instead of the cache.
     UserError for whatever is wrong with the corpus, the tokenizer, or the folder.
@@ -66,10 +69,10 @@ def prepare(
     directory = None if output is None else expanded(output)
     with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
-        identity = shards.digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
+        identity = indices.digest([IDENTITY, source.identity(), text.validation_share, text.test_share])
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
-        key = shards.digest([identity, made.fingerprint, sentences, part])
+        key = indices.digest([identity, made.fingerprint, sentences, part])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
         directory = directory or root / "shards" / name
         about = {
@@ -92,7 +95,7 @@ def prepare(
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
     """A folder prepared earlier, given as the source: it must be what the config asks for."""
     directory = expanded(text.source)
-    index = shards.read_index(directory)
+    index = indices.read(directory)
     made = tokenizer.load(directory)
     if made.fingerprint != index["tokenizer"]["fingerprint"]:
         raise UserError(
@@ -135,12 +138,12 @@ def _tokenizer(
     if config.sample_bytes == 0:
         return tokenizer.train(config, ())
     described = tokenizer.describe(config)
-    key = shards.digest([identity, described, config.sample_bytes])
+    key = indices.digest([identity, described, config.sample_bytes])
 
     def train(folder: Path) -> None:
         log(f"training the tokenizer {config}")
-        documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
-        sample = [part for document in documents for part in text.texts(document)]
+        records = (r for r in source.sample(config.sample_bytes) if text.split(r) == "train")
+        sample = [part for record in records for part in record.texts]
         if not sample:
             raise _nothing(text)
         made = tokenizer.train(config, sample)
@@ -156,11 +159,11 @@ def _tokenizer(
 
 def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
     """The index of a finished preparation whose files are there; None when there is something left to make."""
-    if not (directory / shards.INDEX).is_file():
+    if not (directory / indices.INDEX).is_file():
         return None
     try:
-        index = shards.read_index(directory)
-    except shards.Damaged as error:
+        index = indices.read(directory)
+    except indices.Damaged as error:
         log(f"{error} It is made again.")
         return None
     if index["key"] != key:
@@ -169,7 +172,7 @@ def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
             "delete this one."
         )
     for entry in index["splits"].values():
-        for file in (*entry["shards"], *entry["arrays"]):
+        for file in indices.files_of(entry):
             path = directory / file["file"]
             if not path.is_file() or path.stat().st_size != file["bytes"]:
                 log(f"{path}: missing or damaged, is made again")

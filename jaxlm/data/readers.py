@@ -1,9 +1,8 @@
-"""Documents of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of str.
+"""Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
 `.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields,
 no header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the text field. `.parquet`: one row a
-document. The texts of several fields are one document with FIELD_END between them.
-Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
+document. Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
 """
 
 import codecs
@@ -13,26 +12,22 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from jaxlm.data import extras, files
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError, did_you_mean
 
 # A single document beyond this is a file without separators, not a document.
 LONGEST_DOCUMENT = 256 * 2**20
-# Between the texts of one record; ASCII calls it the unit separator, and no text has one.
-FIELD_END = "\x1f"
 
 Fields = tuple[str, ...]
 
 
-def read(path: str, fields: Fields) -> Iterator[str]:
-    """All documents of a file in order; empty ones are left out."""
+def read(path: str, fields: Fields) -> Iterator[Record]:
+    """All records of a file in order; those of one empty text are left out."""
     reader = READERS[files.suffixes(path)[0]]
-    for text in reader(path, fields):
-        text = text.strip()
-        if text:
-            yield text
+    return (record for record in reader(path, fields) if record.texts[0])
 
 
-def read_text(path: str, fields: Fields) -> Iterator[str]:
+def read_text(path: str, fields: Fields) -> Iterator[Record]:
     """Blocks between blank lines; line breaks inside a block are kept."""
     if len(fields) > 1:
         raise UserError(
@@ -49,13 +44,13 @@ def read_text(path: str, fields: Fields) -> Iterator[str]:
                 lines.append(line)
             if lines and (not line.strip() or size > LONGEST_DOCUMENT):
                 _check_length(size, path, number)
-                yield "".join(lines)
+                yield Record(("".join(lines).strip(),))
                 lines, size = [], 0
     if lines:
-        yield "".join(lines)
+        yield Record(("".join(lines).strip(),))
 
 
-def read_columns(path: str, fields: Fields) -> Iterator[str]:
+def read_columns(path: str, fields: Fields) -> Iterator[Record]:
     """The columns of a line, as many as there are text fields; blank lines are skipped."""
     for number, line in _lines(path):
         if not line.strip():
@@ -67,10 +62,10 @@ def read_columns(path: str, fields: Fields) -> Iterator[str]:
                 f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, "
                 "or repair the line."
             )
-        yield document(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
+        yield of(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
 
 
-def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
+def read_json_lines(path: str, fields: Fields) -> Iterator[Record]:
     """The text fields of one JSON object a line; blank lines are skipped."""
     for number, line in _lines(path):
         if not line.strip():
@@ -88,10 +83,10 @@ def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
             raise UserError(
                 f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
             )
-        yield document(record, fields, f"{path}:{number}")
+        yield of(record, fields, f"{path}:{number}")
 
 
-def read_parquet(path: str, fields: Fields) -> Iterator[str]:
+def read_parquet(path: str, fields: Fields) -> Iterator[Record]:
     """The text columns, in batches of rows."""
     if files.suffixes(path)[1]:
         raise UserError(
@@ -108,21 +103,19 @@ def read_parquet(path: str, fields: Fields) -> Iterator[str]:
         for batch in table.iter_batches(batch_size=16, columns=list(fields)):
             for record in batch.to_pylist():
                 row += 1
-                yield document(record, fields, f"{path}: row {row}")
+                yield of(record, fields, f"{path}: row {row}")
 
 
-def document(record: dict, fields: Fields, where: str) -> str:
-    """The text of a record; of several fields all texts, none of them empty, with FIELD_END between them."""
-    if len(fields) == 1:
-        return field(record, fields[0], where)
-    texts = [field(record, name, where).replace(FIELD_END, " ").strip() for name in fields]
+def of(record: dict, fields: Fields, where: str) -> Record:
+    """The fields of a record, stripped; one may be empty, of several none."""
+    texts = tuple(field(record, name, where).strip() for name in fields)
     for name, text in zip(fields, texts, strict=True):
-        if not text:
+        if not text and len(fields) > 1:
             raise UserError(
                 f'{where}: field "{name}" is empty; a record of several texts needs all of them ({", ".join(fields)}). '
                 "Repair or remove the record, or leave that field out of text_fields."
             )
-    return FIELD_END.join(texts)
+    return Record(texts)
 
 
 def named(fields: Fields) -> dict[str, object]:
@@ -174,7 +167,7 @@ def _check_length(size: int, path: str, number: int) -> None:
         )
 
 
-READERS: dict[str, Callable[[str, Fields], Iterator[str]]] = {
+READERS: dict[str, Callable[[str, Fields], Iterator[Record]]] = {
     ".txt": read_text,
     ".text": read_text,
     ".tsv": read_columns,
