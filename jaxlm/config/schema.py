@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
-from jaxlm.data.corpus import Corpus, check_fields, check_shares
+from jaxlm.data.columns import Column
+from jaxlm.data.corpus import Corpus
+from jaxlm.data.steps import Step
 from jaxlm.data.subwords import SPECIAL_NAMES
 from jaxlm.errors import UserError, check_text
 from jaxlm.partition.mesh import Mesh
@@ -39,6 +41,8 @@ class Data:
     text_fields: tuple[
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
+    columns: tuple[Column, ...] = ()  # what else is kept of every record: Label or Number
+    steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float
@@ -52,9 +56,8 @@ class Data:
     prefetch: int = 4  # batches kept ready on the devices
 
     def validate(self, where: str) -> None:
-        """Checks the shares of the splits and the fields."""
-        check_shares(self.validation_share, self.test_share, where)
-        check_fields(self.text_fields, where)
+        """Checks the corpus and the counts."""
+        self.corpus_config().check(where)
         _within(self.workers, 0, 1024, f"{where}.workers")
         _within(self.prefetch, 1, 1024, f"{where}.prefetch")
 
@@ -64,6 +67,8 @@ class Data:
             source=self.corpus,
             text_field=self.text_field,
             text_fields=tuple(self.text_fields),
+            columns=tuple(self.columns),
+            steps=tuple(self.steps),
             validation_share=self.validation_share,
             test_share=self.test_share,
         )

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.data import files, parts
+from jaxlm.data import files, labels, parts
 from jaxlm.data import index as indices
+from jaxlm.data.columns import Label
 from jaxlm.data.tokenizer import Tokenizer
 
 Records = list[dict[str, Any]]
@@ -20,11 +21,24 @@ Records = list[dict[str, Any]]
 def assemble(
     directory: Path, by_split: dict[str, Records], tokenizer: Tokenizer, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Name the shards, write arrays and index; the index. `about`: key, dtype, sentences, corpus, tokenizer_config."""
+    """Name the shards, write arrays and index; the index.
+
+    `about`: key, dtype, sentences, columns, steps, corpus, tokenizer_config.
+    """
+    names = {
+        column.field: labels.inventory(by_split, number, column.field)
+        for number, column in enumerate(about["columns"])
+        if isinstance(column, Label)
+    }
     splits = {
         split: _split(directory, split, records, tokenizer, about["sentences"])
         for split, records in by_split.items()
     }
+    for split, records in by_split.items():
+        splits[split]["arrays"] |= {
+            column.field: _write_column(directory, split, records, number, names.get(column.field))
+            for number, column in enumerate(about["columns"])
+        }
     index = {
         "format": indices.FORMAT,
         "key": about["key"],
@@ -37,6 +51,8 @@ def assemble(
             "config": about["tokenizer_config"],
         },
         "corpus": about["corpus"],
+        "columns": {column.field: names.get(column.field) for column in about["columns"]},
+        "steps": about["steps"],
         "splits": splits,
     }
     index["fingerprint"] = indices.fingerprint_of(index)
@@ -85,6 +101,19 @@ def _write(directory: Path, split: str, records: Records, name: str, dtype: Any)
     )
     for record in records:
         column.append(_arrays(directory, record)[name])
+    return column.finish()
+
+
+def _write_column(
+    directory: Path, split: str, records: Records, number: int, names: list[str] | None
+) -> dict[str, Any]:
+    """The values of one column: numbers, or those of the names of a label."""
+    size = sum(record["documents"] for record in records)
+    name = f"column_{number}"
+    column = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
+    for record in records:
+        values = _arrays(directory, record)[name]
+        column.append(values if names is None else labels.numbered(record, number, names, values))
     return column.finish()
 
 

@@ -91,4 +91,4 @@ def _named(index: dict[str, Any]) -> dict[str, Any]:
         split: {**entry, "arrays": dict(zip(names, entry["arrays"], strict=False))}
         for split, entry in index["splits"].items()
     }
-    return {**index, "splits": splits}
+    return {**index, "splits": splits, "columns": {}, "steps": []}

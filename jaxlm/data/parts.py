@@ -86,7 +86,10 @@ def shard_file(directory: str | os.PathLike[str], record: dict[str, Any]) -> Pat
 
 
 def load_arrays(directory: str | os.PathLike[str], name: str) -> Arrays:
-    """'lengths': tokens a document; 'fields': of each text; 'sentences': of each, 'counts' of them a document."""
+    """'lengths': tokens a document; 'fields': of each text; 'sentences': of each, 'counts' of them a document.
+
+    'column_0', ...: the values of the columns.
+    """
     with np.load(Path(directory) / FOLDER / f"{name}.npz") as arrays:
         return dict(arrays)
 
@@ -128,6 +131,8 @@ class _Tally:
         self.content = hashlib.sha256()
         self.lengths: list[int] = []
         self.known: dict[str, list[np.ndarray]] = {}
+        # Column -> name -> its number in this part, and where it was met first.
+        self.labels: dict[str, dict[str, tuple[int, str]]] = {}
 
     def add(self, record: Record, ids: np.ndarray, raw: bytes, known: Arrays) -> None:
         self.counts["documents"] += 1
@@ -141,6 +146,12 @@ class _Tally:
         for name, values in known.items():
             self.content.update(values.tobytes())
             self.known.setdefault(name, []).append(values)
+        for i, value in enumerate(record.values):
+            self.content.update(f"{i}:{value!r}\n".encode())
+            if isinstance(value, str):
+                met = self.labels.setdefault(str(i), {})
+                value, _ = met.setdefault(value, (len(met), record.where))
+            self.known.setdefault(f"column_{i}", []).append(np.array([value]))
 
     def arrays(self) -> Arrays:
         arrays: Arrays = {"lengths": np.array(self.lengths, np.uint32)}
@@ -165,6 +176,7 @@ def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
         **tally.counts,
         "read": len(part.records),
         "sentences": int(arrays["counts"].sum()) if "counts" in arrays else 0,
+        "labels": {i: {name: where for name, (_, where) in met.items()} for i, met in tally.labels.items()},
         "longest_sentence": int(arrays["sentences"].max()) if "sentences" in arrays else 0,
         "bytes": shard.stat().st_size,
         "sha256": files.sha256(shard),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm import cached
-from jaxlm.data import assembly, corpus, parts, production, progress, tokenizer, workers
+from jaxlm.data import assembly, corpus, parts, production, progress, steps, tokenizer, workers
 from jaxlm.data import index as indices
 from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.errors import UserError
@@ -62,14 +62,14 @@ def prepare(
     """
     text.validate("corpus")
     tokenizer_config.validate("tokenizer")
-    sentences = sentences or len(text.fields) > 1
+    sentences = sentences or len(text.wanted.texts) > 1
     if corpus.is_prepared(text.source):
         return _adopt(text, tokenizer_config, sentences)
     root = expanded(cache) if cache is not None else default_cache()
     directory = None if output is None else expanded(output)
     with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
-        identity = indices.digest([IDENTITY, source.identity(), text.validation_share, text.test_share])
+        identity = _identity(source, text)
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
         key = indices.digest([identity, made.fingerprint, sentences, part])
@@ -79,17 +79,23 @@ def prepare(
             "key": key,
             "dtype": "uint16" if made.size <= 2**16 else "uint32",
             "sentences": sentences,
+            "columns": text.columns,
             "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
         index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
         if index is None:
             with cached.locked(directory, log):
-                index = _found(directory, key, log) or _make(
-                    source, text, made, directory, about, part, log, processes
-                )
+                again = _found(directory, key, log)
+                index = again or _make(source, text, made, directory, about, part, log, processes)
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
+
+
+def _identity(source: corpus.Source, text: corpus.Corpus) -> str:
+    """Of the corpus as it is tokenised: its content, splits and steps."""
+    done = [steps.describe(text.steps)] if text.steps else []
+    return indices.digest([IDENTITY, source.identity(), text.validation_share, text.test_share, *done])
 
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
@@ -118,6 +124,12 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
                 f"shards {directory}: prepared with {name}={index['corpus'][name]}, the run asks for "
                 f"{getattr(text, name)}. Set {name}={index['corpus'][name]}, or prepare the corpus again."
             )
+    columns, done = {column.field for column in text.columns}, index["corpus"].get("steps", [])
+    if steps.describe(text.steps) != done or not columns <= index["columns"].keys():
+        raise UserError(
+            f"shards {directory}: prepared with columns {list(index['columns'])} and steps {done}; the run asks for "
+            f"columns {sorted(columns)} and steps {list(text.steps)}. Ask for those, or prepare the corpus again."
+        )
     if sentences and not index["sentences"]:
         raise UserError(
             f"shards {directory}: made without sentences, which this objective needs. Prepare them again with "
@@ -142,7 +154,8 @@ def _tokenizer(
 
     def train(folder: Path) -> None:
         log(f"training the tokenizer {config}")
-        records = (r for r in source.sample(config.sample_bytes) if text.split(r) == "train")
+        read = steps.Steps(text.steps).run(source.sample(config.sample_bytes))
+        records = (r for r in read if text.split(r) == "train")
         sample = [part for record in records for part in record.texts]
         if not sample:
             raise _nothing(text)
@@ -193,15 +206,17 @@ def _make(
     """Write all parts that are not finished, and assemble them."""
     _start_or_continue(directory, about["key"])
     _save_tokenizer(directory, made)
-    options = {"sentences": about["sentences"], "fields": len(text.fields), "dtype": about["dtype"]}
+    options = {"sentences": about["sentences"], "fields": len(text.wanted.texts), "dtype": about["dtype"]}
     job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
     log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")
     lines = progress.Progress(log, expected)
     wanted = workers.count(processes) if expected > IN_PROCESS_BYTES or not expected else 1
+    done = steps.Steps(text.steps)
+    documents = done.run(source.records())
     by_split: dict[str, list[dict[str, Any]]] = {}
     for record in production.records(
-        job, production.gather(source, text, part), min(wanted, max(expected // part, 1)), lines
+        job, production.gather(documents, text, part), min(wanted, max(expected // part, 1)), lines
     ):
         by_split.setdefault(record["split"], []).append(record)
     # Parts finish in any order; a part with nothing but empty documents is no shard.
@@ -212,6 +227,7 @@ def _make(
         for split in corpus.SPLITS
     }
     _check_splits(text, {split: sum(r["documents"] for r in records) for split, records in found.items()})
+    about = {**about, "steps": done.report()}
     index = assembly.assemble(
         directory, {split: records for split, records in found.items() if records}, made, about
     )
@@ -274,5 +290,5 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
 def _nothing(text: corpus.Corpus) -> UserError:
     return UserError(
         f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
-        f'"{", ".join(text.fields)}" is right, and that the held-out shares leave some (0: nothing is held out).'
+        f'"{", ".join(text.wanted.texts)}" is right, and that the held-out shares leave some (0: nothing is held out).'
     )

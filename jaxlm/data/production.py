@@ -15,12 +15,12 @@ from jaxlm.data.record import Record
 from jaxlm.errors import UserError
 
 
-def gather(source: corpus.Source, text: corpus.Corpus, size: int) -> Iterator[parts.Part]:
+def gather(documents: Iterator[Record], text: corpus.Corpus, size: int) -> Iterator[parts.Part]:
     """The documents of each split in order, gathered until a part holds `size` characters."""
     found: dict[str, list[Record]] = {split: [] for split in corpus.SPLITS}
     held = dict.fromkeys(corpus.SPLITS, 0)
     numbers = dict.fromkeys(corpus.SPLITS, 0)
-    for record in source.records():
+    for record in documents:
         split = text.split(record)
         found[split].append(record)
         held[split] += record.characters

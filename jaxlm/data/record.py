@@ -8,6 +8,8 @@ class Record:
     """One document: a text, or several that belong together; none of them is empty."""
 
     texts: tuple[str, ...]
+    values: tuple[str | float, ...] = ()  # of the corpus's columns, in their order
+    where: str = dataclasses.field(default="", compare=False)  # file and line, for messages about values
 
     @property
     def characters(self) -> int:

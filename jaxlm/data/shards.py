@@ -34,6 +34,7 @@ class _Place:
     files: tuple[str, ...]
     documents: tuple[int, ...]  # per file
     arrays: dict[str, str]  # name -> file
+    labels: dict[str, tuple[str, ...]]  # of label columns: their names
     dtype: str
 
 
@@ -117,15 +118,23 @@ class Shards:
     def array(self, name: str) -> np.ndarray:
         """What is known of every document, memory-mapped: [documents], or [documents, n] of n values each.
 
-        "fields": tokens of every text of a record; their sum is lengths[k]. UserError for a name that is not there.
+        "fields": tokens of every text of a record; their sum is lengths[k]. The name of a column: its values.
+        UserError for a name that is not there.
         """
         if name not in self._arrays or name in ("sentences", "sentence_offsets"):
+            how = "text_fields" if name == "fields" else "columns"
             raise UserError(
                 f"shards {self._place.directory}: these documents have no {name}, which this objective needs. Fix: "
-                "name the fields of the records in data.text_fields (docs/data.md)."
+                f"name the fields of the records in data.{how} (docs/data.md)."
             )
         values = self._arrays[name]
         return values if len(values) == len(self) else values.reshape(len(self), -1)
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The names of a label column, in the order of their numbers."""
+        if name not in self._place.labels:
+            raise UserError(f'shards {self._place.directory}: there is no column of labels "{name}".')
+        return self._place.labels[name]
 
     def sentence_lengths(self, k: int) -> np.ndarray:
         """int32 tokens of every sentence of document k, or of every text of its record; their sum is lengths[k]."""
@@ -183,6 +192,7 @@ def _opened(directory: str, index: dict[str, Any], entry: dict[str, Any]) -> Sha
         files=tuple(shard["file"] for shard in entry["shards"]),
         documents=tuple(shard["documents"] for shard in entry["shards"]),
         arrays={name: file["file"] for name, file in entry["arrays"].items()},
+        labels={name: tuple(names) for name, names in index["columns"].items() if names is not None},
         dtype=np.dtype(index["dtype"]).newbyteorder("<").str,
     )
     shards = Shards(place, entry["fingerprint"])
