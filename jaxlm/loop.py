@@ -6,7 +6,6 @@ that what stands in metrics.jsonl never runs ahead of, nor falls behind, the che
 """
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -168,9 +167,12 @@ class Loop:
         parts = self.parts
         tasks = multi_task.of(self.run_config.objective, self.run_config.batch_size)
         eval_step = jax.jit(make_eval_step(parts.model, tasks))
-        self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch)))
-        batches = functools.partial(
-            assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh
+        sources = [read.source for read in rows]
+        self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch), sources))
+        batches = lambda: (
+            (read.source, batch)
+            for read in rows
+            for batch in assemble.evaluation_batches(self.run_config, parts.text, [read], parts.mesh)
         )
         return HeldOut(eval_step, batches)
 
