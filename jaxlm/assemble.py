@@ -15,8 +15,9 @@ from jaxlm import streams
 from jaxlm.batch import Batches, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage
-from jaxlm.data import draws, feed, pipeline, prepare, shards
+from jaxlm.data import draws, feed, items, mixture, pipeline, prepare, shards
 from jaxlm.data.places import default_cache, expanded
+from jaxlm.data.rows import Rows
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer import answers, fill_mask
@@ -44,7 +45,7 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
     cache = Cache(root, say)
     tasks = streams.tasks(run)
     ready = _prepared(run, tasks, root, say)
-    main = ready[repr(run.data.corpus_config())]
+    main = ready[repr(next(iter(run.data.corpora().values())))]
     tokenizer = main.tokenizer
     vocabulary = tokenizer.vocabulary
     if vocabulary.size > run.model.vocab_size:
@@ -52,7 +53,8 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"config.model.vocab_size={run.model.vocab_size}, but the tokenizer has {vocabulary.size} tokens. "
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
-    if 0.0 in [(task.data or run.data).validation_share for task in tasks]:
+    used = [corpus for task in tasks for corpus in (task.data or run.data).corpora().values()]
+    if 0.0 in [corpus.validation_share for corpus in used]:
         say(
             "WARNING: validation_share=0: nothing is held out, so evaluations read documents that are trained on"
         )
@@ -82,15 +84,16 @@ def _stream(
     cache: Cache,
 ) -> Stream:
     data = task.data or run.data
-    splits = opened[repr(data.corpus_config())]
+    sources = {name: opened[repr(corpus)] for name, corpus in data.corpora().items()}
+    train = mixture.joined([splits["train"] for splits in sources.values()])
     task.objective.check(vocabulary)
     for i, stage in enumerate(run.stages):
         task.objective.check_length(stage.length, vocabulary, f"config.stages[{i}].length")
     return Stream(
-        task=dataclasses.replace(task, objective=task.objective.fit(splits["train"], vocabulary, cache)),
+        task=dataclasses.replace(task, objective=task.objective.fit(train, vocabulary, cache)),
         data=data,
         seed=streams.stream_seed(run, task),
-        splits=splits,
+        sources=sources,
     )
 
 
@@ -99,13 +102,16 @@ def _prepared(
 ) -> dict[str, prepare.Prepared]:
     """The shards of every corpus of the run, once each; the tokenizer is that of the run's main corpus."""
     used = [(run.data, False), *((task.data or run.data, task.objective.needs_sentences) for task in tasks)]
-    corpora = {repr(data.corpus_config()): data for data, _ in used}
+    asked = [(corpus, data, needed) for data, needed in used for corpus in data.corpora().values()]
     config, ready = run.tokenizer, {}
-    for name, data in corpora.items():
+    for corpus, data, _ in asked:
+        name = repr(corpus)
+        if name in ready:
+            continue
         ready[name] = prepare.prepare(
-            data.corpus_config(),
+            corpus,
             config,
-            sentences=any(needed for other, needed in used if repr(other.corpus_config()) == name),
+            sentences=any(needed for other, _, needed in asked if repr(other) == name),
             cache=expanded(data.cache) if data.cache else cache,
             log=say,
         )
@@ -116,27 +122,44 @@ def _prepared(
 def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -> tuple[StreamRows, ...]:
     """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for the other splits.
 
-    UserError for a split that the corpus does not have.
+    One of every stream; held-out rows of a mixture are one of every source. UserError for a split that a corpus lacks.
     """
-    if any(split not in stream.splits for stream in text.streams):
+    if any(split not in splits for stream in text.streams for splits in stream.sources.values()):
         raise UserError(f"there is no {split} split: set data.{split}_share above 0 in the recipe.")
-    return tuple(_stream_rows(text, stream, stage, split, number) for stream in text.streams)
+    if split == "train":
+        return tuple(_train_rows(text, stream, stage, number) for stream in text.streams)
+    return tuple(
+        StreamRows(stream, _rows(text, stream, stage, split, source, stream.seed), source)
+        for stream in text.streams
+        for source in stream.sources
+    )
 
 
-def _stream_rows(text: Text, stream: Stream, stage: Stage, split: Split, number: int) -> StreamRows:
+def _train_rows(text: Text, stream: Stream, stage: Stage, number: int) -> StreamRows:
     # Two stages of one row length must not read the same rows in the same order.
     seed = draws.derived_seed(stream.seed, f"stage {number}") if number else stream.seed
-    made = pipeline.make_rows(
+    # Nor two sources of a mixture.
+    seeds = {name: draws.derived_seed(seed, f"source {name}") if name else seed for name in stream.sources}
+    found = {name: _rows(text, stream, stage, "train", name, seeds[name]) for name in stream.sources}
+    mixed = stream.data.mixture
+    if mixed is None:
+        return StreamRows(stream, found[""])
+    weights = mixed.weights([len(rows) for rows in found.values()])
+    epochs = [share.epochs for share in mixed.shares]
+    return StreamRows(stream, mixture.Mixed(found, weights, epochs, seed=seed))
+
+
+def _rows(text: Text, stream: Stream, stage: Stage, split: Split, source: str, seed: int) -> Rows:
+    return pipeline.make_rows(
         stream.objective,
-        stream.splits[split],
+        stream.sources[source][split],
         text.vocabulary,
         row_length=stage.length,
         method=stream.data.packing,
-        seed=seed if split == "train" else stream.seed,
+        seed=seed,
         cache=text.cache,
         train=split == "train",
     )
-    return StreamRows(stream, made)
 
 
 def train_feed(
@@ -195,7 +218,7 @@ def evaluation_batches(
             yield from ({read.stream.name: batch} for batch in ready)
 
 
-def unigram_counts(train: shards.Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
+def unigram_counts(train: items.Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
     """counts_V of a training split, from its first `limit` tokens."""
     from jaxlm.objectives.unigram import count_tokens
 

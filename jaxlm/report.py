@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jaxlm import assemble
 from jaxlm.checkpoint import space
 from jaxlm.config import Run, Stage, tree
+from jaxlm.data.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
 from jaxlm.infer import answers, fill_mask
@@ -110,7 +111,7 @@ def facts(
     )
     unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
     notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
-    efficiency = sum(r.rows.plan.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
+    efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
     if run.view:
         trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))
         notes.append(
@@ -118,7 +119,7 @@ def facts(
         )
     if efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
-    notes += [_task_note(r, span.last - span.first) for r in rows if r.stream.name]
+    notes += [note for r in rows for note in _epoch_notes(r, span.last - span.first)]
     flops = cost.training_flops(run.model, _total_loss(parts.program.tasks), batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
@@ -148,13 +149,27 @@ def facts(
     )
 
 
+def _epoch_notes(read: StreamRows, steps: int) -> list[str]:
+    """The epochs of one of several tasks, and of the sources of a mixture."""
+    return [*([_task_note(read, steps)] if read.stream.name else []), *_source_notes(read, steps)]
+
+
 def _task_note(read: StreamRows, steps: int) -> str:
-    """The epochs of one of several tasks."""
     rows, per_step = len(read.rows), read.stream.batch_rows
     return (
         f"task {read.stream.name}: {per_step} rows per step, {steps * per_step / rows:.3g} epochs of {rows} rows, "
-        f"{100 * read.rows.plan.efficiency:.1f}% of them useful"
+        f"{100 * read.rows.efficiency:.1f}% of them useful"
     )
+
+
+def _source_notes(read: StreamRows, steps: int) -> list[str]:
+    if not isinstance(read.rows, Mixed):
+        return []
+    used = read.rows.used(steps * read.stream.batch_rows)
+    return [
+        f"source {name}: {100 * n / max(sum(used), 1):.3g}% of all rows, {n / len(rows):.3g} epochs of {len(rows)} rows"
+        for name, rows, n in zip(read.rows.names, read.rows.sources, used, strict=True)
+    ]
 
 
 def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
@@ -186,7 +201,8 @@ def dump_rows(parts: Any, rows: Sequence[StreamRows], batches: list[int], step: 
 def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
     size, rows = read.stream.batch_rows, read.rows
     numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
-    items = {i: [item for item, _, _ in rows.plan.pieces(rows.plan_row(i))] for i in numbers}
+    listed = {i: rows.listed(i) for i in numbers}
+    items = {i: found.get("", found) for i, found in listed.items()}  # of a mixture with the source
     return {"rows": [numbers[0], numbers[-1]], "items": items}
 
 
@@ -226,15 +242,16 @@ def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float])
     from jaxlm.objectives.unigram import unigram_cross_entropy
 
     term, say = read.stream.objective.token_term, parts.console.say
-    loss = metrics.get(f"eval/{read.stream.task.of(f'{term}_loss')}")
+    loss = metrics.get("/".join(filter(None, ("eval", read.source, read.stream.task.of(f"{term}_loss")))))
     if loss is None:
         return
-    counts = assemble.unigram_counts(read.stream.splits["train"], parts.text.vocabulary.size)
+    counts = assemble.unigram_counts(read.stream.sources[read.source]["train"], parts.text.vocabulary.size)
     batches = assemble.evaluation_batches(parts.run, parts.text, [read])
     asked = (one.targets.tokens for batch in batches for one in batch.values())
     baseline = unigram_cross_entropy(counts, asked, parts.text.vocabulary.special_V)
     named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
     of = f" of task {read.stream.name}" if read.stream.name else ""
+    of += f" on {read.source}" if read.source else ""
     say(
         f"held-out {named} loss{of} {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats"
     )

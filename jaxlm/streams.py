@@ -13,7 +13,7 @@ from jaxlm.batch import Batches
 from jaxlm.config import Data, Run
 from jaxlm.data import draws
 from jaxlm.data.feed import Feed
-from jaxlm.data.rows import Rows
+from jaxlm.data.mixture import AnyRows
 from jaxlm.data.shards import Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import multi_task
@@ -28,7 +28,7 @@ class Stream:
     task: Task  # its objective with what it learned from the training split
     data: Data
     seed: int  # of its rows and draws
-    splits: dict[str, Shards]
+    sources: dict[str, dict[str, Shards]]  # by name, "" for one that is no mixture; splits by name
 
     @property
     def name(self) -> str:
@@ -48,14 +48,15 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class StreamRows:
-    """The packed rows of a stream in one stage and split."""
+    """The packed rows of a stream in one stage and split; held-out rows are those of one source."""
 
     stream: Stream
-    rows: Rows
+    rows: AnyRows
+    source: str = ""
 
     def fingerprint(self, what: str) -> dict[str, str]:
-        """{what, with the task: of everything that decides the rows}."""
-        return {f"{what} of {self.stream.name}" if self.stream.name else what: self.rows.fingerprint}
+        """{what, with task and source: of everything that decides the rows}."""
+        return {" of ".join(filter(None, (what, self.source, self.stream.name))): self.rows.fingerprint}
 
 
 def tasks(run: Run) -> tuple[Task, ...]:

@@ -131,8 +131,8 @@ def test_tasks_over_one_corpus_share_its_shards_but_neither_rows_nor_draws(corpu
     run = run_of(corpus, corpora, f"--config.data.cache={tmp_path}")
     text = assemble.text(run, lambda _: None)
     words, order, texts = text.streams
-    assert words.splits["train"] is order.splits["train"] is not texts.splits["train"]
-    assert len(texts.splits["train"]) < len(words.splits["train"])
+    assert words.sources[""]["train"] is order.sources[""]["train"] is not texts.sources[""]["train"]
+    assert len(texts.sources[""]["train"]) < len(words.sources[""]["train"])
     assert len({stream.seed for stream in text.streams}) == 3
     assert len(list((tmp_path / "tokenizers").glob("w*"))) == 1, "one tokenizer, of the main corpus"
     again = assemble.rows(run, text, run.stages[0], "train")

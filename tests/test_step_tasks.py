@@ -173,8 +173,8 @@ def test_evaluation_goes_task_by_task_to_the_same_numbers():
     data = batches(ALL)
     evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), ALL))
     step = lambda params, batch: evaluate(params, {}, batch)
-    together = HeldOut(step, lambda: [data])(params)
-    apart = HeldOut(step, lambda: [{name: one} for name, one in data.items()])(params)
+    together = HeldOut(step, lambda: [("", data)])(params)
+    apart = HeldOut(step, lambda: [("", {name: one}) for name, one in data.items()])(params)
     assert together.keys() == apart.keys() == set(names(jax.eval_shape(step, params, data)))
     for name in together:
         np.testing.assert_allclose(together[name], apart[name], rtol=1e-5, err_msg=name)

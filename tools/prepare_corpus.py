@@ -16,7 +16,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jaxlm import errors
-from jaxlm.data import corpus, prepare, shards, tokenizer
+from jaxlm.data import columns, corpus, prepare, shards, tokenizer
 from jaxlm.entry import run
 from jaxlm.runtime import signals
 
@@ -64,8 +64,14 @@ def report(made: prepare.Prepared) -> str:
         opened = shards.open_shards(made.directory, split, tokenizer_fingerprint=made.tokenizer.fingerprint)
         values = " ".join(f"{name}%:{value:,.0f}" for name, value in _percentiles(opened.lengths))
         lengths.append(f"{split:12}tokens a document: {values}")
-        if made.index["sentences"]:
+        if entry["sentences"]:
             lengths.append(f"{'':12}sentences: {entry['sentences']:,}")
+    for field, names in made.index["columns"].items():
+        lengths.append(f"{field}: {'numbers' if names is None else f'{len(names):,} labels'}")
+    for step in made.index["steps"]:
+        lengths.append(
+            f"{step['step']}: {step['kept']:,} kept, {step['changed']:,} changed, {step['dropped']:,} dropped"
+        )
     return "\n".join([*lines, "", *lengths])
 
 
@@ -100,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
         default="",
         help="two or more fields whose texts belong together, with commas between: anchor,positive",
     )
+    add("--labels", default="", help="fields that are kept as labels, with commas between")
+    add("--numbers", default="", help="fields that are kept as numbers, with commas between")
     add(
         "--tokenizer", required=True, help=FORMS + " (tokenizer.json, .model, vocab.txt or a folder with one)"
     )
@@ -119,6 +127,10 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def _names(words: str) -> tuple[str, ...]:
+    return tuple(words.split(",")) if words else ()
+
+
 def main(argv: Sequence[str]) -> int:
     """Prepare and report; the exit status."""
     options = parser().parse_args(list(argv[1:]))
@@ -127,7 +139,11 @@ def main(argv: Sequence[str]) -> int:
             corpus.Corpus(
                 source=options.source,
                 text_field=options.text_field,
-                text_fields=tuple(options.text_fields.split(",")) if options.text_fields else (),
+                text_fields=_names(options.text_fields),
+                columns=(
+                    *(columns.Label(field=name) for name in _names(options.labels)),
+                    *(columns.Number(field=name) for name in _names(options.numbers)),
+                ),
                 validation_share=options.validation_share,
                 test_share=options.test_share,
             ),

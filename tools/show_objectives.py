@@ -27,6 +27,7 @@ from jaxlm import assemble, entry
 from jaxlm.batch import stacked
 from jaxlm.config import Run, Stage, flags
 from jaxlm.data import draws
+from jaxlm.data.rows import Rows
 from jaxlm.data.show import show_batch
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -148,6 +149,7 @@ def _example(one: Entry, run: Run) -> str:
     text = assemble.text(run, lambda line: print(line, file=sys.stderr))
     (read,) = assemble.rows(run, text, run.stages[0], "validation")
     objective, rows = read.stream.objective, read.rows
+    assert isinstance(rows, Rows), "one source"
     pieces = [(i, rows.plan.pieces(rows.plan_row(i))) for i in range(len(rows))]
     packed = [i for i, places in pieces if len(places) == 2 and all(start == 0 for _, start, _ in places)]
     shown = []

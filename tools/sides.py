@@ -180,7 +180,7 @@ class Bench:
 
     def describe_text(self) -> str:
         """Documents and their median length."""
-        lengths = self.text.streams[0].splits["train"].lengths
+        lengths = self.text.streams[0].sources[""]["train"].lengths
         return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
 
     def _packed(self) -> Iterator[Batches]:
@@ -193,7 +193,7 @@ class Bench:
         objective, stream = self.run.objective, self.text.streams[0]
         rows = pipeline.make_rows(
             objective,
-            stream.splits["train"],
+            stream.sources[""]["train"],
             self.text.vocabulary,
             row_length=row_length,
             method="none",
@@ -248,7 +248,7 @@ class Bench:
             yield from loader
 
     def _ids(self) -> Iterator[np.ndarray]:
-        train, vocabulary = self.text.streams[0].splits["train"], self.text.vocabulary
+        train, vocabulary = self.text.streams[0].sources[""]["train"], self.text.vocabulary
         for k in range(len(train)):
             yield np.concatenate([[vocabulary.cls], train[k], [vocabulary.sep]])
 

@@ -6,6 +6,6 @@ every recipe; a field with a default is operational (how often to log, how to sp
 between a run and its continuation. That one rule drives `--explain` and the comparison on resume.
 """
 
-from jaxlm.config.schema import Checkpointing, Data, Evaluation, Logging, Run, Stage
+from jaxlm.config.schema import Checkpointing, Data, Evaluation, Logging, Mixture, Run, Share, Stage
 
-__all__ = ["Checkpointing", "Data", "Evaluation", "Logging", "Run", "Stage"]
+__all__ = ["Checkpointing", "Data", "Evaluation", "Logging", "Mixture", "Run", "Share", "Stage"]

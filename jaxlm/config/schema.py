@@ -6,11 +6,15 @@ Fields without a default change results; fields with one are operational. Compon
 
 import dataclasses
 import itertools
+import re
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
-from jaxlm.data.corpus import Corpus, check_fields, check_shares
+from jaxlm.data.columns import Column
+from jaxlm.data.corpus import Corpus
+from jaxlm.data.steps import Step
 from jaxlm.data.subwords import SPECIAL_NAMES
 from jaxlm.errors import UserError, check_text
 from jaxlm.partition.mesh import Mesh
@@ -27,11 +31,51 @@ class Stage:
 
 
 @dataclasses.dataclass(kw_only=True)
+class Share:
+    """One corpus of a mixture."""
+
+    name: str  # in metrics: eval/NAME/loss
+    corpus: Corpus
+    weight: float  # of its rows among all; 0: as many as it has
+    epochs: float  # of it in a stage at most, then the others share its room; 0: no limit
+
+
+@dataclasses.dataclass(kw_only=True)
+class Mixture:
+    """Several corpora whose rows alternate. The tokenizer is trained on the first."""
+
+    shares: tuple[Share, ...]
+    temperature: float  # weights count as weight ** (1 / temperature); 1: as they are
+
+    def validate(self, where: str) -> None:
+        """Different names, weights and epochs that are numbers, and one corpus without an end."""
+        for i, share in enumerate(self.shares):
+            at = f"{where}.shares[{i}]"
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+", share.name) or share.name in [
+                other.name for other in self.shares[:i]
+            ]:
+                raise UserError(
+                    f"{at}.name={share.name!r}: allowed are letters, digits, _ . - and no name twice."
+                )
+            _within(share.weight, 0.0, 1e9, f"{at}.weight")
+            _within(share.epochs, 0.0, 1e9, f"{at}.epochs")
+        _within(self.temperature, 1e-3, 1e3, f"{where}.temperature")
+        if not self.shares or all(share.epochs for share in self.shares):
+            raise UserError(f"{where}.shares: every corpus ends. Fix: epochs=0 (no limit) for one of them.")
+
+    def weights(self, rows: Sequence[int]) -> list[float]:
+        """Of every source, given how many rows it has."""
+        given = [share.weight or float(n) for share, n in zip(self.shares, rows, strict=True)]
+        return [weight ** (1.0 / self.temperature) for weight in given]
+
+
+@dataclasses.dataclass(kw_only=True)
 class Data:
     """Where the text comes from and how rows are filled with it.
 
     `corpus`: `builtin:pydocs`, a path or glob (text, JSONL, Parquet; plain, .gz, .zst; local or fsspec URL),
-    `tfds:NAME`, `hf:NAME`, or a folder made by tools/prepare_corpus.py.
+    `tfds:NAME`, `hf:NAME`, or a folder made by tools/prepare_corpus.py. Each corpus of a `mixture`, which stands
+    in place of `corpus`, has its own fields, columns, steps and held-out shares.
     """
 
     corpus: str
@@ -39,6 +83,9 @@ class Data:
     text_fields: tuple[
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
+    columns: tuple[Column, ...] = ()  # what else is kept of every record: Label or Number
+    steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
+    mixture: Mixture | None = None  # several corpora; corpus is "" then
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float
@@ -52,11 +99,21 @@ class Data:
     prefetch: int = 4  # batches kept ready on the devices
 
     def validate(self, where: str) -> None:
-        """Checks the shares of the splits and the fields."""
-        check_shares(self.validation_share, self.test_share, where)
-        check_fields(self.text_fields, where)
+        """Checks the corpus and the counts."""
+        self.corpus_config().check(where)
+        if self.mixture is not None and self.corpus:
+            raise UserError(
+                f"{where}.corpus={self.corpus!r}, and there is a {where}.mixture, too. Fix: {where}.corpus='', or "
+                "mixture=None."
+            )
         _within(self.workers, 0, 1024, f"{where}.workers")
         _within(self.prefetch, 1, 1024, f"{where}.prefetch")
+
+    def corpora(self) -> dict[str, Corpus]:
+        """The corpora of a mixture by name, or the one there is, named ""."""
+        if self.mixture is None:
+            return {"": self.corpus_config()}
+        return {share.name: share.corpus for share in self.mixture.shares}
 
     def corpus_config(self) -> Corpus:
         """What of this decides the shards; two Data that differ in the rest share them."""
@@ -64,6 +121,8 @@ class Data:
             source=self.corpus,
             text_field=self.text_field,
             text_fields=tuple(self.text_fields),
+            columns=tuple(self.columns),
+            steps=tuple(self.steps),
             validation_share=self.validation_share,
             test_share=self.test_share,
         )

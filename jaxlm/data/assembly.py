@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.data import files, parts, shards
+from jaxlm.data import files, labels, parts
+from jaxlm.data import index as indices
+from jaxlm.data.columns import Label
 from jaxlm.data.tokenizer import Tokenizer
 
 Records = list[dict[str, Any]]
@@ -19,13 +21,26 @@ Records = list[dict[str, Any]]
 def assemble(
     directory: Path, by_split: dict[str, Records], tokenizer: Tokenizer, about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Name the shards, write arrays and index; the index. `about`: key, dtype, sentences, corpus, tokenizer_config."""
+    """Name the shards, write arrays and index; the index.
+
+    `about`: key, dtype, sentences, columns, steps, corpus, tokenizer_config.
+    """
+    names = {
+        column.field: labels.inventory(by_split, number, column.field)
+        for number, column in enumerate(about["columns"])
+        if isinstance(column, Label)
+    }
     splits = {
         split: _split(directory, split, records, tokenizer, about["sentences"])
         for split, records in by_split.items()
     }
+    for split, records in by_split.items():
+        splits[split]["arrays"] |= {
+            column.field: _write_column(directory, split, records, number, names.get(column.field))
+            for number, column in enumerate(about["columns"])
+        }
     index = {
-        "format": shards.FORMAT,
+        "format": indices.FORMAT,
         "key": about["key"],
         "fingerprint": "",  # its place in the file
         "dtype": about["dtype"],
@@ -36,10 +51,12 @@ def assemble(
             "config": about["tokenizer_config"],
         },
         "corpus": about["corpus"],
+        "columns": {column.field: names.get(column.field) for column in about["columns"]},
+        "steps": about["steps"],
         "splits": splits,
     }
-    index["fingerprint"] = shards.fingerprint_of(index)
-    parts.write_json(directory / shards.INDEX, index)
+    index["fingerprint"] = indices.fingerprint_of(index)
+    parts.write_json(directory / indices.INDEX, indices.sealed(index))
     return index
 
 
@@ -47,13 +64,15 @@ def _split(
     directory: Path, split: str, records: Records, tokenizer: Tokenizer, with_sentences: bool
 ) -> dict[str, Any]:
     entries = [_shard(directory, record, len(records)) for record in records]
-    arrays = [_write_lengths(directory, split, records)]
-    if with_sentences:
-        arrays += _write_sentences(directory, split, records)
+    arrays = {"lengths": _write(directory, split, records, "lengths", np.uint32)}
+    if "fields" in _arrays(directory, records[0]):
+        arrays["fields"] = _write(directory, split, records, "fields", np.uint32)
+    elif with_sentences:
+        arrays |= _write_sentences(directory, split, records)
     names = ("documents", "tokens", "characters", "text_bytes", "unknown_tokens", "sentences")
     return {
         **{name: sum(record[name] for record in records) for name in names},
-        "fingerprint": shards.digest(
+        "fingerprint": indices.digest(
             [tokenizer.fingerprint, split, [record["content"] for record in records]]
         ),
         "shards": entries,
@@ -74,16 +93,31 @@ def _shard(directory: Path, record: dict[str, Any], count: int) -> dict[str, Any
     }
 
 
-def _write_lengths(directory: Path, split: str, records: Records) -> dict[str, Any]:
-    lengths = _Column(
-        directory, f"{split}.lengths.npy", np.uint32, sum(record["documents"] for record in records)
+def _write(directory: Path, split: str, records: Records, name: str, dtype: Any) -> dict[str, Any]:
+    """One array of all parts: the same number of values for every document."""
+    values = len(_arrays(directory, records[0])[name]) // records[0]["documents"]
+    column = _Column(
+        directory, f"{split}.{name}.npy", dtype, values * sum(record["documents"] for record in records)
     )
     for record in records:
-        lengths.append(_arrays(directory, record)["lengths"])
-    return lengths.finish()
+        column.append(_arrays(directory, record)[name])
+    return column.finish()
 
 
-def _write_sentences(directory: Path, split: str, records: Records) -> list[dict[str, Any]]:
+def _write_column(
+    directory: Path, split: str, records: Records, number: int, names: list[str] | None
+) -> dict[str, Any]:
+    """The values of one column: numbers, or those of the names of a label."""
+    size = sum(record["documents"] for record in records)
+    name = f"column_{number}"
+    column = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
+    for record in records:
+        values = _arrays(directory, record)[name]
+        column.append(values if names is None else labels.numbered(record, number, names, values))
+    return column.finish()
+
+
+def _write_sentences(directory: Path, split: str, records: Records) -> dict[str, Any]:
     longest = max(record["longest_sentence"] for record in records)
     dtype = np.uint16 if longest < 2**16 else np.uint32
     sentences = _Column(
@@ -98,7 +132,7 @@ def _write_sentences(directory: Path, split: str, records: Records) -> list[dict
         sentences.append(arrays["sentences"])
         offsets.append(before + np.cumsum(arrays["counts"]))
         before += record["sentences"]
-    return [sentences.finish(), offsets.finish()]
+    return {"sentences": sentences.finish(), "sentence_offsets": offsets.finish()}
 
 
 def _arrays(directory: Path, record: dict[str, Any]) -> parts.Arrays:

@@ -22,6 +22,7 @@ from typing import Any
 
 from jaxlm.cached import Cache
 from jaxlm.data import corpus, workers
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError, did_you_mean
 
 FORMAT = 3
@@ -74,13 +75,13 @@ class PyDocs:
     def text_bytes(self) -> int:
         return self.path.stat().st_size
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         with open(self.path, encoding="utf-8") as stream:
             for line in stream:
-                yield json.loads(line)["text"]
+                yield Record((json.loads(line)["text"],))
 
-    def sample(self, limit: int) -> Iterator[str]:
-        return corpus.first_bytes(self.documents(), limit)
+    def sample(self, limit: int) -> Iterator[Record]:
+        return corpus.first_bytes(self.records(), limit)
 
     @functools.cached_property
     def path(self) -> Path:

@@ -12,13 +12,13 @@ from jaxlm.data.items import NO_LABEL, Piece, Place, Shards, digest, read
 
 
 class Documents:
-    """One item per document of one split; token type 0, no label."""
+    """One item per document of one split; token type 0, and the value of a label column, if one is named."""
 
     overhead = 2
     splittable = True
 
-    def __init__(self, shards: Shards, vocabulary: Vocabulary) -> None:
-        self.shards = shards
+    def __init__(self, shards: Shards, vocabulary: Vocabulary, label: str = "") -> None:
+        self.shards, self.label = shards, label
         self.cls, self.sep = vocabulary.cls, vocabulary.sep
         self._fingerprint = ""
 
@@ -31,17 +31,23 @@ class Documents:
     def fingerprint(self) -> str:
         """Of the lengths too: two splits of one corpus must not share a packing plan."""
         if not self._fingerprint:
-            self._fingerprint = digest("documents", self.shards.fingerprint, self.lengths)
+            labelled = (self.label, self.shards.array(self.label)) if self.label else ()
+            self._fingerprint = digest("documents", self.shards.fingerprint, self.lengths, *labelled)
         return self._fingerprint
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """[CLS], tokens [start, start + length) of document k, [SEP]; for every (k, start, length)."""
         documents = read(self.shards, (k for k, _, _ in places))
-        return [self._piece(documents[k][start : start + length]) for k, start, length in places]
+        return [
+            self._piece(documents[k][start : start + length], self._label(k)) for k, start, length in places
+        ]
 
-    def _piece(self, document: np.ndarray) -> Piece:
+    def _label(self, k: int) -> int:
+        return int(self.shards.array(self.label)[k]) if self.label else NO_LABEL
+
+    def _piece(self, document: np.ndarray, label: int) -> Piece:
         length = len(document)
         tokens = np.empty(length + 2, np.int32)
         tokens[0], tokens[-1] = self.cls, self.sep
         tokens[1:-1] = document
-        return Piece(tokens, np.zeros(length + 2, np.int32), NO_LABEL)
+        return Piece(tokens, np.zeros(length + 2, np.int32), label)

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jaxlm.data import corpus, extras, readers
+from jaxlm.data.columns import Wanted
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError, reading
 
 READ_AT_ONCE = 256  # records a call: random access has a fixed cost per call
@@ -16,10 +18,10 @@ READ_AT_ONCE = 256  # records a call: random access has a fixed cost per call
 class Tfds:
     """One split (default 'train') of a dataset that tfds has prepared as ArrayRecord."""
 
-    def __init__(self, name: str, fields: readers.Fields):
+    def __init__(self, name: str, wanted: Wanted):
         self.name, _, split = name.partition(":")
         self.split = split or "train"
-        self.fields = fields
+        self.wanted = wanted
         tfds = extras.require("tensorflow_datasets", "tfds", f'the corpus "tfds:{name}"')
         try:
             self.builder = tfds.builder(self.name, file_format="array_record")
@@ -35,7 +37,7 @@ class Tfds:
         return {
             "tfds": info.full_name,
             "split": self.split,
-            **readers.named(self.fields),
+            **self.wanted.describe(),
             "records": len(self.source),
             "bytes": sum(split.num_bytes or 0 for split in info.splits.values()),
         }
@@ -44,27 +46,27 @@ class Tfds:
         name = self.split.split("[")[0]
         return int(self.builder.info.splits[name].num_bytes or 0) if name in self.builder.info.splits else 0
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         with reading(f'corpus "tfds:{self.name}"', fix=f'Prepare it again: "tfds build {self.name}".'):
             for start in range(0, len(self.source), READ_AT_ONCE):
                 keys = list(range(start, min(start + READ_AT_ONCE, len(self.source))))
                 for key, record in zip(keys, self.source.__getitems__(keys), strict=True):
-                    text = readers.document(record, self.fields, f"tfds:{self.name} record {key}").strip()
-                    if text:
-                        yield text
+                    made = readers.of(record, self.wanted, f"tfds:{self.name} record {key}")
+                    if made.texts[0]:
+                        yield made
 
-    def sample(self, limit: int) -> Iterator[str]:
-        return corpus.first_bytes(self.documents(), limit)
+    def sample(self, limit: int) -> Iterator[Record]:
+        return corpus.first_bytes(self.records(), limit)
 
 
 class HuggingFace:
     """One split (default 'train') of a dataset on the Hugging Face hub or in a local dataset folder, streamed."""
 
-    def __init__(self, name: str, fields: readers.Fields):
+    def __init__(self, name: str, wanted: Wanted):
         rest, _, split = name.partition(":")
         self.name, _, self.config = rest.partition("@")
         self.split = split or "train"
-        self.fields = fields
+        self.wanted = wanted
         datasets = extras.require("datasets", "hf", f'the corpus "hf:{name}"')
         try:
             self.builder = datasets.load_dataset_builder(self.name, self.config or None)
@@ -87,7 +89,7 @@ class HuggingFace:
         }
         return {
             "hf": [self.name, self.config, self.split],
-            **readers.named(self.fields),
+            **self.wanted.describe(),
             "builder": [str(self.builder.hash), str(self.builder.info.version)],
             "files": versions,
         }
@@ -96,12 +98,12 @@ class HuggingFace:
         splits = self.data.info.splits or {}
         return int(splits[self.split].num_bytes or 0) if self.split in splits else 0
 
-    def documents(self) -> Iterator[str]:
+    def records(self) -> Iterator[Record]:
         with reading(f'corpus "hf:{self.name}"', fix="Check the network, or download it and read its files."):
             for number, record in enumerate(self.data):
-                text = readers.document(record, self.fields, f"hf:{self.name} record {number}").strip()
-                if text:
-                    yield text
+                made = readers.of(record, self.wanted, f"hf:{self.name} record {number}")
+                if made.texts[0]:
+                    yield made
 
-    def sample(self, limit: int) -> Iterator[str]:
-        return corpus.first_bytes(self.documents(), limit)
+    def sample(self, limit: int) -> Iterator[Record]:
+        return corpus.first_bytes(self.records(), limit)

@@ -64,6 +64,8 @@ class Shards(Protocol):
 
     def sentence_lengths(self, k: int) -> np.ndarray: ...
 
+    def array(self, name: str) -> np.ndarray: ...
+
 
 def read(shards: Shards, documents: Iterable[int]) -> dict[int, np.ndarray]:
     """Tokens by document, each read once.

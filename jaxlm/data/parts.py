@@ -19,7 +19,9 @@ import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxlm import cached
-from jaxlm.data import files, readers, sentences, shards, tokenizer
+from jaxlm.data import files, sentences, tokenizer
+from jaxlm.data.index import FORMAT, digest
+from jaxlm.data.record import Record
 
 FOLDER = "parts"
 BATCH_CHARACTERS = 2**20  # encoded at once: bounds memory, and enough for the library's threads
@@ -42,7 +44,7 @@ class Part:
 
     split: str
     number: int
-    texts: list[str]
+    records: list[Record]
 
     @property
     def name(self) -> str:
@@ -59,7 +61,7 @@ def finished(directory: str | os.PathLike[str], name: str) -> dict[str, Any] | N
     folder = Path(directory) / FOLDER
     try:
         record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        whole = record.pop("seal") == shards.digest(record)
+        whole = record.pop("seal") == digest(record) and record["format"] == FORMAT
         whole = whole and files.sha256(folder / f"{name}.npz") == record["arrays_sha256"]
         return record if whole and shard_file(directory, record) is not None else None
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
@@ -84,7 +86,10 @@ def shard_file(directory: str | os.PathLike[str], record: dict[str, Any]) -> Pat
 
 
 def load_arrays(directory: str | os.PathLike[str], name: str) -> Arrays:
-    """'lengths': tokens a document; with sentences 'sentences': tokens each, and 'counts': sentences a document."""
+    """'lengths': tokens a document; 'fields': of each text; 'sentences': of each, 'counts' of them a document.
+
+    'column_0', ...: the values of the columns.
+    """
     with np.load(Path(directory) / FOLDER / f"{name}.npz") as arrays:
         return dict(arrays)
 
@@ -96,12 +101,12 @@ def write(job: Job, part: Part) -> dict[str, Any]:
     tally = _Tally(_loaded(job.directory).special("unk"))
     with _disk_errors(temporary):
         writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
-    for text, ids, sentence_lengths in _encoded(job, part.texts):
+    for record, ids, known in _encoded(job, part.records):
         if len(ids):  # a document of nothing but control characters
-            record = ids.astype(job.dtype).tobytes()
+            raw = ids.astype(job.dtype).tobytes()
             with _disk_errors(temporary):
-                writer.write(record)
-            tally.add(text, ids, record, sentence_lengths)
+                writer.write(raw)
+            tally.add(record, ids, raw, known)
     with _disk_errors(temporary):
         writer.close()
     commit(temporary, folder / f"{part.name}.arrayrecord")
@@ -125,26 +130,34 @@ class _Tally:
         self.counts = dict.fromkeys(("documents", "tokens", "characters", "text_bytes", "unknown_tokens"), 0)
         self.content = hashlib.sha256()
         self.lengths: list[int] = []
-        self.sentences: list[np.ndarray] = []
+        self.known: dict[str, list[np.ndarray]] = {}
+        # Column -> name -> its number in this part, and where it was met first.
+        self.labels: dict[str, dict[str, tuple[int, str]]] = {}
 
-    def add(self, text: str, ids: np.ndarray, record: bytes, sentence_lengths: np.ndarray | None) -> None:
+    def add(self, record: Record, ids: np.ndarray, raw: bytes, known: Arrays) -> None:
         self.counts["documents"] += 1
         self.counts["tokens"] += len(ids)
-        self.counts["characters"] += len(text)
-        self.counts["text_bytes"] += len(text) if text.isascii() else len(text.encode())
+        self.counts["characters"] += record.characters
+        self.counts["text_bytes"] += record.text_bytes
         if self.unknown is not None:
             self.counts["unknown_tokens"] += int((ids == self.unknown).sum())
-        self.content.update(len(ids).to_bytes(8, "little") + record)
+        self.content.update(len(ids).to_bytes(8, "little") + raw)
         self.lengths.append(len(ids))
-        if sentence_lengths is not None:
-            self.content.update(sentence_lengths.tobytes())
-            self.sentences.append(sentence_lengths)
+        for name, values in known.items():
+            self.content.update(values.tobytes())
+            self.known.setdefault(name, []).append(values)
+        for i, value in enumerate(record.values):
+            self.content.update(f"{i}:{value!r}\n".encode())
+            if isinstance(value, str):
+                met = self.labels.setdefault(str(i), {})
+                value, _ = met.setdefault(value, (len(met), record.where))
+            self.known.setdefault(f"column_{i}", []).append(np.array([value]))
 
     def arrays(self) -> Arrays:
         arrays: Arrays = {"lengths": np.array(self.lengths, np.uint32)}
-        if self.sentences:
-            arrays["sentences"] = np.concatenate(self.sentences).astype(np.uint32)
-            arrays["counts"] = np.array([len(lengths) for lengths in self.sentences], np.int64)
+        arrays |= {name: np.concatenate(values) for name, values in self.known.items()}
+        if "sentences" in arrays:
+            arrays["counts"] = np.array([len(lengths) for lengths in self.known["sentences"]], np.int64)
         return arrays
 
 
@@ -157,54 +170,58 @@ def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
     commit(temporary, folder / f"{part.name}.npz")
     shard = folder / f"{part.name}.arrayrecord"
     record = {
+        "format": FORMAT,
         "split": part.split,
         "number": part.number,
         **tally.counts,
-        "read": len(part.texts),
+        "read": len(part.records),
         "sentences": int(arrays["counts"].sum()) if "counts" in arrays else 0,
+        "labels": {i: {name: where for name, (_, where) in met.items()} for i, met in tally.labels.items()},
         "longest_sentence": int(arrays["sentences"].max()) if "sentences" in arrays else 0,
         "bytes": shard.stat().st_size,
         "sha256": files.sha256(shard),
         "content": tally.content.hexdigest(),
         "arrays_sha256": files.sha256(folder / f"{part.name}.npz"),
     }
-    write_json(folder / f"{part.name}.json", {**record, "seal": shards.digest(record)})
+    write_json(folder / f"{part.name}.json", {**record, "seal": digest(record)})
     return record
 
 
-def _encoded(job: Job, texts: Sequence[str]) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
+def _encoded(job: Job, records: Sequence[Record]) -> Iterator[tuple[Record, np.ndarray, Arrays]]:
+    """Record, tokens, and the tokens of its sentences or texts."""
     tokens = _loaded(job.directory)
-    for batch in _batches(texts):
+    for batch in _batches(records):
         if job.fields > 1:
-            yield from _encoded_fields(tokens, batch, job.fields)
+            yield from _encoded_fields(tokens, batch)
             continue
+        texts = [record.texts[0] for record in batch]
         if not job.sentences:
             yield from (
-                (text, ids, None) for text, ids in zip(batch, tokens.encode_batch(batch), strict=True)
+                (record, ids, {}) for record, ids in zip(batch, tokens.encode_batch(texts), strict=True)
             )
             continue
-        for text, (ids, offsets) in zip(batch, tokens.encode_batch_with_offsets(batch), strict=True):
-            yield text, ids, sentences.token_lengths(sentences.starts(text), offsets[:, 1])
+        for record, (ids, offsets) in zip(batch, tokens.encode_batch_with_offsets(texts), strict=True):
+            lengths = sentences.token_lengths(sentences.starts(record.texts[0]), offsets[:, 1])
+            yield record, ids, {"sentences": lengths}
 
 
 def _encoded_fields(
-    tokens: tokenizer.Tokenizer, documents: list[str], fields: int
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Every field by itself, as it would be alone; a record with a field of no tokens becomes an empty document."""
-    parts = [part for document in documents for part in document.split(readers.FIELD_END)]
-    ids = tokens.encode_batch(parts)
-    for number, document in enumerate(documents):
-        mine = ids[number * fields : (number + 1) * fields]
+    tokens: tokenizer.Tokenizer, batch: list[Record]
+) -> Iterator[tuple[Record, np.ndarray, Arrays]]:
+    """Every text by itself, as it would be alone; a record with a text of no tokens becomes an empty document."""
+    ids = iter(tokens.encode_batch([text for record in batch for text in record.texts]))
+    for record in batch:
+        mine = [next(ids) for _ in record.texts]
         lengths = np.array([len(one) for one in mine], np.int32)
-        yield document, np.concatenate(mine) if lengths.all() else mine[0][:0], lengths
+        yield record, np.concatenate(mine) if lengths.all() else mine[0][:0], {"fields": lengths}
 
 
-def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
+    batch: list[Record] = []
     size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
+    for record in records:
+        batch.append(record)
+        size += record.characters
         if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0

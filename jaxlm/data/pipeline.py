@@ -17,6 +17,7 @@ from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.cached import Cache
 from jaxlm.data import draws, packing
 from jaxlm.data.items import Shards
+from jaxlm.data.mixture import AnyRows
 from jaxlm.data.rows import Rows
 
 # Measured on 2 cores: 2 threads and a buffer of 8 read 10.5 M tokens/s, the default 16 threads 4.8 M.
@@ -46,7 +47,7 @@ def make_rows(
 
 
 def host_batches(
-    rows: Rows,
+    rows: AnyRows,
     objective: Any,
     vocabulary: Vocabulary,
     *,
@@ -82,7 +83,7 @@ def host_batches(
     return iter(batches)
 
 
-def evaluation_steps(rows: Rows, batch_size: int, limit: int = 0) -> int:
+def evaluation_steps(rows: AnyRows, batch_size: int, limit: int = 0) -> int:
     """Batches that one evaluation takes."""
     return -(-_evaluated(rows, limit) // batch_size)
 
@@ -91,7 +92,7 @@ def evaluation_steps(rows: Rows, batch_size: int, limit: int = 0) -> int:
 class _MakeBatch:
     """step -> the host's part of that batch; picklable, without state."""
 
-    rows: Rows
+    rows: AnyRows
     objective: Any
     vocabulary: Vocabulary
     batch_size: int
@@ -115,5 +116,5 @@ class _MakeBatch:
         return self.objective.prepare(row, self.vocabulary, rng, train=self.train)
 
 
-def _evaluated(rows: Rows, limit: int) -> int:
+def _evaluated(rows: AnyRows, limit: int) -> int:
     return min(limit, len(rows)) if limit else len(rows)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm import cached
-from jaxlm.data import assembly, corpus, parts, production, progress, shards, tokenizer, workers
+from jaxlm.data import assembly, corpus, parts, production, progress, steps, tokenizer, workers
+from jaxlm.data import index as indices
 from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.errors import UserError
 
@@ -22,6 +23,8 @@ from jaxlm.errors import UserError
 PARTS = 64
 SMALLEST_PART = 2**20
 LARGEST_PART = 2**27
+# Part of every key: raise it when the same corpus gives other tokens. (The format of the index does not decide them.)
+IDENTITY = 1
 IN_PROCESS_BYTES = 4 * 2**20  # below this starting workers takes longer than the work
 
 Log = Callable[[str], None]
@@ -52,47 +55,53 @@ def prepare(
     processes: int | None = None,
     output: str | os.PathLike[str] | None = None,
 ) -> Prepared:
-    """Find or make the shards of a corpus; the fields of a corpus of several are its sentences.
+    """Find or make the shards of a corpus; the texts of a record of several are its sentences.
 
     cache: None is `default_cache()`. processes: None is one a core. output: a folder of its own instead of the cache.
     UserError for whatever is wrong with the corpus, the tokenizer, or the folder.
     """
     text.validate("corpus")
     tokenizer_config.validate("tokenizer")
-    sentences = sentences or len(text.fields) > 1
+    sentences = sentences or len(text.wanted.texts) > 1
     if corpus.is_prepared(text.source):
         return _adopt(text, tokenizer_config, sentences)
     root = expanded(cache) if cache is not None else default_cache()
     directory = None if output is None else expanded(output)
     with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
-        identity = shards.digest([shards.FORMAT, source.identity(), text.validation_share, text.test_share])
+        identity = _identity(source, text)
         made = _tokenizer(source, text, tokenizer_config, identity, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
-        key = shards.digest([identity, made.fingerprint, sentences, part])
+        key = indices.digest([identity, made.fingerprint, sentences, part])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
         directory = directory or root / "shards" / name
         about = {
             "key": key,
             "dtype": "uint16" if made.size <= 2**16 else "uint32",
             "sentences": sentences,
+            "columns": text.columns,
             "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
         index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
         if index is None:
             with cached.locked(directory, log):
-                index = _found(directory, key, log) or _make(
-                    source, text, made, directory, about, part, log, processes
-                )
+                again = _found(directory, key, log)
+                index = again or _make(source, text, made, directory, about, part, log, processes)
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
+
+
+def _identity(source: corpus.Source, text: corpus.Corpus) -> str:
+    """Of the corpus as it is tokenised: its content, splits and steps."""
+    done = [steps.describe(text.steps)] if text.steps else []
+    return indices.digest([IDENTITY, source.identity(), text.validation_share, text.test_share, *done])
 
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
     """A folder prepared earlier, given as the source: it must be what the config asks for."""
     directory = expanded(text.source)
-    index = shards.read_index(directory)
+    index = indices.read(directory)
     made = tokenizer.load(directory)
     if made.fingerprint != index["tokenizer"]["fingerprint"]:
         raise UserError(
@@ -115,6 +124,12 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
                 f"shards {directory}: prepared with {name}={index['corpus'][name]}, the run asks for "
                 f"{getattr(text, name)}. Set {name}={index['corpus'][name]}, or prepare the corpus again."
             )
+    columns, done = {column.field for column in text.columns}, index["corpus"].get("steps", [])
+    if steps.describe(text.steps) != done or not columns <= index["columns"].keys():
+        raise UserError(
+            f"shards {directory}: prepared with columns {list(index['columns'])} and steps {done}; the run asks for "
+            f"columns {sorted(columns)} and steps {list(text.steps)}. Ask for those, or prepare the corpus again."
+        )
     if sentences and not index["sentences"]:
         raise UserError(
             f"shards {directory}: made without sentences, which this objective needs. Prepare them again with "
@@ -135,12 +150,13 @@ def _tokenizer(
     if config.sample_bytes == 0:
         return tokenizer.train(config, ())
     described = tokenizer.describe(config)
-    key = shards.digest([identity, described, config.sample_bytes])
+    key = indices.digest([identity, described, config.sample_bytes])
 
     def train(folder: Path) -> None:
         log(f"training the tokenizer {config}")
-        documents = (d for d in source.sample(config.sample_bytes) if text.split(d) == "train")
-        sample = [part for document in documents for part in text.texts(document)]
+        read = steps.Steps(text.steps).run(source.sample(config.sample_bytes))
+        records = (r for r in read if text.split(r) == "train")
+        sample = [part for record in records for part in record.texts]
         if not sample:
             raise _nothing(text)
         made = tokenizer.train(config, sample)
@@ -156,11 +172,11 @@ def _tokenizer(
 
 def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
     """The index of a finished preparation whose files are there; None when there is something left to make."""
-    if not (directory / shards.INDEX).is_file():
+    if not (directory / indices.INDEX).is_file():
         return None
     try:
-        index = shards.read_index(directory)
-    except shards.Damaged as error:
+        index = indices.read(directory)
+    except indices.Damaged as error:
         log(f"{error} It is made again.")
         return None
     if index["key"] != key:
@@ -169,7 +185,7 @@ def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
             "delete this one."
         )
     for entry in index["splits"].values():
-        for file in (*entry["shards"], *entry["arrays"]):
+        for file in indices.files_of(entry):
             path = directory / file["file"]
             if not path.is_file() or path.stat().st_size != file["bytes"]:
                 log(f"{path}: missing or damaged, is made again")
@@ -190,15 +206,17 @@ def _make(
     """Write all parts that are not finished, and assemble them."""
     _start_or_continue(directory, about["key"])
     _save_tokenizer(directory, made)
-    options = {"sentences": about["sentences"], "fields": len(text.fields), "dtype": about["dtype"]}
+    options = {"sentences": about["sentences"], "fields": len(text.wanted.texts), "dtype": about["dtype"]}
     job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
     log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")
     lines = progress.Progress(log, expected)
     wanted = workers.count(processes) if expected > IN_PROCESS_BYTES or not expected else 1
+    done = steps.Steps(text.steps)
+    documents = done.run(source.records())
     by_split: dict[str, list[dict[str, Any]]] = {}
     for record in production.records(
-        job, production.gather(source, text, part), min(wanted, max(expected // part, 1)), lines
+        job, production.gather(documents, text, part), min(wanted, max(expected // part, 1)), lines
     ):
         by_split.setdefault(record["split"], []).append(record)
     # Parts finish in any order; a part with nothing but empty documents is no shard.
@@ -209,6 +227,7 @@ def _make(
         for split in corpus.SPLITS
     }
     _check_splits(text, {split: sum(r["documents"] for r in records) for split, records in found.items()})
+    about = {**about, "steps": done.report()}
     index = assembly.assemble(
         directory, {split: records for split, records in found.items() if records}, made, about
     )
@@ -271,5 +290,5 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
 def _nothing(text: corpus.Corpus) -> UserError:
     return UserError(
         f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
-        f'"{", ".join(text.fields)}" is right, and that the held-out shares leave some (0: nothing is held out).'
+        f'"{", ".join(text.wanted.texts)}" is right, and that the held-out shares leave some (0: nothing is held out).'
     )

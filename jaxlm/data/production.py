@@ -11,25 +11,26 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from jaxlm.data import corpus, parts, progress, workers
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError
 
 
-def gather(source: corpus.Source, text: corpus.Corpus, size: int) -> Iterator[parts.Part]:
+def gather(documents: Iterator[Record], text: corpus.Corpus, size: int) -> Iterator[parts.Part]:
     """The documents of each split in order, gathered until a part holds `size` characters."""
-    texts: dict[str, list[str]] = {split: [] for split in corpus.SPLITS}
+    found: dict[str, list[Record]] = {split: [] for split in corpus.SPLITS}
     held = dict.fromkeys(corpus.SPLITS, 0)
     numbers = dict.fromkeys(corpus.SPLITS, 0)
-    for document in source.documents():
-        split = text.split(document)
-        texts[split].append(document)
-        held[split] += len(document)
+    for record in documents:
+        split = text.split(record)
+        found[split].append(record)
+        held[split] += record.characters
         if held[split] >= size:
-            yield parts.Part(split=split, number=numbers[split], texts=texts[split])
-            texts[split], held[split] = [], 0
+            yield parts.Part(split=split, number=numbers[split], records=found[split])
+            found[split], held[split] = [], 0
             numbers[split] += 1
     for split in corpus.SPLITS:
-        if texts[split]:
-            yield parts.Part(split=split, number=numbers[split], texts=texts[split])
+        if found[split]:
+            yield parts.Part(split=split, number=numbers[split], records=found[split])
 
 
 def records(

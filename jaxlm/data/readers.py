@@ -1,9 +1,9 @@
-"""Documents of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of str.
+"""Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
-`.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields,
-no header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the text field. `.parquet`: one row a
-document. The texts of several fields are one document with FIELD_END between them.
-Streaming: one document (or Parquet batch) in memory. What cannot be read is a UserError with file and line.
+`.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields
+and then of the others, no header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the text field.
+`.parquet`: one row a document. Streaming: one document (or Parquet batch) in memory.
+What cannot be read is a UserError with file and line.
 """
 
 import codecs
@@ -11,33 +11,29 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 from jaxlm.data import extras, files
+from jaxlm.data.columns import Wanted
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError, did_you_mean
 
 # A single document beyond this is a file without separators, not a document.
 LONGEST_DOCUMENT = 256 * 2**20
-# Between the texts of one record; ASCII calls it the unit separator, and no text has one.
-FIELD_END = "\x1f"
-
-Fields = tuple[str, ...]
 
 
-def read(path: str, fields: Fields) -> Iterator[str]:
-    """All documents of a file in order; empty ones are left out."""
+def read(path: str, wanted: Wanted) -> Iterator[Record]:
+    """All records of a file in order; those of one empty text are left out."""
     reader = READERS[files.suffixes(path)[0]]
-    for text in reader(path, fields):
-        text = text.strip()
-        if text:
-            yield text
+    return (record for record in reader(path, wanted) if record.texts[0])
 
 
-def read_text(path: str, fields: Fields) -> Iterator[str]:
+def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
     """Blocks between blank lines; line breaks inside a block are kept."""
-    if len(fields) > 1:
+    if len(wanted.names) > 1:
         raise UserError(
-            f"corpus file {path}: a text file has no fields, and text_fields={fields} asks for {len(fields)}. Use "
-            "JSONL or Parquet, or leave text_fields empty."
+            f"corpus file {path}: a text file has no fields, and {', '.join(wanted.names)} are asked for. Use JSONL or "
+            "Parquet, or leave text_fields and columns empty."
         )
     lines: list[str] = []
     size = 0
@@ -49,28 +45,28 @@ def read_text(path: str, fields: Fields) -> Iterator[str]:
                 lines.append(line)
             if lines and (not line.strip() or size > LONGEST_DOCUMENT):
                 _check_length(size, path, number)
-                yield "".join(lines)
+                yield Record(("".join(lines).strip(),))
                 lines, size = [], 0
     if lines:
-        yield "".join(lines)
+        yield Record(("".join(lines).strip(),))
 
 
-def read_columns(path: str, fields: Fields) -> Iterator[str]:
-    """The columns of a line, as many as there are text fields; blank lines are skipped."""
+def read_columns(path: str, wanted: Wanted) -> Iterator[Record]:
+    """The columns of a line, as many as there are fields; blank lines are skipped."""
     for number, line in _lines(path):
         if not line.strip():
             continue
         columns = line.rstrip("\r\n").split("\t")
-        if len(columns) != len(fields):
+        if len(columns) != len(wanted.names):
             raise UserError(
-                f"{path}:{number}: {len(columns)} columns, and there are {len(fields)} text fields "
-                f"({', '.join(fields)}), which name the columns in order. Fix: text_fields with a name for each, "
+                f"{path}:{number}: {len(columns)} columns, and there are {len(wanted.names)} text fields "
+                f"({', '.join(wanted.names)}), which name the columns in order. Fix: text_fields with a name for each, "
                 "or repair the line."
             )
-        yield document(dict(zip(fields, columns, strict=True)), fields, f"{path}:{number}")
+        yield of(dict(zip(wanted.names, columns, strict=True)), wanted, f"{path}:{number}")
 
 
-def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
+def read_json_lines(path: str, wanted: Wanted) -> Iterator[Record]:
     """The text fields of one JSON object a line; blank lines are skipped."""
     for number, line in _lines(path):
         if not line.strip():
@@ -88,10 +84,10 @@ def read_json_lines(path: str, fields: Fields) -> Iterator[str]:
             raise UserError(
                 f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
             )
-        yield document(record, fields, f"{path}:{number}")
+        yield of(record, wanted, f"{path}:{number}")
 
 
-def read_parquet(path: str, fields: Fields) -> Iterator[str]:
+def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
     """The text columns, in batches of rows."""
     if files.suffixes(path)[1]:
         raise UserError(
@@ -100,45 +96,32 @@ def read_parquet(path: str, fields: Fields) -> Iterator[str]:
     parquet = extras.require("pyarrow.parquet", "parquet", "reading .parquet files")
     with files.opened(path) as stream:
         table = parquet.ParquetFile(stream)
-        for name in fields:
-            if name not in table.schema_arrow.names:
-                field(dict.fromkeys(table.schema_arrow.names), name, path)
+        for name in wanted.names:
+            _value(dict.fromkeys(table.schema_arrow.names), name, path)
         row = 0
         # Few rows: a dictionary of one long text makes thousands of long rows out of a small file.
-        for batch in table.iter_batches(batch_size=16, columns=list(fields)):
+        for batch in table.iter_batches(batch_size=16, columns=list(wanted.names)):
             for record in batch.to_pylist():
                 row += 1
-                yield document(record, fields, f"{path}: row {row}")
+                yield of(record, wanted, f"{path}: row {row}")
 
 
-def document(record: dict, fields: Fields, where: str) -> str:
-    """The text of a record; of several fields all texts, none of them empty, with FIELD_END between them."""
-    if len(fields) == 1:
-        return field(record, fields[0], where)
-    texts = [field(record, name, where).replace(FIELD_END, " ").strip() for name in fields]
-    for name, text in zip(fields, texts, strict=True):
-        if not text:
+def of(record: dict, wanted: Wanted, where: str) -> Record:
+    """The fields of a record, texts stripped; one text may be empty, of several none."""
+    texts = tuple(field(record, name, where).strip() for name in wanted.texts)
+    for name, text in zip(wanted.texts, texts, strict=True):
+        if not text and len(texts) > 1:
             raise UserError(
-                f'{where}: field "{name}" is empty; a record of several texts needs all of them ({", ".join(fields)}). '
-                "Repair or remove the record, or leave that field out of text_fields."
+                f'{where}: field "{name}" is empty; a record of several texts needs all of them '
+                f"({', '.join(wanted.texts)}). Repair or remove the record, or leave that field out of text_fields."
             )
-    return FIELD_END.join(texts)
-
-
-def named(fields: Fields) -> dict[str, object]:
-    """The fields as part of a corpus's identity."""
-    return {"text_field": fields[0]} if len(fields) == 1 else {"text_fields": list(fields)}
+    values = tuple(column.read(_value(record, column.field, where), where) for column in wanted.values)
+    return Record(texts, values, where if values else "")
 
 
 def field(record: dict, text_field: str, where: str) -> str:
     """`record[text_field]` as str; UserError that names the fields there are."""
-    if text_field not in record:
-        names = ", ".join(sorted(map(str, record))) or "none"
-        raise UserError(
-            f'{where}: no field "{text_field}".{did_you_mean(text_field, map(str, record))} Fields there: {names}. '
-            "Set text_field (or text_fields) to what holds the text."
-        )
-    value = record[text_field]
+    value = _value(record, text_field, where)
     if isinstance(value, bytes):
         return _decoded(value, where, 0)
     if not isinstance(value, str):
@@ -147,6 +130,16 @@ def field(record: dict, text_field: str, where: str) -> str:
         )
     # JSON can spell half a surrogate pair, which no tokenizer takes.
     return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _value(record: dict, name: str, where: str) -> Any:
+    if name not in record:
+        names = ", ".join(sorted(map(str, record))) or "none"
+        raise UserError(
+            f'{where}: no field "{name}".{did_you_mean(name, map(str, record))} Fields there: {names}. Set text_field '
+            "(or text_fields) to what holds the text."
+        )
+    return record[name]
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
@@ -174,7 +167,7 @@ def _check_length(size: int, path: str, number: int) -> None:
         )
 
 
-READERS: dict[str, Callable[[str, Fields], Iterator[str]]] = {
+READERS: dict[str, Callable[[str, Wanted], Iterator[Record]]] = {
     ".txt": read_text,
     ".text": read_text,
     ".tsv": read_columns,

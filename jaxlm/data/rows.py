@@ -22,6 +22,13 @@ class Rows:
     def __init__(self, items: Items, plan: Plan, vocabulary: Vocabulary, *, seed: int, shuffle: bool) -> None:
         self.items, self.plan, self.vocabulary = items, plan, vocabulary
         self.seed, self.shuffle = draws.check_seed(seed), shuffle
+        self.slots = plan.max_items  # C: for the items of a row
+
+    def with_slots(self, slots: int) -> "Rows":
+        """The same rows with room for more items, so that rows of several plans have one shape."""
+        made = Rows(self.items, self.plan, self.vocabulary, seed=self.seed, shuffle=self.shuffle)
+        made.slots = slots
+        return made
 
     def __len__(self) -> int:
         """Rows per epoch."""
@@ -31,6 +38,11 @@ class Rows:
     def row_length(self) -> int:
         """Tokens per row, T."""
         return self.plan.row_length
+
+    @property
+    def efficiency(self) -> float:
+        """Useful tokens per token of a row."""
+        return self.plan.efficiency
 
     @property
     def fingerprint(self) -> str:
@@ -55,6 +67,10 @@ class Rows:
         assert row is not None, "nothing is filtered"
         return int(row)
 
+    def listed(self, i: int) -> dict[str, list[int]]:
+        """The items of row i; "" is their source where there is one only."""
+        return {"": [item for item, _, _ in self.plan.pieces(self.plan_row(i))]}
+
     def __getitem__(self, i: int) -> Row:
         return self.read([i])[0]
 
@@ -69,7 +85,7 @@ class Rows:
         return self._fill([])
 
     def _fill(self, pieces: list[Piece]) -> Row:
-        length, slots = self.plan.row_length, self.plan.max_items
+        length, slots = self.plan.row_length, self.slots
         tokens = np.full(length, self.vocabulary.pad, np.int32)
         segments, positions, types = (np.zeros(length, np.int32) for _ in range(3))
         first, labels = np.zeros(slots, np.int32), np.full(slots, -1, np.int32)

@@ -6,8 +6,6 @@ UserError that names the file and the fix. Picklable, opened lazily, safe betwee
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 import threading
 from collections.abc import Sequence
@@ -18,19 +16,14 @@ import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxlm.data import files
+from jaxlm.data import index as indices
 from jaxlm.errors import UserError
 
-FORMAT = 1
-INDEX = "index.json"
 # 'auto' hashes a split up to this size: a second or so. Beyond, ArrayRecord's own checksums catch bad chunks, and only
 # the arrays are hashed, which have none.
 HASHED_BYTES = 2**30
 
 Check = Literal["auto", "size", "sha256"]
-
-
-class Damaged(UserError):
-    """An index that is not what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +33,8 @@ class _Place:
     directory: str
     files: tuple[str, ...]
     documents: tuple[int, ...]  # per file
-    lengths: str
-    sentences: tuple[str, str] | None
+    arrays: dict[str, str]  # name -> file
+    labels: dict[str, tuple[str, ...]]  # of label columns: their names
     dtype: str
 
 
@@ -60,10 +53,8 @@ class Shards:
         self._lock = threading.Lock()
         self._readers: dict[int, Any] = {}
         self._ends = np.cumsum(self._place.documents)
-        self.lengths: np.ndarray = self._map(self._place.lengths)
-        self._sentences = None
-        if self._place.sentences is not None:
-            self._sentences = (self._map(self._place.sentences[0]), self._map(self._place.sentences[1]))
+        self._arrays = {name: self._map(file) for name, file in self._place.arrays.items()}
+        self.lengths: np.ndarray = self._arrays["lengths"]
 
     def _map(self, name: str) -> np.ndarray:
         path = os.path.join(self._place.directory, name)
@@ -124,65 +115,38 @@ class Shards:
         path = os.path.join(self._place.directory, self._place.files[shard])
         return UserError(f"{path}: damaged: {what}. {_fix(path)}")
 
+    def array(self, name: str) -> np.ndarray:
+        """What is known of every document, memory-mapped: [documents], or [documents, n] of n values each.
+
+        "fields": tokens of every text of a record; their sum is lengths[k]. The name of a column: its values.
+        UserError for a name that is not there.
+        """
+        if name not in self._arrays or name in ("sentences", "sentence_offsets"):
+            how = "text_fields" if name == "fields" else "columns"
+            raise UserError(
+                f"shards {self._place.directory}: these documents have no {name}, which this objective needs. Fix: "
+                f"name the fields of the records in data.{how} (docs/data.md)."
+            )
+        values = self._arrays[name]
+        return values if len(values) == len(self) else values.reshape(len(self), -1)
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The names of a label column, in the order of their numbers."""
+        if name not in self._place.labels:
+            raise UserError(f'shards {self._place.directory}: there is no column of labels "{name}".')
+        return self._place.labels[name]
+
     def sentence_lengths(self, k: int) -> np.ndarray:
-        """int32 tokens of every sentence of document k; their sum is lengths[k]."""
-        if self._sentences is None:
+        """int32 tokens of every sentence of document k, or of every text of its record; their sum is lengths[k]."""
+        if "fields" in self._arrays:
+            return self.array("fields")[k].astype(np.int32)
+        if "sentences" not in self._arrays:
             raise UserError(
                 f"shards {self._place.directory}: made without sentences, which this objective needs. Prepare them "
                 "again with sentences (tools/prepare_corpus.py --sentences)."
             )
-        lengths, offsets = self._sentences
-        return lengths[offsets[k] : offsets[k + 1]].astype(np.int32)
-
-
-def read_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
-    """The index of a prepared folder; UserError when it is missing, unreadable or of another format."""
-    path = Path(directory) / INDEX
-    if not path.is_file():
-        raise UserError(
-            f"shards {directory}: no {INDEX}. Either this is not a folder of prepared shards, or its preparation has "
-            "not finished: run the same command again, it continues."
-        )
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        version = index["format"]
-        if version == FORMAT and not _agrees(index):
-            raise ValueError("its fingerprints disagree")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise Damaged(
-            f"{path}: damaged: {error}. Delete it and prepare again: finished shards are kept."
-        ) from error
-    if version != FORMAT:
-        raise UserError(
-            f"{path}: format {version}; this version reads format {FORMAT}. Prepare the corpus again."
-        )
-    return index
-
-
-def _agrees(index: dict[str, Any]) -> bool:
-    """Whether all that is read is there, and every sum and fingerprint follows from those below it."""
-    for split, entry in index["splits"].items():
-        contents = [shard["content"] for shard in entry["shards"]]
-        if entry["fingerprint"] != digest([index["tokenizer"]["fingerprint"], split, contents]):
-            return False
-        if entry["documents"] != sum(shard["documents"] for shard in entry["shards"]):
-            return False
-        if not all(
-            {"file", "bytes", "sha256"} <= file.keys() for file in (*entry["shards"], *entry["arrays"])
-        ):
-            return False
-    return index["fingerprint"] == fingerprint_of(index) and {"key", "sentences", "corpus"} <= index.keys()
-
-
-def fingerprint_of(index: dict[str, Any]) -> str:
-    """Of all splits and what their tokens are."""
-    fingerprints = {split: entry["fingerprint"] for split, entry in index["splits"].items()}
-    return digest([index["tokenizer"]["fingerprint"], index["dtype"], fingerprints])
-
-
-def digest(value: Any) -> str:
-    """Hex SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+        offsets = self._arrays["sentence_offsets"]
+        return self._arrays["sentences"][offsets[k] : offsets[k + 1]].astype(np.int32)
 
 
 def open_shards(
@@ -198,7 +162,7 @@ def open_shards(
     check: 'size' compares file sizes; 'sha256' also reads and hashes every file; 'auto' hashes splits up to 1 GiB,
     and of larger ones the arrays.
     """
-    index = read_index(directory)
+    index = indices.read(directory)
     made_with = index["tokenizer"]["fingerprint"]
     if tokenizer_fingerprint is not None and tokenizer_fingerprint != made_with:
         raise UserError(
@@ -212,30 +176,30 @@ def open_shards(
             f"Set {split}_share above 0 in the corpus and prepare it again."
         )
     entry = index["splits"][split]
-    entries = [*entry["shards"], *entry["arrays"]]
+    entries = indices.files_of(entry)
     for file in entries:
         _check_file(Path(directory), file)
     if check == "auto" and sum(file["bytes"] for file in entries) > HASHED_BYTES:
-        entries = entry["arrays"]
+        entries = list(entry["arrays"].values())
     for file in entries if check != "size" else ():
         _check_hash(Path(directory) / file["file"], file["sha256"])
     return _opened(str(directory), index, entry)
 
 
 def _opened(directory: str, index: dict[str, Any], entry: dict[str, Any]) -> Shards:
-    names = [file["file"] for file in entry["arrays"]]
     place = _Place(
         directory=os.path.abspath(directory),
         files=tuple(shard["file"] for shard in entry["shards"]),
         documents=tuple(shard["documents"] for shard in entry["shards"]),
-        lengths=names[0],
-        sentences=(names[1], names[2]) if len(names) == 3 else None,
+        arrays={name: file["file"] for name, file in entry["arrays"].items()},
+        labels={name: tuple(names) for name, names in index["columns"].items() if names is not None},
         dtype=np.dtype(index["dtype"]).newbyteorder("<").str,
     )
     shards = Shards(place, entry["fingerprint"])
     if len(shards) != entry["documents"] or len(shards) != sum(place.documents):
         raise UserError(
-            f"{Path(directory) / INDEX}: its counts disagree with {names[0]}. Delete it and prepare again."
+            f"{Path(directory) / indices.INDEX}: its counts disagree with {place.arrays['lengths']}. Delete it and "
+            "prepare again."
         )
     return shards
 
@@ -244,7 +208,7 @@ def _check_file(directory: Path, entry: dict[str, Any]) -> None:
     name = entry["file"]
     if os.path.basename(name) != name or name in ("", ".", ".."):
         raise UserError(
-            f'{directory / INDEX}: names a file outside its folder, "{name}". Do not use this folder.'
+            f'{directory / indices.INDEX}: names a file outside its folder, "{name}". Do not use this folder.'
         )
     path = directory / name
     if not path.is_file():

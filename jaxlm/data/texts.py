@@ -98,14 +98,16 @@ def _sentences(shards: Shards, texts: int) -> Columns:
 
 
 def _fields(shards: Shards, texts: int) -> Columns:
-    sentences = read_sentences(shards)
-    counts = np.diff(sentences.offsets)
-    wrong = np.flatnonzero(counts != texts)
-    if len(wrong):
+    length = shards.array("fields")
+    if length.shape[1] != texts:
         raise UserError(
-            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts where the objective needs "
-            f"{texts} ({', '.join(('anchor', 'positive', 'hard negative')[:texts])}): this is no corpus of text pairs. "
-            f"Fix: name the {texts} fields of its records in data.text_fields (docs/data.md)."
+            f"records of {length.shape[1]} texts where the objective needs {texts} "
+            f"({', '.join(('anchor', 'positive', 'hard negative')[:texts])}): this is no corpus of text pairs. Fix: "
+            f"name the {texts} fields of its records in data.text_fields (docs/data.md)."
         )
-    _, starts, lengths = _sentences(shards, 1)
-    return sentences.document, starts.reshape(-1, texts), lengths.reshape(-1, texts)
+    return np.arange(len(length)), starts(length), length
+
+
+def starts(length: np.ndarray) -> np.ndarray:
+    """First token of every text of a record, from their lengths [records, texts]."""
+    return np.cumsum(length, axis=1, dtype=np.uint32) - length

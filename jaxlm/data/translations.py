@@ -12,8 +12,7 @@ import numpy as np
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.items import CHUNK, NO_LABEL, Piece, Shards, digest
-from jaxlm.data.sentence_lengths import read_sentences
-from jaxlm.data.texts import Texts
+from jaxlm.data.texts import Texts, starts
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other items.
@@ -65,18 +64,13 @@ def make_translations(
 
 
 def _table(shards: Shards) -> np.ndarray:
-    sentences = read_sentences(shards)
-    counts = np.diff(sentences.offsets)
-    wrong = np.flatnonzero(counts > 2) if (counts == 2).any() else np.arange(len(counts))
-    if len(wrong):
+    length = shards.array("fields")
+    if length.shape[1] != 2:
         raise UserError(
-            f"document {int(sentences.document[wrong[0]])} has {int(counts[wrong[0]])} texts: translation needs "
-            "records of two, source and target. Fix: a .tsv of `source TAB target`, with "
-            'data.text_fields=("source", "target"); or JSONL or Parquet, with its two fields in data.text_fields.'
+            f"records of {length.shape[1]} texts: translation needs two, source and target. Fix: a .tsv of `source TAB "
+            'target`, with data.text_fields=("source", "target"); or JSONL or Parquet, with its two fields in '
+            "data.text_fields."
         )
-    both = counts == 2  # else a text gave no tokens
-    table = np.empty(int(both.sum()), _KIND)
-    table["document"] = sentences.document[both]
-    table["length"] = sentences.lengths[np.repeat(both, counts)].reshape(-1, 2)
-    table["start"][:, 0], table["start"][:, 1] = 0, table["length"][:, 0]
+    table = np.empty(len(length), _KIND)
+    table["document"], table["start"], table["length"] = np.arange(len(length)), starts(length), length
     return table

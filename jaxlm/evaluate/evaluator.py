@@ -51,7 +51,7 @@ class Evaluator(Protocol):
 
 @dataclasses.dataclass(kw_only=True)
 class HeldOutLoss:
-    """Loss and measures of the objective on held-out rows: `eval/loss`, `eval/<measure>`."""
+    """Loss and measures of the objective on held-out rows: `eval/loss`, `eval/<measure>`; of every source, too."""
 
     every_steps: int = 0
     rows: int = 0  # at most; 0: all
@@ -62,10 +62,12 @@ class HeldOutLoss:
         measure = lambda params, batch: step(params, ready.frozen, batch)
 
         def batches() -> Any:
-            return assemble.evaluation_batches(
-                program.run, ready.text, ready.rows, program.mesh, limit=self.rows
-            )
+            for read in ready.rows:
+                found = assemble.evaluation_batches(
+                    program.run, ready.text, [read], program.mesh, limit=self.rows
+                )
+                yield from ((read.source, batch) for batch in found)
 
         shapes = program.batches(ready.stage, ready.text.vocabulary)
         measures = jax.eval_shape(measure, program.state.params, shapes)
-        return HeldOut(measure, batches, held_out.names(measures))
+        return HeldOut(measure, batches, held_out.names(measures, [read.source for read in ready.rows]))

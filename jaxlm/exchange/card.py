@@ -32,13 +32,14 @@ def _data(found: Stored) -> list[str]:
     if run is None:
         origin = found.folder.origin["from"] if found.folder else found.where
         return ["## Origin", "", f"Weights as they were in `{origin}`; nothing was trained.", ""]
+    corpora = ", ".join(f"`{corpus.source}`" for corpus in run.data.corpora().values())
     lengths = ", ".join(str(stage.length) for stage in run.stages)
     return [
         "## Training",
         "",
         "| | |",
         "|---|---|",
-        f"| data | `{run.data.corpus}` |",
+        f"| data | {corpora} |",
         f"| objective | {type(run.objective).__name__} |",
         f"| optimizer | {type(run.optimizer).__name__} |",
         f"| steps | {found.step} of {run.steps} |",

@@ -77,13 +77,13 @@ def few_files(monkeypatch):
 
 def test_collecting_twice_gives_the_same_documents_without_copies(tmp_path, few_files):
     said: list[str] = []
-    first = list(builtin.PyDocs(tmp_path / "a", said.append).documents())
-    assert list(builtin.PyDocs(tmp_path / "b", said.append).documents()) == first
+    first = list(builtin.PyDocs(tmp_path / "a", said.append).records())
+    assert list(builtin.PyDocs(tmp_path / "b", said.append).records()) == first
     assert len(set(first)) == len(first) > 50
     assert len(said) == 2
     source = builtin.PyDocs(tmp_path / "a", said.append)
-    assert list(source.documents()) == first and len(said) == 2  # from the cache, without a word
-    assert source.text_bytes() > sum(len(text.encode()) for text in first)
+    assert list(source.records()) == first and len(said) == 2  # from the cache, without a word
+    assert source.text_bytes() > sum(record.text_bytes for record in first)
     assert source.identity() == builtin.PyDocs(tmp_path / "b", print).identity()
 
 

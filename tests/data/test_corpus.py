@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from jaxlm.data import corpus, files, readers
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError
 
 TEXTS = [
@@ -35,7 +36,12 @@ def config(source, **settings):
 
 
 def documents(source, tmp_path, **settings):
-    return list(corpus.open_source(config(source, **settings), tmp_path / "cache").documents())
+    source = corpus.open_source(config(source, **settings), tmp_path / "cache")
+    return texts(source.records())
+
+
+def texts(records):
+    return [text for record in records for text in record.texts]
 
 
 @pytest.mark.parametrize("compression", COMPRESS)
@@ -109,7 +115,7 @@ def test_hugging_face_streams_a_dataset_and_notices_a_change(tmp_path, monkeypat
     folder.mkdir()
     (folder / "train.jsonl").write_bytes(json_lines(TEXTS))
     source = corpus.open_source(config(f"hf:{folder}"), tmp_path)
-    assert list(source.documents()) == list(source.sample(10**6)) == TEXTS
+    assert texts(source.records()) == texts(source.sample(10**6)) == TEXTS
     before = json.dumps(source.identity())
     (folder / "train.jsonl").write_bytes(json_lines(TEXTS[:2]))
     assert json.dumps(corpus.open_source(config(f"hf:{folder}"), tmp_path).identity()) != before
@@ -279,11 +285,11 @@ def test_big_corpora_are_known_by_size_and_time(tmp_path, monkeypatch):
 
 def test_splits_depend_on_text_alone_and_have_their_shares(tmp_path):
     settings = config("x", validation_share=0.1, test_share=0.05)
-    split = [settings.split(f"document {n}") for n in range(20011)]
-    assert [settings.split(f"document {n}") for n in range(20011)] == split
+    split = [settings.split(Record((f"document {n}",))) for n in range(20011)]
+    assert [settings.split(Record((f"document {n}",))) for n in range(20011)] == split
     assert abs(split.count("validation") / 20011 - 0.1) < 0.01
     assert abs(split.count("test") / 20011 - 0.05) < 0.01
-    assert {config("x").split(f"document {n}") for n in range(999)} == {"train"}
+    assert {config("x").split(Record((f"document {n}",))) for n in range(999)} == {"train"}
 
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.0), (1.0, 0.0), (0.5, 0.5), (0.0, 7.0)])
@@ -295,7 +301,7 @@ def test_shares_that_leave_nothing_are_refused(shares):
 def test_a_sample_takes_from_every_file(tmp_path):
     for n, count in enumerate((3, 500, 500)):
         (tmp_path / f"{n}.txt").write_text("\n\n".join(f"file {n} document {k:04d}" for k in range(count)))
-    sample = list(corpus.open_source(config(tmp_path / "*.txt"), tmp_path).sample(2000))
+    sample = texts(corpus.open_source(config(tmp_path / "*.txt"), tmp_path).sample(2000))
     counts = [sum(text.startswith(f"file {n}") for text in sample) for n in range(3)]
     assert counts[0] == 3 and counts[1] > 40 and abs(counts[1] - counts[2]) < 3
     assert 1950 <= sum(map(len, sample)) <= 2100

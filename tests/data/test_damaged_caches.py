@@ -111,7 +111,7 @@ def test_a_flipped_bit_in_a_folder_of_shards_never_gives_other_rows(copy):
             assert path.name in str(error) or path.name == "index.json"
             refused += 1
         path.write_bytes(before)
-    assert repaired > 3 and refused > 3
+    assert repaired >= 10 and refused == len(list(folder.glob("train*")))
     (folder / "tokenizer.json").write_text("")
     said = []
     assert start(root, said)[0] == first and "the tokenizer beside the shards" in said[0]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxlm.data import corpus, parts, prepare, shards, tokenizer
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def test_index_counts_are_those_of_the_text(tmp_path):
     texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
     made = run(path, tmp_path)
     for split, entry in made.index["splits"].items():
-        mine = [text for text in texts if settings(path).split(text) == split]
+        mine = [text for text in texts if settings(path).split(Record((text,))) == split]
         ids = [made.tokenizer.encode(text) for text in mine]
         assert entry["documents"] == len(mine) and entry["tokens"] == sum(map(len, ids))
         assert entry["characters"] == sum(map(len, mine)) and entry["unknown_tokens"] == 0
@@ -124,8 +125,9 @@ def test_the_tokenizer_sees_the_training_split_only(tmp_path):
     write_corpus(path)
     text = settings(path, validation_share=0.3)
     lines = path.read_text().splitlines()
-    held_out = next(line for line in lines if text.split(json.loads(line)["text"] + " \u2603") != "train")
-    lines[lines.index(held_out)] = json.dumps({"text": json.loads(held_out)["text"] + " \u2603"})
+    marked = [json.loads(line)["text"] + " \u2603" for line in lines]
+    number = next(n for n, one in enumerate(marked) if text.split(Record((one,))) != "train")
+    lines[number] = json.dumps({"text": marked[number]})
     path.write_text("\n".join(lines))
     assert "\u2603" not in run(text, tmp_path).tokenizer.pieces
 

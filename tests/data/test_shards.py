@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from jaxlm.data import corpus, prepare, shards, tokenizer
+from jaxlm.data.index import sealed
+from jaxlm.data.record import Record
 from jaxlm.errors import UserError
 
 CONFIG = tokenizer.WordPiece(vocab_size=307, lowercase=True)
@@ -49,7 +51,7 @@ def opened(directory, split="train", check="auto", fingerprint=None):
 
 def expected(made, split):
     texts, settings, prepared = made
-    return [prepared.tokenizer.encode(text) for text in texts if settings.split(text) == split]
+    return [prepared.tokenizer.encode(text) for text in texts if settings.split(Record((text,))) == split]
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -185,25 +187,20 @@ def test_index_errors_are_explained(copy):
     with pytest.raises(UserError, match=r'no split "test"; there is: train, validation\. Set test_share'):
         opened(copy, "test")
     index = json.loads((copy / "index.json").read_text())
-    train = index["splits"]["train"]
     for change, message in (
         ({"dtype": "uint32"}, r"index\.json: damaged: its fingerprints disagree"),
-        ({"splits": {**index["splits"], "train": {**train, "documents": 7}}}, "disagree"),
         ({"splits": {"train": {}}}, r"index\.json: damaged"),
+        ({"seal": "0" * 64}, r"index\.json: damaged"),
         ({"format": 99}, "format 99"),
-        (
-            {
-                "splits": {
-                    **index["splits"],
-                    "train": {**train, "arrays": [{"file": "../x", "bytes": 1, "sha256": ""}]},
-                }
-            },
-            "outside",
-        ),
     ):
         (copy / "index.json").write_text(json.dumps({**index, **change}))
         with pytest.raises(UserError, match=message):
             opened(copy)
+    del index["seal"]
+    index["splits"]["train"]["arrays"]["lengths"] = {"file": "../x", "bytes": 1, "sha256": ""}
+    (copy / "index.json").write_text(json.dumps(sealed(index)))
+    with pytest.raises(UserError, match="outside"):
+        opened(copy)
     (copy / "index.json").write_text('{"format": 1, "cut')
     with pytest.raises(UserError, match=r"index\.json: damaged"):
         opened(copy)

@@ -33,6 +33,10 @@ class Shards:
     def sentence_lengths(self, k):
         return self.sentences[k]
 
+    def array(self, name):
+        assert name == "fields"
+        return np.array(self.sentences, np.uint32)
+
 
 def make(sentences, unit="documents", number=1, max_tokens=7, cache=None):
     return texts.make_texts(
@@ -68,8 +72,8 @@ def test_the_fields_of_a_record_are_texts_of_one_item():
 
 
 def test_records_with_another_number_of_fields_are_refused():
-    with pytest.raises(UserError, match=r"document 1 has 2 texts .* needs 3 .*data.text_fields"):
-        make([[5, 9, 1], [2, 3]], unit="fields", number=3)
+    with pytest.raises(UserError, match=r"records of 2 texts .* needs 3 .*data.text_fields"):
+        make([[5, 9], [2, 3]], unit="fields", number=3)
     with pytest.raises(UserError, match="there are no texts"):
         make([[0], []])
 
@@ -118,6 +122,15 @@ def test_the_fields_of_a_jsonl_corpus_become_the_sentences_of_documents(tmp_path
     assert two.directory != made.directory and all(
         len(opened(two).sentence_lengths(k)) == 2 for k in range(9)
     )
+
+
+def test_a_record_with_a_text_of_no_tokens_is_left_out(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    silent = [{"a": "The value 3", "b": "\u200b"}, {"a": "\x01", "b": "is large."}]
+    path.write_text("".join(json.dumps(record) + "\n" for record in [*RECORDS, *silent]))
+    made = prepared(path, tmp_path, ("a", "b"))
+    assert sum(entry["documents"] for entry in made.index["splits"].values()) == len(RECORDS)
+    assert opened(made).array("fields").min() > 0
 
 
 def test_an_empty_or_missing_field_is_named_with_its_line(tmp_path):

@@ -37,6 +37,10 @@ class Shards:
     def sentence_lengths(self, k):
         return self.sentences[k]
 
+    def array(self, name):
+        assert name == "fields"
+        return np.array(self.sentences, np.uint32)
+
 
 def make(sentences, max_tokens=7):
     return translations.make_translations(Shards(sentences), VOCABULARY, max_tokens=max_tokens, cache=None)
@@ -50,16 +54,16 @@ def test_an_item_is_source_and_target_and_costs_twice_the_longer():
     assert second.tokens.tolist() == list(range(1000, 1008)) and second.types.tolist() == [0] * 7 + [1]
 
 
-def test_pairs_that_do_not_fit_and_texts_without_tokens_are_left_out():
-    items = make([[3, 8], [0, 4], [2, 2], [9, 1]])
-    assert items.table["document"].tolist() == [2]
+def test_pairs_that_do_not_fit_are_left_out():
+    items = make([[3, 8], [2, 2], [9, 1]])
+    assert items.table["document"].tolist() == [1]
     with pytest.raises(UserError, match="no pair of the split fits: 1 pairs.* 8 tokens, 7 fit"):
         make([[3, 8]])
 
 
-@pytest.mark.parametrize("sentences", [[[3, 2, 4], [2, 2]], [[3], [4]]])
+@pytest.mark.parametrize("sentences", [[[3, 2, 4], [2, 2, 1]], [[3], [4]]])
 def test_a_corpus_of_something_else_is_refused_with_the_fix(sentences):
-    with pytest.raises(UserError, match=r"document 0 has \d texts.*data\.text_fields"):
+    with pytest.raises(UserError, match=r"records of \d texts.*data\.text_fields"):
         make(sentences)
 
 

@@ -86,7 +86,7 @@ def read_model(path: pathlib.Path) -> None:
 def read_corpus(path: pathlib.Path) -> None:
     """All documents."""
     source = corpus.Corpus(source=str(path), validation_share=0.0, test_share=0.0)
-    for _ in corpus.open_source(source, path.parent / "cache").documents():
+    for _ in corpus.open_source(source, path.parent / "cache").records():
         pass
 
 

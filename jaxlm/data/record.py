@@ -1,0 +1,23 @@
+"""What a corpus is made of. In: the texts of one place of it. Out: `Record`, whatever file or hub it came from."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One document: a text, or several that belong together; none of them is empty."""
+
+    texts: tuple[str, ...]
+    values: tuple[str | float, ...] = ()  # of the corpus's columns, in their order
+    where: str = dataclasses.field(default="", compare=False)  # file and line, for messages about values
+
+    @property
+    def characters(self) -> int:
+        """Of all texts, with one between them."""
+        return sum(map(len, self.texts)) + len(self.texts) - 1
+
+    @property
+    def text_bytes(self) -> int:
+        """Of all texts as UTF-8, with one between them."""
+        sizes = [len(text) if text.isascii() else len(text.encode()) for text in self.texts]
+        return sum(sizes) + len(sizes) - 1
