@@ -100,16 +100,16 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
                 f"No checkpoint in {place.checkpoints} is intact, see above. Fix: put a good copy back, or remove that "
                 "folder to start anew."
             )
-        base = bases.Base.of(run)
         if start is None:
             state, frozen = program.start(bases.parameters(program, text.tokenizer, console.say))
-            base = base.seen(frozen)
+            base = bases.Base.of(run).seen(frozen)
         else:
             saved = checkpoints.meta(start).get("config", {})
             folder.check_checkpoint(place, start, saved, run, allow_config_change=allow)
             state, meta = checkpoints.restore(start, program.state)
-            frozen = bases.frozen(program, text.tokenizer, console.say)
-            base = base.seen(frozen).check(meta.get("base"), f"the checkpoint of step {start}")
+            frozen, base = bases.frozen(
+                program, text.tokenizer, meta.get("base"), f"the checkpoint of step {start}", console.say
+            )
             checkpoints.discard_after(start)
             console.say(f"resumed from the checkpoint of step {start}")
 

@@ -32,14 +32,14 @@ class HeldOut:
         self._batches = batches  # each with the name of its source, "" where there is one only
         self._add = jax.jit(lambda total, new: jax.tree.map(jnp.add, total, new), donate_argnums=0)
 
-    def __call__(self, params: Any) -> dict[str, float]:
+    def __call__(self, weights: Any) -> dict[str, float]:
         """{"eval/loss": ..., "eval/<measure>": ...}, and the same of every source that has a name: "eval/<source>/...".
 
         loss is the sum of the objective's terms; over all sources, sums and weights are added.
         """
         totals: dict[tuple[str, ...], dict] = {}  # every task of several has batches and measures of its own
         for source, batch in self._batches():
-            measures = self._step(params, batch)
+            measures = self._step(weights, batch)
             key = (source, *measures)
             totals[key] = self._add(totals[key], measures) if key in totals else measures
         pairs: dict[str, dict[str, tuple[float, float]]] = {"eval": {}}
@@ -57,6 +57,6 @@ def _at(source: str) -> str:
 
 
 def _means(pairs: dict[str, tuple[float, float]]) -> dict[str, float]:
-    means = {name: s / w for name, (s, w) in pairs.items() if w > 0}
+    means = {name: s / w for name, (s, w) in sorted(pairs.items()) if w > 0}
     loss = sum(value for name, value in means.items() if name.startswith("loss/"))
     return {"loss": loss, **{name: value for name, value in means.items() if not name.startswith("loss/")}}

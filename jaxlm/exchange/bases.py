@@ -26,6 +26,7 @@ from jaxlm.partition.mesh import Mesh
 from jaxlm.program import Program
 
 Say = Callable[[str], None]
+_FIX = "Fix: name the right one, with --config.init_from=DIR in training and --base=DIR in other commands."
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,14 @@ class Base:
         """UserError unless these are the weights that were trained with."""
         if saved is not None and saved["fingerprint"] != self.fingerprint:
             raise UserError(
-                f"{where} was trained on top of {saved['source']} (fingerprint {saved['fingerprint'][:12]}); "
-                f"{self.source} is another base (fingerprint {self.fingerprint[:12] or 'of nothing'}). Fix: name the "
-                "right one, with --config.init_from=DIR in training and --base=DIR in other commands."
+                f"{_trained_on(saved, where)}; {self.source} is another base (fingerprint "
+                f"{self.fingerprint[:12] or 'of nothing'}). {_FIX}"
             )
         return self
+
+
+def _trained_on(saved: dict[str, str], where: str) -> str:
+    return f"{where} was trained on top of {saved['source']} (fingerprint {saved['fingerprint'][:12]})"
 
 
 def parameters(program: Program, tokenizer: Tokenizer, say: Say) -> Any:
@@ -64,9 +68,23 @@ def parameters(program: Program, tokenizer: Tokenizer, say: Say) -> Any:
     )
 
 
-def frozen(program: Program, tokenizer: Tokenizer, say: Say) -> Any:
-    """What a view leaves as it is, made again; {} without a view."""
-    return program.split(parameters(program, tokenizer, say))[1] if program.run.view else {}
+def frozen(
+    program: Program, tokenizer: Tokenizer, saved: dict[str, str] | None, where: str, say: Say
+) -> tuple[Any, Base]:
+    """What a view leaves as it is, made again for a checkpoint (`where`) on top of `saved`; {} without a view.
+
+    UserError when it cannot be read, or is not the same.
+    """
+    base = Base.of(program.run)
+    if not program.run.view:
+        return {}, base.check(saved, where)
+    try:
+        rest = program.split(parameters(program, tokenizer, say))[1]
+    except UserError as error:
+        if saved is None:
+            raise
+        raise UserError(f"{_trained_on(saved, where)}, which cannot be read. {error} {_FIX}") from error
+    return rest, base.seen(rest).check(saved, where)
 
 
 def merged(found: Stored, base: str, say: Say) -> Stored:
@@ -80,8 +98,7 @@ def merged(found: Stored, base: str, say: Say) -> Stored:
     run.init_from = base or run.init_from
     program = Program.of(run, meshes.make(run.mesh, jax.local_devices()[:1]))
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
-    rest = frozen(program, tokenizer, say)
-    Base.of(run).seen(rest).check(found.meta.get("base"), found.where)
+    rest, _ = frozen(program, tokenizer, found.meta.get("base"), found.where, say)
     where = {path: leaf.sharding for path, leaf in flatten(program.state.params).items()}
     params = flatten(plain(program.view.merge(nest(found.place(where)), rest)))
     place = lambda wanted: {path: jax.device_put(params[path], there) for path, there in wanted.items()}
