@@ -57,6 +57,6 @@ def _at(source: str) -> str:
 
 
 def _means(pairs: dict[str, tuple[float, float]]) -> dict[str, float]:
-    means = {name: s / w for name, (s, w) in pairs.items() if w > 0}
+    means = {name: s / w for name, (s, w) in sorted(pairs.items()) if w > 0}
     loss = sum(value for name, value in means.items() if name.startswith("loss/"))
     return {"loss": loss, **{name: value for name, value in means.items() if not name.startswith("loss/")}}
