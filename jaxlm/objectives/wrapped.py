@@ -1,7 +1,8 @@
 """An objective around another one. In: an objective. Out: the same, until a subclass says otherwise.
 
 What compares two passes (R-Drop), adds a teacher or disturbs the input derives from `Wrapped` and writes only what it
-changes, mostly `loss`: everything else is handed on to `of`.
+changes, mostly `loss`: everything else is handed on to `of`. A `loss` of its own adds the terms of the model
+(`Predictions.terms`), as that of `Objective` does.
 """
 
 import dataclasses

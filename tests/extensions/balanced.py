@@ -1,6 +1,7 @@
 """A BERT of another's making: a soft gate over a few experts in every block, which are asked to be used alike."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ class Balanced(Bert):
 
 
 class Block(post_norm.Block):
-    """A post-norm block, then the gate."""
+    """A post-norm block, then the gate; returns (x_BTD, Extras)."""
 
     def __init__(self, c: Balanced, rngs: nnx.Rngs, dtype: jnp.dtype):
         super().__init__(c, rngs, dtype)
@@ -34,7 +35,7 @@ class Block(post_norm.Block):
         self.w_gate = parameters.weight(rngs, (c.hidden, c.experts), ("embed", None), 1.0)
         self.w_experts = parameters.weight(rngs, (c.experts, c.hidden), (None, "embed"), c.init_scale)
 
-    def __call__(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> tuple[jax.Array, Extras]:
+    def __call__(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> Any:
         x_BTD = super().__call__(x_BTD, mask, key)
         gate_BTE = jax.nn.softmax(dense(x_BTD, self.w_gate[...].astype(x_BTD.dtype)).astype(jnp.float32))
         share_E = gate_BTE.mean((0, 1))
@@ -44,8 +45,6 @@ class Block(post_norm.Block):
 
 
 class BalancedModule(BertModule):
-    """BERT over these blocks."""
-
     def __init__(self, c: Balanced, rngs: nnx.Rngs, dtype: jnp.dtype):
         super().__init__(c, rngs, dtype)
         self.blocks = stack.stacked(lambda r: Block(c, r, dtype), c.layers, rngs)

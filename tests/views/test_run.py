@@ -146,7 +146,7 @@ def test_commands_use_the_merged_model(story, tmp_path, capsys):
     state = final_state(whole, stored.best_step(whole))
     a, b = (state[f"['ema']['blocks']['mlp']['w_in']['lora_{part}']"][1] for part in "ab")
     name = "bert.encoder.layer.1.intermediate.dense.weight"
-    expected = np.float64(base[name]) + (8.0 / 4**0.5 * np.float64(a) @ np.float64(b)).T
+    expected = np.float64(base[name]) + 8.0 / 4**0.5 * (a.astype(float) @ b.astype(float)).T
     np.testing.assert_allclose(out[name], expected, atol=1e-6, rtol=0)
     assert not np.allclose(out[name], base[name], atol=1e-4, rtol=0)
     ours = filled(capsys, f"--run={whole}", f"--base={moved}")

@@ -6,6 +6,7 @@ import functools
 import jax
 import numpy as np
 import pytest
+from jax.extend import core
 
 from jaxlm.checkpoint import space
 from jaxlm.errors import UserError
@@ -134,8 +135,9 @@ def products(name: str, *view: str) -> list[tuple[int, ...]]:
         for equation in jaxpr.eqns:
             if equation.primitive.name in ("dot_general", "scatter-add"):
                 found.append(equation.outvars[0].aval.shape)
-            for inner in jax.core.jaxprs_in_params(equation.params):
-                walk(inner)
+            for inner in jax.tree.leaves(list(equation.params.values())):
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+                    walk(getattr(inner, "jaxpr", inner))
 
     walk(jax.make_jaxpr(jax.grad(loss))(made.state.params, made.frozen).jaxpr)
     return found
