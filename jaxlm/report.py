@@ -113,7 +113,7 @@ def facts(
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
     notes += [_task_note(r, span.last - span.first) for r in rows if r.stream.name]
     tasks = multi_task.of(run.objective, run.batch_size)
-    flops = cost.training_flops(run.model, _total_loss(tasks), batch)
+    flops = cost.training_flops(run.model, _total_loss(tasks), batch, run.heads)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Facts(

@@ -85,7 +85,7 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
             text = assemble.text(run, console.say)
 
         # ------------------------------------------------------------------------------------- model and optimizer
-        model = build(run.model, dtype=assemble.precision(run))
+        model = build(run.model, run.heads, dtype=assemble.precision(run))
         spans = run.stage_steps()
         tokens = [run.batch_size * stage.length for stage in run.stages]
         horizon = Horizon(tuple((last - first, n) for (first, last), n in zip(spans, tokens, strict=True)))

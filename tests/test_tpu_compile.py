@@ -41,7 +41,7 @@ run.model.remat = remat
 chips = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
 devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **chips).devices
 grid = meshes.make(Mesh(**axes), devices)
-model = build(run.model, dtype="bfloat16")
+model = build(run.model, run.heads, dtype="bfloat16")
 optimizer = run.optimizer.make(Horizon(((run.steps, run.batch_size * run.stages[0].length),)), model.axes)
 create = lambda key: new_state(model.init(key), optimizer, ema=False)
 abstract = jax.eval_shape(create, jax.random.key(0))

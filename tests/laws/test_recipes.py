@@ -21,7 +21,7 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_recipe_builds_abstractly(path):
     run = flags.load(path)
-    model = build(run.model)
+    model = build(run.model, run.heads)
     horizon = Horizon(
         tuple(
             (b - a, run.batch_size * s.length)
