@@ -1,10 +1,10 @@
 """Names of arrays as checkpoints had them before: a head was a part of its model, now all are under `heads/`.
 
-In: the names in a checkpoint, and names of heads that are wanted. Out: which array is what.
+In: the names in a checkpoint, and those that are wanted. Out: which array is what.
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 _PATHS = (
     (r"(^|/)(?:generator/)?token_head/", r"\1heads/tokens/"),
@@ -14,22 +14,21 @@ _PATHS = (
 )
 
 
-def by_present_name(stored: Iterable[str], heads: Collection[str]) -> dict[str, str]:
-    """{name of today: name in the checkpoint}; heads of before that are not wanted any more are left out.
+_HEAD = re.compile(r"(?:^|/)heads/([^/]+)/")
+
+
+def by_present_name(stored: Iterable[str], wanted: Iterable[str]) -> dict[str, str]:
+    """{name of today: name in the checkpoint}; heads of before of which nothing is `wanted` any more are left out.
 
     The one head for questions about pairs is that for sentence order where this is wanted, else for next sentence.
     """
-    found = {}
+    found, heads = {}, {head[1] for name in wanted if (head := _HEAD.search(name))}
+    question = "sop" if "sop" in heads else "nsp"
     for name in stored:
         now = name
         for pattern, path in _PATHS:
-            now = re.sub(pattern, path.format(question="sop" if "sop" in heads else "nsp"), now)
-        head = re.search(r"(?:^|/)heads/([^/]+)/", now)
+            now = re.sub(pattern, path.format(question=question), now)
+        head = _HEAD.search(now)
         if now == name or (head and head[1] in heads):
             found[now] = name
     return found
-
-
-def heads_of(names: Iterable[str]) -> set[str]:
-    """The heads in names of today."""
-    return {found[1] for name in names if (found := re.search(r"(?:^|/)heads/([^/]+)/", name))}

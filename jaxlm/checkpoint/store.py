@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -88,13 +88,10 @@ class Checkpoints:
         """The metrics given to `save`."""
         return self._folders.manifest(step)["metrics"]
 
-    def arrays(self, step: int, heads: Collection[str] = ()) -> names.Arrays:
-        """Name, shape and dtype of every array: {"params/embed": {"shape": [30, 7], "dtype": "float32"}}.
-
-        Of a checkpoint of before, the arrays of these `heads`, under the names of today.
-        """
+    def arrays(self, step: int, wanted: Iterable[str] = ()) -> names.Arrays:
+        """{"params/embed": {"shape": [30, 7], "dtype": "float32"}}, by names of today: see former.by_present_name."""
         stored = self._folders.manifest(step)["arrays"]
-        return {now: stored[name] for now, name in former.by_present_name(stored, heads).items()}
+        return {now: stored[name] for now, name in former.by_present_name(stored, wanted).items()}
 
     def verify(self, step: int) -> None:
         """Raises UserError naming the first file of the step that is not what was saved."""
@@ -184,21 +181,18 @@ class Checkpoints:
         Raises UserError when the step is damaged, or naming the arrays that differ in name, shape or dtype.
         """
         where, wanted = f"Checkpoint {self._folders.path(step)}", names.describe(like)
-        names.check_same(self.arrays(step, former.heads_of(wanted)), wanted, where=where, fix=_FIX)
+        names.check_same(self.arrays(step, wanted), wanted, where=where, fix=_FIX)
         return self._load(step, like), self.meta(step)
 
     def restore_params(self, step: int, like: Any, *, part: str = "params") -> Any:
         """Only `state.<part>`, or as much of it as `like` names; cast to the dtypes of `like`."""
-        like, where = {part: like}, f"Checkpoint {self._folders.path(step)}"
-        wanted = names.describe(like)
-        there = self.arrays(step, former.heads_of(wanted))
-        names.check_same(there, wanted, where=where, fix=_FIX, part=True)
+        where, wanted = f"Checkpoint {self._folders.path(step)}", names.describe(like := {part: like})
+        names.check_same(self.arrays(step, wanted), wanted, where=where, fix=_FIX, part=True)
         return self._load(step, like)[part]
 
     def _load(self, step: int, like: Any) -> Any:
         self.verify(step)
-        wanted = former.heads_of(names.describe(like))
-        called = former.by_present_name(self._folders.manifest(step)["arrays"], wanted)
+        called = former.by_present_name(self._folders.manifest(step)["arrays"], names.describe(like))
         try:
             nested = storage.load(self._folders.path(step), names.to_nested(like, called))
         except Exception as error:

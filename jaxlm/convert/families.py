@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from jaxlm.convert import heads as places
 from jaxlm.convert import table
 from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.convert.table import Row
@@ -48,9 +49,8 @@ _MODELS = "jaxlm.models."
 
 class Family(Protocol):
     """What a family's file has. Optional are `fitted(config, names)`, the config for the tensors that a file holds,
-    `constants(config)`, tensors that their files hold and that are no weights: written, and compared when read, and of
-    families that carry heads `HEADS`, each with its table by name, and `PREFIX`, which a bare encoder's names lack;
-    their `to_hf_config` also takes the names of the heads."""
+    `constants(config)`, tensors that their files hold and that are no weights: written, and compared when read, and
+    `HEADS` with `PREFIX` (see heads.py): then `to_hf_config` also takes the names of the heads."""
 
     MODEL_TYPES: tuple[str, ...]
     TIED: Mapping[str, str]  # name of a copy that some files hold -> the original
@@ -107,42 +107,23 @@ def config_from_hf(hf: Mapping[str, Any], names: Sequence[str] | None = None) ->
 def heads(config: Any, names: Iterable[str]) -> dict[str, Head]:
     """The heads that a file with tensors of these names holds, by our names."""
     family = of_config(config)
-    left, found = {family.current_name(name) for name in names}, {}
-    for name, (head, rows) in getattr(family, "HEADS", {}).items():
-        if rows[0].theirs in left:
-            found[name] = head
-            left -= {row.theirs for row in rows}
-    return found
+    return places.held(family, {family.current_name(name) for name in names})
 
 
 def named(config: Any, names: Iterable[str]) -> dict[str, Head]:
     """The heads of these names, as the family's files have them."""
-    known = getattr(of_config(config), "HEADS", {})
-    return {name: known[name][0] for name in names}
+    return {name: places.of(of_config(config))[name][0] for name in names}
 
 
 def rows(config: Any, heads: Collection[str] = ()) -> tuple[Row, ...]:
     """The table of a model with heads of these names. UserError for one that the family's files have no place for."""
-    family = of_config(config)
-    known = getattr(family, "HEADS", {})
-    table = family.rows(config)
-    for name in heads:
-        own = known[name][1] if name in known else ()
-        if not own or {row.theirs for row in own} & {row.theirs for row in table}:
-            raise UserError(
-                f"transformers' {type(config).__name__} has no place for the head {name!r} beside the others "
-                f"({', '.join(heads)}); heads with one: {', '.join(known) or 'none'}."
-            )
-        table += own
-    if not known or set(heads) - {"pooler"}:
-        return table
-    return tuple(replace(row, theirs=row.theirs.removeprefix(family.PREFIX)) for row in table)  # type: ignore[attr-defined]
+    return places.table(of_config(config), config, heads)
 
 
 def to_hf_config(config: Any, heads: Collection[str] = ()) -> dict[str, Any]:
     """The contents of config.json of a model with heads of these names."""
     family: Any = of_config(config)
-    return family.to_hf_config(config, heads) if hasattr(family, "HEADS") else family.to_hf_config(config)
+    return family.to_hf_config(config, heads) if places.of(family) else family.to_hf_config(config)
 
 
 def import_params(

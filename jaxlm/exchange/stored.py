@@ -210,7 +210,7 @@ def _of_folder(path: pathlib.Path, say: Callable[[str], None]) -> Stored:
 
 
 def _shapes(checkpoints: Checkpoints, step: int, part: str, heads: Collection[str]) -> dict[str, Any]:
-    arrays = checkpoints.arrays(step, heads)
+    arrays = checkpoints.arrays(step, [f"heads/{name}/" for name in heads])
     return {
         name.removeprefix(f"{part}/"): jax.ShapeDtypeStruct(tuple(array["shape"]), array["dtype"])
         for name, array in arrays.items()
