@@ -88,8 +88,8 @@ class Checkpoints:
         """The metrics given to `save`."""
         return self._folders.manifest(step)["metrics"]
 
-    def arrays(self, step: int, wanted: Iterable[str] = ()) -> names.Arrays:
-        """{"params/embed": {"shape": [30, 7], "dtype": "float32"}}, by names of today: see former.by_present_name."""
+    def arrays(self, step: int, wanted: Iterable[str] | None = None) -> names.Arrays:
+        """{"params/embed": {"shape": [30, 7], "dtype": "float32"}}; given `wanted`, see former.by_present_name."""
         stored = self._folders.manifest(step)["arrays"]
         return {now: stored[name] for now, name in former.by_present_name(stored, wanted).items()}
 

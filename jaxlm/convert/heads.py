@@ -28,11 +28,12 @@ def held(family: Any, names: Set[str]) -> dict[str, Head]:
     return found
 
 
-def table(family: Any, config: Any, heads: Collection[str]) -> tuple[Row, ...]:
+def table(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head]) -> tuple[Row, ...]:
     """The family's rows with those of the heads. UserError for a head without a place, or in that of another one."""
     known, rows = of(family), family.rows(config)
     for name in heads:
-        own = known[name][1] if name in known else ()
+        head, own = known.get(name, (None, ()))
+        own = () if isinstance(heads, Mapping) and heads[name] != head else own
         if not own or {row.theirs for row in own} & {row.theirs for row in rows}:
             raise UserError(
                 f"transformers' {type(config).__name__} has no place for the head {name!r} beside the others "

@@ -60,14 +60,14 @@ def read(path: pathlib.Path) -> ModelFolder:
         if value["format"] != _FORMAT:
             raise UserError(f"{path / FILE} has format {value['format']}; this version reads {_FORMAT}.")
         config = tree.from_json(value["config"])
-        if not hasattr(config, "module"):
-            raise UserError(f"{path / FILE} describes no model.")
         if "heads" in value:
             heads = {name: tree.from_json(head, f"heads.{name}") for name, head in value["heads"].items()}
         else:
             heads = families.named(config, former.heads(value["config"]))
+        if not hasattr(config, "module") or not all(isinstance(head, Head) for head in heads.values()):
+            raise UserError(f"{path / FILE} describes no model.")
         return ModelFolder(path, config, heads, value["origin"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path / FILE} cannot be read as a model's description ({error}).") from error

@@ -12,6 +12,7 @@ from jaxlm.convert.source import of_arrays
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.heads import Classify, Pooler
 from jaxlm.models.llama import Llama
 from jaxlm.models.rope import Rope, Unscaled
 
@@ -137,6 +138,8 @@ def test_a_head_that_their_files_have_no_place_for_is_refused_by_its_name():
             UserError, match=f"Bert has no place for the head '{heads[-1]}' beside the others"
         ):
             families.rows(config, heads)
+    with pytest.raises(UserError, match="Bert has no place for the head 'nsp'"):
+        families.rows(config, {"pooler": Pooler(), "nsp": Classify(classes=3)})
     with pytest.raises(UserError, match=r"Gpt2 has no place for the head 'tags'.* heads with one: none"):
         families.rows(flags.load("configs/gpt2_small.py").model, ("tags",))
 
