@@ -4,10 +4,9 @@ Shared by training, the benchmark and the tools, so that all of them see the sam
 """
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -20,16 +19,12 @@ from jaxlm.data import draws, feed, pipeline, prepare, shards
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import starting
 from jaxlm.infer import answers, fill_mask
-from jaxlm.models.build import Model
 from jaxlm.objectives.multi_task import Task
-from jaxlm.optim import ema as averages
 from jaxlm.partition.state import batch_sharding
-from jaxlm.step import TrainState
 from jaxlm.streams import Stream, StreamRows
 
-Split = Literal["train", "validation"]
+Split = Literal["train", "validation", "test"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +68,7 @@ def _splits(ready: prepare.Prepared, check: shards.Check) -> dict[str, shards.Sh
     fingerprint = ready.tokenizer.fingerprint
     opened = {
         split: shards.open_shards(ready.directory, split, tokenizer_fingerprint=fingerprint, check=check)
-        for split in ("train", "validation")
+        for split in ("train", "validation", "test")
         if split in ready.index["splits"]
     }
     return {"validation": opened["train"], **opened}
@@ -119,7 +114,12 @@ def _prepared(
 
 
 def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -> tuple[StreamRows, ...]:
-    """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for validation."""
+    """The packed rows of stage `number`: endless and shuffled for training, one fixed epoch for the other splits.
+
+    UserError for a split that the corpus does not have.
+    """
+    if any(split not in stream.splits for stream in text.streams):
+        raise UserError(f"there is no {split} split: set data.{split}_share above 0 in the recipe.")
     return tuple(_stream_rows(text, stream, stage, split, number) for stream in text.streams)
 
 
@@ -163,9 +163,17 @@ def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: in
 
 
 def evaluation_batches(
-    run: Run, text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh | None = None
+    run: Run,
+    text: Text,
+    rows: Sequence[StreamRows],
+    mesh: jax.sharding.Mesh | None = None,
+    *,
+    limit: int | None = None,
 ) -> Iterator[Batches]:
-    """The held-out batches, task after task, the same every time: global arrays on `mesh`, or numpy without one."""
+    """The held-out batches, task after task, the same every time: global arrays on `mesh`, or numpy without one.
+
+    At most `limit` rows of each task, 0: all; the run's own limit unless given.
+    """
     for read in rows:
         size = read.stream.batch_rows // run.accumulate
         sharding = None if mesh is None else batch_sharding(mesh)
@@ -178,35 +186,13 @@ def evaluation_batches(
             start=0,
             seed=read.stream.seed,
             train=False,
-            limit=run.evaluation.rows,
+            limit=run.evaluation.rows if limit is None else limit,
         )
         if sharding is None:
             yield from ({read.stream.name: batch} for batch in batches)
             continue
         with feed.Feed(batches, sharding, batch_size=size) as ready:
             yield from ({read.stream.name: batch} for batch in ready)
-
-
-def precision(run: Run) -> Literal["float32", "bfloat16"]:
-    """The dtype of compute: `auto` is bfloat16 where the hardware has it fast (TPU, GPU), else float32."""
-    if run.precision != "auto":
-        return run.precision
-    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-
-
-def dropout_generator(run: Run) -> str:
-    """`auto`: rbg on TPU, where threefry is slow and, compiled ahead of time, crashes libtpu; else threefry2x32."""
-    if run.dropout_generator != "auto":
-        return run.dropout_generator
-    return "rbg" if jax.default_backend() == "tpu" else "threefry2x32"
-
-
-def warm_start(
-    run: Run, model: Model, state: TrainState, like: TrainState, text: Text, say: Callable[[str], None]
-) -> TrainState:
-    """The new state with the weights of `init_from`. UserError when tokenizer or model do not fit."""
-    params = starting.params(run, model, state.params, like.params, text.tokenizer, say)
-    return dataclasses.replace(state, params=params, ema=None if state.ema is None else averages.init(params))
 
 
 def unigram_counts(train: shards.Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
@@ -217,22 +203,3 @@ def unigram_counts(train: shards.Shards, vocabulary_size: int, limit: int = 50_0
     last = min(last, len(train))
     blocks = (range(k, min(k + 1024, last)) for k in range(0, last, 1024))
     return count_tokens((tokens for block in blocks for tokens in train.__getitems__(block)), vocabulary_size)
-
-
-def memory_capacity() -> int | None:
-    """Bytes of memory of one device; on a CPU the machine's."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    if jax.default_backend() == "cpu" and hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return None
-
-
-def memory_estimate(compiled: Any) -> int | None:
-    """Bytes per device that a compiled step needs: arguments and temporaries; donated outputs cost nothing."""
-    analysis = compiled.memory_analysis()
-    if analysis is None:
-        return None
-    new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    return analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + max(new, 0)

@@ -26,6 +26,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--step", type=int, help="checkpoint of a run to use; default: the best, else the newest"
     )
+    parser.add_argument(
+        "--base",
+        default="",
+        metavar="DIR",
+        help="where the frozen weights of a run with a view are now, if they moved",
+    )
     parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("--input", type=pathlib.Path, help="file with one more text a line")
     parser.add_argument("--output", type=pathlib.Path, help="file for the vectors: .npy, [texts, D], float32")

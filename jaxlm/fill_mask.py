@@ -26,6 +26,12 @@ def main(argv: Sequence[str]) -> int:
         default=None,
         help="checkpoint of a run to use; default: the best, else the newest",
     )
+    parser.add_argument(
+        "--base",
+        default="",
+        metavar="DIR",
+        help="where the frozen weights of a run with a view are now, if they moved",
+    )
     parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("sentences", nargs="+", help="text with [MASK]")
     options = parser.parse_args(list(argv[1:]))

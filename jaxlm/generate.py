@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
         "--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache"
     )
     add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
+    add(
+        "--base",
+        default="",
+        metavar="DIR",
+        help="where the frozen weights of a run with a view are now, if they moved",
+    )
     add("--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed")
     add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
     add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")

@@ -6,10 +6,9 @@ that what stands in metrics.jsonl never runs ahead of, nor falls behind, the che
 """
 
 import dataclasses
-import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,17 +22,18 @@ from jaxlm.config import Run, Stage
 from jaxlm.config.folder import RunFolder
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
-from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.evaluate.evaluator import HeldOutLoss, Measuring, Ready
+from jaxlm.exchange.bases import Base
 from jaxlm.journal import Journal
 from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.throughput import peak_flops
-from jaxlm.objectives import multi_task
+from jaxlm.program import Program
 from jaxlm.runtime import distributed, fault, memory
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
-from jaxlm.step import TrainState, make_eval_step, make_train_step
+from jaxlm.step import TrainState
 from jaxlm.streams import StreamRows
 
 
@@ -43,17 +43,24 @@ class Parts:
 
     run: Run
     place: RunFolder
-    mesh: jax.sharding.Mesh
     text: assemble.Text
-    model: Any
-    optimizer: Any
-    abstract: TrainState  # shapes
-    shardings: TrainState
+    program: Program
+    frozen: Any  # what the view leaves as it is
+    base: Base  # where that comes from
     checkpoints: Checkpoints
     console: Console
     writer: Writer
     stop: StopRequest
     watchdog: Watchdog
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    code: int  # the exit code: 0 done, 75 saved and resumable
+    step: int  # batches consumed
+    metrics: dict[str, float]  # of the last evaluation in this start
 
 
 class Loop:
@@ -86,8 +93,12 @@ class Loop:
         else:
             self.saved_fingerprints = {}
 
-    def run(self) -> int:
-        """Trains the stages that are left. Returns the exit code."""
+    def run(self) -> Outcome:
+        """Trains the stages that are left."""
+        code = self._stages()
+        return Outcome(code=code, step=int(self.state.step), metrics=self.latest_metrics)
+
+    def _stages(self) -> int:
         step = self.start
         if step >= self.run_config.steps or self.early.over:
             why = f"stopped early ({self.early})" if self.early.over else "all its steps are trained"
@@ -114,16 +125,16 @@ class Loop:
         mine |= {k: v for r in held_out for k, v in r.fingerprint(f"stage {number} held-out rows").items()}
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
-        with assemble.train_feed(run, parts.text, rows, parts.mesh, start=step - first) as feed:
+        with assemble.train_feed(run, parts.text, rows, parts.program.mesh, start=step - first) as feed:
             batch = next(feed)
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
             train_step = self._compile(rows, batch, report.Span(stage, number, first, last, step))
-            self.evaluate = self._evaluator(held_out, batch)
+            self.evaluators = self._started(stage, held_out)
             while step < last:
                 fault.at("before_step", step + 1)
                 batch = _poisoned(batch) if fault.nan(step + 1) else batch
-                self.state, measures = train_step(self.state, batch)
+                self.state, measures = train_step(self.state, parts.frozen, batch)
                 step += 1
                 self.journal.step(step, measures)
                 self._check_finite(step, first, rows)
@@ -139,22 +150,11 @@ class Loop:
 
     def _compile(
         self, rows: tuple[StreamRows, ...], batch: Batches, span: report.Span
-    ) -> Callable[[TrainState, Batches], tuple]:
+    ) -> Callable[[TrainState, Any, Batches], tuple]:
         """The compiled step of a stage; prints the preflight table."""
-        parts, run = self.parts, self.run_config
-        step = make_train_step(
-            parts.model,
-            multi_task.of(run.objective, run.batch_size),
-            parts.optimizer,
-            seed=run.seed,
-            accumulate=run.accumulate,
-            ema_decay=run.ema_decay,
-            dropout_generator=assemble.dropout_generator(run),
-        )
-        # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
-        jitted = jax.jit(step, donate_argnums=0, out_shardings=(parts.shardings, None))
+        parts = self.parts
         with report.recorded_attention() as attention:
-            compiled = jitted.lower(self.state, batch).compile()
+            compiled = parts.program.train_step().lower(self.state, parts.frozen, batch).compile()
         facts = report.facts(parts, span, rows, batch, compiled, attention)
         if jax.default_backend() == "cpu":
             memory.bound_freed_memory(facts.memory_per_device, facts.memory_capacity)
@@ -164,15 +164,14 @@ class Loop:
         self.journal.start_clock(facts.flops_per_step or 0.0, total_peak)
         return compiled
 
-    def _evaluator(self, rows: tuple[StreamRows, ...], batch: Batches) -> HeldOut:
-        parts = self.parts
-        tasks = multi_task.of(self.run_config.objective, self.run_config.batch_size)
-        eval_step = jax.jit(make_eval_step(parts.model, tasks))
-        self.early.check(HeldOut.names(jax.eval_shape(eval_step, parts.abstract.params, batch)))
-        batches = functools.partial(
-            assemble.evaluation_batches, self.run_config, parts.text, rows, parts.mesh
-        )
-        return HeldOut(eval_step, batches)
+    def _started(self, stage: Stage, rows: tuple[StreamRows, ...]) -> Sequence[tuple[int, Measuring]]:
+        """Every evaluator of the run with its cadence."""
+        parts, own = self.parts, self.run_config.evaluation
+        ready = Ready(program=parts.program, text=parts.text, frozen=parts.frozen, stage=stage, rows=rows)
+        every = (HeldOutLoss(rows=own.rows), *self.run_config.evaluators)
+        started = [(one.every_steps or own.every_steps, one.start(ready)) for one in every]
+        self.early.check([name for _, one in started for name in one.names])
+        return started
 
     # ---------------------------------------------------------------------------------------------- between steps
 
@@ -182,8 +181,8 @@ class Loop:
         stopping = self.parts.stop.reached(step) or self._out_of_time(step)
         done = step == run.steps
         best = False
-        if done or step % run.evaluation.every_steps == 0:
-            best = self._evaluate(step) and run.checkpoint.keep.best > 0
+        if due := [one for every, one in self.evaluators if done or step % every == 0]:
+            best = self._evaluate(step, due) and run.checkpoint.keep.best > 0
         patience_over = self.early.over and not done
         if done or stopping or best or patience_over or self.clock.due(step):
             self._save(step, final=done or stopping or patience_over)
@@ -197,14 +196,14 @@ class Loop:
             return EXIT_RESUMABLE
         return None
 
-    def _evaluate(self, step: int) -> bool:
+    def _evaluate(self, step: int, due: Sequence[Measuring]) -> bool:
         """Evaluates and logs; whether this is the best so far."""
         fault.at("evaluate", step)
         lines = self.journal.drain()
         started = time.perf_counter()
         with self.journal.excluded("evaluation"):
             weights = self.state.params if self.state.ema is None else self.state.ema
-            self.latest_metrics = self.evaluate(weights)
+            self.latest_metrics = {name: value for one in due for name, value in one(weights).items()}
         better = self.early.update(step, self.latest_metrics)
         shown = {**self.latest_metrics, "time/evaluation_s": time.perf_counter() - started}
         self.journal.evaluated(step, lines, shown, last=step == self.run_config.steps or self.early.over)
@@ -226,6 +225,7 @@ class Loop:
                 "early_stopping": self.early.state(),
                 "fingerprints": self.fingerprints,
                 "examples": step * self.run_config.batch_size,
+                "base": dataclasses.asdict(self.parts.base),
                 **report.provenance(self.run_config),
             }
             at_evaluation = self.early.evaluated_at == step

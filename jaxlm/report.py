@@ -26,9 +26,8 @@ from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.meter import Line
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
-from jaxlm.objectives import multi_task
 from jaxlm.partition import state as partition
-from jaxlm.runtime import distributed
+from jaxlm.runtime import device_memory, distributed
 from jaxlm.streams import StreamRows
 
 # A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
@@ -105,22 +104,29 @@ def facts(
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
     peak = peak_flops(jax.devices()[0].device_kind)
-    axes = " ".join(f"{name} {size}" for name, size in parts.mesh.shape.items() if size > 1) or "one device"
-    unsharded = partition.unsharded(parts.abstract.params, parts.model.axes, parts.mesh)
+    axes = (
+        " ".join(f"{name} {size}" for name, size in parts.program.mesh.shape.items() if size > 1)
+        or "one device"
+    )
+    unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
     notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
     efficiency = sum(r.rows.plan.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
+    if run.view:
+        trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))
+        notes.append(
+            f"trained are {trained:,} of {all_of_it:,} parameters ({100 * trained / all_of_it:.2g}%)"
+        )
     if efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
     notes += [_task_note(r, span.last - span.first) for r in rows if r.stream.name]
-    tasks = multi_task.of(run.objective, run.batch_size)
-    flops = cost.training_flops(run.model, _total_loss(tasks), batch, run.heads)
+    flops = cost.training_flops(run.model, _total_loss(parts.program.tasks), batch, run.heads)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Facts(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
-        precision=f"{assemble.precision(run)} compute, float32 weights",
+        precision=f"{parts.program.model.dtype} compute, float32 weights",
         attention="; ".join(dict.fromkeys(attention)),
-        parameters=cost.count_parameters(parts.abstract.params),
+        parameters=cost.count_parameters(parts.program.params),
         stage=f"stage {span.number + 1} of {len(run.stages)}: " if len(run.stages) > 1 else "",
         steps=span.last - span.first,
         done=span.step - span.first,
@@ -131,11 +137,11 @@ def facts(
         else None,  # several tasks have epochs of their own
         rows_per_step=run.batch_size,
         flops_per_step=flops,
-        seconds_per_step=2.0 * flops / (matmul_rate(assemble.precision(run)) * workers),
+        seconds_per_step=2.0 * flops / (matmul_rate(parts.program.model.dtype) * workers),
         peak_flops=peak * jax.device_count() if peak else None,
-        memory_per_device=assemble.memory_estimate(compiled),
-        memory_capacity=assemble.memory_capacity(),
-        checkpoint_bytes=space.state_bytes(parts.abstract),
+        memory_per_device=device_memory.estimate(compiled),
+        memory_capacity=device_memory.capacity(),
+        checkpoint_bytes=space.state_bytes(parts.program.state),
         checkpoints_kept=run.checkpoint.keep.count(),
         disk_free=space.free_bytes(parts.place.root),
         notes=tuple(notes),
@@ -203,13 +209,14 @@ def finish(
 def _samples(parts: Any, weights: Any) -> str:
     """The recipe's sentences filled, and its prompts answered."""
     run, tokenizer, shown = parts.run, parts.text.tokenizer, []
+    params = parts.program.view.merge(weights, parts.frozen)
     if run.fill:
-        length, model = run.stages[-1].length, parts.model.bind(weights)
+        length, model = run.stages[-1].length, parts.program.model.bind(params)
         shown.append(fill_mask.table(fill_mask.fill(model, tokenizer, run.fill, row_length=length)))
     if run.generate:
         around = run.objective.frame(tokenizer.vocabulary)
         greedy = {"new_tokens": _SAMPLE_TOKENS, "sampling": Sampling(), "seed": 0}
-        found, _ = answers.answer(parts.model, weights, tokenizer, around, run.generate, **greedy)
+        found, _ = answers.answer(parts.program.model, params, tokenizer, around, run.generate, **greedy)
         shown.append(answers.table(found))
     return "\n".join(shown)
 

@@ -23,7 +23,7 @@ Measures = dict[str, Pair]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Everything that training changes. Parameters and moments are float32."""
+    """Everything that training changes, and nothing that it leaves as it is. Parameters and moments are float32."""
 
     step: jax.Array  # int32: batches consumed, skipped ones included
     params: Any
@@ -41,8 +41,11 @@ def new_state(params: Any, optimizer: optax.GradientTransformation, *, ema: bool
     )
 
 
+Bind = Callable[[Any, Any], Any]  # (trained, frozen) -> the model over both, for use within one trace
+
+
 def make_train_step(
-    model: Any,
+    bind: Bind,
     objective: Any,
     optimizer: optax.GradientTransformation,
     *,
@@ -50,17 +53,19 @@ def make_train_step(
     accumulate: int = 1,
     ema_decay: float = 0.0,
     dropout_generator: str = "threefry2x32",
-) -> Callable[[TrainState, Batches], tuple[TrainState, Measures]]:
-    """One optimizer step: (state, batch of B rows) -> (state, measures as (sum, weight)).
+) -> Callable[[TrainState, Any, Batches], tuple[TrainState, Measures]]:
+    """One optimizer step: (state, frozen, batches of B rows) -> (state, measures as (sum, weight)).
 
-    `model` is what models.build returns, `objective` a MultiTask. B must be divisible by `accumulate`;
+    `objective` is a MultiTask. No gradient is formed of what is frozen. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
     """
     base = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)  # 0 is the initial weights'
 
-    def gradient(params: Any, batch: Batches, weights: dict, key: jax.Array) -> tuple[Any, Measures]:
+    def gradient(
+        params: Any, frozen: Any, batch: Batches, weights: dict, key: jax.Array
+    ) -> tuple[Any, Measures]:
         def loss(params: Any) -> tuple[jax.Array, Measures]:
-            out = objective.loss(model.bind(params), batch, key)
+            out = objective.loss(bind(params, frozen), batch, key)
             # What a model adds by itself (Encoded.terms) is a mean over every micro-batch of its own.
             whole = {name: accumulate * weight for name, (_, weight) in out.terms.items()} | weights
             # A term without weight is 0 / 1, so that it counts nothing; NaN stays NaN.
@@ -71,24 +76,24 @@ def make_train_step(
         (_, measures), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return grads, measures
 
-    def accumulated(params: Any, batch: Batches, key: jax.Array) -> tuple[Any, Measures]:
+    def accumulated(params: Any, frozen: Any, batch: Batches, key: jax.Array) -> tuple[Any, Measures]:
         weights = objective.weights(batch)
         if accumulate == 1:
-            return gradient(params, batch, weights, key)
+            return gradient(params, frozen, batch, weights, key)
         micro = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, accumulate, *x.shape[1:]), 1, 0), batch)
         keys = jax.random.split(key, accumulate)
 
         def one(total: Any, inputs: Any) -> tuple[Any, None]:
-            return jax.tree.map(jnp.add, total, gradient(params, inputs[0], weights, inputs[1])), None
+            return jax.tree.map(jnp.add, total, gradient(params, frozen, inputs[0], weights, inputs[1])), None
 
-        like = jax.eval_shape(gradient, params, jax.tree.map(lambda x: x[0], micro), weights, keys[0])
+        like = jax.eval_shape(gradient, params, frozen, jax.tree.map(lambda x: x[0], micro), weights, keys[0])
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
         grads, measures = jax.lax.scan(one, zeros, (micro, keys))[0]
         # The micro-batch losses already are shares of the whole batch's: their sum is its loss, with weight one.
         return grads, {**measures, "loss": (measures["loss"][0], jnp.ones(()))}
 
-    def step(state: TrainState, batch: Batches) -> tuple[TrainState, Measures]:
-        grads, measures = accumulated(state.params, batch, jax.random.fold_in(base, state.step))
+    def step(state: TrainState, frozen: Any, batch: Batches) -> tuple[TrainState, Measures]:
+        grads, measures = accumulated(state.params, frozen, batch, jax.random.fold_in(base, state.step))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         optimized = transforms.measures(opt_state)
         finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])
@@ -109,11 +114,11 @@ def make_train_step(
     return step
 
 
-def make_eval_step(model: Any, objective: Any) -> Callable[[Any, Batches], Measures]:
-    """(params, batch) -> measures as (sum, weight), without dropout; `loss/<term>` holds every term."""
+def make_eval_step(bind: Bind, objective: Any) -> Callable[[Any, Any, Batches], Measures]:
+    """(trained, frozen, batches) -> measures as (sum, weight), no dropout; `loss/<term>` holds every term."""
 
-    def step(params: Any, batch: Batches) -> Measures:
-        out = objective.loss(model.bind(params), batch, None)
+    def step(params: Any, frozen: Any, batch: Batches) -> Measures:
+        out = objective.loss(bind(params, frozen), batch, None)
         return {**{f"loss/{name}": pair for name, pair in out.terms.items()}, **out.measures}
 
     return step

@@ -16,6 +16,7 @@ from jaxlm import entry
 # Imports stand in the functions: the processes that tokenise import this module too, and do without JAX.
 if TYPE_CHECKING:
     from jaxlm.config.flags import Command
+    from jaxlm.loop import Outcome
     from jaxlm.runtime.signals import EndingAtOnce
 
 
@@ -30,11 +31,11 @@ def main(argv: Sequence[str]) -> int:
         if command.explain:
             print(flags.explain(command.run, command.overrides))
             return 0
-        return train(command, early)
+        return train(command, early).code
 
 
-def train(command: "Command", early: "EndingAtOnce") -> int:
-    """Trains, or continues, one run. Returns the exit code. `early` handles signals until the loop does."""
+def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
+    """Trains, or continues, one run. `early` handles signals until the loop does."""
     import jax
 
     from jaxlm import assemble, streams
@@ -43,16 +44,13 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
     from jaxlm.config import folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import UserError
-    from jaxlm.exchange import tokenizer_files
+    from jaxlm.exchange import bases, tokenizer_files
     from jaxlm.loop import Loop, Parts
-    from jaxlm.models.build import build
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
-    from jaxlm.optim.horizon import Horizon
     from jaxlm.partition import mesh as meshes
-    from jaxlm.partition import state as partition
+    from jaxlm.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
-    from jaxlm.step import new_state
 
     # ------------------------------------------------------------------------------------------ process and folder
     run = command.run
@@ -84,21 +82,8 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
         with distributed.ending_together():
             text = assemble.text(run, console.say)
 
-        # ------------------------------------------------------------------------------------- model and optimizer
-        model = build(run.model, run.heads, dtype=assemble.precision(run))
-        spans = run.stage_steps()
-        tokens = [run.batch_size * stage.length for stage in run.stages]
-        horizon = Horizon(tuple((last - first, n) for (first, last), n in zip(spans, tokens, strict=True)))
-        optimizer = run.optimizer.make(horizon, model.axes)
-
-        # --------------------------------------------------------- state: shapes first, nothing ever lives unsharded
-        def create(key: jax.Array):
-            return new_state(model.init(key), optimizer, ema=run.ema_decay > 0.0)
-
-        key = jax.random.fold_in(jax.random.key(run.seed), 0)  # 1 is the dropout of step.py
-        abstract = jax.eval_shape(create, key)
-        where = partition.shardings(abstract, model.axes, mesh)
-        like = partition.with_shardings(abstract, where)
+        # ----------------------------------- model, optimizer, state: shapes first, nothing ever lives unsharded
+        program = Program.of(run, mesh)
 
         # --------------------------------------------------------------------------------------------- checkpoints
         saving = run.checkpoint
@@ -106,7 +91,7 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
             place.checkpoints, saving.keep, say=console.say, hook=fault.at, check=saving.check
         )
         scope.callback(checkpoints.close)
-        bytes_needed, present = space.state_bytes(abstract), len(checkpoints.steps())
+        bytes_needed, present = space.state_bytes(program.state), len(checkpoints.steps())
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
         start = checkpoints.newest_intact()
         meta = None
@@ -115,14 +100,16 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
                 f"No checkpoint in {place.checkpoints} is intact, see above. Fix: put a good copy back, or remove that "
                 "folder to start anew."
             )
+        base = bases.Base.of(run)
         if start is None:
-            state = jax.jit(create, out_shardings=where)(key)
-            if run.init_from:
-                state = assemble.warm_start(run, model, state, like, text, console.say)
+            state, frozen = program.start(bases.parameters(program, text.tokenizer, console.say))
+            base = base.seen(frozen)
         else:
             saved = checkpoints.meta(start).get("config", {})
             folder.check_checkpoint(place, start, saved, run, allow_config_change=allow)
-            state, meta = checkpoints.restore(start, like)
+            state, meta = checkpoints.restore(start, program.state)
+            frozen = bases.frozen(program, text.tokenizer, console.say)
+            base = base.seen(frozen).check(meta.get("base"), f"the checkpoint of step {start}")
             checkpoints.discard_after(start)
             console.say(f"resumed from the checkpoint of step {start}")
 
@@ -149,12 +136,10 @@ def train(command: "Command", early: "EndingAtOnce") -> int:
         parts = Parts(
             run=run,
             place=place,
-            mesh=mesh,
             text=text,
-            model=model,
-            optimizer=optimizer,
-            abstract=abstract,
-            shardings=where,
+            program=program,
+            frozen=frozen,
+            base=base,
             checkpoints=checkpoints,
             console=console,
             writer=writer,

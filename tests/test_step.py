@@ -113,14 +113,15 @@ def trained(
     create = lambda key: new_state(model.init(key), optimizer, ema=True)
     abstract = jax.eval_shape(create, jax.random.key(0))
     where = partition.shardings(abstract, model.axes, grid)
-    step = make_train_step(model, TASKS, optimizer, seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
+    bind = lambda params, frozen: model.bind(params)
+    step = make_train_step(bind, TASKS, optimizer, seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
     with jax.set_mesh(grid):
         state = jax.jit(create, out_shardings=where)(jax.random.key(0))
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
         data = jax.device_put({"": b or batch()}, partition.batch_sharding(grid))
         measures = []
         for _ in range(steps):
-            state, m = jitted(state, data)
+            state, m = jitted(state, {}, data)
             measures.append({k: (float(s), float(w)) for k, (s, w) in jax.device_get(m).items()})
         assert jitted._cache_size() == min(steps, 1), (
             "the step compiled twice: its output is sharded otherwise than its input"
@@ -200,13 +201,8 @@ def test_a_batch_without_targets_trains_on_nothing():
 
 
 def test_light_weights_train_like_heavy_ones_of_the_same_proportions(reference):
-    light = lambda weights, whole: (weights * np.float32(0.25 / whole.sum())).astype(np.float32)
-    b = batch()
-    b = dataclasses.replace(
-        b,
-        weights_BM=light(b.weights_BM, b.weights_BM),
-        label_weights_BC=light(b.label_weights_BC, b.label_weights_BC),
-    )
+    asked: PairTargets = batch().targets
+    b = weighed(0.25 / asked.tokens.weights_BM.sum(), 0.25 / asked.items.weights_BC.sum())
     state, measures = trained(b=b)
     np.testing.assert_allclose(measures[0]["loss"], reference[1][0]["loss"], rtol=1e-5)
     assert_close(state, reference[0])
@@ -222,7 +218,8 @@ def test_loss_is_the_sum_of_the_terms_means(reference):
 def test_evaluation_has_no_dropout_and_adds_over_batches():
     model = build(bert(dropout=0.5), OBJECTIVE.heads(bert()))
     params = model.init(jax.random.key(0))
-    step = jax.jit(make_eval_step(model, TASKS))
+    evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), TASKS))
+    step = lambda params, batch: evaluate(params, {}, batch)
     first, second = ({"": batch(seed)} for seed in (0, 1))
     a, b = step(params, first), step(params, first)
     assert all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Batch, Batches
-from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.evaluate.held_out import HeldOut, names
 from jaxlm.models import cost
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
@@ -110,13 +110,15 @@ def trained(tasks: MultiTask, *, mesh: Mesh | None = None, accumulate: int = 1, 
     optimizer = adamw.make(Horizon(((10, 16 * T),)), model.axes)
     create = lambda key: new_state(model.init(key), optimizer, ema=False)
     where = partition.shardings(jax.eval_shape(create, jax.random.key(0)), model.axes, grid)
-    step = make_train_step(model, tasks, optimizer, seed=5, accumulate=accumulate)
+    step = make_train_step(
+        lambda params, frozen: model.bind(params), tasks, optimizer, seed=5, accumulate=accumulate
+    )
     with jax.set_mesh(grid):
         state = jax.jit(create, out_shardings=where)(jax.random.key(0))
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
         data = jax.device_put(batches(tasks), partition.batch_sharding(grid))
         for _ in range(2):
-            state, measures = jitted(state, data)
+            state, measures = jitted(state, {}, data)
     assert int(state.skipped) == 0
     found = {k: float(s) / float(w) for k, (s, w) in jax.device_get(measures).items() if float(w)}
     return jax.device_get(state.params), found
@@ -168,10 +170,11 @@ def test_evaluation_goes_task_by_task_to_the_same_numbers():
     model = build(bert(0.1), ALL.heads(None))
     params = model.init(jax.random.key(1))
     data = batches(ALL)
-    step = jax.jit(make_eval_step(model, ALL))
+    evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), ALL))
+    step = lambda params, batch: evaluate(params, {}, batch)
     together = HeldOut(step, lambda: [data])(params)
     apart = HeldOut(step, lambda: [{name: one} for name, one in data.items()])(params)
-    assert together.keys() == apart.keys() == set(HeldOut.names(jax.eval_shape(step, params, data)))
+    assert together.keys() == apart.keys() == set(names(jax.eval_shape(step, params, data)))
     for name in together:
         np.testing.assert_allclose(together[name], apart[name], rtol=1e-5, err_msg=name)
 

@@ -23,44 +23,29 @@ pytestmark = [
 
 PROGRAM = """
 import json, sys
-import jax, jax.numpy as jnp, numpy as np
+import jax, numpy as np
 from jax.experimental import topologies
-from jaxlm.batch import Row, Vocabulary
-from jaxlm.config import flags
+from jaxlm.batch import Vocabulary
+from jaxlm.config import Stage, flags
 from jaxlm.models import kernels
-from jaxlm.models.build import build
-from jaxlm.objectives import multi_task
-from jaxlm.optim.horizon import Horizon
-from jaxlm.partition import mesh as meshes, state as partition
+from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
-from jaxlm.step import make_train_step, new_state
+from jaxlm.program import Program
 
 recipe, topology, axes, length, rows, remat = json.loads(sys.argv[1])
 run = flags.load(recipe)
-run.model.remat = remat
+run.model.remat, run.batch_size, run.ema_decay, run.accumulate = remat, rows, 0.0, 1
 chips = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
 devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **chips).devices
-grid = meshes.make(Mesh(**axes), devices)
-model = build(run.model, run.heads, dtype="bfloat16")
-optimizer = run.optimizer.make(Horizon(((run.steps, run.batch_size * run.stages[0].length),)), model.axes)
-create = lambda key: new_state(model.init(key), optimizer, ema=False)
-abstract = jax.eval_shape(create, jax.random.key(0))
-where = partition.shardings(abstract, model.axes, grid)
-like = partition.with_shardings(abstract, where)
 special = np.arange(199) < 105
 vocabulary = Vocabulary(
     size=199, pad=0, unk=1, cls=2, sep=3, mask=4, bos=2, eos=3, sentinels=tuple(range(5, 105)),
     special_V=special, continues_V=np.zeros(199, bool),
 )
-slots = getattr(run.objective, "pairs_per_row", 1)
-zeros = np.zeros(run.objective.plan_length(length), np.int32)
-row = Row(tokens_T=zeros, segments_T=zeros, positions_T=zeros, types_T=zeros, first_C=np.zeros(slots, np.int32), labels_C=np.full(slots, -1, np.int32))
-prepared = run.objective.prepare(row, vocabulary, np.random.default_rng(0), train=True)
-sharding = partition.batch_sharding(grid)
-batch = jax.tree.map(lambda v: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=sharding), prepared)
-step = make_train_step(model, multi_task.of(run.objective, rows), optimizer, seed=0, dropout_generator="rbg")
-with jax.set_mesh(grid), kernels.recorded() as chosen:
-    compiled = jax.jit(step, donate_argnums=0, out_shardings=(where, None)).lower(like, {"": batch}).compile()
+program = Program.of(run, meshes.make(Mesh(**axes), devices))
+batches = program.batches(Stage(length=length, share=1.0), vocabulary)
+with jax.set_mesh(program.mesh), kernels.recorded() as chosen:
+    compiled = program.train_step().lower(program.state, program.frozen, batches).compile()
 text, memory = compiled.as_text(), compiled.memory_analysis()
 print(json.dumps({
     "kernels": sorted({c.name for c in chosen}),

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
     if getattr(options, "config", None):
         flags.load(options.config)
     if options.command == "check":
-        return _compare(check, options.a, options.b, options.allow_pickle)
+        return _compare(check, options.a, options.b, options.allow_pickle, options)
     source, target = options.source, expanded(options.target)
     if options.command == "from_hf":
         importing.from_hf(source, target, say=print, allow_pickle=options.allow_pickle)
@@ -49,14 +49,15 @@ def main(argv: Sequence[str]) -> int:
             dtype=options.dtype,
             shard_bytes=_bytes(options.shard_size),
             pooling=options.pooling,
+            base=options.base,
         )
     if options.check:
-        return _compare(check, source, str(target), getattr(options, "allow_pickle", "refuse"))
+        return _compare(check, source, str(target), getattr(options, "allow_pickle", "refuse"), options)
     return EXIT_DONE
 
 
-def _compare(check, a: str, b: str, allow_pickle: str) -> int:
-    finding = check.compare(a, b, allow_pickle=allow_pickle)
+def _compare(check, a: str, b: str, allow_pickle: str, options: argparse.Namespace) -> int:
+    finding = check.compare(a, b, allow_pickle=allow_pickle, base=getattr(options, "base", ""))
     print("\n".join(finding.lines))
     print("the same model" if finding.same else "NOT the same model")
     return EXIT_DONE if finding.same else EXIT_USER
@@ -93,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     leave.add_argument("--shard-size", help="largest file of weights; default 5GB, or as it came in")
     leave.add_argument(
         "--pooling", choices=["cls", "mean", "cls_mlp"], help="add sentence-transformers' files"
+    )
+    leave.add_argument(
+        "--base", default="", metavar="DIR", help="where the frozen weights of a run with a view are now"
     )
     leave.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     for command in (arrive, leave):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import transformers
@@ -19,12 +20,12 @@ from jaxlm.convert import families
 from jaxlm.data import draws, pipeline
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
-from jaxlm.objectives import multi_task
 from jaxlm.objectives.targets import TokenTargets
-from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import Constant
-from jaxlm.step import make_train_step, new_state
+from jaxlm.partition import mesh as meshes
+from jaxlm.partition.mesh import Mesh
+from jaxlm.program import Program
 
 RATE = 1e-4  # constant, AdamW with weight decay 0.01, no clipping: the same on both sides
 
@@ -50,21 +51,19 @@ class Ours(Side):
     """The step that train.py jits."""
 
     def __init__(self, run: Run, precision: Any, batches: Iterator[Batches], params: Any) -> None:
-        model = build(run.model, run.heads, dtype=precision)
         schedule = Constant(peak=RATE, warmup="0")
         adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=0.0, b1=0.9, b2=0.999, epsilon=1e-8)
-        optimizer = adamw.make(Horizon(((1000, 1),)), model.axes)
-        generator = assemble.dropout_generator(run)
-        tasks = multi_task.of(run.objective, run.batch_size)
-        step = make_train_step(model, tasks, optimizer, seed=0, dropout_generator=generator)
-        self._step = jax.jit(step, donate_argnums=0)
-        self._state = jax.jit(lambda p: new_state(p, optimizer, ema=False))(params)
+        own = {"optimizer": adamw, "precision": precision, "seed": 0, "accumulate": 1, "ema_decay": 0.0}
+        program = Program.of(dataclasses.replace(run, **own), meshes.make(Mesh(), jax.devices()[:1]))
+        self._step, self._frozen = program.train_step(), {}
+        self._state, _ = program.start(jax.tree.map(jnp.array, params))
         self._batches = batches
 
     def step(self) -> Step:
         """Waits for the loss, as the peer's does."""
-        batch = next(self._batches)
-        self._state, measures = self._step(self._state, batch)
+        batches = next(self._batches)
+        self._state, measures = self._step(self._state, self._frozen, batches)
+        (batch,) = batches.values()
         got = jax.device_get((measures, self._state.step))[0]
         (rows, length), source = batch.tokens_BT.shape, batch.source_tokens_BS
         length += 0 if source is None else source.shape[1]

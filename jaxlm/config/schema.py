@@ -131,11 +131,13 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
     dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    evaluators: tuple[Any, ...] = ()  # beside the held-out loss, see jaxlm/evaluate/evaluator.py
     checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
     logging: Logging = dataclasses.field(default_factory=Logging)
     # Whose weights (not its optimizer) a new run starts from: a run folder, a model folder, or hf:DIR

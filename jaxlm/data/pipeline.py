@@ -39,8 +39,9 @@ def make_rows(
     `row_length` is that of the rows after `prepare`; the plan packs `objective.plan_length(row_length)` tokens.
     """
     length = objective.plan_length(row_length)
-    items, max_items = objective.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
-    plan = packing.plan(items, row_length=length, method=method, max_items=max_items, seed=seed, cache=cache)
+    most = objective.max_items(length)
+    items = objective.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
+    plan = packing.plan(items, row_length=length, method=method, max_items=most, seed=seed, cache=cache)
     return Rows(items, plan, vocabulary, seed=seed, shuffle=train)
 
 

@@ -31,7 +31,9 @@ class EarlyStopping:
             )
 
     def update(self, step: int, metrics: dict[str, float]) -> bool:
-        """Takes an evaluation; True when it is the best so far."""
+        """Takes an evaluation; True when it is the best so far. One that does not measure the metric counts nothing."""
+        if self._keep.best_metric not in metrics:
+            return False
         value = self._keep.score(metrics)
         better = not math.isnan(value) and (self._best is None or value < self._best)
         self._best, self._stale = (value, 0) if better else (self._best, self._stale + 1)

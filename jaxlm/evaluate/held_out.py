@@ -4,13 +4,18 @@ Sums and weights are added on the device and divided once at the end, so the num
 padding of the last batch change nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Batches
+
+
+def names(measures: dict[str, Any]) -> list[str]:
+    """The metrics that an eval step with these measures leads to."""
+    return ["eval/loss", *(f"eval/{name}" for name in measures if not name.startswith("loss/"))]
 
 
 class HeldOut:
@@ -20,15 +25,11 @@ class HeldOut:
         self,
         eval_step: Callable[[Any, Any], dict],
         batches: Callable[[], Iterable[Batches]],
+        names: Sequence[str] = (),  # of the metrics that it gives, where they are known beforehand
     ) -> None:
-        self._step = eval_step
+        self._step, self.names = eval_step, names
         self._batches = batches
         self._add = jax.jit(lambda total, new: jax.tree.map(jnp.add, total, new), donate_argnums=0)
-
-    @staticmethod
-    def names(measures: dict[str, Any]) -> list[str]:
-        """The metrics that an eval step with these measures leads to."""
-        return ["eval/loss", *(f"eval/{name}" for name in measures if not name.startswith("loss/"))]
 
     def __call__(self, params: Any) -> dict[str, float]:
         """{"eval/loss": ..., "eval/<measure>": ...}; eval/loss is the sum of the objective's terms."""

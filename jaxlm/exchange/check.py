@@ -16,7 +16,7 @@ from jaxlm.batch import Batch
 from jaxlm.convert import families, table
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange import model_folder, stored
+from jaxlm.exchange import bases, model_folder, stored
 from jaxlm.exchange.stored import HF, Stored
 from jaxlm.models.build import build
 from jaxlm.models.paths import flatten, nest
@@ -37,9 +37,9 @@ class Finding:
     lines: tuple[str, ...]
 
 
-def compare(a: str, b: str, *, allow_pickle: Any = "refuse") -> Finding:
+def compare(a: str, b: str, *, allow_pickle: Any = "refuse", base: str = "") -> Finding:
     """Compares two folders. UserError when one cannot be read, or they are of different families."""
-    left, right = (_open(name, allow_pickle) for name in (a, b))
+    left, right = (_open(name, allow_pickle, base) for name in (a, b))
     if type(left.config) is not type(right.config):
         raise UserError(
             f"{a} is a {type(left.config).__name__}, {b} a {type(right.config).__name__}: nothing to compare."
@@ -51,12 +51,12 @@ def compare(a: str, b: str, *, allow_pickle: Any = "refuse") -> Finding:
     return Finding(tensors and outputs and lines[0].startswith("config: same"), tuple(lines + more))
 
 
-def _open(name: str, allow_pickle: Any) -> Stored:
+def _open(name: str, allow_pickle: Any, base: str) -> Stored:
     """A folder of any kind; of a run, the best step."""
     path = expanded(name.removeprefix(HF))
     if stored.is_ours(path):
         step = None if model_folder.is_one(path) else stored.best_step(path)
-        return stored.open_stored(str(path), say=print, step=step)
+        return bases.merged(stored.open_stored(str(path), say=print, step=step), base, print)
     return stored.of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxlm.convert import families, safetensors_file, table
 from jaxlm.errors import UserError
 from jaxlm.exchange import (
+    bases,
     card,
     layout,
     model_folder,
@@ -36,15 +37,17 @@ def to_hf(
     dtype: Dtype | None = None,
     shard_bytes: int | None = None,
     pooling: sentence_transformers.Pooling | None = None,
+    base: str = "",
 ) -> None:
     """Writes the folder `target`. Of a run the best step, else the newest, unless `step` says which.
 
     `dtype`: float32 of a run and source (what came in) of a model folder, unless given. `pooling` adds the files of
-    sentence-transformers; a run with a contrastive objective has them anyway. UserError for what cannot be exported.
+    sentence-transformers; a run with a contrastive objective has them anyway. `base`: of a run with a view, where its
+    frozen weights are now. UserError for what cannot be exported.
     """
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
-    found = stored.open_stored(str(path), say=say, step=step)
+    found = bases.merged(stored.open_stored(str(path), say=say, step=step), base, say)
     pooling = pooling or getattr(getattr(found.run, "objective", None), "pooling", None)
     dtype = dtype or ("float32" if found.folder is None else "source")
     with model_folder.new_folder(target) as partial:

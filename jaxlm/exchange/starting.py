@@ -33,6 +33,11 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
     stored = pairs.open_any(
         name if name.startswith(HF) else str(flags.local_folder(name, "config.init_from")), say=say
     )
+    if stored.run is not None and stored.run.view:
+        raise UserError(
+            f"config.init_from={name} holds what was trained on top of other weights. Fix: merge the two first, "
+            f"tools/convert_checkpoint.py to_hf {name} DIR, then --config.init_from=hf:DIR."
+        )
     _check_tokenizer(run, stored, tokenizer, say)
     check_model(run, stored)
     shapes, new, axes = flatten(like), flatten(fresh), flatten(model.axes)

@@ -21,7 +21,7 @@ from jaxlm.convert.weights import Pickles
 from jaxlm.data.places import expanded
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import model_folder, stored, tokenizer_files
+from jaxlm.exchange import bases, model_folder, stored, tokenizer_files
 from jaxlm.models.build import Dtype, Model, build
 from jaxlm.models.paths import nest
 
@@ -67,11 +67,16 @@ def of_options(options: argparse.Namespace, *, dtype: Dtype = "float32") -> Load
         flags.load(options.config)
     if options.hf:
         return load_hf(options.hf, dtype=dtype)
-    return load(options.run, step=options.step, dtype=dtype)
+    return load(options.run, step=options.step, dtype=dtype, base=options.base)
 
 
-def load(path: str | pathlib.Path, *, step: int | None = None, dtype: Dtype = "float32") -> Loaded:
-    """A run folder or a model folder. Raises UserError where there is none."""
+def load(
+    path: str | pathlib.Path, *, step: int | None = None, dtype: Dtype = "float32", base: str = ""
+) -> Loaded:
+    """A run folder or a model folder; `base`: where the frozen weights of a run with a view are now, if they moved.
+
+    UserError where there is none.
+    """
     path = expanded(path)
     if not path.is_dir():
         raise UserError(
@@ -79,7 +84,7 @@ def load(path: str | pathlib.Path, *, step: int | None = None, dtype: Dtype = "f
         )
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
-    return _loaded(stored.open_stored(str(path), say=print, step=step), dtype)
+    return _loaded(bases.merged(stored.open_stored(str(path), say=print, step=step), base, print), dtype)
 
 
 def load_hf(

@@ -60,7 +60,7 @@ class Contrastive(Objective):
         seed: int,
         cache: Cache | None,
         train: bool,
-    ) -> tuple[Items, int]:
+    ) -> Items:
         """Short texts, as [CLS] ... [SEP]; those of an item stand side by side."""
         longest = self.texts * (self.max_tokens + 2)
         if longest > length:
@@ -70,7 +70,11 @@ class Contrastive(Objective):
                 f"max_tokens={max(length // self.texts - 2, 1)}."
             )
         asked = {"unit": self.unit, "texts": self.texts, "max_tokens": self.max_tokens}
-        return texts.make_texts(shards, vocabulary, **asked, cache=cache), self.items_per_row
+        return texts.make_texts(shards, vocabulary, **asked, cache=cache)
+
+    def max_items(self, length: int) -> int:
+        """As configured."""
+        return self.items_per_row
 
     def validate(self, where: str) -> None:
         """Positive numbers."""

@@ -52,9 +52,9 @@ class Generative(Objective):
         seed: int,
         cache: Cache | None,
         train: bool,
-    ) -> tuple[Items, int]:
+    ) -> Items:
         """Bare pieces of documents; `overhead` tokens are added to each, at most."""
-        return Passages(shards, vocabulary, self.overhead), length
+        return Passages(shards, vocabulary, self.overhead)
 
     @property
     def overhead(self) -> int:

@@ -50,12 +50,16 @@ class Objective:
         seed: int,
         cache: Cache | None,
         train: bool,
-    ) -> tuple[Items, int]:
-        """What a row of `length` tokens is filled with, and how many may share one; documents, as [CLS] ... [SEP].
+    ) -> Items:
+        """What a row of `length` tokens is filled with: documents, as [CLS] ... [SEP].
 
         `seed` and `cache` are for items that are drawn, or made once; `train`: the training split.
         """
-        return documents.Documents(shards, vocabulary), length
+        return documents.Documents(shards, vocabulary)
+
+    def max_items(self, length: int) -> int:
+        """C: how many items may share a row of `length` tokens."""
+        return length
 
     def plan_length(self, row_length: int) -> int:
         """Tokens packed into a row before `prepare`, for rows of `row_length` after it."""

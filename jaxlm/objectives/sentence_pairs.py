@@ -69,9 +69,9 @@ class SentencePairs(Objective):
         seed: int,
         cache: Cache | None,
         train: bool,
-    ) -> tuple[Items, int]:
+    ) -> Items:
         """Pairs of segments, as [CLS] a [SEP] b [SEP]."""
-        made = pairs.make_pairs(
+        return pairs.make_pairs(
             shards,
             vocabulary,
             row_length=length,
@@ -82,7 +82,10 @@ class SentencePairs(Objective):
             seed=seed,
             cache=cache,
         )
-        return made, self.pairs_per_row
+
+    def max_items(self, length: int) -> int:
+        """As configured."""
+        return self.pairs_per_row
 
     def validate(self, where: str) -> None:
         """Shares in [0, 1], counts of at least 1. `masked_lm` is checked by its own validate."""

@@ -46,10 +46,13 @@ class Translation(generative.Generative):
         seed: int,
         cache: Cache | None,
         train: bool,
-    ) -> tuple[Items, int]:
+    ) -> Items:
         """Pairs of texts; half of the plan's row is one side of them, and one token of it is an eos."""
-        made = translations.make_translations(shards, vocabulary, max_tokens=length // 2 - 1, cache=cache)
-        return made, self.pairs_per_row
+        return translations.make_translations(shards, vocabulary, max_tokens=length // 2 - 1, cache=cache)
+
+    def max_items(self, length: int) -> int:
+        """As configured."""
+        return self.pairs_per_row
 
     def plan_length(self, row_length: int) -> int:
         """Room for both rows."""

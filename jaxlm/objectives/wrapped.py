@@ -38,8 +38,11 @@ class Wrapped(Objective):
         seed: int,
         cache: Cache | None,
         train: bool,
-    ) -> tuple[Items, int]:
+    ) -> Items:
         return self.of.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
+
+    def max_items(self, length: int) -> int:
+        return self.of.max_items(length)
 
     def plan_length(self, row_length: int) -> int:
         return self.of.plan_length(row_length)

@@ -24,7 +24,7 @@ STACKS = ("layers", "experts")
 HEADS = ("heads", "kv_heads")
 # Feature axes of hidden matrices. Others (vocab, positions, types, buckets, classes) belong to tables and output
 # heads, for which Muon's authors advise Adam.
-HIDDEN = ("embed", "mlp", "head_dim", *HEADS)
+HIDDEN = ("embed", "mlp", "head_dim", "rank", *HEADS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ RULES: Rules = {
     "mlp": "tensor",
     "experts": "expert",
     "layers": None,
+    "rank": None,
     "positions": None,
     "types": None,
     "buckets": None,

@@ -29,6 +29,7 @@ ALLOWED = {
 }
 MAY_IMPORT_ACROSS = {
     "train",
+    "program",
     "loop",
     "assemble",
     "report",

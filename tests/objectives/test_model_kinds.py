@@ -82,7 +82,8 @@ def test_the_tables_hold_every_model_and_every_objective():
     ) == {type(model).__name__ for model in MODELS.values()}
     scored = lambda c: issubclass(c, Objective) and "loss" in dir(c) and dataclasses.is_dataclass(c)
     leaves = classes(objectives, lambda c: scored(c) and not c.__subclasses__() and c is not Wrapped)
-    assert leaves == {type(objective).__name__ for objective in OBJECTIVES.values()}
+    single = [one for one in OBJECTIVES.values() if not isinstance(one, MultiTask)]
+    assert leaves == {type(objective).__name__ for objective in single}
 
 
 def fields(objective, rows=8, length=16, vocab=60):

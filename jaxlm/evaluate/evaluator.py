@@ -1,0 +1,71 @@
+"""What measures a model: any number of objects, each with its cadence. In: a program, its text, a split. Out: metrics.
+
+Held-out loss is one (`HeldOutLoss`); a recipe adds others in `evaluators=(...)`, and `python -m jaxlm.evaluate` runs
+them on a split of a trained run. Nothing is registered.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+
+from jaxlm import assemble
+from jaxlm.config import Stage
+from jaxlm.evaluate import held_out
+from jaxlm.evaluate.held_out import HeldOut
+from jaxlm.program import Program
+from jaxlm.streams import StreamRows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ready:
+    """What an evaluator works with."""
+
+    program: Program
+    text: assemble.Text
+    frozen: Any  # what the run's view leaves as it is
+    stage: Stage
+    rows: tuple[StreamRows, ...]  # of the split, packed, in their fixed order
+
+
+class Measuring(Protocol):
+    """An evaluator that has been started."""
+
+    names: Sequence[str]  # of the metrics that it gives
+
+    def __call__(self, weights: Any) -> Mapping[str, float]:
+        """{name: value} of these trained parameters."""
+        ...
+
+
+class Evaluator(Protocol):
+    """A keyword-only dataclass."""
+
+    every_steps: int  # 0: whenever the held-out loss is measured
+
+    def start(self, ready: Ready) -> Measuring:
+        """Whatever is done once, such as compiling."""
+        ...
+
+
+@dataclasses.dataclass(kw_only=True)
+class HeldOutLoss:
+    """Loss and measures of the objective on held-out rows: `eval/loss`, `eval/<measure>`."""
+
+    every_steps: int = 0
+    rows: int = 0  # at most; 0: all
+
+    def start(self, ready: Ready) -> HeldOut:
+        """Compiles when it is first called."""
+        program, step = ready.program, ready.program.eval_step()
+        measure = lambda params, batch: step(params, ready.frozen, batch)
+
+        def batches() -> Any:
+            return assemble.evaluation_batches(
+                program.run, ready.text, ready.rows, program.mesh, limit=self.rows
+            )
+
+        shapes = program.batches(ready.stage, ready.text.vocabulary)
+        measures = jax.eval_shape(measure, program.state.params, shapes)
+        return HeldOut(measure, batches, held_out.names(measures))
