@@ -140,7 +140,7 @@ def import_params(
 
 def export_params(params: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
     """Their tensors from our parameters; tied copies are left out, as in files that transformers saves."""
-    found = rows(config, params.get("heads", {}))
+    found = rows(config, list(params.get("heads", ())))
     return table.to_theirs(found, params, sizes(config)) | constants(config)
 
 
