@@ -34,7 +34,6 @@ def get_config() -> Run:
             norm_epsilon=1e-12,
             activation="gelu_tanh",  # v1: "gelu"
             init_scale=0.02,
-            next_sentence="pooled",
         ),
         objective=SentenceOrder(
             masked_lm=MaskedLM(

@@ -34,7 +34,6 @@ def get_config() -> Run:
             activation="gelu",
             init_scale=0.02,
             position_init="normal",
-            next_sentence="pooled",
         ),
         objective=NextSentence(
             masked_lm=MaskedLM(

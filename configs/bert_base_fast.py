@@ -19,7 +19,6 @@ def get_config() -> Run:
     """bert_base.py's model with another objective, optimizer and batch."""
     run = bert_base()
     run.model.dropout = run.model.attention_dropout = 0.0
-    run.model.next_sentence = "none"
     run.objective = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
     run.optimizer = AdamW(
         schedule=WarmupLinear(peak=5e-4, warmup="6%", end=1e-5),

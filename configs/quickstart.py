@@ -35,7 +35,6 @@ def get_config() -> Run:
             activation="gelu_tanh",
             init_scale=0.02,
             position_init="sinusoidal",
-            next_sentence="none",
             layer_loop="unrolled",
         ),
         objective=MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),

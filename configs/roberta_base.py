@@ -34,7 +34,6 @@ def get_config() -> Run:
             norm_epsilon=1e-5,
             activation="gelu",
             init_scale=0.02,
-            next_sentence="none",
         ),
         objective=MaskedLM(rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
         tokenizer=Bpe(vocab_size=50_265, sentinels=0),

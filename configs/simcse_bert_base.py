@@ -23,7 +23,6 @@ from jaxlm.optim.schedules import WarmupLinear
 def get_config(start: str = "") -> Run:
     """bert_base.py's model; `start` is the folder it starts from."""
     run = bert_base()
-    run.model.next_sentence, run.model.token_head = "pooler", "none"
     run.objective = DropoutContrastive(
         temperature=0.05, pooling="cls_mlp", max_tokens=30, items_per_row=1, text="documents"
     )

@@ -24,10 +24,9 @@ from jaxlm.errors import UserError
 # Arrays are numpy on the host and jax on the device, behind one set of fields.
 Array = Any
 
-# What a model's config says of itself (`kind`, `offers`), and what an objective asks for (`trains`, `needs`). A pair is
-# a generator and a discriminator. Heads predict tokens, answer a question about two sentences, or pool a text.
+# What a model's config says of itself, and what an objective asks for (`trains`). A pair is a generator and a
+# discriminator.
 Kind = Literal["encoder", "decoder", "encoder_decoder", "pair"]
-Head = Literal["tokens", "pairs", "pooler"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,29 +15,17 @@ from jaxlm.errors import UserError
 def main(argv: Sequence[str]) -> int:
     """Prints the cosines of all texts with each other."""
     parser = argparse.ArgumentParser(prog="python -m jaxlm.embed", description=__doc__)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--run", type=pathlib.Path, help="run folder or model folder of an encoder")
-    where.add_argument("--hf", help="Hugging Face folder of one, or the name of one in the local cache")
+    entry.add_model(parser, "an encoder")
     parser.add_argument(
         "--pooling",
         choices=("mean", "cls", "cls_mlp"),
         help="default: what a contrastive run was evaluated with, or the folder says (1_Pooling), else mean",
     )
-    parser.add_argument(
-        "--step", type=int, help="checkpoint of a run to use; default: the best, else the newest"
-    )
-    parser.add_argument(
-        "--base",
-        default="",
-        metavar="DIR",
-        help="where the frozen weights of a run with a view are now, if they moved",
-    )
-    parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("--input", type=pathlib.Path, help="file with one more text a line")
     parser.add_argument("--output", type=pathlib.Path, help="file for the vectors: .npy, [texts, D], float32")
     parser.add_argument("texts", nargs="*", help="texts to embed")
     options = parser.parse_args(list(argv[1:]))
-    texts = [*options.texts, *_lines(options.input)]
+    texts = [*options.texts, *entry.lines(options.input, "--input")]
     if not texts:
         raise UserError(
             "There is nothing to embed: write texts behind the options, or name a file with --input."
@@ -59,15 +47,6 @@ def main(argv: Sequence[str]) -> int:
     if options.output:
         np.save(options.output, vectors)
     return 0
-
-
-def _lines(path: pathlib.Path | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input={path}: cannot be read as UTF-8 text: {error}.") from error
 
 
 def _pooling(run: Any) -> Any:

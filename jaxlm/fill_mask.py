@@ -4,7 +4,6 @@ DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as i
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 from jaxlm import entry
@@ -14,25 +13,8 @@ from jaxlm.errors import UserError
 def main(argv: Sequence[str]) -> int:
     """Prints the likeliest tokens for every [MASK]."""
     parser = argparse.ArgumentParser(prog="python -m jaxlm.fill_mask", description=__doc__)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
-        "--run", type=pathlib.Path, help="run folder or model folder of a masked language model"
-    )
-    where.add_argument("--hf", help="Hugging Face folder of one, or the name of one in the local cache")
+    entry.add_model(parser, "a masked language model")
     parser.add_argument("--top", type=int, default=5, help="candidates per mask")
-    parser.add_argument(
-        "--step",
-        type=int,
-        default=None,
-        help="checkpoint of a run to use; default: the best, else the newest",
-    )
-    parser.add_argument(
-        "--base",
-        default="",
-        metavar="DIR",
-        help="where the frozen weights of a run with a view are now, if they moved",
-    )
-    parser.add_argument("--config", metavar="RECIPE", help="of a run with classes of its own; it is executed")
     parser.add_argument("sentences", nargs="+", help="text with [MASK]")
     options = parser.parse_args(list(argv[1:]))
 

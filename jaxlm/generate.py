@@ -18,7 +18,7 @@ from jaxlm.errors import UserError, check_text
 def main(argv: Sequence[str]) -> int:
     """Prints what the model writes, and on stderr how fast."""
     options = _parser().parse_args(list(argv[1:]))
-    prompts = [*options.prompt, *_lines(options.prompts_file)]
+    prompts = [*options.prompt, *entry.lines(options.prompts_file, "--prompts-file")]
     if not prompts:
         raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
 
@@ -75,19 +75,7 @@ def _sampling(options: argparse.Namespace) -> Any:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jaxlm.generate", description=__doc__)
     add = parser.add_argument
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--run", type=pathlib.Path, help="run folder or model folder")
-    where.add_argument(
-        "--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache"
-    )
-    add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
-    add(
-        "--base",
-        default="",
-        metavar="DIR",
-        help="where the frozen weights of a run with a view are now, if they moved",
-    )
-    add("--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed")
+    entry.add_model(parser, "a decoder or an encoder-decoder")
     add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
     add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")
     add("--max-new-tokens", type=int, default=64, help="default: 64")
@@ -116,15 +104,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--json", action="store_true", help="one line of JSON a prompt, with ids and log-probabilities")
     return parser
-
-
-def _lines(path: pathlib.Path | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--prompts-file={path}: cannot be read as UTF-8 text: {error}.") from error
 
 
 def _is_utf8() -> bool:

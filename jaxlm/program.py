@@ -44,7 +44,7 @@ class Program:
     @classmethod
     def of(cls, run: Run, mesh: jax.sharding.Mesh) -> "Program":
         """UserError for a view that finds nothing to do in the model."""
-        model = build.build(run.model, dtype=precision(run, mesh))
+        model = build.build(run.model, run.heads, dtype=precision(run, mesh))
         view, of_params = Chain(tuple(run.view)), facts(model)
         seen = of_params
         for number, one in enumerate(run.view):

@@ -109,18 +109,8 @@ def facts(
         " ".join(f"{name} {size}" for name, size in parts.program.mesh.shape.items() if size > 1)
         or "one device"
     )
-    unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
-    notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
     efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
-    if run.view:
-        trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))
-        notes.append(
-            f"trained are {trained:,} of {all_of_it:,} parameters ({100 * trained / all_of_it:.2g}%)"
-        )
-    if efficiency < 0.5:
-        notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
-    notes += [note for r in rows for note in _epoch_notes(r, span.last - span.first)]
-    flops = cost.training_flops(run.model, _total_loss(parts.program.tasks), batch)
+    flops = cost.training_flops(run.model, _total_loss(parts.program.tasks), batch, run.heads)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Facts(
@@ -145,8 +135,23 @@ def facts(
         checkpoint_bytes=space.state_bytes(parts.program.state),
         checkpoints_kept=run.checkpoint.keep.count(),
         disk_free=space.free_bytes(parts.place.root),
-        notes=tuple(notes),
+        notes=tuple(_notes(parts, span, rows, efficiency)),
     )
+
+
+def _notes(parts: Any, span: Span, rows: Sequence[StreamRows], efficiency: float) -> list[str]:
+    """What a person should know beside the table."""
+    unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
+    notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
+    if parts.run.view:
+        trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))
+        notes.append(
+            f"trained are {trained:,} of {all_of_it:,} parameters ({100 * trained / all_of_it:.2g}%)"
+        )
+    if efficiency < 0.5:
+        notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
+    notes += [note for r in rows for note in _epoch_notes(r, span.last - span.first)]
+    return notes
 
 
 def _epoch_notes(read: StreamRows, steps: int) -> list[str]:

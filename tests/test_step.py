@@ -42,7 +42,6 @@ def bert(dropout: float = 0.0) -> Bert:
         activation="gelu",
         init_scale=0.1,
         position_init="normal",
-        next_sentence="pooled",
     )
 
 
@@ -107,7 +106,7 @@ def trained(
     """The state after a few steps on a mesh, and the measures of every step as floats."""
     devices = jax.devices() if mesh else jax.devices()[:1]
     grid = meshes.make(mesh or Mesh(), devices)
-    model = build(bert(dropout))
+    model = build(bert(dropout), OBJECTIVE.heads(bert()))
     schedule = WarmupLinear(peak=1e-3, warmup="1 steps", end=0.0)
     adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
     optimizer = adamw.make(Horizon(((10, B * T),)), model.axes)
@@ -217,7 +216,7 @@ def test_loss_is_the_sum_of_the_terms_means(reference):
 
 
 def test_evaluation_has_no_dropout_and_adds_over_batches():
-    model = build(bert(dropout=0.5))
+    model = build(bert(dropout=0.5), OBJECTIVE.heads(bert()))
     params = model.init(jax.random.key(0))
     evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), TASKS))
     step = lambda params, batch: evaluate(params, {}, batch)

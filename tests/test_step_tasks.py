@@ -45,7 +45,6 @@ def bert(dropout: float) -> Bert:
         activation="gelu",
         init_scale=0.1,
         position_init="normal",
-        next_sentence="pooled",
     )
 
 
@@ -105,7 +104,7 @@ def batches(tasks: MultiTask) -> Batches:
 def trained(tasks: MultiTask, *, mesh: Mesh | None = None, accumulate: int = 1, dropout: float = 0.0):
     """Parameters after two steps on a mesh, and the measures of the last."""
     grid = meshes.make(mesh or Mesh(), jax.devices() if mesh else jax.devices()[:1])
-    model = build(bert(dropout))
+    model = build(bert(dropout), ALL.heads(None))
     schedule = WarmupLinear(peak=1e-3, warmup="1 steps", end=0.0)
     adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-4)
     optimizer = adamw.make(Horizon(((10, 16 * T),)), model.axes)
@@ -168,7 +167,7 @@ def test_useful_tokens_add_up_and_the_loss_is_the_weighted_sum_of_all_terms(refe
 
 
 def test_evaluation_goes_task_by_task_to_the_same_numbers():
-    model = build(bert(0.1))
+    model = build(bert(0.1), ALL.heads(None))
     params = model.init(jax.random.key(1))
     data = batches(ALL)
     evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), ALL))

@@ -78,7 +78,7 @@ class Theirs(Side):
     ) -> None:
         torch.manual_seed(0)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        contents = families.of_config(run.model).to_hf_config(run.model)
+        contents = families.to_hf_config(run.model, run.heads)
         kind = getattr(transformers, contents.pop("architectures")[0])
         config = kind.config_class(**{**contents, "pad_token_id": 0, "use_cache": False})
         config._attn_implementation = "sdpa"
@@ -147,8 +147,6 @@ class Bench:
             batch_size=options.pipeline_batch_size,
             stages=(self.stage,),
         )
-        if hasattr(self.run.model, "next_sentence"):
-            self.run.model.next_sentence = "none"
         if jax.default_backend() == "cpu":
             self.run.model.layer_loop = "unrolled"  # about 5 % faster on CPUs
         self.options = options
@@ -157,7 +155,7 @@ class Bench:
     def make(self, name: str) -> Side:
         """The contender of that name."""
         ours, dtype = name.startswith("jaxlm"), "bfloat16" if "bfloat16" in name else "float32"
-        model = build(self.run.model)
+        model = build(self.run.model, self.run.heads)
         params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
         batches = self._batches(name)
         if ours:

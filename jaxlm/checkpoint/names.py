@@ -19,26 +19,29 @@ Arrays = dict[str, dict[str, Any]]
 _SHOWN = 5
 
 
-def to_nested(tree: Any) -> dict:
-    """The tree's leaves in nested dicts with string keys. ValueError for a key that holds a "/"."""
+def to_nested(tree: Any, called: Mapping[str, str] | None = None) -> dict:
+    """The tree's leaves in nested dicts with string keys; `called`: other names, by that in the tree.
+
+    ValueError for a key that holds a "/".
+    """
     nested: dict = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         keys = _keys(path)
         if any("/" in key for key in keys):
             raise ValueError(f"names in a state are joined by '/', this one holds one itself: {keys}")
-        node = nested
+        keys, node = _called(keys, called), nested
         for key in keys[:-1]:
             node = node.setdefault(key, {})
         node[keys[-1]] = leaf
     return nested
 
 
-def from_nested(nested: Mapping, like: Any) -> Any:
-    """The tree `like` with the leaves of `nested`."""
+def from_nested(nested: Mapping, like: Any, called: Mapping[str, str] | None = None) -> Any:
+    """The tree `like` with the leaves of `nested`, which `to_nested` of it with the same `called` names."""
 
     def pick(path: tuple, _: Any) -> Any:
         node: Any = nested
-        for key in _keys(path):
+        for key in _called(_keys(path), called):
             node = node[key]
         return node
 
@@ -74,6 +77,11 @@ def check_same(stored: Arrays, wanted: Arrays, *, where: str, fix: str, part: bo
             f"{where} does not fit this run: {len(lines)} of {len(stored.keys() | wanted.keys())} arrays "
             "differ:\n  " + "\n  ".join(lines[:_SHOWN]) + f"{more}\n{fix}"
         )
+
+
+def _called(keys: list[str], called: Mapping[str, str] | None) -> list[str]:
+    name = "/".join(keys)
+    return keys if called is None else called.get(name, name).split("/")
 
 
 def _show(array: Mapping | None) -> str:

@@ -13,12 +13,12 @@ import json
 import os
 import pathlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 
-from jaxlm.checkpoint import manifest, names, storage
+from jaxlm.checkpoint import former, manifest, names, storage
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.errors import UserError
@@ -88,9 +88,10 @@ class Checkpoints:
         """The metrics given to `save`."""
         return self._folders.manifest(step)["metrics"]
 
-    def arrays(self, step: int) -> names.Arrays:
-        """Name, shape and dtype of every array: {"params/embed": {"shape": [30, 7], "dtype": "float32"}}."""
-        return self._folders.manifest(step)["arrays"]
+    def arrays(self, step: int, wanted: Iterable[str] | None = None) -> names.Arrays:
+        """{"params/embed": {"shape": [30, 7], "dtype": "float32"}}; given `wanted`, see former.by_present_name."""
+        stored = self._folders.manifest(step)["arrays"]
+        return {now: stored[name] for now, name in former.by_present_name(stored, wanted).items()}
 
     def verify(self, step: int) -> None:
         """Raises UserError naming the first file of the step that is not what was saved."""
@@ -179,27 +180,27 @@ class Checkpoints:
 
         Raises UserError when the step is damaged, or naming the arrays that differ in name, shape or dtype.
         """
-        stored = self._folders.manifest(step)
-        where = f"Checkpoint {self._folders.path(step)}"
-        names.check_same(stored["arrays"], names.describe(like), where=where, fix=_FIX)
-        return self._load(step, like), stored["meta"]
+        where, wanted = f"Checkpoint {self._folders.path(step)}", names.describe(like)
+        names.check_same(self.arrays(step, wanted), wanted, where=where, fix=_FIX)
+        return self._load(step, like), self.meta(step)
 
     def restore_params(self, step: int, like: Any, *, part: str = "params") -> Any:
         """Only `state.<part>`, or as much of it as `like` names; cast to the dtypes of `like`."""
-        like, where = {part: like}, f"Checkpoint {self._folders.path(step)}"
-        names.check_same(self.arrays(step), names.describe(like), where=where, fix=_FIX, part=True)
+        where, wanted = f"Checkpoint {self._folders.path(step)}", names.describe(like := {part: like})
+        names.check_same(self.arrays(step, wanted), wanted, where=where, fix=_FIX, part=True)
         return self._load(step, like)[part]
 
     def _load(self, step: int, like: Any) -> Any:
         self.verify(step)
+        called = former.by_present_name(self._folders.manifest(step)["arrays"], names.describe(like))
         try:
-            nested = storage.load(self._folders.path(step), names.to_nested(like))
+            nested = storage.load(self._folders.path(step), names.to_nested(like, called))
         except Exception as error:
             raise UserError(
                 f"Checkpoint {self._folders.path(step)} is intact but could not be read: {_first_line(error)}. It was "
                 f"written with {self.meta(step).get('versions', 'other versions of the libraries')}."
             ) from error
-        return names.from_nested(nested, like)
+        return names.from_nested(nested, like, called)
 
     def _start(self, step: int, nested: dict, entries: dict) -> None:
         """The blocking part of a save: a copy on the host, and the folder."""

@@ -7,7 +7,7 @@ Operational values (fields with a default) may change. Values of the schedule (s
 import dataclasses
 from typing import Any
 
-from jaxlm.config import tree
+from jaxlm.config import former, tree
 from jaxlm.config.schema import Run
 from jaxlm.errors import UserError
 
@@ -32,7 +32,7 @@ def check(saved: dict, run: Run, *, allow: bool, workdir: str) -> list[Change]:
     Raises UserError that shows the difference when the model, tokenizer, objective or data order changed, or when the
     schedule changed and `allow` is false.
     """
-    old = dict(_flatten(saved))
+    old = dict(_flatten(former.present(saved)))
     new = dict(_flatten(tree.to_json(run)))
     operational = {path for path, _, has_default in tree.leaves(run) if has_default}
     changes = [

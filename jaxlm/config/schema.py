@@ -7,7 +7,7 @@ Fields without a default change results; fields with one are operational. Compon
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
@@ -238,13 +238,16 @@ class Run:
         self._validate_stages(where)
         self._validate_samples(where)
 
+    @property
+    def heads(self) -> Mapping[str, Any]:
+        """What the objective puts on the model, by name (`jaxlm.models.heads`)."""
+        return self.objective.heads(self.model)
+
     def _validate_samples(self, where: str) -> None:
         """Whether the model, trained like this, can make what is to be shown at the end."""
         terms = {getattr(node, "token_term", "") for _, node in tree.nodes(self.objective, where)}
         objective = type(self.objective).__name__
-        if self.fill and not (
-            "mlm" in terms and self.model.kind == "encoder" and "tokens" in self.model.offers
-        ):
+        if self.fill and not ("mlm" in terms and self.model.kind == "encoder" and "tokens" in self.heads):
             raise UserError(
                 f"{where}.fill: {objective} with {type(self.model).__name__} trains no model that fills masks. Fix: "
                 f"{where}.fill=(), or an encoder with MaskedLM."

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
+from jaxlm.config import former
 from jaxlm.errors import UserError, did_you_mean
 
 
@@ -97,7 +98,7 @@ def to_json(node: Any) -> Any:
 def from_json(value: Any, where: str = "config") -> Any:
     """Inverse of `to_json`. UserError when a class is none of ours, is gone, or has other fields or types by now."""
     try:
-        made = _from_json(value, where)
+        made = _from_json(former.present(value), where)
     except RecursionError as error:
         raise UserError(f"{where} is nested too deeply to be a configuration.") from error
     check_types(made, where)

@@ -1,15 +1,15 @@
 """ALBERT between our parameters and transformers' AlbertForPreTraining, AlbertForMaskedLM or bare AlbertModel.
 
-Which heads there are is in the config, and read from the tensors of a file.
+Which heads there are is read from the tensors of a file.
 """
 
-import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.models.albert import Albert
+from jaxlm.models.heads import Classify, Pooler, Tokens
 
 MODEL_TYPES = ("albert",)
 TIED = {
@@ -45,38 +45,31 @@ _ENCODER = (
     Row("block/norm_mlp/bias", _BLOCK + "full_layer_layer_norm.bias"),
 )
 _TOKEN_HEAD = (
-    Row("token_head/w", "predictions.dense.weight", "E D -> D E"),
-    Row("token_head/b", "predictions.dense.bias"),
-    Row("token_head/norm/scale", "predictions.LayerNorm.weight"),
-    Row("token_head/norm/bias", "predictions.LayerNorm.bias"),
-    Row("token_head/b_vocab", "predictions.bias", padded="V"),
+    Row("heads/tokens/w", "predictions.dense.weight", "E D -> D E"),
+    Row("heads/tokens/b", "predictions.dense.bias"),
+    Row("heads/tokens/norm/scale", "predictions.LayerNorm.weight"),
+    Row("heads/tokens/norm/bias", "predictions.LayerNorm.bias"),
+    Row("heads/tokens/b_vocab", "predictions.bias", padded="V"),
 )
 _POOLER = (
-    Row("next_sentence_head/w_pool", "albert.pooler.weight", "E D -> D E"),
-    Row("next_sentence_head/b_pool", "albert.pooler.bias"),
+    Row("heads/pooler/w", "albert.pooler.weight", "E D -> D E"),
+    Row("heads/pooler/b", "albert.pooler.bias"),
 )
-_CLASSES = (
-    Row("next_sentence_head/w", "sop_classifier.classifier.weight", "C D -> D C"),
-    Row("next_sentence_head/b", "sop_classifier.classifier.bias"),
-)
+HEADS = {
+    "tokens": (Tokens(), _TOKEN_HEAD),
+    "pooler": (Pooler(), _POOLER),
+    "sop": (Classify(classes=2), bert.classes("sop", "sop_classifier.classifier")),
+    "nsp": (Classify(classes=2), bert.classes("nsp", "sop_classifier.classifier")),
+}
+PREFIX = "albert."
 _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
-# architecture -> (token_head, next_sentence)
-_HEADS = {
-    "AlbertForPreTraining": ("transform", "pooled"),
-    "AlbertForMaskedLM": ("transform", "none"),
-    "AlbertModel": ("none", "pooler"),
-}
 
 
 def rows(config: Albert) -> tuple[Row, ...]:
-    """The table for this config."""
-    table = _ENCODER + (_TOKEN_HEAD if config.token_head == "transform" else ())
-    table += {"pooled": _POOLER + _CLASSES, "pooler": _POOLER, "none": ()}[config.next_sentence]
-    if _architecture(config) != "AlbertModel":
-        return table
-    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("albert.")) for row in table)
+    """The table of the encoder."""
+    return _ENCODER
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> Albert:
@@ -85,32 +78,17 @@ def from_hf_config(hf: Mapping[str, Any]) -> Albert:
         fields.refuse(hf, key, 1, why="There is one block for all layers, as published.")
     fields.refuse(hf, "position_embedding_type", "absolute")
     fields.refuse(hf, "tie_word_embeddings", True)
-    architecture = (hf.get("architectures") or ["AlbertForPreTraining"])[0]
-    token_head, next_sentence = _HEADS.get(architecture, ("transform", "none"))
     return Albert(
         **fields.read(hf, _FIELDS, _DEFAULTS),
         activation=fields.activation(hf, "hidden_act", "gelu_new"),
-        token_head=token_head,  # type: ignore[arg-type]
-        next_sentence=next_sentence,  # type: ignore[arg-type]
     )
 
 
-def fitted(config: Albert, names: Set[str]) -> Albert:
-    """The config with the heads that a file holds."""
-    has = {row.ours: row.theirs in names for row in _TOKEN_HEAD + _POOLER + _CLASSES}
-    pooled = "pooled" if has["next_sentence_head/w"] else "pooler"
-    return dataclasses.replace(
-        config,
-        token_head="transform" if has["token_head/w"] else "none",
-        next_sentence=pooled if has["next_sentence_head/w_pool"] else "none",
-    )
-
-
-def to_hf_config(config: Albert) -> dict[str, Any]:
+def to_hf_config(config: Albert, heads: Collection[str]) -> dict[str, Any]:
     """The contents of config.json."""
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "albert",
-        "architectures": [_architecture(config)],
+        "architectures": [_architecture(heads)],
         "hidden_act": fields.activation_name(config.activation),
         "num_hidden_groups": 1,
         "inner_group_num": 1,
@@ -124,7 +102,7 @@ def current_name(name: str) -> str:
     return f"albert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 
 
-def _architecture(config: Albert) -> str:
-    if config.next_sentence == "pooled":
+def _architecture(heads: Collection[str]) -> str:
+    if {"nsp", "sop"} & set(heads):
         return "AlbertForPreTraining"
-    return "AlbertForMaskedLM" if config.token_head == "transform" else "AlbertModel"
+    return "AlbertForMaskedLM" if "tokens" in heads else "AlbertModel"

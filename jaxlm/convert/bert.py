@@ -1,17 +1,17 @@
 """BERT between our parameters and transformers' BertForPreTraining, BertForMaskedLM or bare BertModel.
 
-Which heads there are is in the config, and read from the tensors of a file: many published files hold more, or less,
-than their config.json's `architectures` says.
+Which heads there are is read from the tensors of a file: many published files hold more, or less, than their
+config.json's `architectures` says.
 """
 
-import dataclasses
-from collections.abc import Mapping, Set
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
+from jaxlm.models.heads import Classify, Pooler, Tokens
 
 MODEL_TYPES = ("bert",)
 TIED = {
@@ -45,20 +45,34 @@ ENCODER = (
     Row("blocks/norm_mlp/bias", _LAYER + "output.LayerNorm.bias"),
 )
 _TOKEN_HEAD = (
-    Row("token_head/w", "cls.predictions.transform.dense.weight", "E D -> D E"),
-    Row("token_head/b", "cls.predictions.transform.dense.bias"),
-    Row("token_head/norm/scale", "cls.predictions.transform.LayerNorm.weight"),
-    Row("token_head/norm/bias", "cls.predictions.transform.LayerNorm.bias"),
-    Row("token_head/b_vocab", "cls.predictions.bias", padded="V"),
+    Row("heads/tokens/w", "cls.predictions.transform.dense.weight", "E D -> D E"),
+    Row("heads/tokens/b", "cls.predictions.transform.dense.bias"),
+    Row("heads/tokens/norm/scale", "cls.predictions.transform.LayerNorm.weight"),
+    Row("heads/tokens/norm/bias", "cls.predictions.transform.LayerNorm.bias"),
+    Row("heads/tokens/b_vocab", "cls.predictions.bias", padded="V"),
 )
 _POOLER = (
-    Row("next_sentence_head/w_pool", "bert.pooler.dense.weight", "E D -> D E"),
-    Row("next_sentence_head/b_pool", "bert.pooler.dense.bias"),
+    Row("heads/pooler/w", "bert.pooler.dense.weight", "E D -> D E"),
+    Row("heads/pooler/b", "bert.pooler.dense.bias"),
 )
-_CLASSES = (
-    Row("next_sentence_head/w", "cls.seq_relationship.weight", "C D -> D C"),
-    Row("next_sentence_head/b", "cls.seq_relationship.bias"),
-)
+
+
+def classes(name: str, theirs: str) -> tuple[Row, ...]:
+    """Of the head `name` that answers a question about pairs."""
+    return (
+        Row(f"heads/{name}/w", f"{theirs}.weight", "C D -> D C"),
+        Row(f"heads/{name}/b", f"{theirs}.bias"),
+    )
+
+
+# Files hold one question; which one is not said in them, and the first here is what BERT was published with.
+HEADS = {
+    "tokens": (Tokens(), _TOKEN_HEAD),
+    "pooler": (Pooler(), _POOLER),
+    "nsp": (Classify(classes=2), classes("nsp", "cls.seq_relationship")),
+    "sop": (Classify(classes=2), classes("sop", "cls.seq_relationship")),
+}
+PREFIX = "bert."
 
 FIELDS = {
     "vocab_size": "vocab_size",
@@ -75,25 +89,11 @@ FIELDS = {
 }
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
-# (token_head, next_sentence) -> architecture; a pooler beside a token head has no class of its own. An architecture
-# stands first with the heads that it has.
-_ARCHITECTURES: Mapping[tuple[Literal["transform", "none"], Literal["pooled", "pooler", "none"]], str] = {
-    ("transform", "pooled"): "BertForPreTraining",
-    ("transform", "none"): "BertForMaskedLM",
-    ("transform", "pooler"): "BertForMaskedLM",
-    ("none", "pooled"): "BertForNextSentencePrediction",
-    ("none", "pooler"): "BertModel",
-    ("none", "none"): "BertModel",
-}
 
 
 def rows(config: Bert) -> tuple[Row, ...]:
-    """The table for this config."""
-    table = ENCODER + (_TOKEN_HEAD if config.token_head == "transform" else ())
-    table += {"pooled": _POOLER + _CLASSES, "pooler": _POOLER, "none": ()}[config.next_sentence]
-    if _architecture(config) != "BertModel":
-        return table
-    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("bert.")) for row in table)
+    """The table of the encoder."""
+    return ENCODER
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> Bert:
@@ -104,34 +104,18 @@ def from_hf_config(hf: Mapping[str, Any]) -> Bert:
             "This BERT is a decoder (is_decoder or add_cross_attention); only encoders exist here."
         )
     fields.refuse(hf, "tie_word_embeddings", True)
-    architecture = (hf.get("architectures") or ["BertForPreTraining"])[0]
-    heads = {name: heads for heads, name in reversed(list(_ARCHITECTURES.items()))}
-    token_head, next_sentence = heads.get(architecture, ("transform", "none"))
     return Bert(
         **fields.read(hf, FIELDS, _DEFAULTS),
         activation=fields.activation(hf, "hidden_act"),
         position_init="normal",
-        token_head=token_head,  # type: ignore[arg-type]
-        next_sentence=next_sentence,  # type: ignore[arg-type]
     )
 
 
-def fitted(config: Bert, names: Set[str]) -> Bert:
-    """The config with the heads that a file holds."""
-    has = {row.ours: row.theirs in names for row in _TOKEN_HEAD + _POOLER + _CLASSES}
-    pooled = "pooled" if has["next_sentence_head/w"] else "pooler"
-    return dataclasses.replace(
-        config,
-        token_head="transform" if has["token_head/w"] else "none",
-        next_sentence=pooled if has["next_sentence_head/w_pool"] else "none",
-    )
-
-
-def to_hf_config(config: Bert) -> dict[str, Any]:
+def to_hf_config(config: Bert, heads: Collection[str]) -> dict[str, Any]:
     """The contents of config.json."""
     return {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()} | {
         "model_type": "bert",
-        "architectures": [_architecture(config)],
+        "architectures": [_architecture(heads)],
         "hidden_act": fields.activation_name(config.activation),
         "tie_word_embeddings": True,
     }
@@ -143,5 +127,8 @@ def current_name(name: str) -> str:
     return f"bert.{name}" if name.startswith(("embeddings.", "encoder.", "pooler.")) else name
 
 
-def _architecture(config: Bert) -> str:
-    return _ARCHITECTURES[config.token_head, config.next_sentence]
+def _architecture(heads: Collection[str]) -> str:
+    pairs = bool({"nsp", "sop"} & set(heads))
+    if "tokens" in heads:
+        return "BertForPreTraining" if pairs else "BertForMaskedLM"
+    return "BertForNextSentencePrediction" if pairs else "BertModel"

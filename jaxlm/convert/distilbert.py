@@ -4,14 +4,14 @@ In: a config.json or a `DistilBert`. Out: the other, and the table of weights. G
 transformers, which has it fixed, would not use is refused.
 """
 
-import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.distilbert import DistilBert
+from jaxlm.models.heads import Tokens
 
 MODEL_TYPES = ("distilbert",)
 TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
@@ -41,12 +41,14 @@ _ENCODER = (
     Row("blocks/norm_mlp/bias", _LAYER + "output_layer_norm.bias"),
 )
 _TOKEN_HEAD = (
-    Row("token_head/w", "vocab_transform.weight", "E D -> D E"),
-    Row("token_head/b", "vocab_transform.bias"),
-    Row("token_head/norm/scale", "vocab_layer_norm.weight"),
-    Row("token_head/norm/bias", "vocab_layer_norm.bias"),
-    Row("token_head/b_vocab", "vocab_projector.bias", padded="V"),
+    Row("heads/tokens/w", "vocab_transform.weight", "E D -> D E"),
+    Row("heads/tokens/b", "vocab_transform.bias"),
+    Row("heads/tokens/norm/scale", "vocab_layer_norm.weight"),
+    Row("heads/tokens/norm/bias", "vocab_layer_norm.bias"),
+    Row("heads/tokens/b_vocab", "vocab_projector.bias", padded="V"),
 )
+HEADS = {"tokens": (Tokens(), _TOKEN_HEAD)}
+PREFIX = "distilbert."
 _FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "dim",
@@ -62,34 +64,23 @@ _EPSILON = 1e-12  # of all norms in transformers' code
 
 
 def rows(config: DistilBert) -> tuple[Row, ...]:
-    """The table for this config."""
-    if config.token_head == "transform":
-        return _ENCODER + _TOKEN_HEAD
-    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("distilbert.")) for row in _ENCODER)
+    """The table of the encoder."""
+    return _ENCODER
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> DistilBert:
     """A `DistilBert` from a config.json. Raises UserError for what our DistilBERT does not have."""
     fields.refuse(hf, "tie_word_embeddings", True)
     fields.refuse(hf, "sinusoidal_pos_embds", True, False)
-    bare = (hf.get("architectures") or ["DistilBertForMaskedLM"])[0] == "DistilBertModel"
     return DistilBert(
         **fields.read(hf, _FIELDS, {"initializer_range": 0.02}),
         norm_epsilon=_EPSILON,
         activation=fields.activation(hf, "activation", "gelu"),
         position_init="sinusoidal" if hf.get("sinusoidal_pos_embds") else "normal",
-        token_head="none" if bare else "transform",
     )
 
 
-def fitted(config: DistilBert, names: Set[str]) -> DistilBert:
-    """The config with the head that a file holds."""
-    return dataclasses.replace(
-        config, token_head="transform" if "vocab_transform.weight" in names else "none"
-    )
-
-
-def to_hf_config(config: DistilBert) -> dict[str, Any]:
+def to_hf_config(config: DistilBert, heads: Collection[str]) -> dict[str, Any]:
     """The contents of config.json. Raises UserError for an epsilon that transformers' DistilBERT does not have."""
     if config.norm_epsilon != _EPSILON:
         raise UserError(
@@ -98,7 +89,7 @@ def to_hf_config(config: DistilBert) -> dict[str, Any]:
         )
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "distilbert",
-        "architectures": ["DistilBertForMaskedLM" if config.token_head == "transform" else "DistilBertModel"],
+        "architectures": ["DistilBertForMaskedLM" if "tokens" in heads else "DistilBertModel"],
         "activation": fields.activation_name(config.activation),
         "sinusoidal_pos_embds": config.position_init == "sinusoidal",
         "tie_word_embeddings": True,

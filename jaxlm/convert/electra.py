@@ -5,7 +5,7 @@ transformers has the two as models of their own, in folders of their own: an `El
 """
 
 import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra, ElectraEncoder
+from jaxlm.models.heads import Detect, Tokens
 from jaxlm.models.paths import flatten, nest
 
 MODEL_TYPES = ("electra",)
@@ -29,33 +30,34 @@ _PROJECT = (
     Row("project/b", "electra.embeddings_project.bias"),
 )
 _TOKENS = (
-    Row("token_head/w", "generator_predictions.dense.weight", "E D -> D E"),
-    Row("token_head/b", "generator_predictions.dense.bias"),
-    Row("token_head/norm/scale", "generator_predictions.LayerNorm.weight"),
-    Row("token_head/norm/bias", "generator_predictions.LayerNorm.bias"),
-    Row("token_head/b_vocab", "generator_lm_head.bias", padded="V"),
+    Row("heads/tokens/w", "generator_predictions.dense.weight", "E D -> D E"),
+    Row("heads/tokens/b", "generator_predictions.dense.bias"),
+    Row("heads/tokens/norm/scale", "generator_predictions.LayerNorm.weight"),
+    Row("heads/tokens/norm/bias", "generator_predictions.LayerNorm.bias"),
+    Row("heads/tokens/b_vocab", "generator_lm_head.bias", padded="V"),
 )
 _DETECT = (
-    Row("detect_head/transform/w", "discriminator_predictions.dense.weight", "E D -> D E"),
-    Row("detect_head/transform/b", "discriminator_predictions.dense.bias"),
-    Row("detect_head/w", "discriminator_predictions.dense_prediction.weight", "C D -> D C"),
-    Row("detect_head/b", "discriminator_predictions.dense_prediction.bias"),
+    Row("heads/replaced/transform/w", "discriminator_predictions.dense.weight", "E D -> D E"),
+    Row("heads/replaced/transform/b", "discriminator_predictions.dense.bias"),
+    Row("heads/replaced/w", "discriminator_predictions.dense_prediction.weight", "C D -> D C"),
+    Row("heads/replaced/b", "discriminator_predictions.dense_prediction.bias"),
 )
 _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
-_ARCHITECTURES = {"detect": "ElectraForPreTraining", "tokens": "ElectraForMaskedLM", "none": "ElectraModel"}
-PARTS = ("discriminator", "generator")  # of a pair; names of their folders
+HEADS = {"replaced": (Detect(), _DETECT), "tokens": (Tokens(), _TOKENS)}
+PREFIX = "electra."
+_ARCHITECTURES = {"replaced": "ElectraForPreTraining", "tokens": "ElectraForMaskedLM"}
+PARTS = {
+    "discriminator": "replaced",
+    "generator": "tokens",
+}  # of a pair: names of their folders, and their heads
 
 
 def rows(config: ElectraEncoder) -> tuple[Row, ...]:
     """The table for this config."""
     _check_single(config)
-    found = _ENCODER + (_PROJECT if config.embedding != config.hidden else ())
-    found += {"detect": _DETECT, "tokens": _TOKENS, "none": ()}[config.head]
-    if config.head != "none":
-        return found
-    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("electra.")) for row in found)
+    return _ENCODER + (_PROJECT if config.embedding != config.hidden else ())
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> ElectraEncoder:
@@ -65,33 +67,27 @@ def from_hf_config(hf: Mapping[str, Any]) -> ElectraEncoder:
         fields.refuse(hf, key, False, why="Only encoders exist here.")
     fields.refuse(hf, "tie_word_embeddings", True)
     architecture = (hf.get("architectures") or ["ElectraForPreTraining"])[0]
-    head = {theirs: ours for ours, theirs in _ARCHITECTURES.items()}.get(architecture, "none")
-    if head == "tokens":
+    if architecture == _ARCHITECTURES["tokens"]:
         fields.refuse(hf, "hidden_act", "gelu", "gelu_python", why="The token head always uses it.")
     return ElectraEncoder(
         **fields.read(hf, _FIELDS, _DEFAULTS),
         activation=fields.activation(hf, "hidden_act", "gelu"),
-        head=head,  # type: ignore[arg-type]
     )
 
 
-def fitted(config: ElectraEncoder, names: Set[str]) -> ElectraEncoder:
-    """The config with the head that a file holds."""
-    found = [head for head, rows in (("detect", _DETECT), ("tokens", _TOKENS)) if rows[0].theirs in names]
-    return dataclasses.replace(config, head=found[0] if found else "none")
-
-
-def to_hf_config(config: ElectraEncoder) -> dict[str, Any]:
+def to_hf_config(config: ElectraEncoder, heads: Collection[str]) -> dict[str, Any]:
     """The contents of config.json. Raises UserError for what transformers would compute otherwise, and for a pair."""
     _check_single(config)
-    if config.head == "tokens" and config.activation != "gelu":
+    if "tokens" in heads and config.activation != "gelu":
         raise UserError(
             f"activation={config.activation!r}: the token head of transformers' ELECTRA always uses 'gelu', so "
             "the file would compute something else there."
         )
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "electra",
-        "architectures": [_ARCHITECTURES[config.head]],
+        "architectures": [
+            next((name for head, name in _ARCHITECTURES.items() if head in heads), "ElectraModel")
+        ],
         "hidden_act": fields.activation_name(config.activation),
         "tie_word_embeddings": True,
     }
@@ -109,8 +105,8 @@ def current_name(name: str) -> str:
 def parts(config: Electra, params: Mapping[str, Any]) -> dict[str, tuple[ElectraEncoder, dict[str, Any]]]:
     """Config and parameters of the discriminator and of the generator, each complete; for a folder of each name."""
     flat, found = flatten(params), {}
-    for name in PARTS:
-        shapes = flatten(build(getattr(config, name)).shapes)
+    for name, head in PARTS.items():
+        shapes = flatten(build(getattr(config, name), {head: HEADS[head][0]}).shapes)
         found[name] = (
             getattr(config, name),
             nest({path: flat[pair_path(name, path)] for path in shapes}),
@@ -119,7 +115,9 @@ def parts(config: Electra, params: Mapping[str, Any]) -> dict[str, tuple[Electra
 
 
 def pair_path(part: str, path: str) -> str:
-    """Where the pair has the parameter that one of its parts has at `path`: the discriminator holds the embeddings."""
+    """Where the pair has the parameter that one of its parts has at `path`: embeddings are the discriminator's."""
+    if path.startswith("heads/"):
+        return path
     return f"{'discriminator' if path.startswith('embeddings/') else part}/{path}"
 
 
@@ -130,24 +128,30 @@ def together(
     """The pair of two encoders with their heads. UserError unless they agree in what a pair shares."""
     (config, params), (small, small_params) = discriminator, generator
     own = {f"generator_{name}": getattr(small, name) for name in ("hidden", "layers", "heads", "mlp")}
-    sizes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "head"}
+    sizes = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
     pair = Electra(**sizes, **own)
     for name, found in (("discriminator", config), ("generator", small)):
         if found != (wanted := getattr(pair, name)):
             off = [
                 f.name for f in dataclasses.fields(found) if getattr(found, f.name) != getattr(wanted, f.name)
             ]
-            raise UserError(
-                f"The {name} does not fit into the pair: {', '.join(off)} differ (or its head is another)."
-            )
+            raise UserError(f"The {name} does not fit into the pair: {', '.join(off)} differ.")
+    for name, found in (("discriminator", params), ("generator", small_params)):
+        if PARTS[name] not in found.get("heads", {}):
+            raise UserError(f"The {name} does not fit into the pair: its head is another.")
     theirs, ours = (flatten(p["embeddings"]) for p in (small_params, params))
     if not all(np.array_equal(ours[path], theirs[path]) for path in ours):
         raise UserError(
             "The embeddings of generator and discriminator differ: a pair shares them, so these two were not trained "
             "together, or not to the same step."
         )
-    rest = {name: value for name, value in small_params.items() if name != "embeddings"}
-    return pair, {"discriminator": dict(params), "generator": rest}
+    body = lambda tree, *without: {name: tree[name] for name in tree if name not in ("heads", *without)}
+    heads = {"replaced": params["heads"]["replaced"], "tokens": small_params["heads"]["tokens"]}
+    return pair, {
+        "discriminator": body(params),
+        "generator": body(small_params, "embeddings"),
+        "heads": heads,
+    }
 
 
 def _check_single(config: Any) -> None:

@@ -11,16 +11,19 @@ import dataclasses
 import functools
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, cast
 
 import numpy as np
 
+from jaxlm.convert import heads as places
 from jaxlm.convert import table
 from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError, did_you_mean, reading
 from jaxlm.models.build import build
+from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest
 
 # config.json's model_type -> the file of this package (and of jaxlm/models)
@@ -45,8 +48,9 @@ _MODELS = "jaxlm.models."
 
 
 class Family(Protocol):
-    """What a family's file has. Optional are `fitted(config, names)`, the config for the heads that a file holds, and
-    `constants(config)`, tensors that their files hold and that are no weights: written, and compared when read."""
+    """What a family's file has. Optional are `fitted(config, names)`, the config for the tensors that a file holds,
+    `constants(config)`, tensors that their files hold and that are no weights: written, and compared when read, and
+    `HEADS` with `PREFIX` (see heads.py): then `to_hf_config` also takes the names of the heads."""
 
     MODEL_TYPES: tuple[str, ...]
     TIED: Mapping[str, str]  # name of a copy that some files hold -> the original
@@ -84,7 +88,7 @@ def of_config(config: Any) -> Family:
 
 
 def config_from_hf(hf: Mapping[str, Any], names: Sequence[str] | None = None) -> Any:
-    """The model config of a config.json and, where given, of the tensors beside it, which say what heads there are."""
+    """The model config of a config.json and, where given, of the tensors beside it."""
     family, fix = of_hf(hf), "Take the file from the model's own folder."
     with reading("config.json", f"makes no {hf['model_type']}", fix):
         try:
@@ -100,16 +104,44 @@ def config_from_hf(hf: Mapping[str, Any], names: Sequence[str] | None = None) ->
         return config
 
 
-def import_params(tensors: Mapping[str, np.ndarray] | Source, config: Any) -> dict[str, Any]:
-    """Our parameters (nested dict of float32 arrays) from their tensors. UserError for all that does not fit."""
-    made = plan(tensors, config)
+def heads(config: Any, names: Iterable[str]) -> dict[str, Head]:
+    """The heads that a file with tensors of these names holds, by our names."""
+    family = of_config(config)
+    return places.held(family, {family.current_name(name) for name in names})
+
+
+def named(config: Any, names: Iterable[str]) -> dict[str, Head]:
+    """The heads of these names, as the family's files have them."""
+    return {name: places.of(of_config(config))[name][0] for name in names}
+
+
+def rows(config: Any, heads: Collection[str] = ()) -> tuple[Row, ...]:
+    """The table of a model with heads of these names. UserError for one that the family's files have no place for."""
+    return places.table(of_config(config), config, heads)
+
+
+def to_hf_config(config: Any, heads: Collection[str] = ()) -> dict[str, Any]:
+    """The contents of config.json of a model with heads of these names."""
+    family: Any = of_config(config)
+    return family.to_hf_config(config, heads) if places.of(family) else family.to_hf_config(config)
+
+
+def import_params(
+    tensors: Mapping[str, np.ndarray] | Source, config: Any, heads: Mapping[str, Head] | None = None
+) -> dict[str, Any]:
+    """Our parameters (nested dict of float32 arrays) from their tensors. UserError for all that does not fit.
+
+    `heads`: those wanted; None: those that the tensors hold.
+    """
+    made = plan(tensors, config, heads)
     made.check()
     return nest({path: made.read(path) for path in made.shapes})
 
 
 def export_params(params: Mapping[str, Any], config: Any) -> dict[str, np.ndarray]:
     """Their tensors from our parameters; tied copies are left out, as in files that transformers saves."""
-    return table.to_theirs(of_config(config).rows(config), params, sizes(config)) | constants(config)
+    found = rows(config, list(params.get("heads", ())))
+    return table.to_theirs(found, params, sizes(config)) | constants(config)
 
 
 def constants(config: Any) -> dict[str, np.ndarray]:
@@ -151,26 +183,31 @@ class Plan:
 
 
 def plan(
-    tensors: Mapping[str, np.ndarray] | Source, config: Any, *, shapes: Mapping[str, Any] | None = None
+    tensors: Mapping[str, np.ndarray] | Source,
+    config: Any,
+    wanted: Mapping[str, Head] | None = None,
+    *,
+    shapes: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Compares names and shapes, and tied copies with their originals; reads nothing else.
 
-    `shapes`: our nested tree of the config, if it is at hand.
+    `wanted`: heads, None: those that the tensors hold. `shapes`: our nested tree of both, if it is at hand.
     """
     family = of_config(config)
     # The names of a file and those of the table meet in their present form.
-    rows = [dataclasses.replace(row, theirs=family.current_name(row.theirs)) for row in family.rows(config)]
-    ours = flatten(build(config).shapes if shapes is None else shapes)
-    table.check_cover(rows, ours)
-    expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
     given = of_arrays(tensors)
+    wanted = heads(config, given) if wanted is None else wanted
+    found = [replace(row, theirs=family.current_name(row.theirs)) for row in rows(config, wanted)]
+    ours = flatten(build(config, wanted).shapes if shapes is None else shapes)
+    table.check_cover(found, ours)
+    expected = {name for row in found for name in row.names(ours[row.ours].shape)}
     source, buffers, copies = _present(family, given, expected)
     source, fixed = _without(source, constants(config))
     buffers += tuple(name for name in given if family.current_name(name) in fixed)
-    missing, unexpected = table.difference(rows, source, ours)
-    for row in rows:
+    missing, unexpected = table.difference(found, source, ours)
+    for row in found:
         table.check_shapes(row, source, ours[row.ours].shape, sizes(config))
-    by_path = {row.ours: row for row in rows}
+    by_path = {row.ours: row for row in found}
     return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), buffers, copies)
 
 

@@ -5,12 +5,13 @@ as published, and biases, which the published models do not have, are refused by
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Tokens
 from jaxlm.models.modernbert import ModernBert
 
 MODEL_TYPES = ("modernbert",)
@@ -35,10 +36,12 @@ _AROUND = (
     Row("norm/scale", "model.final_norm.weight"),
 )
 _TOKEN_HEAD = (
-    Row("token_head/w", "head.dense.weight", "E D -> D E"),
-    Row("token_head/norm/scale", "head.norm.weight"),
-    Row("token_head/b_vocab", "decoder.bias", padded="V"),
+    Row("heads/tokens/w", "head.dense.weight", "E D -> D E"),
+    Row("heads/tokens/norm/scale", "head.norm.weight"),
+    Row("heads/tokens/b_vocab", "decoder.bias", padded="V"),
 )
+HEADS = {"tokens": (Tokens(), _TOKEN_HEAD)}
+PREFIX = "model."
 _FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "hidden_size",
@@ -64,15 +67,12 @@ _TYPES = {"global": "full_attention", "local": "sliding_attention"}
 
 
 def rows(config: ModernBert) -> tuple[Row, ...]:
-    """The table for this config."""
+    """The table of the encoder."""
     under = lambda name, found, layers: tuple(
         dataclasses.replace(row, ours=f"{name}/{row.ours}", layers=tuple(layers)) for row in found
     )
     table = _AROUND + under("first", _EVERY_BLOCK, [0])
-    table += under("blocks", _LATER_BLOCKS, range(1, config.layers))
-    if config.token_head == "transform":
-        return table + _TOKEN_HEAD
-    return tuple(dataclasses.replace(row, theirs=row.theirs.removeprefix("model.")) for row in table)
+    return table + under("blocks", _LATER_BLOCKS, range(1, config.layers))
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> ModernBert:
@@ -91,29 +91,22 @@ def from_hf_config(hf: Mapping[str, Any]) -> ModernBert:
             f"config.json: classifier_activation={hf.get('classifier_activation')!r} differs from hidden_activation; "
             "the published models have one activation."
         )
-    bare = (hf.get("architectures") or ["ModernBertForMaskedLM"])[0] == "ModernBertModel"
     return ModernBert(
         **fields.read(hf, _FIELDS, _DEFAULTS),
         activation=activation,
         global_every=_global_every(hf),
         global_base=_base(hf, "global"),
         local_base=_base(hf, "local"),
-        token_head="none" if bare else "transform",
     )
 
 
-def fitted(config: ModernBert, names: Set[str]) -> ModernBert:
-    """The config with the head that a file holds."""
-    return dataclasses.replace(config, token_head="transform" if "head.dense.weight" in names else "none")
-
-
-def to_hf_config(config: ModernBert) -> dict[str, Any]:
+def to_hf_config(config: ModernBert, heads: Collection[str]) -> dict[str, Any]:
     """The contents of config.json."""
     bases = {"global": config.global_base, "local": config.local_base}
     name = fields.activation_name(config.activation)
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "modernbert",
-        "architectures": ["ModernBertForMaskedLM" if config.token_head == "transform" else "ModernBertModel"],
+        "architectures": ["ModernBertForMaskedLM" if "tokens" in heads else "ModernBertModel"],
         "hidden_activation": name,
         "classifier_activation": name,
         "layer_types": [_TYPES[kind] for kind in config.kinds],

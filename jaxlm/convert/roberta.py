@@ -5,12 +5,13 @@ the tensors of a file: the published ones hold a pooler beside the token head.
 """
 
 import dataclasses
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Pooler, Tokens
 from jaxlm.models.roberta import Roberta
 
 MODEL_TYPES = ("roberta", "xlm-roberta")
@@ -24,29 +25,26 @@ _ENCODER = tuple(
     dataclasses.replace(row, theirs=row.theirs.replace("bert.", "roberta.", 1)) for row in bert.ENCODER
 )
 _TOKEN_HEAD = (
-    Row("token_head/w", "lm_head.dense.weight", "E D -> D E"),
-    Row("token_head/b", "lm_head.dense.bias"),
-    Row("token_head/norm/scale", "lm_head.layer_norm.weight"),
-    Row("token_head/norm/bias", "lm_head.layer_norm.bias"),
-    Row("token_head/b_vocab", "lm_head.bias", padded="V"),
+    Row("heads/tokens/w", "lm_head.dense.weight", "E D -> D E"),
+    Row("heads/tokens/b", "lm_head.dense.bias"),
+    Row("heads/tokens/norm/scale", "lm_head.layer_norm.weight"),
+    Row("heads/tokens/norm/bias", "lm_head.layer_norm.bias"),
+    Row("heads/tokens/b_vocab", "lm_head.bias", padded="V"),
 )
 _POOLER = (
-    Row("next_sentence_head/w_pool", "roberta.pooler.dense.weight", "E D -> D E"),
-    Row("next_sentence_head/b_pool", "roberta.pooler.dense.bias"),
+    Row("heads/pooler/w", "roberta.pooler.dense.weight", "E D -> D E"),
+    Row("heads/pooler/b", "roberta.pooler.dense.bias"),
 )
+HEADS = {"tokens": (Tokens(), _TOKEN_HEAD), "pooler": (Pooler(), _POOLER)}
+PREFIX = "roberta."
 _FIELDS = {ours: theirs for ours, theirs in bert.FIELDS.items() if ours not in ("types", "max_positions")}
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02, "hidden_act": "gelu"}
 
 
 def rows(config: Roberta) -> tuple[Row, ...]:
-    """The table for this config."""
-    pooler = _POOLER if config.next_sentence == "pooler" else ()
-    if config.token_head == "transform":
-        return _ENCODER + _TOKEN_HEAD + pooler
-    return tuple(
-        dataclasses.replace(row, theirs=row.theirs.removeprefix("roberta.")) for row in _ENCODER + pooler
-    )
+    """The table of the encoder."""
+    return _ENCODER
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> Roberta:
@@ -69,30 +67,19 @@ def from_hf_config(hf: Mapping[str, Any]) -> Roberta:
         activation=fields.activation(hf, "hidden_act", "gelu"),
         max_positions=fields.number(hf, "max_position_embeddings", int) - first,
         first_position=first,
-        next_sentence="pooler" if bare else "none",
-        token_head="none" if bare else "transform",
     )
 
 
-def fitted(config: Roberta, names: Set[str]) -> Roberta:
-    """The config with the heads that a file holds."""
-    return dataclasses.replace(
-        config,
-        token_head="transform" if "lm_head.dense.weight" in names else "none",
-        next_sentence="pooler" if "roberta.pooler.dense.weight" in names else "none",
-    )
-
-
-def to_hf_config(config: Roberta) -> dict[str, Any]:
+def to_hf_config(config: Roberta, heads: Collection[str]) -> dict[str, Any]:
     """The contents of config.json. Raises UserError for an activation that transformers' token head does not have."""
-    if config.token_head == "transform" and config.activation != "gelu":
+    if "tokens" in heads and config.activation != "gelu":
         raise UserError(
             f"activation={config.activation!r}: the token head of transformers' RoBERTa always uses 'gelu', so "
             "the file would compute something else there."
         )
     return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
         "model_type": "roberta",
-        "architectures": ["RobertaForMaskedLM" if config.token_head == "transform" else "RobertaModel"],
+        "architectures": ["RobertaForMaskedLM" if "tokens" in heads else "RobertaModel"],
         "hidden_act": fields.activation_name(config.activation),
         "max_position_embeddings": config.max_positions + config.first_position,
         "type_vocab_size": 1,

@@ -33,8 +33,7 @@ def measure(
     program = Program.of(run, meshes.make(run.mesh))
     with jax.set_mesh(program.mesh):
         text = assemble.text(run, say)
-        frozen = bases.frozen(program, text.tokenizer, say)
-        bases.Base.of(run).seen(frozen).check(found.meta.get("base"), found.where)
+        frozen, _ = bases.frozen(program, text.tokenizer, found.meta.get("base"), found.where, say)
         where = {path: leaf.sharding for path, leaf in flatten(program.state.params).items()}
         weights, stage = nest(found.place(where)), run.stages[-1]
         ready = Ready(

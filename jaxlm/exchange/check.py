@@ -77,7 +77,7 @@ def _tensors(a: Stored, b: Stored) -> tuple[bool, str]:
     """Whether all parameters are the same, and the first that is not, under transformers' name."""
     if only := sorted(set(a.shapes) ^ set(b.shapes)):
         return False, f"tensors: {table.listed('on one side only', only)}"
-    rows = families.of_config(a.config).rows(a.config)
+    rows = families.rows(a.config, a.heads)
     worst, close = 0.0, True
     for row in rows:
         left, right = a.host(row.ours), b.host(row.ours)

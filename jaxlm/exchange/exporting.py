@@ -65,7 +65,7 @@ def _write(
     pooling: sentence_transformers.Pooling | None,
 ) -> str:
     """Writes the folder of one model; says what is in it."""
-    rows, sizes = families.of_config(found.config).rows(found.config), families.sizes(found.config)
+    rows, sizes = families.rows(found.config, found.heads), families.sizes(found.config)
     table.check_cover(rows, found.shapes)
     shapes = table.their_shapes(rows, found.shapes, sizes)
     plan = layout.make(found, shapes, dtype, shard_bytes, original(found))
@@ -130,7 +130,7 @@ def config_json(found: Stored, plan: layout.Layout) -> dict[str, Any]:
         if not plan.unchanged and came.get(key, dtype) != dtype:
             came[key] = dtype
         return came
-    hf = families.of_config(found.config).to_hf_config(found.config)
+    hf = families.to_hf_config(found.config, found.heads)
     if found.tokenizer:
         vocabulary = tokenizer_files.open_files(found.tokenizer, found.where).vocabulary
         encoder = vocabulary.mask >= 0 and not hf.get("is_encoder_decoder")
@@ -151,7 +151,9 @@ def original(found: Stored) -> dict[str, Any] | None:
         return None
     came = json.loads(path.read_text(encoding="utf-8"))
     try:
-        same = families.config_from_hf(came, list(found.folder.origin["tensors"])) == found.config
+        names = list(found.folder.origin["tensors"])
+        same = families.config_from_hf(came, names) == found.config
+        same = same and families.heads(found.config, names) == found.heads
     except UserError:
         same = False
     return came if same else None

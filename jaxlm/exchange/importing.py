@@ -54,6 +54,7 @@ def from_hf(
     model_folder.write(
         target,
         found.config,
+        found.heads,
         nest(found.place(places)),
         origin=_origin(found),
         fingerprint=fingerprint,

@@ -1,8 +1,8 @@
 """A model folder: weights without a run. In: a config, parameters and files. Out: DIR, or what is in it.
 
-DIR/{model.json, tokenizer/, origin/, checkpoints/0/}: model.json has the model's config and where it came from,
-tokenizer/ the tokenizer's files, origin/ the rest of what came with it (config.json, model card, ...), byte for byte;
-checkpoints/ is the store of a run, with its SHA-256 of every file. It appears complete, or not at all.
+DIR/{model.json, tokenizer/, origin/, checkpoints/0/}: model.json has the model's config, its heads and where it came
+from, tokenizer/ the tokenizer's files, origin/ the rest of what came with it (config.json, model card, ...), byte for
+byte; checkpoints/ is the store of a run, with its SHA-256 of every file. It appears complete, or not at all.
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ from typing import Any
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.config import tree
+from jaxlm.config import former, tree
+from jaxlm.convert import families
 from jaxlm.data import places
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Head
 
 FILE = "model.json"
 BUFFERS = "buffers.safetensors"  # in origin/
@@ -32,6 +34,7 @@ class ModelFolder:
 
     root: pathlib.Path
     config: Any  # of the model
+    heads: Mapping[str, Head]  # on it, by name
     origin: Mapping[str, Any]  # where the weights came from, see importing
 
     @property
@@ -57,10 +60,14 @@ def read(path: pathlib.Path) -> ModelFolder:
         if value["format"] != _FORMAT:
             raise UserError(f"{path / FILE} has format {value['format']}; this version reads {_FORMAT}.")
         config = tree.from_json(value["config"])
-        if not hasattr(config, "module"):
+        if "heads" in value:
+            heads = {name: tree.from_json(head, f"heads.{name}") for name, head in value["heads"].items()}
+        else:
+            heads = families.named(config, former.heads(value["config"]))
+        if not hasattr(config, "module") or not all(isinstance(head, Head) for head in heads.values()):
             raise UserError(f"{path / FILE} describes no model.")
-        return ModelFolder(path, config, value["origin"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return ModelFolder(path, config, heads, value["origin"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path / FILE} cannot be read as a model's description ({error}).") from error
@@ -69,6 +76,7 @@ def read(path: pathlib.Path) -> ModelFolder:
 def write(
     target: pathlib.Path,
     config: Any,
+    heads: Mapping[str, Head],
     params: Any,
     *,
     origin: Mapping[str, Any],
@@ -85,7 +93,9 @@ def write(
             path = partial / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        described = {"format": _FORMAT, "config": tree.to_json(config), "origin": dict(origin)}
+        described = {"format": _FORMAT, "config": tree.to_json(config)}
+        described |= {"heads": {name: tree.to_json(head) for name, head in heads.items()}}
+        described |= {"origin": dict(origin)}
         meta = {
             "model": described["config"],
             "fingerprints": {"tokenizer": fingerprint},

@@ -1,7 +1,7 @@
 """Models that are two of transformers' (ELECTRA: discriminator and generator). In: one `Stored`. Out: one per part.
 
-A family whose configs are such pairs has `PARTS`, the names of their fields and folders, `pair_path`, where the pair
-has a parameter of a part, and `together`, the pair of two parts.
+A family whose configs are such pairs has `PARTS`, the names of their fields and folders and of the head of each,
+`pair_path`, where the pair has a parameter of a part, and `together`, the pair of two parts.
 """
 
 import dataclasses
@@ -17,28 +17,31 @@ from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange.stored import HF, Stored, of_hf, open_stored
 from jaxlm.models.build import build
+from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest
 
 
 def apart(found: Stored) -> dict[str, Stored]:
     """{folder: part} of a pair, and {'': found} of everything else."""
     family: Any = families.of_config(found.config)
-    names = getattr(family, "PARTS", ())
+    names = getattr(family, "PARTS", {})
     if not names or not all(hasattr(found.config, name) for name in names):
         return {"": found}
-    return {name: _part(found, name, family.pair_path) for name in names}
+    return {
+        name: _part(found, name, {head: found.heads[head]}, family.pair_path) for name, head in names.items()
+    }
 
 
-def _part(found: Stored, name: str, pair_path: Any) -> Stored:
+def _part(found: Stored, name: str, heads: Mapping[str, Head], pair_path: Any) -> Stored:
     config = getattr(found.config, name)
-    paths = {path: pair_path(name, path) for path in flatten(build(config).shapes)}
+    paths = {path: pair_path(name, path) for path in flatten(build(config, heads).shapes)}
 
     def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
         arrays = found.place({paths[path]: where for path, where in wanted.items()})
         return {path: arrays[paths[path]] for path in wanted}
 
     shapes = {path: found.shapes[pair] for path, pair in paths.items()}
-    return dataclasses.replace(found, config=config, shapes=shapes, place=place)
+    return dataclasses.replace(found, config=config, heads=heads, shapes=shapes, place=place)
 
 
 def open_any(name: str, *, say: Callable[[str], None]) -> Stored:
@@ -70,5 +73,12 @@ def of_folders(path: pathlib.Path) -> Stored:
 
     first = sides["discriminator"]
     return dataclasses.replace(
-        first, where=str(path), config=config, shapes=flat, place=place, hf=None, plan=None
+        first,
+        where=str(path),
+        config=config,
+        heads={name: head for side in sides.values() for name, head in side.heads.items()},
+        shapes=flat,
+        place=place,
+        hf=None,
+        plan=None,
     )

@@ -76,7 +76,7 @@ def check_model(run: Run, stored: Stored) -> None:
         elif field.name == "max_positions":
             if _has_axis(ours, "positions"):
                 _check_option(run, "extend_positions", field.name, have, want)
-        elif not _only_heads(ours, theirs, field.name):
+        else:
             fix = f" Fix: --config.model.{field.name}={have}" if isinstance(have, str | int | float) else ""
             raise UserError(
                 f"config.model.{field.name}={want!r}, but {run.init_from} has {have!r}: the weights would mean "
@@ -97,17 +97,6 @@ def _check_option(run: Run, option: str, field: str, have: int, want: int) -> No
             f"config.model.{field}={want}, but {run.init_from} has {have}: positions can only become more. Fix: "
             f"--config.model.{field}={have}; shorter rows need no fewer positions."
         )
-
-
-def _only_heads(ours: Any, theirs: Any, field: str) -> bool:
-    """Whether a field only adds or removes parameters outside of the stacked layers."""
-    changed = build(dataclasses.replace(ours, **{field: getattr(theirs, field)}))
-    with_ours, with_theirs = flatten(build(ours).axes), flatten(changed.axes)
-    differing = with_ours.keys() ^ with_theirs.keys()
-    if not differing or any("layers" in (with_ours | with_theirs)[path] for path in differing):
-        return False
-    before, after = flatten(build(ours).shapes), flatten(changed.shapes)
-    return all(before[path].shape == after[path].shape for path in before.keys() & after.keys())
 
 
 def _has_axis(config: Any, axis: str) -> bool:

@@ -9,7 +9,7 @@ import gc
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ from jaxlm.convert.folder import Folder, parse
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, tokenizer_files
-from jaxlm.models.build import build
+from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest
 from jaxlm.runtime import distributed
 
@@ -40,6 +40,7 @@ class Stored:
 
     where: str  # for messages
     config: Any  # of the model
+    heads: Mapping[str, Head]  # on it, by name
     shapes: Mapping[str, Any]  # what is there, by path
     place: Place
     tokenizer: Mapping[str, bytes]  # its files
@@ -141,8 +142,8 @@ def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refu
     """A Hugging Face folder, or a .gguf file."""
     found = weights.open_folder(path, allow_pickle=allow_pickle)
     config = families.config_from_hf(found.config, list(found.source))
-    model = build(config)
-    plan = families.plan(found.source, config, shapes=model.shapes)
+    heads = families.heads(config, found.source)
+    plan = families.plan(found.source, config, heads)
     lacking = set(plan.lacking())
 
     def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
@@ -156,6 +157,7 @@ def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refu
     return Stored(
         where=str(found.folder.path),
         config=config,
+        heads=heads,
         shapes={path: shape for path, shape in plan.shapes.items() if path not in lacking},
         place=place,
         tokenizer=tokenizer_files.of_weights(found),
@@ -177,8 +179,9 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
     return Stored(
         where=f"step {step} of {name}",
         config=run.model,
-        shapes=_shapes(checkpoints, step, part),
-        place=_restorer(checkpoints, step, part),
+        heads=run.heads,
+        shapes=_shapes(checkpoints, step, part, run.heads),
+        place=_restorer(checkpoints, step, part, run.heads),
         tokenizer=tokenizer_files.of_folder(root / "tokenizer"),
         fingerprint=meta["fingerprints"]["tokenizer"],
         step=step,
@@ -195,8 +198,9 @@ def _of_folder(path: pathlib.Path, say: Callable[[str], None]) -> Stored:
     return Stored(
         where=str(path),
         config=folder.config,
-        shapes=_shapes(checkpoints, step, "params"),
-        place=_restorer(checkpoints, step, "params"),
+        heads=folder.heads,
+        shapes=_shapes(checkpoints, step, "params", folder.heads),
+        place=_restorer(checkpoints, step, "params", folder.heads),
         tokenizer=tokenizer_files.of_folder(folder.tokenizer),
         fingerprint=meta["fingerprints"]["tokenizer"],
         step=step,
@@ -205,16 +209,17 @@ def _of_folder(path: pathlib.Path, say: Callable[[str], None]) -> Stored:
     )
 
 
-def _shapes(checkpoints: Checkpoints, step: int, part: str) -> dict[str, Any]:
+def _shapes(checkpoints: Checkpoints, step: int, part: str, heads: Collection[str]) -> dict[str, Any]:
+    arrays = checkpoints.arrays(step, [f"heads/{name}/" for name in heads])
     return {
         name.removeprefix(f"{part}/"): jax.ShapeDtypeStruct(tuple(array["shape"]), array["dtype"])
-        for name, array in checkpoints.arrays(step).items()
+        for name, array in arrays.items()
         if name.startswith(f"{part}/")
     }
 
 
-def _restorer(checkpoints: Checkpoints, step: int, part: str) -> Place:
-    shapes = _shapes(checkpoints, step, part)
+def _restorer(checkpoints: Checkpoints, step: int, part: str, heads: Collection[str]) -> Place:
+    shapes = _shapes(checkpoints, step, part, heads)
 
     def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
         like = {

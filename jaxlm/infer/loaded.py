@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.batch import Head, Kind
+from jaxlm.batch import Kind
 from jaxlm.config import Run, flags
 from jaxlm.convert.table import check_names
 from jaxlm.convert.weights import Pickles
@@ -49,7 +49,7 @@ class Loaded:
     stored: stored.Stored  # what it was read from, with the files beside it
     run: Run | None = None
 
-    def require(self, purpose: str, kinds: Sequence[Kind], heads: Sequence[Head] = ()) -> None:
+    def require(self, purpose: str, kinds: Sequence[Kind], heads: Sequence[str] = ()) -> None:
         """UserError unless the model is of one of these kinds and has these heads."""
         kind, name = self.model_config.kind, type(self.model_config).__name__
         if kind not in kinds:
@@ -57,10 +57,8 @@ class Loaded:
                 f"{self.where}: {name} is of the kind {kind}, and {purpose} takes a model of the kind "
                 f"{' or '.join(kinds)}. {_USES[kind]}"
             )
-        if missing := [head for head in heads if head not in self.model_config.offers]:
-            raise UserError(
-                f"{self.where}: {purpose} takes a head for {missing[0]}, and this {name} has none."
-            )
+        if missing := [head for head in heads if head not in self.stored.heads]:
+            raise UserError(f"{self.where}: {purpose} takes a head {missing[0]!r}, and this {name} has none.")
 
 
 def of_options(options: argparse.Namespace, *, dtype: Dtype = "float32") -> Loaded:
@@ -86,7 +84,7 @@ def load(
         )
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
-    return _loaded(bases.merged(stored.open_stored(str(path), say=print, step=step), base, print), dtype)
+    return _loaded(bases.merged(stored.open_stored(str(path), say=print, step=step), base, _aside), dtype)
 
 
 def load_hf(
@@ -100,8 +98,12 @@ def load_hf(
     return _loaded(found, dtype)
 
 
+def _aside(line: str) -> None:
+    print(line, file=sys.stderr)  # --json has stdout
+
+
 def _loaded(found: stored.Stored, dtype: Dtype) -> Loaded:
-    model = build(found.config, dtype=dtype)
+    model = build(found.config, found.heads, dtype=dtype)
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
     tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Head, Kind
+from jaxlm.batch import Kind
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
@@ -28,7 +28,6 @@ class Bart:
     0.1, attention_dropout 0.1, activation_dropout 0.1, norm_epsilon 1e-5, init_scale 0.02."""
 
     kind: ClassVar[Kind] = "encoder_decoder"
-    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

@@ -1,17 +1,14 @@
-"""BERT (Devlin et al., 2019; google-research/bert modeling.py): post-norm encoder, masked-LM and next-
-sentence heads.
+"""BERT (Devlin et al., 2019; google-research/bert modeling.py): post-norm encoder.
 
-In: a `Bert` config and a `Batch`. Out: x_BTD, and float32 logits of tokens and of the next-sentence question.
+In: a `Bert` config and a `Batch`. Out: x_BTD, and float32 logits of its heads.
 Guaranteed: items packed into one row give what they give alone; float32 norms, softmax and logits; no state.
 """
 
 import dataclasses
-from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Head
 from jaxlm.models import checks, post_norm, stack
 
 
@@ -19,18 +16,10 @@ from jaxlm.models import checks, post_norm, stack
 class Bert(post_norm.PostNorm):
     """The published BERT-base is hidden 768, layers 12, heads 12, mlp 3072, max_positions 512, types 2,
     dropouts 0.1,
-    norm_epsilon 1e-12, "gelu", init_scale 0.02, positions "normal", next_sentence "pooled"."""
+    norm_epsilon 1e-12, "gelu", init_scale 0.02, positions "normal"."""
 
     types: int  # token types (sentence A, sentence B)
     position_init: post_norm.PositionInit  # how the learned positions start; published: "normal"
-    # "pooler" is a pooler without classes, as bare encoders have it; "none" has neither
-    next_sentence: Literal["pooled", "pooler", "none"]
-    token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
-
-    @property
-    def offers(self) -> tuple[Head, ...]:
-        """What it can do besides encoding."""
-        return post_norm.offers(self.token_head, self.next_sentence)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "BertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
@@ -42,16 +31,10 @@ class Bert(post_norm.PostNorm):
         checks.at_least_one(self, where, "types")
 
 
-class BertModule(post_norm.PairEncoder):
+class BertModule(post_norm.Encoder):
     """Weights and calls of one BERT; made by `Bert.module`, bound by `build.Model.bind`."""
 
     def __init__(self, c: Bert, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.config = c
         self.embeddings = post_norm.Embeddings(c, rngs, dtype, types=c.types, position_init=c.position_init)
         self.blocks = stack.stacked(lambda r: post_norm.Block(c, r, dtype), c.layers, rngs)
-        if c.token_head == "transform":
-            rows = self.embeddings.tokens.table.shape[0]
-            self.token_head = post_norm.TokenHead(c, rngs, dtype, vocab_rows=rows)
-        if c.next_sentence != "none":
-            classes = 2 if c.next_sentence == "pooled" else 0
-            self.next_sentence_head = post_norm.PairHead(c, rngs, dtype, classes=classes)

@@ -7,12 +7,14 @@ takes values in place of arrays, see models/values.py.
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxlm.models.heads import Head
 from jaxlm.models.paths import nest
 
 Params = dict[str, Any]
@@ -31,6 +33,7 @@ class Model:
     """A model as the rest of the system sees it."""
 
     config: Any
+    heads: Mapping[str, Head]
     dtype: Dtype  # of the computation; parameters are float32
     axes: Params  # logical axis names, one tuple per parameter
     inputs: Params  # how many dimensions of a parameter are contracted with what comes in, without 'layers'
@@ -38,7 +41,7 @@ class Model:
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters. Pure: may be jitted with output shardings, or only shaped (`jax.eval_shape`)."""
-        return _parameters(_state(self.config, self.dtype, key))
+        return _parameters(_state(self.config, self.heads, self.dtype, key))
 
     def bind(self, params: Params) -> Any:
         """The module over these parameters: a pytree, which jitted functions take as an argument, weights and all."""
@@ -50,9 +53,12 @@ class Model:
         return jax.eval_shape(self.init, jax.random.key(0))
 
 
-def build(config: Config, *, dtype: Dtype = "float32") -> Model:
-    """Everything but the numbers; runs nothing on a device."""
-    graph, state = jax.eval_shape(lambda key: nnx.split(_module(config, dtype, key)), jax.random.key(0))
+def build(config: Config, heads: Mapping[str, Head] | None = None, *, dtype: Dtype = "float32") -> Model:
+    """Everything but the numbers; runs nothing on a device. `heads`: by name, see `Objective.heads`."""
+    heads = dict(heads or {})
+    graph, state = jax.eval_shape(
+        lambda key: nnx.split(_module(config, heads, dtype, key)), jax.random.key(0)
+    )
     axes, inputs = {}, {}
     for keys, variable in nnx.to_flat_state(state):
         path, names, shape = (
@@ -63,15 +69,19 @@ def build(config: Config, *, dtype: Dtype = "float32") -> Model:
         if len(names) != len(shape):
             raise ValueError(f"{path}: axes {names} do not match shape {shape}.")
         axes[path], inputs[path] = tuple(names), variable.get_metadata("inputs")
-    return Model(config=config, dtype=dtype, axes=nest(axes), inputs=nest(inputs), _graph=graph)
+    return Model(config=config, heads=heads, dtype=dtype, axes=nest(axes), inputs=nest(inputs), _graph=graph)
 
 
-def _module(config: Config, dtype: Dtype, key: jax.Array) -> Any:
-    return config.module(nnx.Rngs(params=key), jnp.dtype(dtype))
+def _module(config: Config, heads: Mapping[str, Head], dtype: Dtype, key: jax.Array) -> Any:
+    """The body is drawn first: its numbers do not depend on the heads, nor a head's on those behind it."""
+    rngs, compute = nnx.Rngs(params=key), jnp.dtype(dtype)
+    body = config.module(rngs, compute)
+    body.heads = nnx.Dict({name: head.module(config, rngs, compute, body) for name, head in heads.items()})
+    return body
 
 
-def _state(config: Config, dtype: Dtype, key: jax.Array) -> nnx.State:
-    return nnx.state(_module(config, dtype, key))
+def _state(config: Config, heads: Mapping[str, Head], dtype: Dtype, key: jax.Array) -> nnx.State:
+    return nnx.state(_module(config, heads, dtype, key))
 
 
 def _parameters(state: nnx.State) -> Params:

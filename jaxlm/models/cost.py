@@ -10,7 +10,7 @@ the positions they run on, over the padded vocabulary. Embedding look-ups count 
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +20,7 @@ from jax.extend import core
 from jaxlm.batch import Batch
 from jaxlm.models import build
 from jaxlm.models.embed import padded
+from jaxlm.models.heads import Head
 
 # What multiplies matrices, or may, and is not counted.
 _PRODUCT = re.compile(r"dot|conv_|gemm|matmul|attention|fft|cholesky|solve|pallas_call|ffi_call|custom_call")
@@ -64,14 +65,19 @@ def flops_per_token(config: Any, length: int) -> float:
     return training_flops(config, loss, batch) / length - padding
 
 
-def training_flops(config: build.Config, loss: Callable[[Any, Batch], jax.Array], batch: Any) -> int:
+def training_flops(
+    config: build.Config,
+    loss: Callable[[Any, Batch], jax.Array],
+    batch: Any,
+    heads: Mapping[str, Head] | None = None,
+) -> int:
     """FLOPs of one training step on `batch` (arrays or shapes, the whole global batch).
 
     `loss(module, batch)` gives the scalar to minimise. It is traced abstractly with plain attention, so the
     answer is the same whatever kernel, loop or remat policy runs.
     """
     plain: Any = dataclasses.replace(config, attention="xla", remat="none")  # type: ignore[type-var]
-    model = build.build(plain)
+    model = build.build(plain, heads)
     return 3 * forward_flops(lambda params, batch: loss(model.bind(params), batch), model.shapes, batch)
 
 

@@ -5,12 +5,10 @@ give what they give alone; float32 norms, softmax and logits; no state.
 """
 
 import dataclasses
-from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Head
 from jaxlm.models import post_norm, stack
 
 
@@ -20,12 +18,6 @@ class DistilBert(post_norm.PostNorm):
     dropouts 0.1, norm_epsilon 1e-12, "gelu", init_scale 0.02, positions "normal"."""
 
     position_init: post_norm.PositionInit  # how the learned positions start; published: "normal"
-    token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
-
-    @property
-    def offers(self) -> tuple[Head, ...]:
-        """What it can do besides encoding."""
-        return ("tokens",) if self.token_head == "transform" else ()
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "DistilBertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
@@ -39,6 +31,3 @@ class DistilBertModule(post_norm.Encoder):
         self.config = c
         self.embeddings = post_norm.Embeddings(c, rngs, dtype, types=0, position_init=c.position_init)
         self.blocks = stack.stacked(lambda r: post_norm.Block(c, r, dtype), c.layers, rngs)
-        if c.token_head == "transform":
-            rows = self.embeddings.tokens.table.shape[0]
-            self.token_head = post_norm.TokenHead(c, rngs, dtype, vocab_rows=rows)

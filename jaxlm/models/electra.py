@@ -6,17 +6,16 @@ one set of embeddings, their norm included, as in the published code.
 """
 
 import dataclasses
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch, Head, Kind
-from jaxlm.models import checks, masks, parameters, post_norm, stack
-from jaxlm.models.dense import dense
+from jaxlm.batch import Batch, Kind
+from jaxlm.models import checks, masks, post_norm, stack
 from jaxlm.models.encoded import Encoded, Extras
-from jaxlm.models.mlp import Activation, activation
+from jaxlm.models.heads import Dense, Headed
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -29,19 +28,14 @@ class _Sizes(post_norm.PostNorm):
         super().validate(where)
         checks.at_least_one(self, where, "embedding", "types")
 
+    def token_head(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> post_norm.TokenHead:
+        """As narrow as the table that decodes."""
+        return post_norm.TokenHead(self, rngs, dtype, width=self.embedding)
+
 
 @dataclasses.dataclass(kw_only=True)
 class ElectraEncoder(_Sizes):
     """One encoder alone, as `Electra` has two of them; the sizes are published with those of the pair."""
-
-    head: Literal[
-        "detect", "tokens", "none"
-    ]  # detect: a discriminator; tokens: a generator; none: a bare encoder
-
-    @property
-    def offers(self) -> tuple[Head, ...]:
-        """A generator predicts tokens."""
-        return ("tokens",) if self.head == "tokens" else ()
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraEncoderModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
@@ -55,7 +49,6 @@ class Electra(_Sizes):
     1e-12, "gelu", init_scale 0.02, with a generator of a quarter of it: hidden 64, layers 12, heads 1, mlp 256."""
 
     kind: ClassVar[Kind] = "pair"
-    offers: ClassVar[tuple[Head, ...]] = ()
 
     generator_hidden: int
     generator_layers: int
@@ -65,15 +58,19 @@ class Electra(_Sizes):
     @property
     def discriminator(self) -> ElectraEncoder:
         """The discriminator alone."""
-        shared = {field.name for field in dataclasses.fields(ElectraEncoder)} - {"head"}
-        return ElectraEncoder(**{name: getattr(self, name) for name in shared}, head="detect")
+        shared = {field.name for field in dataclasses.fields(ElectraEncoder)}
+        return ElectraEncoder(**{name: getattr(self, name) for name in shared})
 
     @property
     def generator(self) -> ElectraEncoder:
         """The generator alone, with embeddings of its own."""
         names = ("hidden", "layers", "heads", "mlp")
         sizes = {name: getattr(self, f"generator_{name}") for name in names}
-        return dataclasses.replace(self.discriminator, **sizes, head="tokens")
+        return dataclasses.replace(self.discriminator, **sizes)
+
+    def token_head(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> post_norm.TokenHead:
+        """The generator's."""
+        return self.generator.token_head(rngs, dtype)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
@@ -83,21 +80,6 @@ class Electra(_Sizes):
         """Raise UserError for what cannot be built, in either of the two."""
         super().validate(where)
         self.generator.validate(f"{where} (its generator_* fields)")
-
-
-class DetectHead(nnx.Module):
-    """Dense, activation, and one logit for every token."""
-
-    def __init__(self, c: ElectraEncoder, rngs: nnx.Rngs, dtype: jnp.dtype):
-        self.activation: Activation = c.activation
-        self.transform = post_norm.Projection(c, rngs, c.hidden, c.hidden, dtype)
-        self.w = parameters.weight(rngs, (c.hidden, 1), ("embed", None), c.init_scale)
-        self.b = parameters.zeros((1,), (None,))
-
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        h_BTD = activation(self.activation)(self.transform(x_BTD))
-        w_D1 = self.w[...].astype(h_BTD.dtype)
-        return dense(h_BTD, w_D1, result=jnp.dtype("float32"))[..., 0] + self.b[...]
 
 
 class ElectraEncoderModule(post_norm.Encoder):
@@ -114,13 +96,8 @@ class ElectraEncoderModule(post_norm.Encoder):
         own = lambda: post_norm.Embeddings(c, rngs, dtype, types=c.types, width=c.embedding)
         self.embeddings = own() if embeddings is None else embeddings
         if c.embedding != c.hidden:
-            self.project = post_norm.Projection(c, rngs, c.embedding, c.hidden, dtype)
+            self.project = Dense(c, rngs, c.embedding, c.hidden, dtype)
         self.blocks = stack.stacked(lambda r: post_norm.Block(c, r, dtype), c.layers, rngs)
-        if c.head == "tokens":
-            rows = self.embeddings.tokens.table.shape[0]
-            self.token_head = post_norm.TokenHead(c, rngs, dtype, vocab_rows=rows, width=c.embedding)
-        if c.head == "detect":
-            self.detect_head = DetectHead(c, rngs, dtype)
 
     def run_blocks(
         self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
@@ -131,11 +108,11 @@ class ElectraEncoderModule(post_norm.Encoder):
 
     def detect(self, x_BTD: jax.Array) -> jax.Array:
         """Features -> logits_BT, float32: above 0 where the token was replaced."""
-        return self.detect_head(x_BTD)
+        return self.heads["replaced"](x_BTD)
 
 
-class ElectraModule(nnx.Module):
-    """The pair: `generator` has `encode` and `predict_tokens`, `discriminator` has `encode` and `detect`."""
+class ElectraModule(Headed):
+    """The pair: `generator` and `discriminator` encode, and the pair has the heads of both."""
 
     def __init__(self, c: Electra, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.config = c
@@ -149,3 +126,12 @@ class ElectraModule(nnx.Module):
     def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
         """The discriminator's features: what the pair is trained for."""
         return self.discriminator.encode(batch, key, x_BTD)
+
+    def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
+        """Features of the generator -> logits_BMV, float32."""
+        head = self.heads["tokens"]
+        return self.discriminator.embeddings.tokens.logits(head(x_BMD), head.b_vocab[...])
+
+    def detect(self, x_BTD: jax.Array) -> jax.Array:
+        """Features of the discriminator -> logits_BT, float32: above 0 where the token was replaced."""
+        return self.heads["replaced"](x_BTD)

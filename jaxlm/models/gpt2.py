@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch, Head, Kind
+from jaxlm.batch import Batch, Kind
 from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
@@ -29,7 +29,6 @@ class Gpt2:
     norm_epsilon 1e-5, "gelu_tanh", init_scale 0.02."""
 
     kind: ClassVar[Kind] = "decoder"
-    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

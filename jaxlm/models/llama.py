@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch, Head, Kind
+from jaxlm.batch import Batch, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
@@ -30,7 +30,6 @@ class Llama:
     (0,)."""
 
     kind: ClassVar[Kind] = "decoder"
-    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

@@ -12,14 +12,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch, Head, Kind
+from jaxlm.batch import Batch, Kind
 from jaxlm.errors import UserError
 from jaxlm.models import checks, kernels, masks, parameters, rope, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.dense import dense
 from jaxlm.models.dropout import dropout
-from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.embed import TokenEmbedding, padded
 from jaxlm.models.encoded import Encoded
+from jaxlm.models.heads import Headed
 from jaxlm.models.mlp import Activation, GatedMlp, activation
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
@@ -48,7 +49,6 @@ class ModernBert:
     dropout: float  # on what attention adds
     norm_epsilon: float
     init_scale: float  # what adds to the residual starts smaller, by sqrt(2 * layers)
-    token_head: Literal["transform", "none"] = "transform"  # "none": a bare encoder, which predicts no tokens
     # Operational: the same parameters and, to rounding, the same results.
     layer_loop: stack.Loop = "scan"
     remat: stack.Remat = "none"
@@ -59,10 +59,9 @@ class ModernBert:
         """Of every layer."""
         return tuple("local" if i % self.global_every else "global" for i in range(self.layers))
 
-    @property
-    def offers(self) -> tuple[Head, ...]:
-        """What it can do besides encoding."""
-        return ("tokens",) if self.token_head == "transform" else ()
+    def token_head(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "TokenHead":
+        """A fresh head that predicts tokens."""
+        return TokenHead(self, rngs, dtype)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ModernBertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
@@ -136,19 +135,19 @@ class Block(nnx.Module):
 class TokenHead(nnx.Module):
     """What stands between the encoder and the tied decoder: dense, activation, norm; and the decoder's bias."""
 
-    def __init__(self, c: ModernBert, rngs: nnx.Rngs, dtype: jnp.dtype, *, vocab_rows: int):
+    def __init__(self, c: ModernBert, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.activation: Activation = c.activation
         self.dtype = dtype
         scale = c.init_scale / (2 * c.layers) ** 0.5
         self.w = parameters.weight(rngs, (c.hidden, c.hidden), ("embed", None), scale)
         self.norm = LayerNorm(c.hidden, c.norm_epsilon, bias=False)
-        self.b_vocab = parameters.zeros((vocab_rows,), ("vocab",))
+        self.b_vocab = parameters.zeros((padded(c.vocab_size),), ("vocab",))
 
     def __call__(self, x_BMD: jax.Array) -> jax.Array:
         return self.norm(activation(self.activation)(dense(x_BMD, self.w[...].astype(self.dtype))))
 
 
-class ModernBertModule(nnx.Module):
+class ModernBertModule(Headed):
     """Weights and calls of one ModernBERT; made by `ModernBert.module`, bound by `build.Model.bind`."""
 
     def __init__(self, c: ModernBert, rngs: nnx.Rngs, dtype: jnp.dtype):
@@ -161,8 +160,6 @@ class ModernBertModule(nnx.Module):
         self.first = stack.stacked(make(True), 1, rngs)  # a stack of one: run like the others
         self.blocks = stack.stacked(make(False), c.layers - 1, rngs)
         self.norm = LayerNorm(c.hidden, c.norm_epsilon, bias=False)
-        if c.token_head == "transform":
-            self.token_head = TokenHead(c, rngs, dtype, vocab_rows=self.tokens.table.shape[0])
 
     def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What goes into the blocks, x_BTD, without dropout; `encode` takes it, or something near it."""
@@ -195,4 +192,5 @@ class ModernBertModule(nnx.Module):
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
         """Features of M positions -> logits_BMV, float32; V is the padded vocabulary, padding is never predicted."""
-        return self.tokens.logits(self.token_head(x_BMD), self.token_head.b_vocab[...])
+        head = self.heads["tokens"]
+        return self.tokens.logits(head(x_BMD), head.b_vocab[...])

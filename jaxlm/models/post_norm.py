@@ -1,4 +1,4 @@
-"""What BERT and its descendants share: embeddings, the post-norm block, the token head, the pooler, and their order.
+"""What BERT and its descendants share: embeddings, the post-norm block, the token head, and their order.
 
 In: a config derived from `PostNorm`. Out: parts to build a family from; `Encoder` runs them. Guaranteed: items packed
 into one row give what they give alone; norms, softmax and logits in float32; no state.
@@ -11,28 +11,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Batch, Head, Kind
+from jaxlm.batch import Batch, Kind
 from jaxlm.models import checks, kernels, masks, parameters, stack
 from jaxlm.models.activations import constrain
-from jaxlm.models.dense import dense
 from jaxlm.models.dropout import dropout
-from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.embed import TokenEmbedding, padded
 from jaxlm.models.encoded import Encoded, Extras
+from jaxlm.models.heads import Dense, Headed
 from jaxlm.models.mlp import Activation, Mlp, activation
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
 
 PositionInit = Literal["normal", "sinusoidal"]  # how the learned positions start
-
-
-def offers(token_head: str, next_sentence: str) -> tuple[Head, ...]:
-    """Of an encoder with these settings."""
-    there: dict[Head, bool] = {
-        "tokens": token_head != "none",
-        "pairs": next_sentence == "pooled",
-        "pooler": next_sentence != "none",
-    }
-    return tuple(head for head, given in there.items() if given)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -67,6 +57,10 @@ class PostNorm:
     def check_row_length(self, row_length: int, where: str) -> None:
         """Raise UserError if a row of that many tokens has positions that this model has no embedding for."""
         checks.row_length(row_length, self.max_positions, where)
+
+    def token_head(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "TokenHead":
+        """A fresh head that predicts tokens."""
+        return TokenHead(self, rngs, dtype)
 
 
 class Embeddings(nnx.Module):
@@ -132,62 +126,28 @@ class Block(nnx.Module):
         return constrain(x_BTD, "batch", "length", None)
 
 
-class Projection(nnx.Module):
-    """A dense layer with bias between two widths."""
-
-    def __init__(self, c: PostNorm, rngs: nnx.Rngs, width: int, result: int, dtype: jnp.dtype):
-        self.dtype = dtype
-        self.w = parameters.weight(rngs, (width, result), ("embed", None), c.init_scale)
-        self.b = parameters.zeros((result,), ("embed",))
-
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        w_DE, b_E = self.w[...].astype(self.dtype), self.b[...].astype(self.dtype)
-        return dense(x_BTD, w_DE) + b_E
-
-
-class TokenHead(Projection):
+class TokenHead(Dense):
     """What stands between the encoder and the tied decoder: dense, activation, norm; and the decoder's bias.
 
     `width` is that of the token embeddings, where it is not that of the blocks.
     """
 
-    def __init__(self, c: PostNorm, rngs: nnx.Rngs, dtype: jnp.dtype, *, vocab_rows: int, width: int = 0):
+    def __init__(self, c: PostNorm, rngs: nnx.Rngs, dtype: jnp.dtype, *, width: int = 0):
         super().__init__(c, rngs, c.hidden, width or c.hidden, dtype)
         self.activation: Activation = c.activation
         self.norm = LayerNorm(width or c.hidden, c.norm_epsilon)
-        self.b_vocab = parameters.zeros((vocab_rows,), ("vocab",))
+        self.b_vocab = parameters.zeros((padded(c.vocab_size),), ("vocab",))
 
     def __call__(self, x_BMD: jax.Array) -> jax.Array:
         return self.norm(activation(self.activation)(super().__call__(x_BMD)))
 
 
-class PairHead(nnx.Module):
-    """The pooler (dense, tanh) on the first token of an item; and two classes, unless there are none."""
-
-    def __init__(self, c: PostNorm, rngs: nnx.Rngs, dtype: jnp.dtype, *, classes: int):
-        self.dtype = dtype
-        self.w_pool = parameters.weight(rngs, (c.hidden, c.hidden), ("embed", None), c.init_scale)
-        self.b_pool = parameters.zeros((c.hidden,), ("embed",))
-        if classes:
-            self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), c.init_scale)
-            self.b = parameters.zeros((classes,), (None,))
-
-    def pool(self, x_BCD: jax.Array) -> jax.Array:
-        """What the two classes, and sentence embeddings, are made from."""
-        w_DD, b_D = self.w_pool[...].astype(self.dtype), self.b_pool[...].astype(self.dtype)
-        return jnp.tanh(x_BCD @ w_DD + b_D)
-
-    def __call__(self, x_BCD: jax.Array) -> jax.Array:
-        return self.pool(x_BCD).astype(jnp.float32) @ self.w[...] + self.b[...]
-
-
-class Encoder(nnx.Module):
-    """Calls of a family whose module has `config`, `embeddings`, `blocks` and, to predict tokens, `token_head`."""
+class Encoder(Headed):
+    """Calls of a family whose module has `config`, `embeddings` and `blocks`."""
 
     config: Any
     embeddings: Embeddings
     blocks: nnx.Module  # stacked `Block`s
-    token_head: TokenHead
 
     def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What goes into the blocks, x_BTD; `encode` with the same key takes it, or something near it."""
@@ -219,18 +179,5 @@ class Encoder(nnx.Module):
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
         """Features of M positions -> logits_BMV, float32; V is the padded vocabulary, padding is never predicted."""
-        return self.embeddings.tokens.logits(self.token_head(x_BMD), self.token_head.b_vocab[...])
-
-
-class PairEncoder(Encoder):
-    """An `Encoder` with a `PairHead`."""
-
-    next_sentence_head: PairHead
-
-    def classify_pair(self, x_BCD: jax.Array) -> jax.Array:
-        """Features of the items' first tokens -> logits_BC2, float32."""
-        return self.next_sentence_head(x_BCD)
-
-    def pool(self, x_BCD: jax.Array) -> jax.Array:
-        """Features of the items' first tokens through the pooler (dense, tanh): SimCSE's MLP layer."""
-        return self.next_sentence_head.pool(x_BCD)
+        head = self.heads["tokens"]
+        return self.embeddings.tokens.logits(head(x_BMD), head.b_vocab[...])

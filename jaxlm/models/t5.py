@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Head, Kind
+from jaxlm.batch import Kind
 from jaxlm.errors import UserError
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
@@ -28,7 +28,6 @@ class T5:
     "gated", head "untied", mlp 2048."""
 
     kind: ClassVar[Kind] = "encoder_decoder"
-    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
     hidden: int

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.batch import Head, Kind
+from jaxlm.batch import Kind
 from jaxlm.errors import UserError
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
@@ -26,7 +26,6 @@ class Transformer:
     1e-6; the big one hidden 1024, heads 16, mlp 4096, dropout 0.3 (0.1 for French)."""
 
     kind: ClassVar[Kind] = "encoder_decoder"
-    offers: ClassVar[tuple[Head, ...]] = ("tokens",)
 
     vocab_size: (
         int  # of source and target together; real tokens, the table inside is padded to a multiple of 128

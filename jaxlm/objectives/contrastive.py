@@ -6,17 +6,19 @@ a row depends on the rest of its batch, so there are no micro-batches.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data import texts
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Head, Pooler
 from jaxlm.objectives import embeddings, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
@@ -90,10 +92,9 @@ class Contrastive(Objective):
         """Texts stand between [CLS] and [SEP]."""
         vocabulary.require(type(self).__name__, "cls", "sep")
 
-    @property
-    def needs(self) -> tuple[Head, ...]:
+    def heads(self, config: Any) -> Mapping[str, Head]:
         """For "cls_mlp" the model's pooler, which is SimCSE's MLP layer."""
-        return ("pooler",) if self.pooling == "cls_mlp" else ()
+        return {"pooler": Pooler()} if self.pooling == "cls_mlp" else {}
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Every text becomes a segment of its own, labelled with its number in the item; nothing is drawn."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Head, Kind, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.items import Items, Shards
 from jaxlm.data.passages import Passages
@@ -38,11 +38,6 @@ class Generative(Objective):
     def trains(self) -> Kind:
         """An encoder-decoder."""
         return "encoder_decoder"
-
-    @property
-    def needs(self) -> tuple[Head, ...]:
-        """Tokens are predicted."""
-        return ("tokens",)
 
     def validate(self, where: str) -> None:
         """Checks the loss; subclasses check their own fields and call this."""

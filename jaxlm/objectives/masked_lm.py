@@ -6,13 +6,16 @@ only. Evaluation always hides `evaluation_rate`, so that models trained at diffe
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Head, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.errors import UserError
+from jaxlm.models import heads
+from jaxlm.models.heads import Head
 from jaxlm.objectives import generative, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.phrases import Phrases
@@ -37,10 +40,9 @@ class MaskedLM(Objective):
     unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
     chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
 
-    @property
-    def needs(self) -> tuple[Head, ...]:
+    def heads(self, config: Any) -> Mapping[str, Head]:
         """Tokens are predicted."""
-        return ("tokens",)
+        return {"tokens": heads.Tokens()}
 
     def validate(self, where: str) -> None:
         """Rates inside (0, 1); shares in [0, 1] with a sum of at most 1."""

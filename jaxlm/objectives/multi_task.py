@@ -9,12 +9,14 @@ how much of the compute a task gets, `weight` how much its mean loss counts.
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 from jaxlm.batch import Array, Batches, Loss, Vocabulary
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
 
 
@@ -63,10 +65,23 @@ class MultiTask:
         if not names or len(set(names)) != len(names):
             raise UserError(f"{where}.tasks are named {names}: at least one, and every name once.")
 
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        """Those of all tasks. UserError when two mean different heads by one name."""
+        found: dict[str, Head] = {}
+        for task in self.tasks:
+            for name, head in task.objective.heads(config).items():
+                if found.setdefault(name, head) != head:
+                    raise UserError(
+                        f"The task {task.name} has {head} as its head {name!r}, another task has {found[name]}. Fix: "
+                        "other names in `heads` of the objectives."
+                    )
+        return found
+
     def check_model(self, model: Any, where: str) -> None:
         """Every task must be able to train it."""
         for task in self.tasks:
             task.objective.check_model(model, where)
+        self.heads(model)
 
     def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
         """The rows of the tasks make up a batch, and every micro-batch has its share of each task."""

@@ -1,19 +1,22 @@
 """The base of every objective: what the pipeline, the step and the reports ask of one. In: subclasses. Out: defaults.
 
 An objective is a keyword-only dataclass that derives from `Objective`. On the host it says what rows are filled with
-(`items`) and fills a batch's row (`prepare`); on the device it reads the model (`predict`) and judges (`score`);
+(`items`) and fills a batch's row (`prepare`); on the device it puts heads on the model
+(`heads`), reads it (`predict`) and judges (`score`);
 `frame` says how the model is asked for text. Nothing is registered.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Head, Kind, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data import documents
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.predictions import Predictions
 
@@ -22,11 +25,6 @@ _KINDS: dict[Kind, tuple[str, str]] = {  # in words, and families of the kind
     "decoder": ("a decoder", "Gpt2 or Llama"),
     "encoder_decoder": ("an encoder-decoder", "T5, Bart or Transformer"),
     "pair": ("a generator and a discriminator together", "Electra"),
-}
-_HEADS: dict[Head, tuple[str, str]] = {  # in words, and the setting that gives a model one
-    "tokens": ("a head that predicts tokens", 'token_head="transform" (of an ElectraEncoder: head="tokens")'),
-    "pairs": ("a head for questions about pairs", 'next_sentence="pooled" (Bert, Albert)'),
-    "pooler": ("a pooler (dense, tanh)", 'next_sentence="pooler" (Bert, Albert, Roberta)'),
 }
 
 
@@ -72,10 +70,9 @@ class Objective:
         """The kind of model it trains."""
         return "encoder"
 
-    @property
-    def needs(self) -> tuple[Head, ...]:
-        """The heads that the model must have."""
-        return ()
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        """What it needs on top of the model of this config, by name, in the order in which they are drawn."""
+        return {}
 
     def check_model(self, model: Any, where: str) -> None:
         """UserError when the model (its config, at key path `where`) cannot be trained on this."""
@@ -85,13 +82,8 @@ class Objective:
             raise UserError(
                 f"{where}={name}: {who} here trains {kind}, such as {families}; {name} is {_KINDS[model.kind][0]}."
             )
-        for head in self.needs:
-            if head not in model.offers:
-                what, setting = _HEADS[head]
-                raise UserError(
-                    f"{where}={name}: {who} needs {what}, and this model has none. Fix: {where}.{setting}, or another "
-                    "objective."
-                )
+        for head in self.heads(model).values():
+            head.check(model, where)
 
     def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
         """UserError when batches of this size, in that many micro-batches, cannot be trained on."""

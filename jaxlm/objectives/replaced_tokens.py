@@ -6,6 +6,7 @@ sampling.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Detect, Head
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.objective import Objective
@@ -55,6 +57,10 @@ class ReplacedTokens(Objective):
         """A pair."""
         return "pair"
 
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        """The generator's and the discriminator's."""
+        return {**self.masked_lm.heads(config), "replaced": Detect()}
+
     def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "ReplacedTokens":
         """With what masked LM learns."""
         return dataclasses.replace(self, masked_lm=self.masked_lm.fit(shards, vocabulary, cache))
@@ -76,14 +82,12 @@ class ReplacedTokens(Objective):
         keys = (None, jax.random.key(0), None) if key is None else jax.random.split(key, 3)
         asked: TokenTargets = batch.targets
         generated = model.generator.encode(batch, keys[0])
-        mlm = scores.token_logits(model.generator, generated.x_BTD, asked)
+        mlm = scores.token_logits(model, generated.x_BTD, asked)
         fakes_BM = self.sample(mlm(), keys[1])
         found_BT, replaced_BT = filled(batch, asked.ids_BM), filled(batch, fakes_BM)
         row = dataclasses.replace(batch, tokens_BT=replaced_BT)
         judged = model.discriminator.encode(row, keys[2])
-        rtd = Logits(
-            judged.x_BTD, model.discriminator, lambda model, x_BTD: model.detect(x_BTD), _real(batch)
-        )
+        rtd = Logits(judged.x_BTD, model, lambda model, x_BTD: model.detect(x_BTD), _real(batch))
         outputs = {"mlm": mlm, "rtd": rtd, "replaced": replaced_BT != found_BT}
         terms = {f"generator_{name}": pair for name, pair in generated.terms.items()}
         return Predictions(outputs, {**terms, **judged.terms})

@@ -5,16 +5,18 @@ Each pair is judged at its own [CLS], so packing several pairs into a row change
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Head, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data import pairs
 from jaxlm.data.items import Items, Shards
 from jaxlm.errors import UserError
+from jaxlm.models.heads import Classify, Head, Pooler
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.objective import Objective
@@ -99,10 +101,9 @@ class SentencePairs(Objective):
         self.masked_lm.check(vocabulary)
         vocabulary.require(f"the pairs of {type(self).__name__}", "cls", "sep")
 
-    @property
-    def needs(self) -> tuple[Head, ...]:
-        """Tokens are predicted, and a question about every pair is answered."""
-        return ("tokens", "pairs")
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        """Tokens are predicted, and a question about every pair is answered on the pooled [CLS]."""
+        return {**self.masked_lm.heads(config), "pooler": Pooler(), self.question: Classify(classes=2)}
 
     def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "SentencePairs":
         """With what masked LM learns."""
@@ -130,11 +131,8 @@ class SentencePairs(Objective):
         """`mlm` at the masked tokens, and the question at the first token of every pair; one pass of the encoder."""
         encoded, items = model.encode(batch, key), batch.targets.items
         x_BCD = scores.gather_positions(encoded.x_BTD, items.first_BC)
-        asked = {
-            self.question: Logits(
-                x_BCD, model, lambda model, x_BCD: model.classify_pair(x_BCD), items.weights_BC
-            )
-        }
+        answer = lambda model, x_BCD: model.classify_pair(x_BCD, self.question)
+        asked = {self.question: Logits(x_BCD, model, answer, items.weights_BC)}
         return Predictions.of(
             encoded, mlm=scores.token_logits(model, encoded.x_BTD, batch.targets.tokens), **asked
         )

@@ -6,6 +6,7 @@ changes, mostly `loss`: everything else is handed on to `of`. A `loss` of its ow
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.items import Items, Shards
+from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
@@ -51,6 +53,9 @@ class Wrapped(Objective):
 
     def check(self, vocabulary: Vocabulary) -> None:
         self.of.check(vocabulary)
+
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        return self.of.heads(config)
 
     def check_model(self, model: Any, where: str) -> None:
         self.of.check_model(model, where)

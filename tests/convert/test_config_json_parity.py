@@ -62,9 +62,8 @@ class Read(dict):
 def contents() -> list:
     found = {}
     for case in cases():
-        family = families.of_config(case.config)
         if not hasattr(case.config, "generator_hidden"):
-            hf = json.loads(json.dumps(family.to_hf_config(case.config) | case.extra))
+            hf = json.loads(json.dumps(case.contents()))
             found[case.name] = hf
     return [pytest.param(hf, id=name) for name, hf in found.items()]
 

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.convert import bert, families, fields
+from jaxlm.config import flags
+from jaxlm.convert import families, fields
 from jaxlm.convert.source import of_arrays
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.heads import Classify, Pooler
 from jaxlm.models.llama import Llama
 from jaxlm.models.rope import Rope, Unscaled
 
@@ -32,11 +34,11 @@ HF = {
 }
 
 
-def tensors(config: Bert) -> dict[str, np.ndarray]:
+def tensors(config: Bert, heads=("tokens", "pooler", "nsp")) -> dict[str, np.ndarray]:
     import jax
 
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), build(config).shapes)
+    rng, model = np.random.default_rng(0), build(config, families.named(config, heads))
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), model.shapes)
     return families.export_params(params, config)
 
 
@@ -111,30 +113,35 @@ def test_half_precision_is_widened_to_the_bit_and_double_is_refused():
         families.import_params(double, config)
 
 
-@pytest.mark.parametrize(
-    "heads", [("transform", "pooled"), ("transform", "none"), ("none", "pooler"), ("none", "none")]
-)
+@pytest.mark.parametrize("heads", [("tokens", "pooler", "nsp"), ("tokens",), ("pooler",), ()], ids=str)
 def test_the_heads_of_bert_are_read_from_the_tensors_whatever_the_architecture_says(heads):
-    import dataclasses
-
-    token_head, next_sentence = heads
-    config = dataclasses.replace(
-        families.config_from_hf(HF), token_head=token_head, next_sentence=next_sentence
-    )
-    held = tensors(config)
-    assert families.config_from_hf(HF | {"architectures": ["BertForMaskedLM"]}, list(held)) == config
+    config = families.config_from_hf(HF | {"architectures": ["BertForMaskedLM"]})
+    held = tensors(config, heads)
+    assert families.heads(config, held) == families.named(config, heads)
     assert families.plan(held, config).missing == () == families.plan(held, config).unexpected
 
 
 def test_a_bare_encoder_has_names_without_prefix_and_both_spellings_come_in():
-    config = families.config_from_hf(HF | {"architectures": ["BertModel"]})
-    bare = tensors(config)
-    assert "embeddings.word_embeddings.weight" in bare and bert.to_hf_config(config)["architectures"] == [
-        "BertModel"
-    ]
+    config = families.config_from_hf(HF)
+    bare = tensors(config, ("pooler",))
+    assert "embeddings.word_embeddings.weight" in bare
+    assert families.to_hf_config(config, ("pooler",))["architectures"] == ["BertModel"]
     prefixed = {f"bert.{name}": array for name, array in bare.items()}
     ours, theirs = families.import_params(bare, config), families.import_params(prefixed, config)
-    assert np.array_equal(ours["next_sentence_head"]["w_pool"], theirs["next_sentence_head"]["w_pool"])
+    assert np.array_equal(ours["heads"]["pooler"]["w"], theirs["heads"]["pooler"]["w"])
+
+
+def test_a_head_that_their_files_have_no_place_for_is_refused_by_its_name():
+    config = families.config_from_hf(HF)
+    for heads in (("tokens", "tags"), ("pooler", "nsp", "sop")):
+        with pytest.raises(
+            UserError, match=f"Bert has no place for the head '{heads[-1]}' beside the others"
+        ):
+            families.rows(config, heads)
+    with pytest.raises(UserError, match="Bert has no place for the head 'nsp'"):
+        families.rows(config, {"pooler": Pooler(), "nsp": Classify(classes=3)})
+    with pytest.raises(UserError, match=r"Gpt2 has no place for the head 'tags'.* heads with one: none"):
+        families.rows(flags.load("configs/gpt2_small.py").model, ("tags",))
 
 
 def test_buffers_and_copies_are_told_from_weights_and_an_original_may_be_absent():
@@ -176,7 +183,7 @@ def test_a_value_of_another_type_inside_a_setting_is_refused(changes):
         rope=Rope(base=5000.0, scaling=Unscaled()), norm_epsilon=1e-5, embeddings="tied", biases="none", qk_norm="none",
         windows=(7,), init_scale=0.02,
     )  # fmt: skip
-    hf = families.of_config(model).to_hf_config(model)
+    hf = families.to_hf_config(model)
     assert families.config_from_hf(hf) == model and hf["model_type"] == "mistral"
     with pytest.raises(UserError, match="config.json"):
         families.config_from_hf(hf | changes)

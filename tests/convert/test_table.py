@@ -27,17 +27,17 @@ CONFIG = Bert(
     activation="gelu",
     init_scale=0.02,
     position_init="normal",
-    next_sentence="pooled",
 )
+HEADS = families.named(CONFIG, ("tokens", "pooler", "nsp"))
 
 
 def params() -> dict:
     """Every number different."""
-    leaves, structure = jax.tree.flatten(build(CONFIG).shapes)
+    leaves, structure = jax.tree.flatten(build(CONFIG, HEADS).shapes)
     rng = np.random.default_rng(0)
     tree = structure.unflatten([rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
     tree["embeddings"]["tokens"]["table"][101:] = 0
-    tree["token_head"]["b_vocab"][101:] = 0
+    tree["heads"]["tokens"]["b_vocab"][101:] = 0
     return tree
 
 
@@ -103,13 +103,12 @@ def test_a_weight_that_the_table_forgot_is_noticed():
 
 
 def test_the_config_survives_config_json_and_a_decoder_is_refused():
-    for next_sentence in ("pooled", "none"):
-        config = dataclasses.replace(CONFIG, next_sentence=next_sentence)
-        assert bert.from_hf_config(bert.to_hf_config(config)) == config
+    for heads in (HEADS, ()):
+        assert bert.from_hf_config(families.to_hf_config(CONFIG, heads)) == CONFIG
     with pytest.raises(UserError, match="decoder"):
-        bert.from_hf_config(bert.to_hf_config(CONFIG) | {"is_decoder": True})
+        bert.from_hf_config(families.to_hf_config(CONFIG) | {"is_decoder": True})
     with pytest.raises(UserError, match="hidden_act='swish7'"):
-        bert.from_hf_config(bert.to_hf_config(CONFIG) | {"hidden_act": "swish7"})
+        bert.from_hf_config(families.to_hf_config(CONFIG) | {"hidden_act": "swish7"})
 
 
 def test_a_file_comes_back_and_a_damaged_one_is_named(tmp_path):

@@ -43,7 +43,6 @@ def test_names_and_layouts_are_those_of_transformers_and_the_import_is_complete(
         activation="gelu",
         init_scale=0.02,
         position_init="normal",
-        next_sentence="pooled",
     )
     params = families.import_params({name: entry.read(()) for name, entry in found.items()}, config)
     variables = tensorflow_file.variables(PREFIX)
@@ -52,7 +51,7 @@ def test_names_and_layouts_are_those_of_transformers_and_the_import_is_complete(
     query = variables["bert/encoder/layer_0/attention/self/query/kernel"].read(())
     assert np.array_equal(params["blocks"]["attention"]["wq"][0].reshape(4, 4), query)
     classes = variables["cls/seq_relationship/output_weights"].read(())
-    assert np.array_equal(params["next_sentence_head"]["w"], classes.T)
+    assert np.array_equal(params["heads"]["nsp"]["w"], classes.T)
 
 
 def test_the_folder_of_the_release_is_read_with_its_own_config_and_vocabulary(tmp_path):
@@ -73,7 +72,7 @@ def test_the_folder_of_the_release_is_read_with_its_own_config_and_vocabulary(tm
     (tmp_path / "bert_config.json").write_text(json.dumps(config))
     found = stored.of_hf(tmp_path)
     assert found.hf is not None and found.hf.kind == "tensorflow"
-    assert not found.missing and not found.unexpected and found.config.next_sentence == "pooled"
+    assert not found.missing and not found.unexpected and list(found.heads) == ["tokens", "pooler", "nsp"]
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import pathlib
 import jax
 import numpy as np
 
-from jaxlm.convert import bert, families, safetensors_file
+from jaxlm.convert import families, safetensors_file
 from jaxlm.data import wordpiece
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
@@ -28,14 +28,17 @@ CONFIG = Bert(
     activation="gelu",
     init_scale=0.02,
     position_init="normal",
-    next_sentence="pooled",
 )
 
 
-def params(config: Bert = CONFIG, seed: int = 0) -> dict:
+HEADS = ("tokens", "pooler", "nsp")
+
+
+def params(config: Bert = CONFIG, seed: int = 0, heads: tuple[str, ...] = HEADS) -> dict:
     """Every number different; padding is zero."""
     rng = np.random.default_rng(seed)
-    tree = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.1).astype("f"), build(config).shapes)
+    shapes = build(config, families.named(config, heads)).shapes
+    tree = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.1).astype("f"), shapes)
     return families.import_params(families.export_params(tree, config), config)
 
 
@@ -43,12 +46,17 @@ def tokenizer(size: int = SIZE):
     return wordpiece.train(TEXTS, size, True)
 
 
-def hf_folder(path: pathlib.Path, config: Bert = CONFIG, *, seed: int = 0) -> pathlib.Path:
+def hf_folder(
+    path: pathlib.Path, config: Bert = CONFIG, *, seed: int = 0, heads: tuple[str, ...] = HEADS
+) -> pathlib.Path:
     """A Hugging Face folder of `params`."""
     path.mkdir(parents=True, exist_ok=True)
     trained = tokenizer()
     config = dataclasses.replace(config, vocab_size=max(trained.size, config.vocab_size))
-    safetensors_file.save(path / "model.safetensors", families.export_params(params(config, seed), config))
-    (path / "config.json").write_text(json.dumps(bert.to_hf_config(config) | {"strange": [1, {"b": 2}]}))
+    safetensors_file.save(
+        path / "model.safetensors", families.export_params(params(config, seed, heads), config)
+    )
+    contents = families.to_hf_config(config, heads) | {"strange": [1, {"b": 2}]}
+    (path / "config.json").write_text(json.dumps(contents))
     trained.save(path)
     return path

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxlm.convert import safetensors_file
+from jaxlm.convert import families, safetensors_file
 from jaxlm.exchange import check, exporting, importing, model_folder, stored, tokenizer_files
-from tests.exchange.folders import CONFIG, hf_folder, params
+from tests.exchange.folders import CONFIG, HEADS, hf_folder, params
 
 pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
 pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
@@ -59,6 +59,7 @@ def test_how_weights_began_is_no_difference_of_an_export(tmp_path):
     model_folder.write(
         tmp_path / "model",
         began,
+        families.named(began, HEADS),
         params(),
         origin={"from": "a run", "kind": "run", "tensors": {}},
         fingerprint="",

@@ -8,6 +8,7 @@ from jaxlm.errors import UserError
 from jaxlm.exchange import exporting, model_folder, pairs
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra
+from jaxlm.models.heads import Detect, Tokens
 from jaxlm.models.paths import flatten
 
 SIZES = dict(vocab_size=101, embedding=12, hidden=24, layers=2, heads=4, mlp=40, max_positions=17, types=2)
@@ -34,15 +35,16 @@ def config() -> Electra:
 
 def test_a_pair_becomes_two_folders_and_is_put_together_again(tmp_path):
     rng = np.random.default_rng(0)
-    pair = config()
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), build(pair).shapes)
-    for tree in (params["discriminator"]["embeddings"]["tokens"], params["generator"]["token_head"]):
+    pair, heads = config(), {"tokens": Tokens(), "replaced": Detect()}
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype("f"), build(pair, heads).shapes)
+    for tree in (params["discriminator"]["embeddings"]["tokens"], params["heads"]["tokens"]):
         for name in ("table", "b_vocab"):
             if name in tree:
                 tree[name][101:] = 0
     model_folder.write(
         tmp_path / "model",
         pair,
+        heads,
         params,
         origin={"from": "", "kind": "", "tensors": {}},
         fingerprint="",
@@ -53,7 +55,7 @@ def test_a_pair_becomes_two_folders_and_is_put_together_again(tmp_path):
     exporting.to_hf(tmp_path / "model", tmp_path / "hf", say=print, dtype="float32")
     assert sorted(path.name for path in (tmp_path / "hf").iterdir()) == ["discriminator", "generator"]
     back = pairs.open_any(f"hf:{tmp_path / 'hf'}", say=print)
-    assert back.config == pair
+    assert back.config == pair and back.heads == heads
     expected = flatten(params)
     assert set(back.shapes) == set(expected)
     assert all(np.array_equal(back.host(path), expected[path]) for path in expected)

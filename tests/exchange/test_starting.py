@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlm.convert import families
 from jaxlm.data import wordpiece
 from jaxlm.errors import UserError
 from jaxlm.exchange import importing, starting, stored
@@ -15,7 +16,7 @@ from jaxlm.models.paths import flatten
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh
-from tests.exchange.folders import CONFIG, hf_folder, params, tokenizer
+from tests.exchange.folders import CONFIG, HEADS, hf_folder, params, tokenizer
 
 
 @dataclasses.dataclass
@@ -26,17 +27,21 @@ class Run:
     init_from: str
     resize_vocabulary: str = "refuse"
     extend_positions: str = "refuse"
+    heads: tuple[str, ...] = HEADS
 
 
 def start(run: Run, with_tokenizer=None) -> tuple[dict, dict, list[str]]:
     """(parameters, fresh ones, lines said), on a mesh of 8 devices."""
     said: list[str] = []
-    model, mesh = build(run.model), meshes.make(Mesh(fsdp=2, tensor=2, data=2))
+    model, mesh = (
+        build(run.model, families.named(CONFIG, run.heads)),
+        meshes.make(Mesh(fsdp=2, tensor=2, data=2)),
+    )
     with jax.set_mesh(mesh):
         where = partition.shardings(model.shapes, model.axes, mesh)
         like = partition.with_shardings(model.shapes, where)
         # Numbers unlike any stored one, zero where a vocabulary is padded; made without a compilation.
-        fresh = jax.tree.map(jax.device_put, params(run.model, seed=9), where)
+        fresh = jax.tree.map(jax.device_put, params(run.model, seed=9, heads=run.heads), where)
         made = starting.params(run, model, fresh, like, with_tokenizer or tokenizer(), said.append)
     for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(fresh), strict=True):
         assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
@@ -67,15 +72,13 @@ def test_a_model_folder_gives_the_same_as_the_folder_that_it_was_made_from(hf, t
 
 
 def test_heads_that_the_weights_lack_stay_fresh_and_those_of_no_use_are_left_both_listed(tmp_path, hf):
-    bare = hf_folder(tmp_path / "bare", model(token_head="none", next_sentence="pooler"))
-    made, fresh, said = start(Run(model(next_sentence="none"), f"hf:{bare}"))
-    assert np.array_equal(made["token_head/w"], fresh["token_head/w"])
+    bare = hf_folder(tmp_path / "bare", heads=("pooler",))
+    made, fresh, said = start(Run(model(), f"hf:{bare}", heads=("tokens",)))
+    assert np.array_equal(made["heads/tokens/w"], fresh["heads/tokens/w"])
     assert not np.array_equal(made["blocks/mlp/w_in"], fresh["blocks/mlp/w_in"])
     text = "\n".join(said)
-    assert "5 fresh, which the weights lack (token_head/b, token_head/b_vocab, " in text
-    assert (
-        "2 left behind, which this model lacks (next_sentence_head/b_pool, next_sentence_head/w_pool)" in text
-    )
+    assert "5 fresh, which the weights lack (heads/tokens/b, heads/tokens/b_vocab, " in text
+    assert "2 left behind, which this model lacks (heads/pooler/b, heads/pooler/w)" in text
 
 
 @pytest.mark.parametrize("how", ["mean", "normal"])
@@ -83,7 +86,7 @@ def test_a_larger_vocabulary_begins_as_the_run_says(hf, how):
     old = CONFIG.vocab_size
     run = Run(dataclasses.replace(CONFIG, vocab_size=old + 13), f"hf:{hf}", resize_vocabulary=how)
     made, fresh, said = start(run)
-    for path in ("embeddings/tokens/table", "token_head/b_vocab"):
+    for path in ("embeddings/tokens/table", "heads/tokens/b_vocab"):
         stored = flatten(params())[path]
         assert np.array_equal(made[path][:old], stored[:old])
         if how == "mean":

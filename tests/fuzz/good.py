@@ -56,9 +56,11 @@ def make(folder: pathlib.Path, kind: str) -> pathlib.Path:
 
 def config_jsons() -> dict[str, dict[str, Any]]:
     """The config.json of a published model of every model_type."""
-    models = [flags.load(ROOT / "configs" / f"{name}.py").model for name in RECIPES]
-    models = [getattr(model, "discriminator", model) for model in models]
-    found = [families.of_config(model).to_hf_config(model) for model in models]
+    found = []
+    for run in (flags.load(ROOT / "configs" / f"{name}.py") for name in RECIPES):
+        pair = hasattr(run.model, "discriminator")
+        model, heads = (run.model.discriminator, ("replaced",)) if pair else (run.model, run.heads)
+        found.append(families.to_hf_config(model, heads))
     return {hf["model_type"]: hf for hf in found}
 
 

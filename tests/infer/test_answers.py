@@ -80,8 +80,7 @@ def test_a_single_answer_is_shown_as_it_grows_and_never_taken_back(stop):
 def written_folder(place, kind, **settings):
     """A Hugging Face folder with a tokenizer."""
     model, params = ready(kind)
-    family = families.of_config(model.config)
-    contents = family.to_hf_config(model.config) | {"eos_token_id": WORDS.special("eos")} | settings
+    contents = families.to_hf_config(model.config) | {"eos_token_id": WORDS.special("eos")} | settings
     place.mkdir()
     (place / "config.json").write_text(json.dumps(contents))
     tensors = families.export_params(jax.tree.map(np.asarray, params), model.config)

@@ -8,6 +8,7 @@ from jaxlm.errors import UserError
 from jaxlm.infer import embed
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.heads import Pooler
 
 TEXTS = [
     "one two three",
@@ -33,8 +34,10 @@ def bert(vocab_size) -> Bert:
         activation="gelu",
         init_scale=0.3,
         position_init="normal",
-        next_sentence="pooler",
     )
+
+
+POOLER = {"pooler": Pooler()}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def module(words):
-    model = build(bert(words.size))
+    model = build(bert(words.size), POOLER)
     return model.bind(model.init(jax.random.key(3)))
 
 
@@ -76,7 +79,7 @@ def test_mean_pooling_equals_transformers_on_equal_weights(words, tmp_path):
     from jaxlm.convert import families
 
     config = bert(words.size)
-    params = build(config).init(jax.random.key(3))
+    params = build(config, POOLER).init(jax.random.key(3))
     theirs = transformers.BertModel(transformers.BertConfig(**_hf(families, config))).eval()
     tensors = {
         name.removeprefix("bert."): torch.from_numpy(np.array(value))
@@ -84,7 +87,7 @@ def test_mean_pooling_equals_transformers_on_equal_weights(words, tmp_path):
     }
     missing, _ = theirs.load_state_dict(tensors, strict=False)
     assert not missing
-    ours = vectors(build(config).bind(params), words, TEXTS)
+    ours = vectors(build(config, POOLER).bind(params), words, TEXTS)
     for text, vector in zip(TEXTS, ours, strict=True):
         ids = torch.tensor([[words.vocabulary.cls, *words.encode(text), words.vocabulary.sep]])
         with torch.no_grad():
@@ -93,7 +96,7 @@ def test_mean_pooling_equals_transformers_on_equal_weights(words, tmp_path):
 
 
 def _hf(families, config):
-    made = families.of_config(config).to_hf_config(config)
+    made = families.to_hf_config(config, POOLER)
     return {name: value for name, value in made.items() if name not in ("model_type", "architectures")}
 
 

@@ -1,6 +1,5 @@
 """Claims about filling masks: ids as transformers has them, only real tokens, one small program for all weights."""
 
-import dataclasses
 import json
 
 import jax
@@ -17,7 +16,8 @@ from jaxlm.infer.frame import Frame
 from jaxlm.infer.generate import generate
 from jaxlm.infer.sampling import Sampling, known
 from jaxlm.models.build import build
-from tests.exchange.folders import CONFIG, hf_folder
+from jaxlm.models.heads import Tokens
+from tests.exchange.folders import hf_folder
 from tests.infer.small_models import LLAMA, VOCAB, made
 from tests.infer.test_embed import TEXTS, bert
 
@@ -31,7 +31,7 @@ def words():
 
 
 def bound(size, seed=3):
-    model = build(bert(size))
+    model = build(bert(size), {"tokens": Tokens()})
     return model.bind(model.init(jax.random.key(seed)))
 
 
@@ -160,9 +160,8 @@ def test_commands_refuse_a_model_of_another_kind_and_name_the_right_one(tmp_path
         command.main(["fill_mask", f"--hf={decoder}", "a [MASK]"])
     with pytest.raises(UserError, match="Gpt2 is of the kind decoder, and embedding texts .*jaxlm.generate"):
         embed_command.main(["embed", f"--hf={decoder}", "a"])
-    with pytest.raises(UserError, match="embedding texts takes a head for pooler, and this Bert has none"):
-        bare = dataclasses.replace(CONFIG, next_sentence="none")
-        folder = hf_folder(tmp_path / "bare", bare)
+    with pytest.raises(UserError, match="embedding texts takes a head 'pooler', and this Bert has none"):
+        folder = hf_folder(tmp_path / "bare", heads=("tokens",))
         embed_command.main(["embed", f"--hf={folder}", "--pooling=cls_mlp", "a"])
     with pytest.raises(UserError, match="Bert is of the kind encoder, and generating text .*jaxlm.fill_mask"):
         generate_command.main(["generate", f"--hf={hf_folder(tmp_path / 'bert')}", "--prompt=a"])

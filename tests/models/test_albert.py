@@ -29,7 +29,6 @@ CONFIG = Albert(
     norm_epsilon=1e-12,
     activation="gelu_tanh",
     init_scale=0.2,
-    next_sentence="pooled",
 )
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 BATCH = Batch(
@@ -68,6 +67,6 @@ def test_loops_and_remat_change_neither_loss_nor_gradients_nor_dropout(remat):
 
 @pytest.mark.parametrize("key", ["num_hidden_groups", "inner_group_num"])
 def test_layers_that_do_not_share_their_weights_are_refused_by_name(key):
-    hf = families.of_config(CONFIG).to_hf_config(CONFIG) | {key: 2}
+    hf = families.to_hf_config(CONFIG) | {key: 2}
     with pytest.raises(UserError, match=f"{key}=2 is not supported; allowed: 1"):
         families.config_from_hf(hf)

@@ -13,6 +13,7 @@ from jaxlm.errors import UserError
 from jaxlm.models import cost
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.heads import Classify, Pooler, Tokens
 
 CONFIG = Bert(
     vocab_size=101,
@@ -28,8 +29,8 @@ CONFIG = Bert(
     activation="gelu",
     init_scale=0.2,
     position_init="normal",
-    next_sentence="pooled",
 )
+HEADS = {"tokens": Tokens(), "pooler": Pooler(), "nsp": Classify(classes=2)}
 # float32: sums of a few dozen terms in another order.
 ROUNDING = 2e-5
 # Unoptimised code compiles three times faster; the programs here run for milliseconds.
@@ -71,7 +72,7 @@ def run(model, params, batch: Batch, key=None):
 def outputs(model, params, batch: Batch, key=None):
     module = model.bind(params)
     x_BTD = module.encode(batch, key).x_BTD
-    return module.predict_tokens(x_BTD), module.classify_pair(x_BTD)
+    return module.predict_tokens(x_BTD), module.classify_pair(x_BTD, "nsp")
 
 
 def loss(model, params, batch: Batch, key=None):
@@ -92,7 +93,7 @@ def params_of(model):
 
 def test_packed_items_give_what_they_give_alone():
     rng = np.random.default_rng(0)
-    model = build(CONFIG)
+    model = build(CONFIG, HEADS)
     params = params_of(model)
     items = [item(rng, 5), item(rng, 3), item(rng, 7)]
     tokens, pairs = run(model, params, row(items, 17))
@@ -110,7 +111,7 @@ def test_packed_items_give_what_they_give_alone():
 
 
 def test_a_row_of_nothing_but_padding_has_finite_outputs_and_gradients():
-    model = build(CONFIG)
+    model = build(CONFIG, HEADS)
     empty = Batch(
         **{n: np.zeros((1, 9), np.int32) for n in ("tokens_BT", "segments_BT", "positions_BT", "types_BT")}
     )
@@ -122,7 +123,7 @@ def test_a_row_of_nothing_but_padding_has_finite_outputs_and_gradients():
 @functools.cache
 def noisy_grads(change: tuple[tuple[str, str], ...]):
     """Loss and gradients with dropout, for CONFIG with those fields changed."""
-    model = build(dataclasses.replace(CONFIG, dropout=0.3, attention_dropout=0.2, **dict(change)))
+    model = build(dataclasses.replace(CONFIG, dropout=0.3, attention_dropout=0.2, **dict(change)), HEADS)
     params, key = params_of(model), jax.random.key(1)
     return jit(jax.value_and_grad(lambda p: loss(model, p, batch(), key)))(params)
 
@@ -144,21 +145,22 @@ def test_neither_the_loop_nor_remat_changes_the_loss_or_gradients(change):
 
 
 def test_padding_of_the_vocabulary_is_never_predicted_and_gets_no_gradient():
-    model = build(CONFIG)
+    model = build(CONFIG, HEADS)
     params = jit(model.init)(jax.random.key(0))
     table = params["embeddings"]["tokens"]["table"]
     assert table.shape == (128, 36) and not np.asarray(table[101:]).any()
     # Even if the padding held large numbers.
-    params["token_head"]["b_vocab"] = params["token_head"]["b_vocab"].at[101:].set(1e4)
+    head = params["heads"]["tokens"]
+    head["b_vocab"] = head["b_vocab"].at[101:].set(1e4)
     logits_BTV, _ = run(model, params, batch())
     assert (np.asarray(jax.nn.softmax(logits_BTV)[..., 101:]) == 0).all()
     grads = jit(jax.grad(lambda p: loss(model, p, batch())))(params)
     assert not np.asarray(grads["embeddings"]["tokens"]["table"][101:]).any()
-    assert not np.asarray(grads["token_head"]["b_vocab"][101:]).any()
+    assert not np.asarray(grads["heads"]["tokens"]["b_vocab"][101:]).any()
 
 
 def test_bfloat16_is_near_float32_and_its_logits_are_float32():
-    full, half = build(CONFIG), build(CONFIG, dtype="bfloat16")
+    full, half = build(CONFIG, HEADS), build(CONFIG, HEADS, dtype="bfloat16")
     params = params_of(full)
     assert jax.eval_shape(lambda p: half.bind(p).encode(batch()).x_BTD, params).dtype == jnp.bfloat16
     for a, b in zip(run(full, params, batch()), run(half, params, batch()), strict=True):
@@ -170,13 +172,15 @@ def test_bfloat16_is_near_float32_and_its_logits_are_float32():
 
 
 def test_dropout_follows_its_key_and_none_means_none():
-    model = build(dataclasses.replace(CONFIG, dropout=0.4, attention_dropout=0.4))
+    model = build(dataclasses.replace(CONFIG, dropout=0.4, attention_dropout=0.4), HEADS)
     params = params_of(model)
     noisy = jit(lambda key: loss(model, params, batch(), key))
     for implementation in ("threefry2x32", "rbg"):
         one, two = jax.random.split(jax.random.key(7, impl=implementation))
         assert noisy(one) == noisy(one) != noisy(two)
-    np.testing.assert_array_equal(run(model, params, batch())[0], run(build(CONFIG), params, batch())[0])
+    np.testing.assert_array_equal(
+        run(model, params, batch())[0], run(build(CONFIG, HEADS), params, batch())[0]
+    )
 
 
 def published(layers: int, hidden: int) -> Bert:
@@ -198,16 +202,16 @@ def published(layers: int, hidden: int) -> Bert:
 )
 def test_parameter_counts_are_the_published_ones(layers, hidden, expected):
     """The published counts are of the encoder with its pooler, over 30,522 tokens."""
-    model = build(published(layers, hidden))
-    shapes = model.shapes
-    heads = shapes["token_head"], {k: v for k, v in shapes["next_sentence_head"].items() if k in ("w", "b")}
+    shapes = build(published(layers, hidden), {"pooler": Pooler()}).shapes
     padding = (30_592 - 30_522) * hidden
-    assert cost.count_parameters(shapes) - cost.count_parameters(heads) - padding == expected
+    assert cost.count_parameters(shapes) - padding == expected
 
 
-def test_without_next_sentence_there_is_no_pooler():
-    shapes = build(dataclasses.replace(CONFIG, next_sentence="none")).shapes
-    assert set(shapes) == {"embeddings", "blocks", "token_head"}
+def test_heads_are_those_asked_for_and_the_body_is_drawn_alike_under_any():
+    bare, full = (jit(build(CONFIG, heads).init)(jax.random.key(0)) for heads in ({}, HEADS))
+    assert set(bare) == {"embeddings", "blocks"} and set(full["heads"]) == set(HEADS)
+    del full["heads"]
+    assert jax.tree.all(jax.tree.map(np.array_equal, bare, full))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ CONFIG = Bert(
     activation="gelu",
     init_scale=0.2,
     position_init="normal",
-    next_sentence="pooled",
 )
 
 

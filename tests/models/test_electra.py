@@ -10,6 +10,7 @@ from jaxlm.convert import electra, families
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra
+from jaxlm.models.heads import Detect, Tokens
 
 PAIR = Electra(
     vocab_size=101,
@@ -30,15 +31,16 @@ PAIR = Electra(
     activation="gelu",
     init_scale=0.02,
 )
+HEADS = {"tokens": Tokens(), "replaced": Detect()}
 
 
 def params_of(config):
     rng = np.random.default_rng(3)
-    return jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), build(config).shapes)
+    return jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), build(config, HEADS).shapes)
 
 
 def test_generator_and_discriminator_have_one_set_of_embeddings():
-    model = build(PAIR)
+    model = build(PAIR, HEADS)
     module = model.bind(params_of(PAIR))
     assert module.generator.embeddings is module.discriminator.embeddings
     assert "embeddings" in model.shapes["discriminator"] and "embeddings" not in model.shapes["generator"]
@@ -48,7 +50,7 @@ def test_parts_are_complete_models_and_together_they_are_the_pair():
     params = params_of(PAIR)
     parts = electra.parts(PAIR, params)
     for name, (config, part) in parts.items():
-        shapes = jax.tree.map(lambda x: x.shape, build(config).shapes)
+        shapes = jax.tree.map(lambda x: x.shape, build(config, families.named(config, part["heads"])).shapes)
         assert jax.tree.map(lambda x: x.shape, part) == shapes, name
     config, again = electra.together(**parts)
     assert config == PAIR

@@ -86,7 +86,7 @@ def test_dropout_is_on_in_training_alone_and_the_same_in_both_loops():
 
 @pytest.mark.parametrize("key", ["norm_bias", "attention_bias", "mlp_bias", "classifier_bias"])
 def test_biases_are_refused_by_name(key):
-    hf = families.of_config(CONFIG).to_hf_config(CONFIG) | {key: True}
+    hf = families.to_hf_config(CONFIG) | {key: True}
     with pytest.raises(UserError, match=f"{key}=True is not supported"):
         families.config_from_hf(hf)
 
@@ -99,7 +99,7 @@ def test_layers_that_do_not_alternate_as_published_are_refused():
         "sliding_attention",
         "full_attention",
     ]
-    hf = families.of_config(CONFIG).to_hf_config(CONFIG) | {"num_hidden_layers": 5}
+    hf = families.to_hf_config(CONFIG) | {"num_hidden_layers": 5}
     assert families.config_from_hf(hf | {"layer_types": kinds}).global_every == 4
     with pytest.raises(UserError, match="every n-th from the first is global"):
         families.config_from_hf(
@@ -108,7 +108,7 @@ def test_layers_that_do_not_alternate_as_published_are_refused():
 
 
 def test_an_older_config_json_without_layer_types_gives_the_same_model():
-    hf = families.of_config(CONFIG).to_hf_config(CONFIG)
+    hf = families.to_hf_config(CONFIG)
     older = {k: v for k, v in hf.items() if k not in ("layer_types", "rope_parameters")}
     assert families.config_from_hf(older) == CONFIG
 

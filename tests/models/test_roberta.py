@@ -25,17 +25,16 @@ CONFIG = Roberta(
     norm_epsilon=1e-5,
     activation="gelu",
     init_scale=0.2,
-    next_sentence="none",
 )
 
 
-def params_of(config):
-    rng = np.random.default_rng(3)
-    return jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), build(config).shapes)
+def params_of(*heads):
+    rng, model = np.random.default_rng(3), build(CONFIG, families.named(CONFIG, heads))
+    return jax.tree.map(lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), model.shapes)
 
 
 def test_the_first_rows_of_the_positions_are_never_used_and_the_last_one_is():
-    model, params = build(CONFIG), params_of(CONFIG)
+    model, params = build(CONFIG), params_of()
     line = np.arange(11, dtype=np.int32)[None]
     batch = Batch(
         tokens_BT=line + 5, segments_BT=line * 0 + 1, positions_BT=line, types_BT=(line > 4).astype(np.int32)
@@ -46,19 +45,18 @@ def test_the_first_rows_of_the_positions_are_never_used_and_the_last_one_is():
 
 
 def test_a_published_file_has_a_pooler_beside_its_token_head():
-    full = dataclasses.replace(CONFIG, next_sentence="pooler")
-    tensors = families.export_params(params_of(full), full)
-    hf = families.of_config(CONFIG).to_hf_config(CONFIG)
-    assert families.config_from_hf(hf, list(tensors)) == full
-    bare = dataclasses.replace(full, token_head="none")
-    tensors = families.export_params(params_of(bare), bare)
+    tensors = families.export_params(params_of("tokens", "pooler"), CONFIG)
+    hf = families.to_hf_config(CONFIG, ("tokens", "pooler"))
+    assert families.config_from_hf(hf, list(tensors)) == CONFIG
+    assert list(families.heads(CONFIG, tensors)) == ["tokens", "pooler"]
+    tensors = families.export_params(params_of("pooler"), CONFIG)
     assert "embeddings.word_embeddings.weight" in tensors
-    assert families.config_from_hf(hf, list(tensors)) == bare
+    assert list(families.heads(CONFIG, tensors)) == ["pooler"]
 
 
 def test_what_transformers_would_compute_otherwise_is_refused():
     with pytest.raises(UserError, match="always uses 'gelu'"):
-        families.of_config(CONFIG).to_hf_config(dataclasses.replace(CONFIG, activation="relu"))
-    hf = families.of_config(CONFIG).to_hf_config(CONFIG)
+        families.to_hf_config(dataclasses.replace(CONFIG, activation="relu"), ("tokens",))
+    hf = families.to_hf_config(CONFIG)
     with pytest.raises(UserError, match="type_vocab_size=2"):
         families.config_from_hf(hf | {"type_vocab_size": 2})

@@ -7,6 +7,7 @@ from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.heads import Pooler
 from jaxlm.objectives import embeddings
 from jaxlm.objectives.contrastive import DropoutContrastive, PairContrastive
 from jaxlm.objectives.predictions import Predictions
@@ -38,9 +39,10 @@ def bert(**settings) -> Bert:
         "dropout": 0.0,
     }
     rest = {"norm_epsilon": 1e-12, "activation": "gelu", "init_scale": 0.2, "position_init": "normal"}
-    return Bert(
-        **{"vocab_size": V, "attention_dropout": 0.0, "next_sentence": "pooler", **sizes, **rest, **settings}
-    )
+    return Bert(**{"vocab_size": V, "attention_dropout": 0.0, **sizes, **rest, **settings})
+
+
+POOLER = {"pooler": Pooler()}
 
 
 def item(rng, texts: int) -> list[np.ndarray]:
@@ -158,7 +160,7 @@ def test_packed_equals_unpacked_in_loss_and_gradient(pooling):
     objective = pair_objective(negatives="in_batch", pooling=pooling)
     packed = batch(objective, [row(items[:3]), row(items[3:5]), row([]), row(items[5:])])
     alone = batch(objective, [row([one], slots=1, length=11) for one in items])
-    model = build(bert())
+    model = build(bert(), POOLER)
     params = model.init(jax.random.key(2))
     values = []
     for b in (packed, alone):
@@ -174,7 +176,7 @@ def test_pooling_takes_the_first_token_the_mean_of_the_item_or_the_pooler():
     rng = np.random.default_rng(4)
     b = batch(dropout_objective(), [row([item(rng, 1), item(rng, 1)])])
     x_BTD = rng.normal(size=(1, T, 24)).astype(np.float32)
-    module = build(bert()).bind(build(bert()).init(jax.random.key(0)))
+    module = build(bert(), POOLER).bind(build(bert(), POOLER).init(jax.random.key(0)))
     second = b.segments_BT[0] == 2
     first_BC = b.targets.first_BC
     start = int(first_BC[0, 1])
@@ -189,7 +191,7 @@ def test_two_dropouts_make_the_two_views_and_evaluation_repeats_its_own():
     rng = np.random.default_rng(6)
     objective = dropout_objective()
     b = batch(objective, [row([item(rng, 1) for _ in range(3)]) for _ in range(3)])
-    model = build(bert(dropout=0.3))
+    model = build(bert(dropout=0.3), POOLER)
     module = model.bind(model.init(jax.random.key(1)))
     loss = jax.jit(lambda b, key: objective.loss(module, b, key))
     one, again, other = (loss(b, jax.random.key(k)).measures for k in (1, 1, 2))
@@ -201,14 +203,12 @@ def test_two_dropouts_make_the_two_views_and_evaluation_repeats_its_own():
     assert mean(evaluated[0], "alignment") == mean(evaluated[1], "alignment") > 0.01
 
 
-def test_a_model_without_dropout_or_pooler_is_refused_with_the_fix():
+def test_a_model_without_dropout_is_refused_with_the_fix():
     with pytest.raises(UserError, match=r"config.model.dropout=0.0 .*config.model.dropout=0.1"):
         dropout_objective().check_model(bert(), "config.model")
     dropout_objective().check_model(bert(attention_dropout=0.1), "config.model")
-    pair_objective().check_model(bert(), "config.model")
-    with pytest.raises(UserError, match='next_sentence="pooler"'):
-        pair_objective(pooling="cls_mlp").check_model(bert(next_sentence="none"), "config.model")
-    pair_objective(pooling="mean").check_model(bert(next_sentence="none"), "config.model")
+    for pooling in ("cls", "cls_mlp"):
+        pair_objective(pooling=pooling).check_model(bert(), "config.model")
 
 
 def test_micro_batches_are_refused_and_so_are_settings_that_cannot_work():

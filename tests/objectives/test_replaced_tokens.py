@@ -85,7 +85,7 @@ def params_of(model, seed=3):
     params = jax.tree.map(lambda x: jnp.asarray(rng.normal(0, 0.2, x.shape), jnp.float32), model.shapes)
     table = params["discriminator"]["embeddings"]["tokens"]
     table["table"] = table["table"].at[V:].set(0)
-    bias = params["generator"]["token_head"]
+    bias = params["heads"]["tokens"]
     bias["b_vocab"] = bias["b_vocab"].at[V:].set(0)
     return params
 
@@ -143,20 +143,22 @@ def test_samples_follow_the_softmax_at_the_temperature_and_never_are_padding():
 
 
 def test_the_discriminators_loss_gives_the_generator_nothing_but_through_shared_embeddings():
-    model, batch = build(CONFIG), make_batch()
+    model, batch = build(CONFIG, objective().heads(CONFIG)), make_batch()
     only = lambda name: jit(
         jax.grad(lambda p: objective().loss(model.bind(p), batch, jax.random.key(0)).terms[name][0])
     )(params_of(model))
     rtd, mlm = only("rtd"), only("mlm")
-    assert all(not np.any(leaf) for leaf in jax.tree.leaves(rtd["generator"]))
+    theirs = {"generator": rtd["generator"], "tokens": rtd["heads"]["tokens"]}
+    assert all(not np.any(leaf) for leaf in jax.tree.leaves(theirs))
     own = {name: value for name, value in mlm["discriminator"].items() if name != "embeddings"}
+    own["replaced"] = mlm["heads"]["replaced"]
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(own))
     for grads in (rtd, mlm):
         assert np.any(grads["discriminator"]["embeddings"]["tokens"]["table"])
 
 
 def test_packed_and_unpacked_rows_give_the_same_losses():
-    batch, model = make_batch(), build(CONFIG)
+    batch, model = make_batch(), build(CONFIG, objective().heads(CONFIG))
     real, starts = batch.segments_BT > 0, np.concatenate([[0], np.cumsum(LENGTHS)[:-1]])
     flat = lambda name: getattr(batch, name)[real][None]
     one = Batch(
@@ -178,7 +180,7 @@ def test_packed_and_unpacked_rows_give_the_same_losses():
 
 
 def test_evaluation_samples_alike_every_time_and_training_by_its_key():
-    model, batch = build(CONFIG), make_batch()
+    model, batch = build(CONFIG, objective().heads(CONFIG)), make_batch()
     params = params_of(model)
     run = jit(lambda p, key: objective().loss(model.bind(p), batch, key).terms["rtd"][0])
     still = jit(lambda p: objective().loss(model.bind(p), batch, None).terms["rtd"][0])
@@ -187,7 +189,7 @@ def test_evaluation_samples_alike_every_time_and_training_by_its_key():
 
 
 def test_weights_come_from_the_data_alone_and_equal_those_of_the_loss():
-    batch, model = make_batch(), build(CONFIG)
+    batch, model = make_batch(), build(CONFIG, objective().heads(CONFIG))
     weights = objective().weights(batch)
     assert {name: float(w) for name, w in weights.items()} == {"mlm": 8.0, "rtd": 30.0}
     loss = jit(lambda p: objective().loss(model.bind(p), batch, None))(params_of(model))
@@ -215,9 +217,12 @@ def test_loss_and_gradients_equal_the_two_torch_models_on_the_same_samples():
 
     from jaxlm.convert import electra, families
     from tools.parity.case import Case, present
+    from tools.parity.cases.electra import Detected
+    from tools.parity.kinds import Masked
 
-    batch, model = make_batch(), build(CONFIG)
-    case = {n: Case(name=n, config=getattr(CONFIG, n), kind=None) for n in ("discriminator", "generator")}
+    batch, model = make_batch(), build(CONFIG, objective().heads(CONFIG))
+    kinds = {"discriminator": Detected(), "generator": Masked()}
+    case = {n: Case(name=n, config=getattr(CONFIG, n), kind=kind) for n, kind in kinds.items()}
     hf = {name: one.reference(seed) for seed, (name, one) in enumerate(case.items())}
     hf["generator"].electra.embeddings = hf["discriminator"].electra.embeddings
     hf["generator"].generator_lm_head.weight = hf["discriminator"].electra.embeddings.word_embeddings.weight

@@ -31,9 +31,10 @@ HEADS = ["albert_base", "bert_base", "gpt2_small", "llama_7b", "modernbert_base"
 
 
 def small(recipe):
-    model = flags.load(str(CONFIGS / f"{recipe}.py")).model
+    run = flags.load(str(CONFIGS / f"{recipe}.py"))
+    model = run.model
     fields = {f.name for f in dataclasses.fields(model)}
-    return build(dataclasses.replace(model, **{k: v for k, v in SMALL.items() if k in fields}))
+    return build(dataclasses.replace(model, **{k: v for k, v in SMALL.items() if k in fields}), run.heads)
 
 
 def case(model):

@@ -24,7 +24,7 @@ def order(**settings) -> SentenceOrder:
     return SentenceOrder(**{"masked_lm": masked(), **common, **settings})
 
 
-def bert(next_sentence) -> Bert:
+def bert() -> Bert:
     return Bert(
         vocab_size=V,
         hidden=24,
@@ -39,7 +39,6 @@ def bert(next_sentence) -> Bert:
         activation="gelu",
         init_scale=0.2,
         position_init="normal",
-        next_sentence=next_sentence,
     )
 
 
@@ -64,9 +63,11 @@ def batch() -> Batch:
 
 
 def test_sentence_order_is_next_sentence_with_other_pairs_and_names():
-    model = build(bert("pooled"))
-    module = model.bind(model.init(jax.random.key(0)))
     nsp = NextSentence(masked_lm=masked(), short_share=0.1, random_share=0.5, duplicates=10, pairs_per_row=C)
+    model = build(bert(), {**order().heads(bert()), **nsp.heads(bert())})
+    params = model.init(jax.random.key(0))
+    params["heads"]["sop"] = params["heads"]["nsp"]
+    module = model.bind(params)
     ours, theirs = jax.jit(lambda b: (order().loss(module, b, None), nsp.loss(module, b, None)))(batch())
     assert set(ours.terms) == set(order().weights(batch())) == {"mlm", "sop"}
     assert set(ours.measures) == {"mlm_loss", "mlm_accuracy", "sop_loss", "sop_accuracy"}
@@ -76,11 +77,8 @@ def test_sentence_order_is_next_sentence_with_other_pairs_and_names():
     assert (nsp.negatives, nsp.negative_share) == ("random", 0.5)
 
 
-def test_a_model_without_a_head_for_pairs_is_refused():
-    order().check_model(bert("pooled"), "config.model")
-    for head in ("none", "pooler"):
-        with pytest.raises(UserError, match='config.model.next_sentence="pooled"'):
-            order().check_model(bert(head), "config.model")
+def test_the_question_has_a_head_of_its_own_name():
+    assert list(order().heads(bert())) == ["tokens", "pooler", "sop"]
 
 
 @pytest.mark.parametrize("name", ["swapped_share", "short_share"])

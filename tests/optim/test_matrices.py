@@ -63,7 +63,6 @@ def test_vectors_of_bert_are_its_biases_and_norms():
         activation="gelu",
         init_scale=0.02,
         position_init="normal",
-        next_sentence="pooled",
     )
     decayed = matrices.decayed(build.build(config).axes)
     for path, is_decayed in jax.tree_util.tree_flatten_with_path(decayed)[0]:

@@ -221,7 +221,6 @@ def test_bert_is_sharded_but_for_its_small_parts(fsdp_tensor):
         activation="gelu",
         init_scale=0.02,
         position_init="normal",
-        next_sentence="pooled",
     )
     model = build.build(config)
     params = jax.eval_shape(model.init, jax.random.key(0))

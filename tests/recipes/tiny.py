@@ -26,7 +26,6 @@ def get_config() -> Run:
             activation="gelu",
             init_scale=0.02,
             position_init="normal",
-            next_sentence="none",
         ),
         objective=MaskedLM(rate=0.2, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens()),
         tokenizer=WordPiece(vocab_size=500, lowercase=True),

@@ -13,7 +13,7 @@ from jaxlm.objectives.sentence_order import SentenceOrder
 def get_config() -> Run:
     """Three tasks of 4 + 2 + 2 rows; `data.corpus`, the main one and the third task's, come from the command line."""
     run = tiny.get_config()
-    run.model = dataclasses.replace(run.model, layers=1, next_sentence="pooled")
+    run.model = dataclasses.replace(run.model, layers=1)
     run.stages = (Stage(length=32, share=1.0),)
     masked = run.objective
     order = SentenceOrder(masked_lm=masked, short_share=0.1, swapped_share=0.5, duplicates=2, pairs_per_row=3)

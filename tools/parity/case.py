@@ -39,7 +39,7 @@ class Case:
     def reference(self, seed: int = 0) -> Any:
         """transformers' model with weights far from their initial ones: zero biases and unit scales hide mistakes."""
         torch.manual_seed(seed)
-        contents = families.of_config(self.config).to_hf_config(self.config) | self.extra
+        contents = self.contents()
         architecture = contents["architectures"][0]
         kind = transformers.CONFIG_MAPPING[contents["model_type"]]
         hf = kind(**{k: v for k, v in contents.items() if k != "model_type"})
@@ -59,9 +59,15 @@ class Case:
                     parameter.add_(0.2 * torch.randn_like(parameter))
         return model
 
+    def contents(self) -> dict[str, Any]:
+        """Of config.json."""
+        return families.to_hf_config(self.config, self.kind.heads) | self.extra
+
     def model(self, **changes: Any) -> Any:
         """Ours; `changes` are operational fields of its config."""
-        return build(dataclasses.replace(self.config, **changes))
+        return build(
+            dataclasses.replace(self.config, **changes), families.named(self.config, self.kind.heads)
+        )
 
     def params(self, hf: Any) -> Any:
         """Our parameters with the reference's weights."""

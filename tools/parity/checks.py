@@ -118,10 +118,10 @@ def variants(case: Case) -> dict[str, float]:
 
 def files(case: Case) -> dict[str, float]:
     """Export and from_pretrained; import of an export; the round trip of a file; config.json both ways."""
-    family, model = families.of_config(case.config), case.model()
+    model = case.model()
     batch = case.kind.batch(case.config.vocab_size)
     params = jax.tree.map(np.asarray, jit(model.init)(jax.random.key(3)))
-    contents = family.to_hf_config(case.config) | case.extra
+    contents = case.contents()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         save_file(

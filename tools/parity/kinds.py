@@ -1,7 +1,8 @@
 """What is trained in a comparison. In: a model config. Out: a batch, and loss and outputs of both sides on it.
 
-A kind has `batch(vocab_size)`, `ours(module, batch)` and `theirs(model, batch)`; both return (loss, outputs by name),
-where 'logits' are over all positions of the main row. Numbers of tokens are odd and pairwise different.
+A kind has `heads`, the names of those it reads, `batch(vocab_size)`, `ours(module, batch)` and `theirs(model, batch)`;
+both return (loss, outputs by name), where 'logits' are over all positions of the main row. Numbers of tokens are odd
+and pairwise different.
 """
 
 import dataclasses
@@ -20,13 +21,15 @@ from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
 ROWS, LENGTH, SOURCE = 3, 13, 11
 LENGTHS, SOURCE_LENGTHS = (13, 7, 10), (5, 11, 9)
+_LABELS = {"nsp": "next_sentence_label", "sop": "sentence_order_label"}  # transformers'
 
 
 class Masked:
-    """Masked LM (labels at some positions), and a question about the pair where `pair` names transformers' label."""
+    """Masked LM (labels at some positions), and a question about the pair where `pair` names its head."""
 
     def __init__(self, *, types: int = 2, pair: str = "") -> None:
         self.types, self.pair = types, pair
+        self.heads = ("tokens", "pooler", pair) if pair else ("tokens",)
 
     def batch(self, vocab_size: int) -> Batch:
         """Rows of one item with padding behind; each row predicts what stands at three positions."""
@@ -56,7 +59,7 @@ class Masked:
         loss = _mean(module.predict_tokens(words_BMD), asked.tokens.ids_BM)
         outputs = {"logits": module.predict_tokens(x_BTD)}
         if self.pair:
-            outputs["pair"] = module.classify_pair(gather_positions(x_BTD, asked.items.first_BC))
+            outputs["pair"] = module.classify_pair(gather_positions(x_BTD, asked.items.first_BC), self.pair)
             loss = loss + _mean(outputs["pair"], asked.items.labels_BC)
         return loss, outputs
 
@@ -68,7 +71,7 @@ class Masked:
         if self.types > 1:
             arguments["token_type_ids"] = torch.tensor(batch.types_BT).long()
         if self.pair:
-            arguments[self.pair] = torch.tensor(batch.targets.items.labels_BC[:, 0]).long()
+            arguments[_LABELS[self.pair]] = torch.tensor(batch.targets.items.labels_BC[:, 0]).long()
         out = model(**arguments)
         if not self.pair:
             return out.loss, {"logits": out.logits}
@@ -78,6 +81,8 @@ class Masked:
 
 class Causal:
     """Next-token prediction; every token of an item but its first is a target."""
+
+    heads: tuple[str, ...] = ()
 
     def batch(self, vocab_size: int) -> Batch:
         """Rows of one item with padding behind."""
@@ -101,6 +106,8 @@ class Causal:
 
 class Seq2Seq:
     """A target row predicted from a source row."""
+
+    heads: tuple[str, ...] = ()
 
     def batch(self, vocab_size: int) -> Batch:
         """Rows of one item with padding behind, on both sides."""

@@ -9,7 +9,7 @@ from jaxlm.objectives.contrastive import DropoutContrastive
 def get_config() -> Run:
     """The base recipe with another objective."""
     run = base()
-    run.model.next_sentence, run.model.dropout = "pooled", 0.1
+    run.model.dropout = 0.1
     run.objective = DropoutContrastive(
         temperature=0.05, pooling="cls_mlp", max_tokens=30, items_per_row=4, text="sentences"
     )

@@ -9,7 +9,6 @@ from jaxlm.objectives.next_sentence import NextSentence
 def get_config() -> Run:
     """The base recipe with another objective."""
     run = base()
-    run.model.next_sentence = "pooled"
     run.objective = NextSentence(
         masked_lm=run.objective, short_share=0.1, random_share=0.5, duplicates=2, pairs_per_row=2
     )

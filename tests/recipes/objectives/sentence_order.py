@@ -10,7 +10,6 @@ from jaxlm.objectives.sentence_order import SentenceOrder
 def get_config() -> Run:
     """The base recipe with another objective."""
     run = base()
-    run.model.next_sentence = "pooled"
     run.objective.unit = Ngrams(longest=3, of="words")
     run.objective = SentenceOrder(
         masked_lm=run.objective, short_share=0.1, swapped_share=0.5, duplicates=2, pairs_per_row=2

@@ -20,7 +20,6 @@ ALBERT = Albert(
     norm_epsilon=1e-12,
     activation="gelu_tanh",
     init_scale=0.02,
-    next_sentence="pooled",
 )
 # The key's bias shifts all scores of a query alike.
 ROUNDING = r"key\.bias$"
@@ -32,14 +31,14 @@ CASES = [
     Case(
         name="ALBERT",
         config=ALBERT,
-        kind=Masked(pair="sentence_order_label"),
+        kind=Masked(pair="sop"),
         extra=EXTRA,
         rounding=ROUNDING,
         note=NOTE,
     ),
     Case(
         name="ALBERT, masked LM only",
-        config=dataclasses.replace(ALBERT, next_sentence="none", activation="gelu"),
+        config=dataclasses.replace(ALBERT, activation="gelu"),
         kind=Masked(),
         extra=EXTRA,
         rounding=ROUNDING,

@@ -20,17 +20,16 @@ BERT = Bert(
     activation="gelu",
     init_scale=0.02,
     position_init="normal",
-    next_sentence="pooled",
 )
 # The key's bias shifts all scores of a query alike.
 ROUNDING = r"key\.bias$"
 NOTE = "the gradient of the key's bias is zero but for rounding: below 1e-5 absolutely"
 
 CASES = [
-    Case(name="BERT", config=BERT, kind=Masked(pair="next_sentence_label"), rounding=ROUNDING, note=NOTE),
+    Case(name="BERT", config=BERT, kind=Masked(pair="nsp"), rounding=ROUNDING, note=NOTE),
     Case(
         name="BERT, masked LM only",
-        config=dataclasses.replace(BERT, next_sentence="none", activation="gelu_tanh"),
+        config=dataclasses.replace(BERT, activation="gelu_tanh"),
         kind=Masked(),
         rounding=ROUNDING,
         note=NOTE,

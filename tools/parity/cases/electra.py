@@ -27,7 +27,6 @@ DISCRIMINATOR = ElectraEncoder(
     norm_epsilon=1e-12,
     activation="gelu",
     init_scale=0.02,
-    head="detect",
 )
 # The key's bias shifts all scores of a query alike.
 ROUNDING = r"key\.bias$"
@@ -36,6 +35,10 @@ NOTE = "the gradient of the key's bias is zero but for rounding: below 1e-5 abso
 
 class Detected(Masked):
     """Every real token is a target: 1 where it was replaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = ("replaced",)
 
     def batch(self, vocab_size: int) -> Batch:
         """Masked's rows, with a class at every position."""
@@ -74,7 +77,7 @@ CASES = [
     ),
     Case(
         name="ELECTRA, generator",
-        config=dataclasses.replace(DISCRIMINATOR, head="tokens", embedding=36),
+        config=dataclasses.replace(DISCRIMINATOR, embedding=36),
         kind=Masked(),
         rounding=ROUNDING,
         note=NOTE,

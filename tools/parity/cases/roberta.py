@@ -22,7 +22,6 @@ ROBERTA = Roberta(
     norm_epsilon=1e-5,
     activation="gelu",
     init_scale=0.02,
-    next_sentence="none",
 )
 # The key's bias shifts all scores of a query alike.
 ROUNDING = r"key\.bias$"

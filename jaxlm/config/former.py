@@ -1,0 +1,36 @@
+"""Configs as they were written before: heads were fields of the model then, now objectives name them.
+
+In: JSON of a config. Out: the same as it would be written today, and the names of the heads that it had.
+"""
+
+from typing import Any
+
+_FIELDS = {
+    **{f"jaxlm.models.{name}": ("token_head", "next_sentence") for name in ("bert.Bert", "albert.Albert")},
+    "jaxlm.models.roberta.Roberta": ("token_head", "next_sentence"),
+    "jaxlm.models.distilbert.DistilBert": ("token_head",),
+    "jaxlm.models.modernbert.ModernBert": ("token_head",),
+    "jaxlm.models.electra.ElectraEncoder": ("head",),
+}
+
+
+def present(value: Any) -> Any:
+    """The JSON without what is no field any more."""
+    if isinstance(value, list):
+        return [present(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    gone = _FIELDS.get(value["type"], ()) if isinstance(value.get("type"), str) else ()
+    return {key: present(item) for key, item in value.items() if key not in gone}
+
+
+def heads(model: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the heads that the config of a model said it had."""
+    kind, pairs = model["type"], model.get("next_sentence", "none")
+    if kind == "jaxlm.models.electra.Electra":
+        return ("tokens", "replaced")
+    if kind == "jaxlm.models.electra.ElectraEncoder":
+        return {"detect": ("replaced",), "tokens": ("tokens",)}.get(model["head"], ())
+    tokens = ("tokens",) if model.get("token_head", "transform") == "transform" and kind in _FIELDS else ()
+    question = ("sop" if kind.endswith("Albert") else "nsp",) if pairs == "pooled" else ()
+    return (*tokens, *(("pooler",) if pairs != "none" else ()), *question)

@@ -1,0 +1,137 @@
+"""Heads: what stands on a model's features for the sake of an objective. In: a `Head` and a config. Out: its module.
+
+An objective names its heads (`Objective.heads`), `build` puts their parameters under `heads/<name>`, the model's calls
+and the objective read `model.heads[name]`. Objectives with the same head under the same name share it. A recipe may
+bring a class of its own: it derives from `Head` and nothing else needs to know of it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jaxlm.errors import UserError
+from jaxlm.models import parameters
+from jaxlm.models.dense import dense
+from jaxlm.models.mlp import Activation, activation
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Head:
+    """A head of some kind; its fields are what changes its parameters. Two that are equal are one head."""
+
+    def check(self, config: Any, where: str) -> None:
+        """UserError when a model of this config (at key path `where`) cannot carry it."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """The module with fresh parameters; `body` is the model that it stands on, complete but for its heads."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Tokens(Head):
+    """What stands between features and the tied decoder; every family has its own (`token_head` of its config)."""
+
+    def check(self, config: Any, where: str) -> None:
+        """Families without one predict tokens with their table, or not at all."""
+        if not hasattr(config, "token_head"):
+            raise UserError(
+                f"{where}={type(config).__name__}: it has no head that predicts tokens. Fix: another family, such as "
+                "Bert or ModernBert."
+            )
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BMD."""
+        return config.token_head(rngs, dtype)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Pooler(Head):
+    """Dense and tanh on the first token of an item, as BERT has it: also SimCSE's MLP layer."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BCD."""
+        return _Pooler(config, rngs, dtype)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Classify(Head):
+    """One dense layer to logits of classes, float32."""
+
+    classes: int
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take features, pooled or not, with the width last."""
+        return _Classes(config, rngs, self.classes)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Detect(Head):
+    """Dense, activation, and one logit for every token: ELECTRA's "replaced"."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BTD."""
+        return _Detector(config, rngs, dtype)
+
+
+class Headed(nnx.Module):
+    """Calls of models that carry heads; `build` sets them."""
+
+    heads: Mapping[str, Any]
+
+    def pool(self, x_BCD: jax.Array) -> jax.Array:
+        """Features of the items' first tokens through the pooler."""
+        return self.heads["pooler"](x_BCD)
+
+    def classify_pair(self, x_BCD: jax.Array, question: str) -> jax.Array:
+        """Features of the items' first tokens -> logits_BC2, float32, of the head named `question`."""
+        return self.heads[question](self.pool(x_BCD))
+
+
+class Dense(nnx.Module):
+    """A dense layer with bias between two widths."""
+
+    def __init__(self, c: Any, rngs: nnx.Rngs, width: int, result: int, dtype: jnp.dtype):
+        self.dtype = dtype
+        self.w = parameters.weight(rngs, (width, result), ("embed", None), c.init_scale)
+        self.b = parameters.zeros((result,), ("embed",))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        w_DE, b_E = self.w[...].astype(self.dtype), self.b[...].astype(self.dtype)
+        return dense(x_BTD, w_DE) + b_E
+
+
+class _Pooler(nnx.Module):
+    def __init__(self, c: Any, rngs: nnx.Rngs, dtype: jnp.dtype):
+        self.dtype = dtype
+        self.w = parameters.weight(rngs, (c.hidden, c.hidden), ("embed", None), c.init_scale)
+        self.b = parameters.zeros((c.hidden,), ("embed",))
+
+    def __call__(self, x_BCD: jax.Array) -> jax.Array:
+        w_DD, b_D = self.w[...].astype(self.dtype), self.b[...].astype(self.dtype)
+        return jnp.tanh(x_BCD @ w_DD + b_D)
+
+
+class _Classes(nnx.Module):
+    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int):
+        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), c.init_scale)
+        self.b = parameters.zeros((classes,), (None,))
+
+    def __call__(self, x_BCD: jax.Array) -> jax.Array:
+        return x_BCD.astype(jnp.float32) @ self.w[...] + self.b[...]
+
+
+class _Detector(nnx.Module):
+    def __init__(self, c: Any, rngs: nnx.Rngs, dtype: jnp.dtype):
+        self.activation: Activation = c.activation
+        self.transform = Dense(c, rngs, c.hidden, c.hidden, dtype)
+        self.w = parameters.weight(rngs, (c.hidden, 1), ("embed", None), c.init_scale)
+        self.b = parameters.zeros((1,), (None,))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        h_BTD = activation(self.activation)(self.transform(x_BTD))
+        w_D1 = self.w[...].astype(h_BTD.dtype)
+        return dense(h_BTD, w_D1, result=jnp.dtype("float32"))[..., 0] + self.b[...]
