@@ -28,6 +28,7 @@ from jaxlm.monitor import preflight as table
 from jaxlm.monitor.meter import Line
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.partition import state as partition
+from jaxlm.program import Program
 from jaxlm.runtime import device_memory, distributed
 from jaxlm.streams import StreamRows
 
@@ -110,7 +111,7 @@ def facts(
         or "one device"
     )
     efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
-    flops = cost.training_flops(run.model, _total_loss(parts.program.tasks), batch, run.heads)
+    flops = _flops(parts.program, batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Facts(
@@ -175,6 +176,18 @@ def _source_notes(read: StreamRows, steps: int) -> list[str]:
         f"source {name}: {100 * n / max(sum(used), 1):.3g}% of all rows, {n / len(rows):.3g} epochs of {len(rows)} rows"
         for name, rows, n in zip(read.rows.names, read.rows.sources, used, strict=True)
     ]
+
+
+def _flops(program: Program, batch: Any) -> int:
+    """Of a training step; of a run with a view only the products that its gradient takes."""
+    run = program.run
+    if not run.view:
+        return cost.training_flops(run.model, _total_loss(program.tasks), batch, run.heads)
+    plain = dataclasses.replace(run.model, attention="xla", remat="none")
+    program = Program.of(dataclasses.replace(run, model=plain), program.mesh)
+    total = _total_loss(program.tasks)
+    loss = lambda trained, frozen, batch: total(program.bind(trained, frozen), batch)
+    return cost.forward_flops(jax.grad(loss), program.state.params, program.frozen, batch)
 
 
 def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:

@@ -69,13 +69,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", help="of a decoder: a name in configs/")
+    parser.add_argument("recipe", help="of a decoder: a name in configs/, or a file")
     parser.add_argument("--rooms", default="512,4096", help="slots of the caches")
     parser.add_argument("--prompt", type=int, default=256, help="tokens")
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--tokens", type=int, default=16, help="of a block")
     options = parser.parse_args()
-    model = build(flags.load(ROOT / "configs" / f"{options.recipe}.py").model)
+    named = ROOT / "configs" / f"{options.recipe}.py"
+    model = build(flags.load(named if named.is_file() else options.recipe).model)
     params = jax.jit(model.init)(jax.random.key(0))
     rooms = [Room(model, params, options.prompt, int(slots)) for slots in options.rooms.split(",")]
     for room in [*rooms * (options.blocks + 1)]:

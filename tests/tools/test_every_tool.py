@@ -12,7 +12,7 @@ from tests.tools.started import ROOT, started
 from tools import show_objectives
 
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
-TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "sides"}
+TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_decode", "sides"}
 
 
 def test_no_tool_is_left_out():
@@ -32,6 +32,18 @@ def test_flags_that_the_documentation_types_are_the_tool_s():
 
 def test_packing_is_planned(tmp_path):
     assert "2,000 documents" in started("tools/benchmark_packing.py", "--documents=2000", cache=tmp_path)
+
+
+def test_decoding_is_timed_for_every_room(tmp_path):
+    words = (
+        "tests/recipes/objectives/causal_lm.py",
+        "--rooms=32,64",
+        "--prompt=9",
+        "--blocks=1",
+        "--tokens=3",
+    )
+    said = started("tools/benchmark_decode.py", *words, cache=tmp_path)
+    assert re.search(r"^\| 32 \|.*\n\| 64 \|", said, re.M)
 
 
 def test_a_corpus_is_prepared(corpus, tmp_path):
