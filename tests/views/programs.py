@@ -38,7 +38,6 @@ BERT = Bert(
     activation="gelu",
     init_scale=0.1,
     position_init="normal",
-    next_sentence="none",
 )
 LLAMA = Llama(
     vocab_size=V,

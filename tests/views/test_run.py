@@ -12,7 +12,6 @@ import pytest
 from jaxlm import fill_mask
 from jaxlm.checkpoint.store import open_run
 from jaxlm.config import flags
-from jaxlm.convert import bert as names
 from jaxlm.convert import families, safetensors_file
 from jaxlm.data import tokenizer
 from jaxlm.errors import UserError
@@ -43,9 +42,10 @@ def model_folder(folder: pathlib.Path, seed: int) -> pathlib.Path:
     """A model folder of the tiny run's BERT, with numbers of its own."""
     config, source = tiny.get_config().model, folder / "source"
     source.mkdir(parents=True)
-    params = jax.device_get(jax.jit(build(config).init)(jax.random.key(seed)))
+    heads = families.named(config, ["tokens"])
+    params = jax.device_get(jax.jit(build(config, heads).init)(jax.random.key(seed)))
     safetensors_file.save(source / "model.safetensors", families.export_params(params, config))
-    (source / "config.json").write_text(json.dumps(names.to_hf_config(config)))
+    (source / "config.json").write_text(json.dumps(families.to_hf_config(config, heads)))
     importing.from_hf(str(source), folder / "model", say=lambda line: None)
     return folder / "model"
 

@@ -168,19 +168,19 @@ def test_moments_averages_and_the_state_hold_only_what_is_trained():
 
 
 def test_freeze_leaves_what_matches_as_it_is_and_trains_the_rest():
-    made = program(run("bert", Freeze(pattern="embeddings/.*|token_head/w")))
+    made = program(run("bert", Freeze(pattern="embeddings/.*|heads/tokens/w")))
     params = made.parameters()
     before = flatten(jax.device_get(params))
     state, frozen, _ = steps(made, params, 3, "bert")
     held, moved = flatten(jax.device_get(frozen["0"])), flatten(jax.device_get(state.params))
-    assert set(held) == {p for p in before if p.startswith("embeddings/") or p == "token_head/w"}
+    assert set(held) == {p for p in before if p.startswith("embeddings/") or p == "heads/tokens/w"}
     assert set(held) | set(moved) == set(before)
     assert all(np.array_equal(held[path], before[path]) for path in held)
     still = {path for path in moved if np.array_equal(moved[path], before[path])}
     assert still <= {"blocks/attention/bk"}, "a bias of keys has no gradient"
 
 
-CHAIN = (Freeze(pattern="embeddings/(positions|types|norm)"), lora(also="token_head/.*"))
+CHAIN = (Freeze(pattern="embeddings/(positions|types|norm)"), lora(also="heads/tokens/.*"))
 
 
 @functools.cache
@@ -194,16 +194,16 @@ def chained():
 def test_views_act_one_after_another():
     params, state, frozen, _ = chained()
     before, trained = flatten(params), flatten(state.params)
-    assert all(p.startswith("token_head/") or p.endswith(("/lora_a", "/lora_b")) for p in trained)
-    assert {"token_head/w", "embeddings/tokens/table/lora_a"} <= set(trained)
+    assert all(p.startswith("heads/tokens/") or p.endswith(("/lora_a", "/lora_b")) for p in trained)
+    assert {"heads/tokens/w", "embeddings/tokens/table/lora_a"} <= set(trained)
     assert {path.split("/")[1] for path in flatten(frozen["0"])} == {"positions", "types", "norm"}
     for part in frozen.values():
         assert all(np.array_equal(one, before[path]) for path, one in flatten(part).items())
     whole = flatten(plain(program(run("bert", *CHAIN)).view.merge(state.params, frozen)))
     assert set(whole) == set(before)
     moved = {path for path in whole if not np.array_equal(whole[path], before[path])}
-    assert {"blocks/mlp/w_in", "embeddings/tokens/table", "token_head/w", "token_head/b"} <= moved
-    assert moved <= {p for p in before if "/w" in p or "table" in p or p.startswith("token_head/")}
+    assert {"blocks/mlp/w_in", "embeddings/tokens/table", "heads/tokens/w", "heads/tokens/b"} <= moved
+    assert moved <= {p for p in before if "/w" in p or "table" in p or p.startswith("heads/tokens/")}
 
 
 def test_eight_devices_train_what_one_does():
