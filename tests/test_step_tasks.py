@@ -184,7 +184,7 @@ def test_flops_of_tasks_add_up_and_two_views_cost_two_passes():
         total = lambda module, b: sum(
             s for s, _ in objective.loss(module, b, jax.random.key(0)).terms.values()
         )
-        return cost.training_flops(bert(0.1), total, data)
+        return cost.training_flops(bert(0.1), total, data, objective.heads(bert(0.1)))
 
     data = batches(ALL)
     alone = [flops(task.objective, data[task.name]) for task in ALL.tasks]

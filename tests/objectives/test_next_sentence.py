@@ -70,7 +70,8 @@ class Model:
     def predict_tokens(self, x_BMD):
         return x_BMD @ jnp.asarray(self.out_DV, jnp.float32)
 
-    def classify_pair(self, x_BCD):
+    def classify_pair(self, x_BCD, question):
+        assert question == "nsp"
         return x_BCD @ jnp.asarray(self.pair_D2, jnp.float32)
 
 
