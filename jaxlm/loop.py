@@ -1,10 +1,12 @@
 """The training loop. In: the parts of a run and its state. Out: a trained run folder and an exit code.
 
 Per step the host hands over a batch and looks at measures that are two steps old: it never waits for the step it just
-dispatched. Log lines, evaluations, checkpoints and the end of the run happen at step boundaries, in this order, so
-that what stands in metrics.jsonl never runs ahead of, nor falls behind, the checkpoint it is resumed from.
+dispatched, and a transfer that nobody asked for is an error (a CPU sees only those to the devices). Log lines,
+evaluations, checkpoints and the end of the run happen at step boundaries, in this order, so that what stands in
+metrics.jsonl never runs ahead of, nor falls behind, the checkpoint it is resumed from.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -20,6 +22,7 @@ from jaxlm.checkpoint.policy import AGREE_EVERY, SaveClock
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run, Stage
 from jaxlm.config.folder import RunFolder
+from jaxlm.config.traced import traced
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.evaluator import HeldOutLoss, Measuring, Ready
@@ -28,13 +31,14 @@ from jaxlm.journal import Journal
 from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
+from jaxlm.monitor.profile import Trace
 from jaxlm.monitor.throughput import peak_flops
 from jaxlm.program import Program
 from jaxlm.runtime import distributed, fault, memory
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState
-from jaxlm.streams import StreamRows
+from jaxlm.streams import Feeds, StreamRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +85,12 @@ class Loop:
             every_minutes=self.run_config.checkpoint.every_minutes,
             agree=distributed.agree if jax.process_count() > 1 else None,
         )
+        self.trace = Trace(
+            traced(self.run_config.profile, self.run_config.steps, "config.profile"),
+            parts.place.profile,
+            settle=lambda: jax.block_until_ready(self.state),
+            say=parts.console.say,
+        )
         limit = self.run_config.time_limit_minutes
         self.deadline = time.monotonic() + 60.0 * limit if limit else None
         self.latest_metrics: dict[str, float] = {}
@@ -95,7 +105,9 @@ class Loop:
 
     def run(self) -> Outcome:
         """Trains the stages that are left."""
-        code = self._stages()
+        self.trace.resume(self.start)
+        with contextlib.closing(self.trace):
+            code = self._stages()
         return Outcome(code=code, step=int(self.state.step), metrics=self.latest_metrics)
 
     def _stages(self) -> int:
@@ -126,27 +138,30 @@ class Loop:
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
         with assemble.train_feed(run, parts.text, rows, parts.program.mesh, start=step - first) as feed:
-            batch = next(feed)
+            batch = feed.peek()
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
             train_step = self._compile(rows, batch, report.Span(stage, number, first, last, step))
             self.evaluators = self._started(stage, held_out)
             while step < last:
-                fault.at("before_step", step + 1)
-                batch = _poisoned(batch) if fault.nan(step + 1) else batch
-                self.state, measures = train_step(self.state, parts.frozen, batch)
                 step += 1
-                self.journal.step(step, measures)
-                self._check_finite(step, first, rows)
-                fault.at("after_step", step)
-                parts.watchdog.beat(step)
+                with self.trace.step(step), jax.transfer_guard("disallow"):
+                    self._step(train_step, feed, step)
+                    self._check_finite(step, first, rows)
+                    fault.at("after_step", step)
+                    parts.watchdog.beat(step)
                 code = self._after(step)
                 if code is not None:
                     return code
-                if step < last:
-                    batch = next(feed)
-                    self.journal.waited(feed.wait_s)
         return None
+
+    def _step(self, train_step: Callable[..., tuple], feed: Feeds, step: int) -> None:
+        batch = next(feed)
+        self.journal.waited(feed.wait_s)
+        fault.at("before_step", step)
+        batch = _poisoned(batch) if fault.nan(step) else batch
+        self.state, measures = train_step(self.state, self.parts.frozen, batch)
+        self.journal.step(step, measures)
 
     def _compile(
         self, rows: tuple[StreamRows, ...], batch: Batches, span: report.Span
@@ -273,4 +288,5 @@ class Loop:
 
 def _poisoned(batch: Batches) -> Batches:
     """The batch with weights that are NaN (fault injection)."""
-    return jax.tree.map(lambda x: x * float("nan") if jnp.issubdtype(x.dtype, jnp.floating) else x, batch)
+    poison = lambda x: x * jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else x
+    return jax.jit(lambda batch: jax.tree.map(poison, batch))(batch)

@@ -87,17 +87,24 @@ class Feeds:
 
     def __init__(self, feeds: Sequence[tuple[Stream, Feed]]) -> None:
         self._feeds = list(feeds)
+        self._ahead: Batches | None = None
+        self.wait_s = 0.0  # time that the last next() waited for data
 
-    @property
-    def wait_s(self) -> float:
-        """Time that the last next() waited for data."""
-        return sum(feed.wait_s for _, feed in self._feeds)
+    def peek(self) -> Batches:
+        """What the following next() gives, for which that one does not wait."""
+        self._ahead = next(self)
+        return self._ahead
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batches:
-        return {stream.name: next(feed) for stream, feed in self._feeds}
+        if self._ahead is not None:
+            batch, self._ahead, self.wait_s = self._ahead, None, 0.0
+            return batch
+        batch = {stream.name: next(feed) for stream, feed in self._feeds}
+        self.wait_s = sum(feed.wait_s for _, feed in self._feeds)
+        return batch
 
     def close(self) -> None:
         """Ends the threads and closes the sources."""

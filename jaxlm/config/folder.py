@@ -1,8 +1,8 @@
 """The run folder on disk. In: a workdir and a Run. Out: a `RunFolder` whose config.json agrees with the Run.
 
-workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, checkpoints/<step>/, samples/, crash/}. A folder
-with something else in it is refused before anything is written into it. Guarantees: one run at a time works in a
-folder; what the disk refuses is a UserError that names the file.
+workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, checkpoints/<step>/, samples/, profile/,
+crash/}. A folder with something else in it is refused before anything is written into it. Guarantees: one run at a
+time works in a folder; what the disk refuses is a UserError that names the file.
 """
 
 import contextlib
@@ -55,6 +55,11 @@ class RunFolder:
     def samples(self) -> pathlib.Path:
         """Text the model produced."""
         return self.root / "samples"
+
+    @property
+    def profile(self) -> pathlib.Path:
+        """Traces of steps."""
+        return self.root / "profile"
 
     @property
     def crash(self) -> pathlib.Path:
@@ -143,7 +148,7 @@ def _foreign(folder: RunFolder) -> bool:
     """Whether something stands there besides a run, or the traces of a start that was killed before config.json."""
     known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK}
     if folder.has_checkpoints():  # which hold the configuration, too: config.json was lost
-        known |= {"metrics.jsonl", "tensorboard", "samples", "wandb"}
+        known |= {"metrics.jsonl", "tensorboard", "samples", "profile", "wandb"}
     return not known.issuperset(os.listdir(folder.root))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
+from jaxlm.config.traced import traced
 from jaxlm.data.columns import Column
 from jaxlm.data.corpus import Corpus
 from jaxlm.data.steps import Step
@@ -206,6 +207,7 @@ class Run:
     extend_positions: Literal["refuse", "repeat", "interpolate", "normal"] = "refuse"
     non_finite_limit: int = 10  # non-finite steps in a row after which the run stops with exit code 70
     time_limit_minutes: float = 0.0  # save and exit 75 after this long; 0: no limit
+    profile: str = ""  # START:STOP: trace steps START to STOP - 1 into the run folder, for XProf
     show_batch: int = 0  # print this many rows as the model sees them
     fill: tuple[str, ...] = ()  # sentences with [MASK] that are filled at the end
     generate: tuple[str, ...] = ()  # prompts that are continued (or answered) at the end
@@ -226,6 +228,7 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
+        traced(self.profile, self.steps, f"{where}.profile")
         for text in (*self.fill, *self.generate):
             check_text(text, where)
         _within(self.batch_size, 1, 2**20, f"{where}.batch_size")

@@ -21,6 +21,7 @@ from jaxlm.errors import EXIT_RESUMABLE, UserError
 
 # jax waits 100 s; a peer that hangs costs the whole pod that long. $JAXLM_HEARTBEAT_S has precedence.
 HEARTBEAT_S = 60
+_NOT_A_PEER = ("RESOURCE_EXHAUSTED", "Disallowed ")  # memory; jax.transfer_guard
 _EXPLICIT = ("JAXLM_COORDINATOR", "JAXLM_NUM_PROCESSES", "JAXLM_PROCESS_ID")
 
 
@@ -155,7 +156,7 @@ def ending_when_a_peer_is_lost(
     try:
         yield
     except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+        if jax.process_count() == 1 or any(word in str(error) for word in _NOT_A_PEER):
             raise
         say(
             f"a peer was lost ({_first_line(error)}); ending with code {EXIT_RESUMABLE}: restart all "

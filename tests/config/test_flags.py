@@ -76,6 +76,10 @@ def test_the_workdir_is_named_after_the_recipe():
         ),
         ("--config.objective.masked_lm.rate=1.5", r"config\.objective\.masked_lm\.rate=1\.5"),
         ("--config.optimizer.schedule.warmup=soon", r"config\.optimizer\.schedule\.warmup='soon'"),
+        ("--config.profile=10", r"config\.profile='10': allowed is START:STOP"),
+        ("--config.profile=5:5", r"config\.profile='5:5': .* 1 <= START < STOP"),
+        ("--config.profile=0:3", r"config\.profile='0:3'"),
+        ("--config.profile=2000000:2000001", r"START at most \d+, the last step"),
         ("stray", r"Unexpected argument 'stray'"),
     ],
 )

@@ -145,3 +145,9 @@ def test_an_error_of_the_runtime_ends_a_run_of_several_processes_at_once_with_75
     outputs = finish(processes)
     assert [p.returncode for p in processes] == [75, 75], outputs
     assert all("a peer was lost (injected)" in out for out in outputs)
+
+
+def test_a_transfer_that_is_not_allowed_is_no_lost_peer(tmp_path):
+    processes = start_two("guard", tmp_path)
+    outputs = finish(processes)
+    assert [p.returncode for p in processes] == [1, 1] and not any("a peer was lost" in o for o in outputs)

@@ -101,3 +101,6 @@ elif mode == "error":
     distributed.agree(True)
     with distributed.ending_when_a_peer_is_lost():
         raise jax.errors.JaxRuntimeError("injected")
+elif mode == "guard":
+    with distributed.ending_when_a_peer_is_lost(), jax.transfer_guard("disallow"):
+        jnp.zeros(3)
