@@ -174,6 +174,8 @@ class Loop:
         if jax.default_backend() == "cpu":
             memory.bound_freed_memory(facts.memory_per_device, facts.memory_capacity)
         parts.console.say(preflight.table(facts))
+        with distributed.ending_together():
+            preflight.check_fits(facts)
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None
         self.journal.start_clock(facts.flops_per_step or 0.0, total_peak)

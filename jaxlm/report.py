@@ -133,6 +133,7 @@ def facts(
         peak_flops=peak * jax.device_count() if peak else None,
         memory_per_device=device_memory.estimate(compiled),
         memory_capacity=device_memory.capacity(),
+        memory_limit=device_memory.limit(),
         checkpoint_bytes=space.state_bytes(parts.program.state),
         checkpoints_kept=run.checkpoint.keep.count(),
         disk_free=space.free_bytes(parts.place.root),

@@ -153,9 +153,9 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
 
 
 if __name__ == "__main__":
+    from jaxlm.monitor.preflight import SMALLER
+
     entry.run(
         main,
-        when_out_of_memory="Fix, each with the same results: --config.accumulate=2 or more (smaller micro-batches), "
-        "--config.model.remat=block, --config.mesh.fsdp=N over more devices. Else: a smaller --config.batch_size, "
-        "shorter rows, a smaller model. The table at the start of a stage says what a step needs.",
+        when_out_of_memory=f"{SMALLER} The table at the start of a stage says what a step needs.",
     )

@@ -1,12 +1,20 @@
 """The table before the first step: what is about to run and whether it fits. In: Facts. Out: text.
 
-Guarantee: pure formatting; what is unknown (None) is left out, what will not fit is marked.
+Guarantees: pure formatting; what is unknown (None) is left out, what will not fit is marked. `check_fits` refuses what
+cannot.
 """
 
 import dataclasses
 import math
 
+from jaxlm.errors import UserError
 from jaxlm.monitor.console import duration, human
+
+SMALLER = (
+    "Fix, each with the same results: --config.accumulate=2 or more (smaller micro-batches), "
+    "--config.model.remat=block, --config.mesh.fsdp=N over more devices. Else: a smaller --config.batch_size, "
+    "shorter rows, a smaller model."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,6 +34,7 @@ class Facts:
     peak_flops: float | None = None  # FLOP/s of all devices together
     memory_per_device: float | None = None  # estimate
     memory_capacity: float | None = None  # of the smallest device
+    memory_limit: float | None = None  # what it cannot have more of
     checkpoint_bytes: float | None = None
     checkpoints_kept: int | None = None
     disk_free: float | None = None
@@ -53,6 +62,16 @@ def table(facts: Facts) -> str:
     shown = [(name, text) for name, text in rows if text]
     width = max(len(name) for name, _ in shown)
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown)
+
+
+def check_fits(facts: Facts) -> None:
+    """UserError when the step needs more memory than a device can have; nothing where either is not known."""
+    needed, limit = facts.memory_per_device, facts.memory_limit
+    if needed and limit and needed > limit:
+        raise UserError(
+            f"config.batch_size: a step of {human(facts.tokens_per_step)} tokens needs {gib(needed)} of memory per "
+            f"device, and there are {gib(limit)}. {SMALLER}"
+        )
 
 
 def gib(size: float) -> str:

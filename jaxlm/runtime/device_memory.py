@@ -1,19 +1,53 @@
 """Memory of a device. In: the devices, a compiled program. Out: bytes, or None where nothing is known."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 
+_CGROUP = Path("sys/fs/cgroup")
+
 
 def capacity() -> int | None:
-    """Bytes of memory of one device; on a CPU the machine's."""
+    """Bytes of memory of one device; on a CPU the machine's, or what a container may have of it."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" in stats:
+    if stats.get("bytes_limit"):
         return int(stats["bytes_limit"])
     if jax.default_backend() == "cpu" and hasattr(os, "sysconf"):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *container_limits()])
     return None
+
+
+def limit() -> int | None:
+    """Bytes that a program on one device cannot exceed: its capacity, of a CPU with all the swap there is."""
+    found = capacity()
+    if found is None or jax.default_backend() != "cpu":
+        return found
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # no Linux: swap may grow
+        return None
+    return found + sum(1024 * int(line.split()[1]) for line in lines if line.startswith("SwapTotal:"))
+
+
+def container_limits(root: Path = Path("/")) -> Iterator[int]:
+    """Bytes that the control groups of this process may have (both versions); nothing where there are none."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, name = ("memory", "memory.limit_in_bytes") if controllers else ("", "memory.max")
+        group = root / _CGROUP / top / path.lstrip("/")
+        for folder in (group, *group.parents):  # a container may see its own group as the topmost
+            text = (folder / name).read_text().strip() if (folder / name).is_file() else "max"
+            if text.isdecimal():
+                yield int(text)
 
 
 def estimate(compiled: Any) -> int | None:

@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from jaxlm.monitor.preflight import Facts, gib, table
+import pytest
+
+from jaxlm.errors import UserError
+from jaxlm.monitor.preflight import Facts, check_fits, gib, table
 
 FACTS = Facts(
     devices="8 x TPU v4, mesh data 8",
@@ -54,6 +57,19 @@ def test_unknown_facts_are_left_out():
 def test_what_does_not_fit_is_marked():
     text = table(dataclasses.replace(FACTS, memory_per_device=40 * 2**30))
     assert "125% of 32.0 GiB  DOES NOT FIT" in text
+
+
+def test_only_what_no_device_can_hold_is_refused():
+    fits = dataclasses.replace(FACTS, memory_limit=FACTS.memory_per_device)
+    unknown = dataclasses.replace(FACTS, memory_per_device=1e30)
+    swapped = dataclasses.replace(FACTS, memory_per_device=40 * 2**30, memory_limit=48 * 2**30)
+    for facts in (FACTS, fits, unknown, swapped):
+        check_fits(facts)
+    too_much = dataclasses.replace(FACTS, memory_per_device=50 * 2**30, memory_limit=48 * 2**30)
+    with pytest.raises(
+        UserError, match=r"131k tokens needs 50\.0 GiB .* there are 48\.0 GiB\. Fix, .*accumulate=2"
+    ):
+        check_fits(too_much)
 
 
 def test_sizes():
