@@ -59,7 +59,6 @@ def make_train_step(
     `objective` is a MultiTask. No gradient is formed of what is frozen. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
     """
-    base = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)  # 0 is the initial weights'
 
     def gradient(
         params: Any, frozen: Any, batch: Batches, weights: dict, key: jax.Array
@@ -93,7 +92,9 @@ def make_train_step(
         return grads, {**measures, "loss": (measures["loss"][0], jnp.ones(()))}
 
     def step(state: TrainState, frozen: Any, batch: Batches) -> tuple[TrainState, Measures]:
-        grads, measures = accumulated(state.params, frozen, batch, jax.random.fold_in(base, state.step))
+        # Drawn here, as the devices of a mesh may only be described. Purpose 1: 0 is the initial weights'.
+        key = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)
+        grads, measures = accumulated(state.params, frozen, batch, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         optimized = transforms.measures(opt_state)
         finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])
