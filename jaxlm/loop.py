@@ -34,7 +34,7 @@ from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.profile import Trace
 from jaxlm.monitor.throughput import peak_flops
 from jaxlm.program import Program
-from jaxlm.runtime import distributed, fault, memory
+from jaxlm.runtime import distributed, fault, memory, xla_flags
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.step import TrainState
@@ -168,7 +168,7 @@ class Loop:
     ) -> Callable[[TrainState, Any, Batches], tuple]:
         """The compiled step of a stage; prints the preflight table."""
         parts = self.parts
-        with report.recorded_attention() as attention:
+        with report.recorded_attention() as attention, xla_flags.known():
             compiled = parts.program.train_step().lower(self.state, parts.frozen, batch).compile()
         facts = report.facts(parts, span, rows, batch, compiled, attention)
         if jax.default_backend() == "cpu":

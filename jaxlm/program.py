@@ -19,6 +19,7 @@ from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
 from jaxlm.partition import state as partition
+from jaxlm.runtime import xla_flags
 from jaxlm.step import TrainState, make_eval_step, make_train_step, new_state
 from jaxlm.views import Chain
 from jaxlm.views.view import Facts, facts
@@ -107,7 +108,14 @@ class Program:
             dropout_generator=dropout_generator(self.run, self.mesh),
         )
         # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
-        return jax.jit(step, donate_argnums=0, out_shardings=(shardings(self.state), None))
+        where, options = (shardings(self.state), None), self.compiler_options() or None
+        return jax.jit(step, donate_argnums=0, out_shardings=where, compiler_options=options)
+
+    def compiler_options(self) -> dict[str, bool]:
+        """Of the train step."""
+        if self.run.compiler_options == "none":
+            return {}
+        return xla_flags.options(self.mesh.devices.flat[0].device_kind, self.mesh.size)
 
     def eval_step(self) -> Callable[[Any, Any, Batches], dict]:
         """(trained, frozen, batches) -> measures, jitted."""

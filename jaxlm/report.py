@@ -118,6 +118,7 @@ def facts(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
         precision=f"{parts.program.model.dtype} compute, float32 weights",
         attention="; ".join(dict.fromkeys(attention)),
+        compiler=" ".join(parts.program.compiler_options()),
         parameters=cost.count_parameters(parts.program.params),
         stage=f"stage {span.number + 1} of {len(run.stages)}: " if len(run.stages) > 1 else "",
         steps=span.last - span.first,

@@ -6,17 +6,15 @@
 #   XLA_PROFILE=deterministic launch/gpu_host.sh ...
 #
 # Edit, or set in the environment: PYTHON (default: python), XLA_PROFILE:
-#   (empty)        XLA's defaults
-#   overlap        schedules communication behind computation; measure it, it needs more memory
+#   (empty)        XLA's defaults, and what a run says under "compiler" (--config.compiler_options=none: nothing)
 #   deterministic  the same bits in every run on the same GPUs; slower
 # XLA_FLAGS of your own are kept and have precedence.
 set -euo pipefail
 
 case ${XLA_PROFILE:-} in
   '') flags='' ;;
-  overlap) flags='--xla_gpu_enable_latency_hiding_scheduler=true' ;;
   deterministic) flags='--xla_gpu_deterministic_ops=true' ;;
-  *) echo "XLA_PROFILE=$XLA_PROFILE: allowed are overlap, deterministic, or nothing" >&2; exit 78 ;;
+  *) echo "XLA_PROFILE=$XLA_PROFILE: allowed are deterministic, or nothing" >&2; exit 78 ;;
 esac
 if [[ -n $flags ]]; then export XLA_FLAGS="$flags ${XLA_FLAGS:-}"; fi
 

@@ -48,6 +48,7 @@ with jax.set_mesh(program.mesh), kernels.recorded() as chosen:
     compiled = program.train_step().lower(program.state, program.frozen, batches).compile()
 text, memory = compiled.as_text(), compiled.memory_analysis()
 print(json.dumps({
+    "options": program.compiler_options(),
     "kernels": sorted({c.name for c in chosen}),
     "custom_calls": text.count("tpu_custom_call"),
     "collectives": any(f" {name}" in text for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")),
@@ -87,6 +88,7 @@ def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, 
 )
 def test_packed_rows_of_512_use_splash_attention_and_fit(topology, axes, limit):
     found = compiled("bert_base_fast", topology, axes, length=512, rows=64)
+    assert bool(found["options"]) != topology.startswith("v4")
     assert found["kernels"] == ["splash"] and found["custom_calls"] > 0
     assert found["collectives"] and found["gib"] < limit
 

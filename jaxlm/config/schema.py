@@ -194,6 +194,7 @@ class Run:
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
     dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
+    compiler_options: Literal["auto", "none"] = "auto"  # auto: by kind of device, see runtime/xla_flags.py
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     evaluators: tuple[Any, ...] = ()  # beside the held-out loss, see jaxlm/evaluate/evaluator.py

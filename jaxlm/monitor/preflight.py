@@ -39,6 +39,7 @@ class Facts:
     checkpoints_kept: int | None = None
     disk_free: float | None = None
     seconds_per_step: float | None = None  # estimate
+    compiler: str = ""  # options that it is given
     stage: str = ""  # "stage 1 of 2: "
     done: int = 0  # steps of these that are trained already
     notes: tuple[str, ...] = ()
@@ -50,6 +51,7 @@ def table(facts: Facts) -> str:
         ("devices", facts.devices),
         ("precision", facts.precision),
         ("attention", facts.attention),
+        ("compiler", facts.compiler and f"{facts.compiler} (yours in XLA_FLAGS or LIBTPU_INIT_ARGS win)"),
         ("parameters", human(facts.parameters)),
         ("tokens per step", _tokens(facts)),
         ("training", _training(facts)),

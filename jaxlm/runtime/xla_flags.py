@@ -1,0 +1,50 @@
+"""Options of the compiler that are made for training on several devices. In: their kind, the environment. Out: options.
+
+They belong to one program (`jax.jit(compiler_options=...)`): no environment to set, no order to keep. Which kinds they
+are advised for is known from MaxText's flags (TPU) and NVIDIA's containers (GPU); no speed of them was measured here.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+import jax
+
+from jaxlm.errors import UserError
+
+# Gathers and reductions run beside the products that do not need them.
+_TPU = (
+    "xla_enable_async_all_gather",
+    "xla_enable_async_all_reduce",
+    "xla_tpu_enable_async_collective_fusion",
+    "xla_tpu_enable_async_collective_fusion_fuse_all_gather",
+    "xla_tpu_enable_async_collective_fusion_multiple_steps",
+    "xla_tpu_overlap_compute_collective_tc",
+)
+_GPU = ("xla_gpu_enable_latency_hiding_scheduler",)
+# By the start of a device_kind; v5 is v5e and v5p.
+OPTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (("TPU v5", _TPU), ("TPU v6", _TPU), ("NVIDIA", _GPU))
+
+
+def options(device_kind: str, devices: int, environment: Mapping[str, str] = os.environ) -> dict[str, bool]:
+    """{option: True} for a step on so many devices; without those that XLA_FLAGS or LIBTPU_INIT_ARGS set."""
+    if devices < 2:
+        return {}
+    given = " ".join(environment.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")).split()
+    theirs = {word.lstrip("-").partition("=")[0] for word in given}
+    found = next((names for start, names in OPTIONS if device_kind.startswith(start)), ())
+    return {name: True for name in found if name not in theirs}
+
+
+@contextlib.contextmanager
+def known() -> Iterator[None]:
+    """Around compiling: an option that this compiler does not have is a UserError."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        raise UserError(
+            f"{str(error).splitlines()[0]}: this version of the compiler is not one that jaxlm's options are made for. "
+            "Fix: --config.compiler_options=none."
+        ) from error
