@@ -142,6 +142,7 @@ class Loop:
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
             train_step = self._compile(rows, batch, report.Span(stage, number, first, last, step))
+            del batch  # it would stay on the devices
             self.evaluators = self._started(stage, held_out)
             while step < last:
                 step += 1
