@@ -11,6 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
+from jaxlm.cached import Cache
+
 NO_LABEL = -1
 Place = tuple[int, int, int]  # item, first token, number of tokens without special ones
 
@@ -22,6 +24,16 @@ class Piece:
     tokens: np.ndarray  # int32, with special tokens
     types: np.ndarray  # int32, as long as tokens
     label: int  # NO_LABEL where the item has none
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an objective may need to know of the rows when it makes their items."""
+
+    length: int  # tokens of the plan's rows
+    seed: int  # of items that are drawn
+    cache: Cache | None  # of items that are made once; None: they stay in memory
+    train: bool  # the training split
 
 
 class Items(Protocol):
