@@ -83,7 +83,7 @@ class Data:
     text_fields: tuple[
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
-    columns: tuple[Column, ...] = ()  # what else is kept of every record: Label or Number
+    columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.columns
     steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     mixture: Mixture | None = None  # several corpora; corpus is "" then
     packing: Literal["none", "concatenate", "best_fit"]

@@ -6,7 +6,7 @@ Items are random access and picklable: reader processes get their own copy.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +24,9 @@ class Piece:
     tokens: np.ndarray  # int32, with special tokens
     types: np.ndarray  # int32, as long as tokens
     label: int  # NO_LABEL where the item has none
+    columns: Mapping[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # see `carried`: [], or as tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,10 @@ class Shards(Protocol):
     def sentence_lengths(self, k: int) -> np.ndarray: ...
 
     def array(self, name: str) -> np.ndarray: ...
+
+    def value(self, name: str, k: int) -> np.ndarray: ...
+
+    def labels(self, name: str) -> tuple[str, ...]: ...
 
 
 def read(shards: Shards, documents: Iterable[int]) -> dict[int, np.ndarray]:

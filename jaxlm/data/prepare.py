@@ -206,7 +206,7 @@ def _make(
     """Write all parts that are not finished, and assemble them."""
     _start_or_continue(directory, about["key"])
     _save_tokenizer(directory, made)
-    options = {"sentences": about["sentences"], "fields": len(text.wanted.texts), "dtype": about["dtype"]}
+    options = {"sentences": about["sentences"], "wanted": text.wanted, "dtype": about["dtype"]}
     job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
     log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")

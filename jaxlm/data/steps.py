@@ -78,6 +78,7 @@ class Steps:
             made = step.apply(record)
             if made is not None:
                 made = dataclasses.replace(made, texts=tuple(text.strip() for text in made.texts))
+                _check_spans(step, record, made)
             if made is None or not all(made.texts):
                 counts["dropped"] += 1
                 return None
@@ -91,6 +92,15 @@ class Steps:
             {"step": type(step).__name__, **counts}
             for step, counts in zip(self.steps, self.counts, strict=True)
         ]
+
+
+def _check_spans(step: Step, record: Record, made: Record) -> None:
+    spans = any(isinstance(value, tuple) for value in made.values)
+    if spans and made.texts != record.texts and made.values == record.values:
+        raise UserError(
+            f"{record.where}: the step {type(step).__name__} changed a text whose spans are characters of it, and did "
+            " not move them. Fix: a step that changes no text, or gives `values` and `pieces` that fit the new one."
+        )
 
 
 def describe(steps: tuple[Step, ...]) -> list[Any]:
