@@ -63,8 +63,8 @@ class Mixture:
         if not self.shares or all(share.epochs for share in self.shares):
             raise UserError(f"{where}.shares: every corpus ends. Fix: epochs=0 (no limit) for one of them.")
 
-    def weights(self, rows: Sequence[int]) -> list[float]:
-        """Of every source, given how many rows it has."""
+    def weights(self, rows: Sequence[float]) -> list[float]:
+        """Of every source, given how many rows, or how much text, it has."""
         given = [share.weight or float(n) for share, n in zip(self.shares, rows, strict=True)]
         return [weight ** (1.0 / self.temperature) for weight in given]
 

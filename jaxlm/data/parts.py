@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,19 +201,20 @@ def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
 
 def _encoded(job: Job, records: Sequence[Record]) -> Iterator[encoding.Encoded]:
     tokens = _loaded(job.directory)
-    for batch in _batches(records):
+    for batch in batches(records, BATCH_CHARACTERS):
         yield from encoding.encoded(tokens, batch, job.wanted, job.sentences)
 
 
-def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
+def batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """The records in order, gathered until a batch holds `size` characters."""
     batch: list[Record] = []
-    size = 0
+    held = 0
     for record in records:
         batch.append(record)
-        size += record.characters
-        if size >= BATCH_CHARACTERS:
+        held += record.characters
+        if held >= size:
             yield batch
-            batch, size = [], 0
+            batch, held = [], 0
     if batch:
         yield batch
 
