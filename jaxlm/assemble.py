@@ -15,7 +15,7 @@ from jaxlm import streams
 from jaxlm.batch import Batches, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage
-from jaxlm.data import draws, feed, items, mixture, pipeline, prepare, shards
+from jaxlm.data import draws, feed, items, mixture, pipeline, prepare, shards, trained
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.rows import Rows
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
@@ -100,10 +100,12 @@ def _stream(
 def _prepared(
     run: Run, tasks: tuple[Task, ...], cache: pathlib.Path, say: Callable[[str], None]
 ) -> dict[str, prepare.Prepared]:
-    """The shards of every corpus of the run, once each; the tokenizer is that of the run's main corpus."""
+    """The shards of every corpus of the run, once each; the tokenizer is that of its main corpus or mixture."""
     used = [(run.data, False), *((task.data or run.data, task.objective.needs_sentences) for task in tasks)]
     asked = [(corpus, data, needed) for data, needed in used for corpus in data.corpora().values()]
-    config, ready = run.tokenizer, {}
+    config, ready, mixed = run.tokenizer, {}, run.data.mixture
+    if mixed is not None:
+        config = trained.of_corpora([s.corpus for s in mixed.shares], mixed.weights, config, cache, say)
     for corpus, data, _ in asked:
         name = repr(corpus)
         if name in ready:

@@ -21,6 +21,7 @@ import numpy as np
 
 from jaxlm.errors import UserError
 
+NONE = -1  # where a column says nothing
 # Arrays are numpy on the host and jax on the device, behind one set of fields.
 Array = Any
 
@@ -76,6 +77,26 @@ class Row:
     types_T: np.ndarray  # 0, or 1 in the second sentence of a pair
     first_C: np.ndarray  # position of every item's [CLS]; 0 in unused slots
     labels_C: np.ndarray  # the item's label (next sentence: 0 is next, 1 is random); -1 in unused slots
+    # By name: [C] of labels and numbers, [T] of spans (see data.spans); NONE in unused slots and at special tokens.
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def of_items(self, column: str) -> np.ndarray:
+        """[C]: the values of a column that its items carry."""
+        return self._column(column, len(self.first_C))
+
+    def of_tokens(self, column: str) -> np.ndarray:
+        """int32 [T]: the values of a column of spans that its items carry."""
+        return self._column(column, len(self.tokens_T))
+
+    def _column(self, name: str, size: int) -> np.ndarray:
+        if not self.segments_T.any():  # a row of padding
+            return np.full(size, NONE, np.int32)
+        if name not in self.columns or len(self.columns[name]) != size:
+            raise UserError(
+                f'column "{name}": these rows carry {", ".join(self.columns) or "none"}, and what is asked for is '
+                f"{size} values a row. Fix: `items` that carry it; spans are asked of tokens, all else of items."
+            )
+        return self.columns[name]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -64,8 +64,8 @@ class Mixture:
         if not self.shares or all(share.epochs for share in self.shares):
             raise UserError(f"{where}.shares: every corpus ends. Fix: epochs=0 (no limit) for one of them.")
 
-    def weights(self, rows: Sequence[int]) -> list[float]:
-        """Of every source, given how many rows it has."""
+    def weights(self, rows: Sequence[float]) -> list[float]:
+        """Of every source, given how many rows, or how much text, it has."""
         given = [share.weight or float(n) for share, n in zip(self.shares, rows, strict=True)]
         return [weight ** (1.0 / self.temperature) for weight in given]
 
@@ -84,7 +84,7 @@ class Data:
     text_fields: tuple[
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
-    columns: tuple[Column, ...] = ()  # what else is kept of every record: Label or Number
+    columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.columns
     steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     mixture: Mixture | None = None  # several corpora; corpus is "" then
     packing: Literal["none", "concatenate", "best_fit"]

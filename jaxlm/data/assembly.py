@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.data import files, labels, parts
+from jaxlm.data import files, labels, parts, spans
 from jaxlm.data import index as indices
-from jaxlm.data.columns import Label
+from jaxlm.data.columns import Column, Label
+from jaxlm.data.spans import SPANS
 from jaxlm.data.tokenizer import Tokenizer
 
 Records = list[dict[str, Any]]
@@ -28,7 +29,7 @@ def assemble(
     names = {
         column.field: labels.inventory(by_split, number, column.field)
         for number, column in enumerate(about["columns"])
-        if isinstance(column, Label)
+        if isinstance(column, (Label, *SPANS))
     }
     splits = {
         split: _split(directory, split, records, tokenizer, about["sentences"])
@@ -36,9 +37,11 @@ def assemble(
     }
     for split, records in by_split.items():
         splits[split]["arrays"] |= {
-            column.field: _write_column(directory, split, records, number, names.get(column.field))
+            column.field: _write_column(directory, split, records, number, column, names.get(column.field))
             for number, column in enumerate(about["columns"])
         }
+        if any(isinstance(column, SPANS) for column in about["columns"]):
+            splits[split]["arrays"]["token_offsets"] = _write_token_offsets(directory, split, records)
     index = {
         "format": indices.FORMAT,
         "key": about["key"],
@@ -105,16 +108,35 @@ def _write(directory: Path, split: str, records: Records, name: str, dtype: Any)
 
 
 def _write_column(
-    directory: Path, split: str, records: Records, number: int, names: list[str] | None
+    directory: Path, split: str, records: Records, number: int, column: Column, names: list[str] | None
 ) -> dict[str, Any]:
-    """The values of one column: numbers, or those of the names of a label."""
-    size = sum(record["documents"] for record in records)
-    name = f"column_{number}"
-    column = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
+    """The values of one column: numbers, those of the names of a label, or of spans, of every token."""
+    per = "tokens" if isinstance(column, SPANS) else "documents"
+    name, size = f"column_{number}", sum(record[per] for record in records)
+    file = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
     for record in records:
         values = _arrays(directory, record)[name]
-        column.append(values if names is None else labels.numbered(record, number, names, values))
-    return column.finish()
+        if names is not None:
+            numbers = labels.numbers(record, number, names)
+            values = spans.numbered(values, numbers) if per == "tokens" else numbers[values]
+        file.append(values)
+    return {**file.finish(), "per": per}
+
+
+def _write_token_offsets(directory: Path, split: str, records: Records) -> dict[str, Any]:
+    """Tokens before each document."""
+    file = _Column(
+        directory,
+        f"{split}.token_offsets.npy",
+        np.int64,
+        sum(record["documents"] for record in records) + 1,
+    )
+    file.append(np.zeros(1, np.int64))
+    before = 0
+    for record in records:
+        file.append(before + np.cumsum(_arrays(directory, record)["lengths"], dtype=np.int64))
+        before += record["tokens"]
+    return file.finish()
 
 
 def _write_sentences(directory: Path, split: str, records: Records) -> dict[str, Any]:

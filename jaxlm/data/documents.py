@@ -8,17 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlm.batch import Vocabulary
+from jaxlm.data.carried import Carried
 from jaxlm.data.items import NO_LABEL, Piece, Place, Shards, digest, read
 
 
 class Documents:
-    """One item per document of one split; token type 0, and the value of a label column, if one is named."""
+    """One item per document of one split; token type 0."""
 
     overhead = 2
     splittable = True
 
-    def __init__(self, shards: Shards, vocabulary: Vocabulary, label: str = "") -> None:
-        self.shards, self.label = shards, label
+    def __init__(self, shards: Shards, vocabulary: Vocabulary, columns: tuple[str, ...] = ()) -> None:
+        self.shards, self.carried = shards, Carried(shards, columns)
         self.cls, self.sep = vocabulary.cls, vocabulary.sep
         self._fingerprint = ""
 
@@ -31,23 +32,18 @@ class Documents:
     def fingerprint(self) -> str:
         """Of the lengths too: two splits of one corpus must not share a packing plan."""
         if not self._fingerprint:
-            labelled = (self.label, self.shards.array(self.label)) if self.label else ()
-            self._fingerprint = digest("documents", self.shards.fingerprint, self.lengths, *labelled)
+            plain = digest("documents", self.shards.fingerprint, self.lengths)
+            self._fingerprint = self.carried.fingerprint(plain)
         return self._fingerprint
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """[CLS], tokens [start, start + length) of document k, [SEP]; for every (k, start, length)."""
         documents = read(self.shards, (k for k, _, _ in places))
-        return [
-            self._piece(documents[k][start : start + length], self._label(k)) for k, start, length in places
-        ]
+        return [self._piece(documents[k], k, start, length) for k, start, length in places]
 
-    def _label(self, k: int) -> int:
-        return int(self.shards.array(self.label)[k]) if self.label else NO_LABEL
-
-    def _piece(self, document: np.ndarray, label: int) -> Piece:
-        length = len(document)
+    def _piece(self, document: np.ndarray, k: int, start: int, length: int) -> Piece:
         tokens = np.empty(length + 2, np.int32)
         tokens[0], tokens[-1] = self.cls, self.sep
-        tokens[1:-1] = document
-        return Piece(tokens, np.zeros(length + 2, np.int32), label)
+        tokens[1:-1] = document[start : start + length]
+        columns = self.carried.by(k, [(start, start + length)], around=1)
+        return Piece(tokens, np.zeros(length + 2, np.int32), NO_LABEL, columns)

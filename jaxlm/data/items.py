@@ -6,10 +6,12 @@ Items are random access and picklable: reader processes get their own copy.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
+
+from jaxlm.cached import Cache
 
 NO_LABEL = -1
 Place = tuple[int, int, int]  # item, first token, number of tokens without special ones
@@ -22,6 +24,19 @@ class Piece:
     tokens: np.ndarray  # int32, with special tokens
     types: np.ndarray  # int32, as long as tokens
     label: int  # NO_LABEL where the item has none
+    columns: Mapping[str, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # see `carried`: [], or as tokens
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an objective may need to know of the rows when it makes their items."""
+
+    length: int  # tokens of the plan's rows
+    seed: int  # of items that are drawn
+    cache: Cache | None  # of items that are made once; None: they stay in memory
+    train: bool  # the training split
 
 
 class Items(Protocol):
@@ -65,6 +80,10 @@ class Shards(Protocol):
     def sentence_lengths(self, k: int) -> np.ndarray: ...
 
     def array(self, name: str) -> np.ndarray: ...
+
+    def value(self, name: str, k: int) -> np.ndarray: ...
+
+    def labels(self, name: str) -> tuple[str, ...]: ...
 
 
 def read(shards: Shards, documents: Iterable[int]) -> dict[int, np.ndarray]:

@@ -177,12 +177,31 @@ class Joined:
 
     def sentence_lengths(self, k: int) -> np.ndarray:
         """Of document k."""
-        number = int(np.searchsorted(self._ends, k, side="right"))
-        return self.parts[number].sentence_lengths(k - int(self._ends[number]) + len(self.parts[number]))
+        part, k = self._place(k)
+        return part.sentence_lengths(k)
 
     def array(self, name: str) -> np.ndarray:
         """Of all documents."""
         return np.concatenate([part.array(name) for part in self.parts])
+
+    def value(self, name: str, k: int) -> np.ndarray:
+        """Of document k."""
+        part, k = self._place(k)
+        return part.value(name, k)
+
+    def _place(self, k: int) -> tuple[items.Shards, int]:
+        number = int(np.searchsorted(self._ends, k, side="right"))
+        return self.parts[number], k - int(self._ends[number]) + len(self.parts[number])
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """The names of a label column. UserError unless they are the same in all parts."""
+        found = [part.labels(name) for part in self.parts]
+        if len(set(found)) > 1:
+            raise UserError(
+                f'the corpora of the mixture have different labels in the column "{name}": '
+                f"{' and '.join(map(str, dict.fromkeys(found)))}. Fix: corpora with the same ones."
+            )
+        return found[0]
 
 
 def joined(parts: Sequence[items.Shards]) -> items.Shards:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxlm import cached
-from jaxlm.data import files, sentences, tokenizer
+from jaxlm.data import encoding, files, spans, tokenizer
+from jaxlm.data.columns import Wanted
 from jaxlm.data.index import FORMAT, digest
-from jaxlm.data.record import Record
+from jaxlm.data.record import Record, Value
 
 FOLDER = "parts"
 BATCH_CHARACTERS = 2**20  # encoded at once: bounds memory, and enough for the library's threads
@@ -34,7 +35,7 @@ class Job:
 
     directory: str
     sentences: bool
-    fields: int  # texts a document consists of, each a sentence of its own; 1: sentences are found by rule
+    wanted: Wanted  # several texts: each is a sentence of its own; else sentences are found by rule
     dtype: str  # of tokens: uint16 or uint32
 
 
@@ -145,13 +146,24 @@ class _Tally:
         self.lengths.append(len(ids))
         for name, values in known.items():
             self.content.update(values.tobytes())
-            self.known.setdefault(name, []).append(values)
+            if not name.startswith("column_"):  # those have no numbers yet
+                self.known.setdefault(name, []).append(values)
         for i, value in enumerate(record.values):
             self.content.update(f"{i}:{value!r}\n".encode())
-            if isinstance(value, str):
-                met = self.labels.setdefault(str(i), {})
-                value, _ = met.setdefault(value, (len(met), record.where))
-            self.known.setdefault(f"column_{i}", []).append(np.array([value]))
+            values = (
+                np.array([value]) if isinstance(value, float) else self._numbered(i, value, record, known)
+            )
+            self.known.setdefault(f"column_{i}", []).append(values)
+
+    def _numbered(self, i: int, value: Value, record: Record, known: Arrays) -> np.ndarray:
+        """The number of the label of column i, or the spans of all tokens with those of theirs."""
+        met = self.labels.setdefault(str(i), {})
+        number = lambda name: met.setdefault(name, (len(met), record.where))[0]
+        if isinstance(value, tuple):
+            return spans.numbered(
+                known[f"column_{i}"], np.array([number(name) for *_, name in value], np.int32)
+            )
+        return np.array([number(value)])
 
     def arrays(self) -> Arrays:
         arrays: Arrays = {"lengths": np.array(self.lengths, np.uint32)}
@@ -187,44 +199,22 @@ def _finish(folder: Path, part: Part, tally: _Tally) -> dict[str, Any]:
     return record
 
 
-def _encoded(job: Job, records: Sequence[Record]) -> Iterator[tuple[Record, np.ndarray, Arrays]]:
-    """Record, tokens, and the tokens of its sentences or texts."""
+def _encoded(job: Job, records: Sequence[Record]) -> Iterator[encoding.Encoded]:
     tokens = _loaded(job.directory)
-    for batch in _batches(records):
-        if job.fields > 1:
-            yield from _encoded_fields(tokens, batch)
-            continue
-        texts = [record.texts[0] for record in batch]
-        if not job.sentences:
-            yield from (
-                (record, ids, {}) for record, ids in zip(batch, tokens.encode_batch(texts), strict=True)
-            )
-            continue
-        for record, (ids, offsets) in zip(batch, tokens.encode_batch_with_offsets(texts), strict=True):
-            lengths = sentences.token_lengths(sentences.starts(record.texts[0]), offsets[:, 1])
-            yield record, ids, {"sentences": lengths}
+    for batch in batches(records, BATCH_CHARACTERS):
+        yield from encoding.encoded(tokens, batch, job.wanted, job.sentences)
 
 
-def _encoded_fields(
-    tokens: tokenizer.Tokenizer, batch: list[Record]
-) -> Iterator[tuple[Record, np.ndarray, Arrays]]:
-    """Every text by itself, as it would be alone; a record with a text of no tokens becomes an empty document."""
-    ids = iter(tokens.encode_batch([text for record in batch for text in record.texts]))
-    for record in batch:
-        mine = [next(ids) for _ in record.texts]
-        lengths = np.array([len(one) for one in mine], np.int32)
-        yield record, np.concatenate(mine) if lengths.all() else mine[0][:0], {"fields": lengths}
-
-
-def _batches(records: Sequence[Record]) -> Iterator[list[Record]]:
+def batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
+    """The records in order, gathered until a batch holds `size` characters."""
     batch: list[Record] = []
-    size = 0
+    held = 0
     for record in records:
         batch.append(record)
-        size += record.characters
-        if size >= BATCH_CHARACTERS:
+        held += record.characters
+        if held >= size:
             yield batch
-            batch, size = [], 0
+            batch, held = [], 0
     if batch:
         yield batch
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlm.batch import Vocabulary
+from jaxlm.data.carried import Carried
 from jaxlm.data.items import Piece, Place, Shards, digest, read
 
 
@@ -17,8 +18,10 @@ class Passages:
 
     splittable = True
 
-    def __init__(self, shards: Shards, vocabulary: Vocabulary, overhead: int) -> None:
-        self.shards = shards
+    def __init__(
+        self, shards: Shards, vocabulary: Vocabulary, overhead: int, columns: tuple[str, ...] = ()
+    ) -> None:
+        self.shards, self.carried = shards, Carried(shards, columns)
         self.overhead = overhead
         self.eos = vocabulary.eos
         self._fingerprint = ""
@@ -32,15 +35,17 @@ class Passages:
     def fingerprint(self) -> str:
         """Of the lengths too: two splits of one corpus must not share a packing plan."""
         if not self._fingerprint:
-            self._fingerprint = digest("passages", self.shards.fingerprint, self.lengths)
+            plain = digest("passages", self.shards.fingerprint, self.lengths)
+            self._fingerprint = self.carried.fingerprint(plain)
         return self._fingerprint
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """Tokens [start, start + length) of document k and the id after them, for every (k, start, length)."""
         documents = read(self.shards, (k for k, _, _ in places))
-        return [self._piece(documents[k], start, start + length) for k, start, length in places]
+        return [self._piece(documents[k], k, start, start + length) for k, start, length in places]
 
-    def _piece(self, document: np.ndarray, start: int, end: int) -> Piece:
+    def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
         following = self.eos if end == len(document) else int(document[end])
         tokens = np.asarray(document[start:end], np.int32)
-        return Piece(tokens, np.zeros(len(tokens), np.int32), following)
+        columns = self.carried.by(k, [(start, end)], around=0)
+        return Piece(tokens, np.zeros(len(tokens), np.int32), following, columns)

@@ -16,7 +16,7 @@ from absl import flags
 from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.cached import Cache
 from jaxlm.data import draws, packing
-from jaxlm.data.items import Shards
+from jaxlm.data.items import Asked, Shards
 from jaxlm.data.mixture import AnyRows
 from jaxlm.data.rows import Rows
 
@@ -41,7 +41,8 @@ def make_rows(
     """
     length = objective.plan_length(row_length)
     most = objective.max_items(length)
-    items = objective.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
+    asked = Asked(length=length, seed=seed, cache=cache, train=train)
+    items = objective.items(shards, vocabulary, asked)
     plan = packing.plan(items, row_length=length, method=method, max_items=most, seed=seed, cache=cache)
     return Rows(items, plan, vocabulary, seed=seed, shuffle=train)
 

@@ -1,8 +1,7 @@
 """Corpus → tokenizer → shards. In: a `Corpus`, a tokenizer config, a cache folder. Out: `Prepared`: a folder of shards.
 
 Cached by content: the same corpus, tokenizer and options are found again at once, a change of any makes a new folder.
-Parallel, and resumable after SIGKILL with an identical result: finished parts are kept. The tokenizer is trained on the
-training split only, on at most `sample_bytes` of it (the first documents of every file). Memory is bounded by parts.
+Parallel, and resumable after SIGKILL with an identical result: finished parts are kept. Memory is bounded by parts.
 """
 
 import dataclasses
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm import cached
-from jaxlm.data import assembly, corpus, parts, production, progress, steps, tokenizer, workers
+from jaxlm.data import assembly, corpus, parts, production, progress, steps, tokenizer, trained, workers
 from jaxlm.data import index as indices
 from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.errors import UserError
@@ -23,8 +22,6 @@ from jaxlm.errors import UserError
 PARTS = 64
 SMALLEST_PART = 2**20
 LARGEST_PART = 2**27
-# Part of every key: raise it when the same corpus gives other tokens. (The format of the index does not decide them.)
-IDENTITY = 1
 IN_PROCESS_BYTES = 4 * 2**20  # below this starting workers takes longer than the work
 
 Log = Callable[[str], None]
@@ -69,8 +66,8 @@ def prepare(
     directory = None if output is None else expanded(output)
     with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
-        identity = _identity(source, text)
-        made = _tokenizer(source, text, tokenizer_config, identity, root, log)
+        identity = trained.identity(source, text)
+        made = trained.of_corpus(source, text, tokenizer_config, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
         key = indices.digest([identity, made.fingerprint, sentences, part])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
@@ -90,12 +87,6 @@ def prepare(
                 index = again or _make(source, text, made, directory, about, part, log, processes)
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
-
-
-def _identity(source: corpus.Source, text: corpus.Corpus) -> str:
-    """Of the corpus as it is tokenised: its content, splits and steps."""
-    done = [steps.describe(text.steps)] if text.steps else []
-    return indices.digest([IDENTITY, source.identity(), text.validation_share, text.test_share, *done])
 
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
@@ -138,38 +129,6 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
     return Prepared(directory=directory, tokenizer=made, index=index)
 
 
-def _tokenizer(
-    source: corpus.Source,
-    text: corpus.Corpus,
-    config: tokenizer.TokenizerConfig,
-    identity: str,
-    root: Path,
-    log: Log,
-) -> tokenizer.Tokenizer:
-    """Load a pretrained tokenizer, or find or train the one of this corpus and config."""
-    if config.sample_bytes == 0:
-        return tokenizer.train(config, ())
-    described = tokenizer.describe(config)
-    key = indices.digest([identity, described, config.sample_bytes])
-
-    def train(folder: Path) -> None:
-        log(f"training the tokenizer {config}")
-        read = steps.Steps(text.steps).run(source.sample(config.sample_bytes))
-        records = (r for r in read if text.split(r) == "train")
-        sample = [part for record in records for part in record.texts]
-        if not sample:
-            raise _nothing(text)
-        made = tokenizer.train(config, sample)
-        if made.size < described["vocab_size"]:
-            log(
-                f"the corpus gave {made.size:,} of vocab_size={described['vocab_size']:,} tokens: it has no more pieces"
-            )
-        made.save(folder)
-
-    name = f"tokenizers/{described['type'].lower()}-{key[:12]}"
-    return tokenizer.load(cached.Cache(root, log).find(name, key, train))
-
-
 def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
     """The index of a finished preparation whose files are there; None when there is something left to make."""
     if not (directory / indices.INDEX).is_file():
@@ -206,18 +165,16 @@ def _make(
     """Write all parts that are not finished, and assemble them."""
     _start_or_continue(directory, about["key"])
     _save_tokenizer(directory, made)
-    options = {"sentences": about["sentences"], "fields": len(text.wanted.texts), "dtype": about["dtype"]}
+    options = {"sentences": about["sentences"], "wanted": text.wanted, "dtype": about["dtype"]}
     job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
     log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")
     lines = progress.Progress(log, expected)
     wanted = workers.count(processes) if expected > IN_PROCESS_BYTES or not expected else 1
     done = steps.Steps(text.steps)
-    documents = done.run(source.records())
+    number = min(wanted, max(expected // part, 1))
     by_split: dict[str, list[dict[str, Any]]] = {}
-    for record in production.records(
-        job, production.gather(documents, text, part), min(wanted, max(expected // part, 1)), lines
-    ):
+    for record in production.records(job, source.records(), text, part, done, number, lines):
         by_split.setdefault(record["split"], []).append(record)
     # Parts finish in any order; a part with nothing but empty documents is no shard.
     found = {
@@ -270,7 +227,7 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     """No split that was asked for may be empty."""
     total = sum(documents.values())
     if not total:
-        raise _nothing(text)
+        raise trained.nothing(text)
     shares = {"validation": text.validation_share, "test": text.test_share}
     for split, share in shares.items():
         if share and not documents[split]:
@@ -285,10 +242,3 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
             f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Set "
             f"validation_share=0 and test_share=0 for no such splits, or use more documents. {_DOCUMENTS}"
         )
-
-
-def _nothing(text: corpus.Corpus) -> UserError:
-    return UserError(
-        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
-        f'"{", ".join(text.wanted.texts)}" is right, and that the held-out shares leave some (0: nothing is held out).'
-    )

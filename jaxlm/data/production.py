@@ -1,18 +1,22 @@
 """Parts of a corpus, made in parallel. In: a source of documents. Out: the record of every part, made now or before.
 
-Documents are gathered into parts in their order, whatever the number of processes; parts that an earlier run finished
-are not made again. Memory: one part a process, one waiting, and one being gathered for each split.
+The steps of a corpus run over its documents, which are gathered into parts in their order, whatever the number of
+processes; parts that an earlier run finished are not made again. Memory: one part a process, one waiting, and one being
+gathered for each split.
 """
 
+import collections
 import concurrent.futures
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from jaxlm.data import corpus, parts, progress, workers
+from jaxlm.data import corpus, parts, progress, steps, workers
 from jaxlm.data.record import Record
 from jaxlm.errors import UserError
+
+CHUNK_CHARACTERS = 2**20  # of documents that a worker runs the steps over at once
 
 
 def gather(documents: Iterator[Record], text: corpus.Corpus, size: int) -> Iterator[parts.Part]:
@@ -34,13 +38,26 @@ def gather(documents: Iterator[Record], text: corpus.Corpus, size: int) -> Itera
 
 
 def records(
-    job: parts.Job, todo: Iterator[parts.Part], processes: int, lines: progress.Progress
+    job: parts.Job,
+    documents: Iterator[Record],
+    text: corpus.Corpus,
+    size: int,
+    done: steps.Steps,
+    processes: int,
+    lines: progress.Progress,
 ) -> Iterator[dict[str, Any]]:
-    """Records of all parts, in any order; those of an earlier run are not made again."""
+    """Records of all parts of `size` characters, in any order; those of an earlier run are not made again.
+
+    `done`: the steps, which count what they do.
+    """
     with contextlib.ExitStack() as stack:
         pool = stack.enter_context(workers.pool(processes)) if processes > 1 else None
         running: set[concurrent.futures.Future] = set()
-        for part in todo:
+        if pool is None or not done.portable:
+            left = done.run(documents)
+        else:
+            left = _stepped(documents, done, pool, processes)
+        for part in gather(left, text, size):
             record = parts.finished(job.directory, part.name)
             if record is None and parts.begun(job.directory, part.name):
                 lines.log(f"{job.directory}: part {part.name} is damaged, is made again")
@@ -52,13 +69,26 @@ def records(
             else:
                 running.add(pool.submit(parts.write, job, part))
                 if len(running) > processes:  # one waiting beside those at work bounds memory
-                    done, running = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-                    yield from (_made(_result(future), lines) for future in done)
+                    ended, running = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+                    yield from (_made(_result(future), lines) for future in ended)
         for future in concurrent.futures.as_completed(running):
             yield _made(_result(future), lines)
 
 
-def _result(future: concurrent.futures.Future) -> dict[str, Any]:
+def _stepped(
+    documents: Iterator[Record], done: steps.Steps, pool: concurrent.futures.Executor, ahead: int
+) -> Iterator[Record]:
+    """What the steps leave of the documents, in order; workers run them over chunks, `ahead` of which wait."""
+    waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+    for chunk in parts.batches(documents, CHUNK_CHARACTERS):
+        waiting.append(pool.submit(steps.over, done.steps, chunk))
+        if len(waiting) > ahead:
+            yield from done.taken(_result(waiting.popleft()))
+    while waiting:
+        yield from done.taken(_result(waiting.popleft()))
+
+
+def _result(future: concurrent.futures.Future) -> Any:
     try:
         return future.result()
     except BrokenProcessPool as error:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from jaxlm.data import extras, files
-from jaxlm.data.columns import Wanted
+from jaxlm.data import extras, files, spans
+from jaxlm.data.columns import Label, Number, Wanted
 from jaxlm.data.record import Record
+from jaxlm.data.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
 
 # A single document beyond this is a file without separators, not a document.
@@ -108,15 +109,30 @@ def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
 
 def of(record: dict, wanted: Wanted, where: str) -> Record:
     """The fields of a record, texts stripped; one text may be empty, of several none."""
-    texts = tuple(field(record, name, where).strip() for name in wanted.texts)
+    given, pieces = {}, []
+    for name in wanted.texts:
+        of_list = next(iter(wanted.lists(name)), None)
+        given[name] = (
+            of_list.join(_value(record, name, where), where) if of_list else field(record, name, where)
+        )
+        pieces.append(of_list.pieces(record[name], where) if of_list else ())
+    texts = tuple(text.strip() for text in given.values())
     for name, text in zip(wanted.texts, texts, strict=True):
         if not text and len(texts) > 1:
             raise UserError(
                 f'{where}: field "{name}" is empty; a record of several texts needs all of them '
                 f"({', '.join(wanted.texts)}). Repair or remove the record, or leave that field out of text_fields."
             )
-    values = tuple(column.read(_value(record, column.field, where), where) for column in wanted.values)
-    return Record(texts, values, where if values else "")
+    values = []
+    for column in wanted.values:
+        value = _value(record, column.field, where)
+        if isinstance(column, Label | Number):
+            values.append(column.read(value, where))
+        elif isinstance(column, Spans):
+            values.append(column.read(value, given[column.text], where))
+        else:
+            values.append(column.read(value, record[column.text], where))
+    return Record(texts, tuple(values), tuple(pieces) if any(pieces) else (), where if values else "")
 
 
 def field(record: dict, text_field: str, where: str) -> str:
@@ -128,8 +144,7 @@ def field(record: dict, text_field: str, where: str) -> str:
         raise UserError(
             f'{where}: field "{text_field}" is {type(value).__name__}, not text. Repair or remove the record.'
         )
-    # JSON can spell half a surrogate pair, which no tokenizer takes.
-    return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return spans.whole(value)
 
 
 def _value(record: dict, name: str, where: str) -> Any:

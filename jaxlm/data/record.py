@@ -2,13 +2,18 @@
 
 import dataclasses
 
+Span = tuple[int, int, str]  # first character, one after the last, label
+Value = str | float | tuple[Span, ...]
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One document: a text, or several that belong together; none of them is empty."""
 
     texts: tuple[str, ...]
-    values: tuple[str | float, ...] = ()  # of the corpus's columns, in their order
+    values: tuple[Value, ...] = ()  # of the corpus's columns, in their order
+    # Of every text (start, end) of what is tokenised by itself, as it would be alone; (): the whole text.
+    pieces: tuple[tuple[tuple[int, int], ...], ...] = ()
     where: str = dataclasses.field(default="", compare=False)  # file and line, for messages about values
 
     @property

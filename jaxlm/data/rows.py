@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import grain
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import NONE, Row, Vocabulary
 from jaxlm.data import draws
 from jaxlm.data.items import Items, Piece
 from jaxlm.data.plan import Plan
@@ -89,12 +89,16 @@ class Rows:
         tokens = np.full(length, self.vocabulary.pad, np.int32)
         segments, positions, types = (np.zeros(length, np.int32) for _ in range(3))
         first, labels = np.zeros(slots, np.int32), np.full(slots, -1, np.int32)
+        columns: dict[str, np.ndarray] = {}
         at = 0
         for c, piece in enumerate(pieces):
             span = slice(at, at + len(piece.tokens))
             tokens[span], types[span] = piece.tokens, piece.types
             segments[span], positions[span] = c + 1, np.arange(len(piece.tokens))
             first[c], labels[c] = at, piece.label
+            for name, values in piece.columns.items():
+                size, place = (length, span) if values.ndim else (slots, c)
+                columns.setdefault(name, np.full(size, NONE, values.dtype))[place] = values
             at = span.stop
         if at > length:
             raise AssertionError(f"plan {self.plan.fingerprint}: a row of {at} tokens in {length}")
@@ -105,4 +109,5 @@ class Rows:
             types_T=types,
             first_C=first,
             labels_C=labels,
+            columns=columns,
         )

@@ -34,6 +34,7 @@ class _Place:
     files: tuple[str, ...]
     documents: tuple[int, ...]  # per file
     arrays: dict[str, str]  # name -> file
+    of_tokens: frozenset[str]  # the arrays with a value a token
     labels: dict[str, tuple[str, ...]]  # of label columns: their names
     dtype: str
 
@@ -118,23 +119,32 @@ class Shards:
     def array(self, name: str) -> np.ndarray:
         """What is known of every document, memory-mapped: [documents], or [documents, n] of n values each.
 
-        "fields": tokens of every text of a record; their sum is lengths[k]. The name of a column: its values.
+        "fields": tokens of every text of a record; their sum is lengths[k]. The name of a column: its values; of a
+        column of spans [tokens] of all documents, one after another (see data.spans).
         UserError for a name that is not there.
         """
-        if name not in self._arrays or name in ("sentences", "sentence_offsets"):
+        if name not in self._arrays or name in ("sentences", "sentence_offsets", "token_offsets"):
             how = "text_fields" if name == "fields" else "columns"
             raise UserError(
                 f"shards {self._place.directory}: these documents have no {name}, which this objective needs. Fix: "
                 f"name the fields of the records in data.{how} (docs/data.md)."
             )
         values = self._arrays[name]
-        return values if len(values) == len(self) else values.reshape(len(self), -1)
+        one = len(values) == len(self) or name in self._place.of_tokens
+        return values if one else values.reshape(len(self), -1)
+
+    def value(self, name: str, k: int) -> np.ndarray:
+        """Of document k what a column says: [], int32 or float32, or of a column of spans int32 [lengths[k]]."""
+        values = self.array(name)
+        if name not in self._place.of_tokens:
+            return np.array(values[k])
+        offsets = self._arrays["token_offsets"]
+        return np.array(values[offsets[k] : offsets[k + 1]])
 
     def labels(self, name: str) -> tuple[str, ...]:
-        """The names of a label column, in the order of their numbers."""
-        if name not in self._place.labels:
-            raise UserError(f'shards {self._place.directory}: there is no column of labels "{name}".')
-        return self._place.labels[name]
+        """The names of a column of labels or spans, in the order of their numbers; of one of numbers none."""
+        self.array(name)  # UserError for a column that is not there
+        return self._place.labels.get(name, ())
 
     def sentence_lengths(self, k: int) -> np.ndarray:
         """int32 tokens of every sentence of document k, or of every text of its record; their sum is lengths[k]."""
@@ -192,6 +202,7 @@ def _opened(directory: str, index: dict[str, Any], entry: dict[str, Any]) -> Sha
         files=tuple(shard["file"] for shard in entry["shards"]),
         documents=tuple(shard["documents"] for shard in entry["shards"]),
         arrays={name: file["file"] for name, file in entry["arrays"].items()},
+        of_tokens=frozenset(name for name, file in entry["arrays"].items() if file.get("per") == "tokens"),
         labels={name: tuple(names) for name, names in index["columns"].items() if names is not None},
         dtype=np.dtype(index["dtype"]).newbyteorder("<").str,
     )

@@ -1,9 +1,11 @@
 """What is done to records before they are split and tokenised. In: a record. Out: the record, changed or not, or None.
 
-A step is a keyword-only dataclass that derives from `Step`. Steps run one after another, in the process that reads.
+A step is a keyword-only dataclass that derives from `Step`. Steps run one after another over a record, in worker
+processes where there are any. Those of a recipe's own file, which a worker cannot import, run in the reading process.
 """
 
 import dataclasses
+import importlib.machinery
 import json
 import re
 from collections.abc import Iterator
@@ -59,12 +61,15 @@ class KeepLength(Step):
         return record if self.shortest <= record.characters <= self.longest else None
 
 
+COUNTED = ("kept", "changed", "dropped")
+
+
 class Steps:
     """The steps of a corpus and their counts: of a whole pass over it, what every step kept, changed and dropped."""
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
         self.steps = steps
-        self.counts = [dict.fromkeys(("kept", "changed", "dropped"), 0) for _ in steps]
+        self.counts: list[dict[str, int]] = [dict.fromkeys(COUNTED, 0) for _ in steps]
 
     def run(self, records: Iterator[Record]) -> Iterator[Record]:
         """What is left of the records; a text that has become empty drops its record."""
@@ -73,11 +78,25 @@ class Steps:
             if left is not None:
                 yield left
 
+    @property
+    def portable(self) -> bool:
+        """Whether there are any, and a worker process can import them all."""
+        modules = {type(step).__module__.partition(".")[0] for step in self.steps}
+        return bool(modules) and all(map(importlib.machinery.PathFinder.find_spec, modules))
+
+    def taken(self, made: tuple[list[Record], list[dict[str, int]]]) -> list[Record]:
+        """What `over` left of some records, once it is counted here."""
+        for counts, more in zip(self.counts, made[1], strict=True):
+            for name in counts:
+                counts[name] += more[name]
+        return made[0]
+
     def _applied(self, record: Record) -> Record | None:
         for step, counts in zip(self.steps, self.counts, strict=True):
             made = step.apply(record)
             if made is not None:
                 made = dataclasses.replace(made, texts=tuple(text.strip() for text in made.texts))
+                _check_spans(step, record, made)
             if made is None or not all(made.texts):
                 counts["dropped"] += 1
                 return None
@@ -91,6 +110,21 @@ class Steps:
             {"step": type(step).__name__, **counts}
             for step, counts in zip(self.steps, self.counts, strict=True)
         ]
+
+
+def over(steps: tuple[Step, ...], records: list[Record]) -> tuple[list[Record], list[dict[str, int]]]:
+    """What the steps leave of some records, and their counts; runs in a worker."""
+    done = Steps(steps)
+    return list(done.run(iter(records))), done.counts
+
+
+def _check_spans(step: Step, record: Record, made: Record) -> None:
+    spans = any(isinstance(value, tuple) for value in made.values)
+    if spans and made.texts != record.texts and made.values == record.values:
+        raise UserError(
+            f"{record.where}: the step {type(step).__name__} changed a text whose spans are characters of it, and did "
+            " not move them. Fix: a step that changes no text, or gives `values` and `pieces` that fit the new one."
+        )
 
 
 def describe(steps: tuple[Step, ...]) -> list[Any]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
+from jaxlm.data.carried import Carried
 from jaxlm.data.items import CHUNK, Shards
 
 
@@ -22,10 +23,16 @@ class TableItems:
     splittable = False
 
     def __init__(
-        self, shards: Shards, vocabulary: Vocabulary, table: np.ndarray, fingerprint: str, path: str = ""
+        self,
+        shards: Shards,
+        vocabulary: Vocabulary,
+        table: np.ndarray,
+        fingerprint: str,
+        path: str = "",
+        columns: tuple[str, ...] = (),
     ) -> None:
         self.shards, self.vocabulary, self.table, self.path = shards, vocabulary, table, path
-        self.fingerprint = fingerprint
+        self.table_fingerprint, self.carried = fingerprint, Carried(shards, columns)
         self.cls, self.sep = vocabulary.cls, vocabulary.sep
         self._lengths: np.ndarray | None = None
 
@@ -37,17 +44,23 @@ class TableItems:
         fingerprint: str,
         cache: Cache | None,
         blocks: Callable[[], Iterator[np.ndarray]],
+        columns: tuple[str, ...] = (),
     ) -> Self:
         """The items whose table is found under `cache` or made from `blocks`; with None it stays in memory."""
         if cache is None:
-            return cls(shards, vocabulary, np.concatenate(list(blocks())), fingerprint)
+            return cls(shards, vocabulary, np.concatenate(list(blocks())), fingerprint, "", columns)
         name = cls.__name__.lower()
         folder = cache.find(
             f"plans/{name}-{fingerprint[:24]}",
             fingerprint,
             lambda folder: _append_blocks(folder / f"{name}.npy", blocks()),
         )
-        return _reopen(cls, shards, vocabulary, None, fingerprint, str(folder / f"{name}.npy"))
+        return _reopen(cls, shards, vocabulary, None, fingerprint, str(folder / f"{name}.npy"), columns)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the table, and of the columns."""
+        return self.carried.fingerprint(self.table_fingerprint)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -65,12 +78,15 @@ class TableItems:
     def __reduce__(self) -> tuple[Any, ...]:
         # A memory map would travel to a reader process as a copy of the whole table; its path is enough.
         table = None if self.path else self.table
-        return _reopen, (type(self), self.shards, self.vocabulary, table, self.fingerprint, self.path)
+        rest = (self.table_fingerprint, self.path, self.carried.names)
+        return _reopen, (type(self), self.shards, self.vocabulary, table, *rest)
 
 
-def _reopen(kind: Any, shards: Any, vocabulary: Vocabulary, table: Any, fingerprint: str, path: str) -> Any:
+def _reopen(
+    kind: Any, shards: Any, vocabulary: Vocabulary, table: Any, fingerprint: str, path: str, columns: Any
+) -> Any:
     table = np.load(path, mmap_mode="r") if path else table
-    return kind(shards, vocabulary, table, fingerprint, path)
+    return kind(shards, vocabulary, table, fingerprint, path, columns)
 
 
 def _append_blocks(path: pathlib.Path, blocks: Iterator[np.ndarray]) -> None:

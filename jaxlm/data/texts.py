@@ -41,11 +41,17 @@ class Texts(TableItems):
         return [self._piece(documents[int(row["document"])], row) for row in wanted]
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
-        spans = zip(row["start"].tolist(), row["length"].tolist(), strict=True)
-        texts = [[[self.cls], document[start : start + length], [self.sep]] for start, length in spans]
+        spans = spans_of(row)
+        texts = [[[self.cls], document[start:end], [self.sep]] for start, end in spans]
         sizes = [len(text) + 2 for _, text, _ in texts]
         tokens = np.concatenate([part for text in texts for part in text]).astype(np.int32)
-        return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), 0)
+        columns = self.carried.by(int(row["document"]), spans, around=1)
+        return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), 0, columns)
+
+
+def spans_of(row: np.void) -> list[tuple[int, int]]:
+    """First token and end of every text of an item."""
+    return [(a, a + n) for a, n in zip(row["start"].tolist(), row["length"].tolist(), strict=True)]
 
 
 def make_texts(
@@ -56,8 +62,10 @@ def make_texts(
     texts: int,
     max_tokens: int,
     cache: Cache | None,
+    columns: tuple[str, ...] = (),
 ) -> Texts:
     """The items of a split, made now or found under `cache`; `texts` of each item, 1 unless they are fields.
+    Every item carries the `columns` of its record.
 
     UserError when there are none, or when a record does not have that many fields.
     """
@@ -79,7 +87,7 @@ def make_texts(
             table["length"] = np.minimum(length[rows], max_tokens)
             yield table
 
-    return Texts.find_or_make(shards, vocabulary, fingerprint, cache, blocks)
+    return Texts.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
 
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # document [items], start and length [items, texts]

@@ -12,7 +12,7 @@ import numpy as np
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.items import CHUNK, NO_LABEL, Piece, Shards, digest
-from jaxlm.data.texts import Texts, starts
+from jaxlm.data.texts import Texts, spans_of, starts
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other items.
@@ -33,14 +33,20 @@ class Translations(Texts):
         return 2 * block["length"].max(axis=1)
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
-        spans = zip(row["start"].tolist(), row["length"].tolist(), strict=True)
-        source, target = (document[start : start + length] for start, length in spans)
+        spans = spans_of(row)
+        source, target = (document[start:end] for start, end in spans)
         types = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
-        return Piece(np.concatenate([source, target]).astype(np.int32), types, NO_LABEL)
+        columns = self.carried.by(int(row["document"]), spans, around=0)
+        return Piece(np.concatenate([source, target]).astype(np.int32), types, NO_LABEL, columns)
 
 
 def make_translations(
-    shards: Shards, vocabulary: Vocabulary, *, max_tokens: int, cache: Cache | None
+    shards: Shards,
+    vocabulary: Vocabulary,
+    *,
+    max_tokens: int,
+    cache: Cache | None,
+    columns: tuple[str, ...] = (),
 ) -> Translations:
     """The pairs whose sides have at most `max_tokens` tokens, made now or found under `cache`.
 
@@ -60,7 +66,7 @@ def make_translations(
             yield table[at : at + CHUNK]
 
     fingerprint = digest("translations", VERSION, shards.fingerprint, max_tokens)
-    return Translations.find_or_make(shards, vocabulary, fingerprint, cache, blocks)
+    return Translations.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
 
 
 def _table(shards: Shards) -> np.ndarray:

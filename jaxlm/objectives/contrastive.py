@@ -14,9 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
-from jaxlm.cached import Cache
 from jaxlm.data import texts
-from jaxlm.data.items import Items, Shards
+from jaxlm.data.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Pooler
 from jaxlm.objectives import embeddings, scores
@@ -51,26 +50,17 @@ class Contrastive(Objective):
         """Sentences and fields are kept as sentences of documents."""
         return self.unit != "documents"
 
-    def items(
-        self,
-        shards: Shards,
-        vocabulary: Vocabulary,
-        *,
-        length: int,
-        seed: int,
-        cache: Cache | None,
-        train: bool,
-    ) -> Items:
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Short texts, as [CLS] ... [SEP]; those of an item stand side by side."""
         longest = self.texts * (self.max_tokens + 2)
-        if longest > length:
+        if longest > asked.length:
             raise UserError(
                 f"{type(self).__name__}.max_tokens={self.max_tokens}: {self.texts} texts of that many tokens and two "
-                f"special ones each do not fit a row of {length}. Fix: rows of {longest} tokens, or "
-                f"max_tokens={max(length // self.texts - 2, 1)}."
+                f"special ones each do not fit a row of {asked.length}. Fix: rows of {longest} tokens, or "
+                f"max_tokens={max(asked.length // self.texts - 2, 1)}."
             )
-        asked = {"unit": self.unit, "texts": self.texts, "max_tokens": self.max_tokens}
-        return texts.make_texts(shards, vocabulary, **asked, cache=cache)
+        wanted = {"unit": self.unit, "texts": self.texts, "max_tokens": self.max_tokens}
+        return texts.make_texts(shards, vocabulary, **wanted, cache=asked.cache)
 
     def max_items(self, length: int) -> int:
         """As configured."""

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
-from jaxlm.cached import Cache
-from jaxlm.data.items import Items, Shards
+from jaxlm.data.items import Asked, Items, Shards
 from jaxlm.data.passages import Passages
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
@@ -43,16 +42,7 @@ class Generative(Objective):
         """Checks the loss; subclasses check their own fields and call this."""
         check_loss(self, where)
 
-    def items(
-        self,
-        shards: Shards,
-        vocabulary: Vocabulary,
-        *,
-        length: int,
-        seed: int,
-        cache: Cache | None,
-        train: bool,
-    ) -> Items:
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Bare pieces of documents; `overhead` tokens are added to each, at most."""
         return Passages(shards, vocabulary, self.overhead)
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data import documents
-from jaxlm.data.items import Items, Shards
+from jaxlm.data.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
@@ -41,20 +41,8 @@ class Objective:
         """Whether the shards must know where sentences (or the fields of a record) end."""
         return False
 
-    def items(
-        self,
-        shards: Shards,
-        vocabulary: Vocabulary,
-        *,
-        length: int,
-        seed: int,
-        cache: Cache | None,
-        train: bool,
-    ) -> Items:
-        """What a row of `length` tokens is filled with: documents, as [CLS] ... [SEP].
-
-        `seed` and `cache` are for items that are drawn, or made once; `train`: the training split.
-        """
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
+        """What rows are filled with: documents, as [CLS] ... [SEP]."""
         return documents.Documents(shards, vocabulary)
 
     def max_items(self, length: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data import pairs
-from jaxlm.data.items import Items, Shards
+from jaxlm.data.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Classify, Head, Pooler
 from jaxlm.objectives import scores
@@ -60,27 +60,18 @@ class SentencePairs(Objective):
         """Segments end where sentences do."""
         return True
 
-    def items(
-        self,
-        shards: Shards,
-        vocabulary: Vocabulary,
-        *,
-        length: int,
-        seed: int,
-        cache: Cache | None,
-        train: bool,
-    ) -> Items:
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Pairs of segments, as [CLS] a [SEP] b [SEP]."""
         return pairs.make_pairs(
             shards,
             vocabulary,
-            row_length=length,
+            row_length=asked.length,
             short_share=self.short_share,
             negatives=self.negatives,
             negative_share=self.negative_share,
-            duplicates=self.duplicates if train else 1,
-            seed=seed,
-            cache=cache,
+            duplicates=self.duplicates if asked.train else 1,
+            seed=asked.seed,
+            cache=asked.cache,
         )
 
     def max_items(self, length: int) -> int:

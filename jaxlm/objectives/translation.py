@@ -9,9 +9,8 @@ import dataclasses
 import numpy as np
 
 from jaxlm.batch import Batch, Row, Vocabulary
-from jaxlm.cached import Cache
 from jaxlm.data import translations
-from jaxlm.data.items import Items, Shards
+from jaxlm.data.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
 from jaxlm.objectives.frame import Frame
@@ -37,18 +36,11 @@ class Translation(generative.Generative):
         """The fields of a record are kept as sentences of a document."""
         return True
 
-    def items(
-        self,
-        shards: Shards,
-        vocabulary: Vocabulary,
-        *,
-        length: int,
-        seed: int,
-        cache: Cache | None,
-        train: bool,
-    ) -> Items:
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Pairs of texts; half of the plan's row is one side of them, and one token of it is an eos."""
-        return translations.make_translations(shards, vocabulary, max_tokens=length // 2 - 1, cache=cache)
+        return translations.make_translations(
+            shards, vocabulary, max_tokens=asked.length // 2 - 1, cache=asked.cache
+        )
 
     def max_items(self, length: int) -> int:
         """As configured."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data.items import Items, Shards
+from jaxlm.data.items import Asked, Items, Shards
 from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.objective import Objective
@@ -31,17 +31,8 @@ class Wrapped(Objective):
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
-    def items(
-        self,
-        shards: Shards,
-        vocabulary: Vocabulary,
-        *,
-        length: int,
-        seed: int,
-        cache: Cache | None,
-        train: bool,
-    ) -> Items:
-        return self.of.items(shards, vocabulary, length=length, seed=seed, cache=cache, train=train)
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
+        return self.of.items(shards, vocabulary, asked)
 
     def max_items(self, length: int) -> int:
         return self.of.max_items(length)

@@ -64,11 +64,6 @@ class Horizon:
         """Steps of all stages."""
         return sum(steps for steps, _ in self.stages)
 
-    @property
-    def total_tokens(self) -> int:
-        """Token slots of all stages."""
-        return sum(steps * tokens for steps, tokens in self.stages)
-
     def steps(self, duration: str, where: str) -> int:
         """Steps from the start until `duration` has passed; beyond the end the last stage goes on."""
         parsed = parse(duration, where)

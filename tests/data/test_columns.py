@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlm.config import Data, tree
-from jaxlm.data import documents, prepare, shards
+from jaxlm.data import prepare, shards
 from jaxlm.data.columns import Label, Number
 from jaxlm.data.corpus import Corpus
 from jaxlm.data.record import Record
@@ -75,16 +75,6 @@ def test_other_values_are_other_shards_and_the_tokens_stay(tmp_path):
     assert len({one.fingerprint, other.fingerprint, third.fingerprint}) == 3
     with pytest.raises(UserError, match=r"no genre.*data\.columns"):
         other.array("genre")
-
-
-def test_a_piece_carries_the_label_of_its_document(tmp_path):
-    made = run(corpus(write(tmp_path / "a.jsonl", RECORDS)), tmp_path)
-    train = opened(made)
-    items = documents.Documents(train, made.tokenizer.vocabulary, label="genre")
-    pieces = items.pieces([(5, 0, 3), (0, 1, 2), (5, 3, 1)])
-    assert [piece.label for piece in pieces] == train.array("genre")[[5, 0, 5]].tolist()
-    plain = documents.Documents(train, made.tokenizer.vocabulary)
-    assert plain.pieces([(5, 0, 3)])[0].label == -1 and plain.fingerprint != items.fingerprint
 
 
 def test_a_label_that_only_a_held_out_document_has_is_named_with_its_line(tmp_path):

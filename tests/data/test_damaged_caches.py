@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -40,7 +41,7 @@ def start(root, said):
     for name, items in made_of.items():
         plan = packing.plan(items, row_length=64, method="best_fit", max_items=9, seed=1, cache=cache)
         for row in Rows(items, plan, vocabulary, seed=1, shuffle=True).read(range(plan.rows)):
-            state.update(b"".join(array.tobytes() for array in vars(row).values()))
+            state.update(b"".join(array.tobytes() for array in jax.tree.leaves(vars(row))))
         folders[f"{name}-plan"] = root / "plans" / f"plan-{plan.fingerprint[:24]}"
         folders[name] = root / "plans" / f"{name}-{items.fingerprint[:24]}"
     unit = phrases.Phrases(token_share=0.1, word_share=0.1, sizes=(20, 5)).fit(train, vocabulary, cache)

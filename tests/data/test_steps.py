@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import os
 
 import pytest
 
-from jaxlm.data import prepare, shards
+from jaxlm.data import index as indices
+from jaxlm.data import prepare, production, shards, workers
 from jaxlm.data.corpus import Corpus
 from jaxlm.data.record import Record
 from jaxlm.data.steps import Clean, KeepLength, Step, Steps
@@ -54,6 +56,47 @@ def test_the_shards_are_those_of_the_corpus_that_the_steps_leave(tmp_path):
     assert first == {"step": "Without", "kept": 40, "changed": 40, "dropped": 1}
     assert second == {"step": "Clean", "kept": 0, "changed": 80, "dropped": 0}
     assert third == {"step": "KeepLength", "kept": len(left), "changed": 0, "dropped": 80 - len(left)}
+
+
+@dataclasses.dataclass(kw_only=True)
+class OnlyInAWorker(Step):
+    parent: int
+
+    def apply(self, record):
+        assert os.getpid() != self.parent
+        return record
+
+
+def test_workers_run_them_and_make_the_same_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "SMALLEST_PART", 3000)
+    monkeypatch.setattr(prepare, "IN_PROCESS_BYTES", 0)
+    monkeypatch.setattr(production, "CHUNK_CHARACTERS", 500)
+    path = tmp_path / "a.txt"
+    path.write_text("\n\n".join(f"number {i}  is here" + " and on" * (i % 9) for i in range(900)))
+    steps = (Clean(), KeepLength(shortest=30, longest=60), Without(word="9"))
+    text = Corpus(source=str(path), steps=steps, validation_share=0.25, test_share=0.0)
+    made = [
+        prepare.prepare(
+            text, CONFIG, sentences=False, cache=tmp_path / str(n), log=lambda _: None, processes=n
+        )
+        for n in (1, 3)
+    ]
+    assert made[0].index == made[1].index and len(made[0].index["splits"]["train"]["shards"]) > 3
+    for file in indices.files_of(made[0].index["splits"]["train"]):
+        assert (made[0].directory / file["file"]).read_bytes() == (
+            made[1].directory / file["file"]
+        ).read_bytes()
+    asked = workers.pool(2)
+    with asked:
+        done = Steps((OnlyInAWorker(parent=os.getpid()), KeepLength(shortest=0, longest=3)))
+        records = [Record((str(i),)) for i in range(2000)]
+        assert done.portable and list(production._stepped(iter(records), done, asked, 2)) == records[:1000]
+        assert [entry["kept"] for entry in done.report()] == [2000, 1000]
+
+
+def test_steps_that_a_worker_cannot_import_run_where_they_are():
+    made = type("Alone", (Without,), {"__module__": "config_config"})(word="a")
+    assert not Steps((made,)).portable and not Steps(()).portable and Steps((Clean(),)).portable
 
 
 def test_other_steps_are_other_shards_and_the_same_are_found_again(tmp_path):
