@@ -149,7 +149,7 @@ def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refu
     """A Hugging Face folder, or a .gguf file."""
     found = weights.open_folder(path, allow_pickle=allow_pickle)
     config = families.config_from_hf(found.config, list(found.source))
-    heads = families.heads(config, found.source)
+    heads = families.heads(config, found.source, found.config)
     plan = families.plan(found.source, config, heads)
     lacking = set(plan.lacking())
 
