@@ -78,8 +78,8 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
         default="float32",
         help="of weights and computation; bfloat16 takes half the memory; default: float32",
     )
-    for axis, what in _AXES.items():
-        add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {what}; -1: the rest")
+    for axis, role in _AXES.items():
+        add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
 
 
 def lines(path: pathlib.Path | None, flag: str) -> list[str]:
