@@ -36,11 +36,11 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.infer import embed, loaded, text_reading  # after parsing, so that --help answers at once
 
     ready = loaded.of_options(options)
-    pooling = options.pooling or _pooling(ready.run)
+    pooling = options.pooling or _pooling(ready.stored.run)
     reading = text_reading.reading(ready, pooling)
     ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())
-    bound, how = ready.model.bind(ready.params), {"pooling": reading.pooling, "row_length": reading.length}
-    vectors = embed.embed(bound, ready.tokenizer, list(map(reading.text, texts)), **how)
+    how = {"pooling": reading.pooling, "row_length": reading.length}
+    vectors = embed.embed(ready, list(map(reading.text, texts)), **how)
     note = "" if reading.scaled else " (to length 1, which the folder does not do)"
     print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {reading.pooling}{note}; cosines:")
     print(embed.table(texts[:20], vectors[:20]))
@@ -60,4 +60,4 @@ def _pooling(run: Any) -> Any:
 
 
 if __name__ == "__main__":
-    entry.run(main, when_out_of_memory="Fix: shorter texts, or a device with more memory.")
+    entry.run(main, when_out_of_memory="Fix: shorter texts, --precision=bfloat16, or more devices.")

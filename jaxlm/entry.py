@@ -54,6 +54,13 @@ def _out_of_memory(error: Exception) -> bool:
     return status or isinstance(error, MemoryError)
 
 
+_AXES = {
+    "data": "share the rows, each with all weights; default: the rest",
+    "fsdp": "share rows and weights; default: all devices, if no size is given",
+    "tensor": "share heads, MLP and vocabulary",
+}
+
+
 def add_model(parser: argparse.ArgumentParser, what: str) -> None:
     """The options that name a model and its weights, which `infer.loaded.of_options` reads; `what` it must be."""
     where = parser.add_mutually_exclusive_group(required=True)
@@ -65,6 +72,14 @@ def add_model(parser: argparse.ArgumentParser, what: str) -> None:
     add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
     add("--base", default="", metavar="DIR", help="of a run with a view: where its frozen weights are now")
     add("--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed")
+    add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and computation; bfloat16 takes half the memory; default: float32",
+    )
+    for axis, role in _AXES.items():
+        add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
 
 
 def lines(path: pathlib.Path | None, flag: str) -> list[str]:

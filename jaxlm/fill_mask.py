@@ -24,16 +24,11 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
     ready = loaded.of_options(options)
     ready.require("filling masks", ("encoder",), ("tokens",))
-    model = ready.model.bind(ready.params)
-    print(
-        fill_mask.table(
-            fill_mask.fill(
-                model, ready.tokenizer, options.sentences, row_length=ready.row_length, top=options.top
-            )
-        )
-    )
+    print(fill_mask.table(fill_mask.fill(ready, options.sentences, top=options.top)))
     return 0
 
 
 if __name__ == "__main__":
-    entry.run(main, when_out_of_memory="Fix: fewer or shorter sentences, or a device with more memory.")
+    entry.run(
+        main, when_out_of_memory="Fix: fewer or shorter sentences, --precision=bfloat16, or more devices."
+    )

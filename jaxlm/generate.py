@@ -27,15 +27,13 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
 
     how = _sampling(options)
-    ready = loaded.of_options(options, dtype=options.precision)
+    ready = loaded.of_options(options)
     framed = frame.of_loaded(ready)
     live = len(prompts) == 1 and not options.json
     if live:
         _write("" if framed.encoder_decoder else prompts[0])
     found, speed = answers.answer(
-        ready.model,
-        ready.params,
-        ready.tokenizer,
+        ready,
         framed,
         prompts,
         new_tokens=options.max_new_tokens,
@@ -96,12 +94,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
-    add(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of weights and computation; bfloat16 takes half the memory; default: float32",
-    )
     add("--json", action="store_true", help="one line of JSON a prompt, with ids and log-probabilities")
     return parser
 
@@ -118,5 +110,5 @@ if __name__ == "__main__":
     entry.run(
         main,
         when_out_of_memory="Fix: fewer prompts at a time, a smaller --max-new-tokens, --precision=bfloat16, or a "
-        "device with more memory.",
+        "device with more memory, or more of them.",
     )

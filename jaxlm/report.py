@@ -22,6 +22,7 @@ from jaxlm.data.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
 from jaxlm.infer import answers, fill_mask
+from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling
 from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
@@ -246,13 +247,19 @@ def _samples(parts: Any, weights: Any) -> str:
     """The recipe's sentences filled, and its prompts answered."""
     run, tokenizer, shown = parts.run, parts.text.tokenizer, []
     params = parts.program.view.merge(weights, parts.frozen)
+    predictor = Predictor(
+        model=parts.program.model,
+        params=params,
+        mesh=parts.program.mesh,
+        tokenizer=tokenizer,
+        row_length=run.stages[-1].length,
+    )
     if run.fill:
-        length, model = run.stages[-1].length, parts.program.model.bind(params)
-        shown.append(fill_mask.table(fill_mask.fill(model, tokenizer, run.fill, row_length=length)))
+        shown.append(fill_mask.table(fill_mask.fill(predictor, run.fill)))
     if run.generate:
         around = run.objective.frame(tokenizer.vocabulary)
         greedy = {"new_tokens": _SAMPLE_TOKENS, "sampling": Sampling(), "seed": 0}
-        found, _ = answers.answer(parts.program.model, params, tokenizer, around, run.generate, **greedy)
+        found, _ = answers.answer(predictor, around, run.generate, **greedy)
         shown.append(answers.table(found))
     return "\n".join(shown)
 

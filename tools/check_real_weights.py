@@ -52,8 +52,7 @@ Say = Callable[[str, str, bool | None], None]
 def minilm(folder: pathlib.Path, say: Say) -> None:
     """Cosines of the mean-pooled vectors."""
     ready = loaded.load_hf(_only(folder, "config.json").parent)
-    model = ready.model.bind(ready.params)
-    vectors = embed.embed(model, ready.tokenizer, SENTENCES, pooling="mean", row_length=ready.row_length)
+    vectors = embed.embed(ready, SENTENCES, pooling="mean")
     for other, expected in zip(vectors[1:], COSINES, strict=True):
         cosine = float(vectors[0] @ other)
         say("MiniLM, cosine", f"{cosine:.4f} (expected {expected:.4f})", abs(cosine - expected) < NEAR)
@@ -63,9 +62,7 @@ def smollm2(folder: pathlib.Path, text: str, say: Say) -> None:
     """The greedy continuation of one prompt, and the perplexity of a text."""
     ready = loaded.load_hf(_only(folder, "*.gguf"))
     found, speed = answers.answer(
-        ready.model,
-        ready.params,
-        ready.tokenizer,
+        ready,
         frame.of_loaded(ready),
         [PROMPT],
         new_tokens=8,

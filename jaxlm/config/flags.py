@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from jaxlm.config import tree
+from jaxlm.config import former, tree
 from jaxlm.config.schema import Run
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, did_you_mean
@@ -49,7 +49,7 @@ def parse(argv: Sequence[str]) -> Command:
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"Unknown flag --{error.flagname}.{did_you_mean(error.flagname, values)}") from error
     except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
-        raise UserError(f"Bad command line: {error}") from error
+        raise UserError(f"Bad command line: {error}{former.advice(error)}") from error
     if values.help:
         print(f"usage: python -m jaxlm.train --config=FILE [--config.KEY=VALUE ...]\n{values.get_help()}")
         raise SystemExit(0)
@@ -171,7 +171,8 @@ def _recipe(path: str) -> Run:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[-1:] or [""]
-        raise UserError(f"The recipe {path} cannot be loaded: {type(error).__name__}: {reason[0]}") from error
+        shown = f"{type(error).__name__}: {reason[0]}{former.advice(error)}"
+        raise UserError(f"The recipe {path} cannot be loaded: {shown}") from error
     if not isinstance(run, Run):
         raise UserError(f"The recipe {path} gives {type(run).__name__}; its get_config() must return a Run.")
     return run

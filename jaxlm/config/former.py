@@ -1,8 +1,10 @@
 """Configs as they were written before: heads were fields of the model then, now objectives name them.
 
-In: JSON of a config. Out: the same as it would be written today, and the names of the heads that it had.
+In: JSON of a config. Out: the same as it would be written today, and the names of the heads that it had. Of a recipe of
+before: what to change in it.
 """
 
+import re
 from typing import Any
 
 _FIELDS = {
@@ -22,6 +24,14 @@ def present(value: Any) -> Any:
         return value
     gone = _FIELDS.get(value["type"], ()) if isinstance(value.get("type"), str) else ()
     return {key: present(item) for key, item in value.items() if key not in gone}
+
+
+def advice(error: Exception) -> str:
+    """What to do about an argument that configs had before; nothing about another error."""
+    named = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if named and any(kind.endswith(f".{named[1]}") and named[2] in gone for kind, gone in _FIELDS.items()):
+        return f" Heads are no fields of the model any more, the objective names them. Fix: leave {named[2]} out."
+    return ""
 
 
 def heads(model: dict[str, Any]) -> tuple[str, ...]:

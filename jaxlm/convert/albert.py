@@ -9,7 +9,7 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.models.albert import Albert
-from jaxlm.models.heads import Classify, Pooler, Tokens
+from jaxlm.models.heads import Classify, ClassifyText, Pooler, Tag, Tokens
 
 MODEL_TYPES = ("albert",)
 TIED = {
@@ -60,6 +60,8 @@ HEADS = {
     "pooler": (Pooler(), _POOLER),
     "sop": (Classify(classes=2), bert.classes("sop", "sop_classifier.classifier")),
     "nsp": (Classify(classes=2), bert.classes("nsp", "sop_classifier.classifier")),
+    "classes": (ClassifyText, bert.classes("classes")),
+    "tags": (Tag, bert.classes("tags")),
 }
 PREFIX = "albert."
 _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}

@@ -11,7 +11,7 @@ from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
-from jaxlm.models.heads import Classify, Pooler, Tokens
+from jaxlm.models.heads import Classify, ClassifyText, Pooler, Tag, Tokens
 
 MODEL_TYPES = ("bert",)
 TIED = {
@@ -57,11 +57,20 @@ _POOLER = (
 )
 
 
-def classes(name: str, theirs: str) -> tuple[Row, ...]:
-    """Of the head `name` that answers a question about pairs."""
+def classes(name: str, theirs: str = "classifier") -> tuple[Row, ...]:
+    """The last layer of the head `name`: an answer about pairs, a class of texts or of tokens."""
     return (
         Row(f"heads/{name}/w", f"{theirs}.weight", "C D -> D C"),
         Row(f"heads/{name}/b", f"{theirs}.bias"),
+    )
+
+
+def deep_classes(layer: str, last: str) -> tuple[Row, ...]:
+    """Of the head `classes` with a layer of its own in place of the pooler."""
+    return (
+        Row("heads/classes/layer/w", f"{layer}.weight", "E D -> D E"),
+        Row("heads/classes/layer/b", f"{layer}.bias"),
+        *classes("classes", last),
     )
 
 
@@ -71,6 +80,8 @@ HEADS = {
     "pooler": (Pooler(), _POOLER),
     "nsp": (Classify(classes=2), classes("nsp", "cls.seq_relationship")),
     "sop": (Classify(classes=2), classes("sop", "cls.seq_relationship")),
+    "classes": (ClassifyText, classes("classes")),
+    "tags": (Tag, classes("tags")),
 }
 PREFIX = "bert."
 

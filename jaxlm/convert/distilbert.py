@@ -7,11 +7,11 @@ transformers, which has it fixed, would not use is refused.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from jaxlm.convert import fields
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.distilbert import DistilBert
-from jaxlm.models.heads import Tokens
+from jaxlm.models.heads import ClassifyText, Tag, Tokens
 
 MODEL_TYPES = ("distilbert",)
 TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
@@ -47,7 +47,11 @@ _TOKEN_HEAD = (
     Row("heads/tokens/norm/bias", "vocab_layer_norm.bias"),
     Row("heads/tokens/b_vocab", "vocab_projector.bias", padded="V"),
 )
-HEADS = {"tokens": (Tokens(), _TOKEN_HEAD)}
+HEADS = {
+    "tokens": (Tokens(), _TOKEN_HEAD),
+    "classes": (ClassifyText, bert.deep_classes("pre_classifier", "classifier")),
+    "tags": (Tag, bert.classes("tags")),
+}
 PREFIX = "distilbert."
 _FIELDS = {
     "vocab_size": "vocab_size",

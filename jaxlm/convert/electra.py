@@ -15,7 +15,7 @@ from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra, ElectraEncoder
-from jaxlm.models.heads import Detect, Tokens
+from jaxlm.models.heads import ClassifyText, Detect, Tag, Tokens
 from jaxlm.models.paths import flatten, nest
 
 MODEL_TYPES = ("electra",)
@@ -45,7 +45,12 @@ _DETECT = (
 _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}
 # What transformers assumes of files older than the key.
 _DEFAULTS = {"layer_norm_eps": 1e-12, "initializer_range": 0.02}
-HEADS = {"replaced": (Detect(), _DETECT), "tokens": (Tokens(), _TOKENS)}
+HEADS = {
+    "replaced": (Detect(), _DETECT),
+    "tokens": (Tokens(), _TOKENS),
+    "classes": (ClassifyText, bert.deep_classes("classifier.dense", "classifier.out_proj")),
+    "tags": (Tag, bert.classes("tags")),
+}
 PREFIX = "electra."
 _ARCHITECTURES = {"replaced": "ElectraForPreTraining", "tokens": "ElectraForMaskedLM"}
 PARTS = {

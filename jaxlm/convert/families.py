@@ -104,15 +104,15 @@ def config_from_hf(hf: Mapping[str, Any], names: Sequence[str] | None = None) ->
         return config
 
 
-def heads(config: Any, names: Iterable[str]) -> dict[str, Head]:
-    """The heads that a file with tensors of these names holds, by our names."""
+def heads(config: Any, names: Iterable[str], hf: Mapping[str, Any] | None = None) -> dict[str, Head]:
+    """The heads that a file with tensors of these names, beside a config.json, holds, by our names."""
     family = of_config(config)
-    return places.held(family, {family.current_name(name) for name in names})
+    return places.held(family, {family.current_name(name) for name in names}, hf or {})
 
 
 def named(config: Any, names: Iterable[str]) -> dict[str, Head]:
     """The heads of these names, as the family's files have them."""
-    return {name: places.of(of_config(config))[name][0] for name in names}
+    return {name: places.sized(places.of(of_config(config))[name][0], {}) for name in names}
 
 
 def rows(config: Any, heads: Collection[str] = ()) -> tuple[Row, ...]:
@@ -122,8 +122,7 @@ def rows(config: Any, heads: Collection[str] = ()) -> tuple[Row, ...]:
 
 def to_hf_config(config: Any, heads: Collection[str] = ()) -> dict[str, Any]:
     """The contents of config.json of a model with heads of these names."""
-    family: Any = of_config(config)
-    return family.to_hf_config(config, heads) if places.of(family) else family.to_hf_config(config)
+    return places.described(of_config(config), config, heads)
 
 
 def import_params(

@@ -8,10 +8,10 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from jaxlm.convert import fields
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.models.heads import Tokens
+from jaxlm.models.heads import ClassifyText, Tag, Tokens
 from jaxlm.models.modernbert import ModernBert
 
 MODEL_TYPES = ("modernbert",)
@@ -40,7 +40,22 @@ _TOKEN_HEAD = (
     Row("heads/tokens/norm/scale", "head.norm.weight"),
     Row("heads/tokens/b_vocab", "decoder.bias", padded="V"),
 )
-HEADS = {"tokens": (Tokens(), _TOKEN_HEAD)}
+
+
+def _classes(name: str) -> tuple[Row, ...]:
+    """Of a head with classes; the layer before it has the names of that before the decoder."""
+    return (
+        *bert.classes(name),
+        Row(f"heads/{name}/layer/w", "head.dense.weight", "E D -> D E"),
+        Row(f"heads/{name}/layer/norm/scale", "head.norm.weight"),
+    )
+
+
+HEADS = {
+    "classes": (ClassifyText, _classes("classes")),
+    "tags": (Tag, _classes("tags")),
+    "tokens": (Tokens(), _TOKEN_HEAD),
+}
 PREFIX = "model."
 _FIELDS = {
     "vocab_size": "vocab_size",

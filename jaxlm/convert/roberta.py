@@ -11,7 +11,7 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.models.heads import Pooler, Tokens
+from jaxlm.models.heads import ClassifyText, Pooler, Tag, Tokens
 from jaxlm.models.roberta import Roberta
 
 MODEL_TYPES = ("roberta", "xlm-roberta")
@@ -35,7 +35,12 @@ _POOLER = (
     Row("heads/pooler/w", "roberta.pooler.dense.weight", "E D -> D E"),
     Row("heads/pooler/b", "roberta.pooler.dense.bias"),
 )
-HEADS = {"tokens": (Tokens(), _TOKEN_HEAD), "pooler": (Pooler(), _POOLER)}
+HEADS = {
+    "tokens": (Tokens(), _TOKEN_HEAD),
+    "pooler": (Pooler(), _POOLER),
+    "classes": (ClassifyText, bert.deep_classes("classifier.dense", "classifier.out_proj")),
+    "tags": (Tag, bert.classes("tags")),
+}
 PREFIX = "roberta."
 _FIELDS = {ours: theirs for ours, theirs in bert.FIELDS.items() if ours not in ("types", "max_positions")}
 # What transformers assumes of files older than the key.

@@ -13,9 +13,7 @@ from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.evaluate.evaluator import HeldOutLoss, Ready
 from jaxlm.exchange import bases, stored
-from jaxlm.models.paths import flatten, nest
 from jaxlm.partition import mesh as meshes
-from jaxlm.program import Program
 
 
 def measure(
@@ -28,14 +26,11 @@ def measure(
         raise UserError(
             f"{name} is a model without a run: its data and objective are not known. Name a run folder."
         )
-    run = found.run
-    run.init_from = base or run.init_from
-    program = Program.of(run, meshes.make(run.mesh))
-    with jax.set_mesh(program.mesh):
+    mesh = meshes.make(found.run.mesh)
+    with jax.set_mesh(mesh):
+        program, weights, frozen = bases.opened(found, base, mesh, say)
+        run, stage = program.run, program.run.stages[-1]
         text = assemble.text(run, say)
-        frozen, _ = bases.frozen(program, text.tokenizer, found.meta.get("base"), found.where, say)
-        where = {path: leaf.sharding for path, leaf in flatten(program.state.params).items()}
-        weights, stage = nest(found.place(where)), run.stages[-1]
         ready = Ready(
             program=program,
             text=text,

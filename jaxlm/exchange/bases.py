@@ -7,7 +7,7 @@ refused by its fingerprint, whatever mesh it lies on.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,11 +18,11 @@ from jaxlm.config import Run
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting, tokenizer_files
-from jaxlm.exchange.stored import Stored
+from jaxlm.exchange.stored import FLOAT32, Stored
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import plain
 from jaxlm.partition import mesh as meshes
-from jaxlm.partition.mesh import Mesh
+from jaxlm.partition.mesh import SPLIT, Mesh
 from jaxlm.program import Program
 
 Say = Callable[[str], None]
@@ -87,21 +87,32 @@ def frozen(
     return rest, base.seen(rest).check(saved, where)
 
 
-def merged(found: Stored, base: str, say: Say) -> Stored:
-    """A checkpoint of a run with a view as the plain model it stands for; anything else as it is.
+def opened(found: Stored, base: str, mesh: jax.sharding.Mesh, say: Say) -> tuple[Program, Any, Any]:
+    """(program, trained, frozen) of a checkpoint of a run, its weights on the mesh.
 
     `base`: where the frozen weights are now, if not where the run read them. UserError when they are not the same.
     """
-    if found.run is None or not found.run.view:
-        return found
-    run = dataclasses.replace(found.run, mesh=Mesh(), precision="float32")
-    run.init_from = base or run.init_from
-    program = Program.of(run, meshes.make(run.mesh, jax.local_devices()[:1]))
+    assert found.run is not None
+    program = Program.of(dataclasses.replace(found.run, init_from=base or found.run.init_from), mesh)
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
     rest, _ = frozen(program, tokenizer, found.meta.get("base"), found.where, say)
     where = {path: leaf.sharding for path, leaf in flatten(program.state.params).items()}
-    params = flatten(plain(program.view.merge(nest(found.place(where)), rest)))
-    place = lambda wanted: {path: jax.device_put(params[path], there) for path, there in wanted.items()}
+    return program, nest(found.place(where)), rest
+
+
+def merged(found: Stored, base: str, say: Say, mesh: Mesh = SPLIT) -> Stored:
+    """A checkpoint of a run with a view as the plain model it stands for, on this host; anything else as it is.
+
+    `base` and UserError as in `opened`.
+    """
+    if found.run is None or not found.run.view:
+        return found
+    program, trained, rest = opened(found, base, meshes.local(mesh), say)
+    params = flatten(plain(program.view.merge(trained, rest)))
+
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
+        return {path: jax.device_put(params[path].astype(dtype), there) for path, there in wanted.items()}
+
     return dataclasses.replace(found, shapes=params, place=place)
 
 

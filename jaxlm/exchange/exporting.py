@@ -153,7 +153,7 @@ def original(found: Stored) -> dict[str, Any] | None:
     try:
         names = list(found.folder.origin["tensors"])
         same = families.config_from_hf(came, names) == found.config
-        same = same and families.heads(found.config, names) == found.heads
+        same = same and families.heads(found.config, names, came) == found.heads
     except UserError:
         same = False
     return came if same else None

@@ -15,7 +15,7 @@ import numpy as np
 from jaxlm.convert import families, table
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange.stored import HF, Stored, of_hf, open_stored
+from jaxlm.exchange.stored import FLOAT32, HF, Stored, of_hf, open_stored
 from jaxlm.models.build import build
 from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest
@@ -36,8 +36,8 @@ def _part(found: Stored, name: str, heads: Mapping[str, Head], pair_path: Any) -
     config = getattr(found.config, name)
     paths = {path: pair_path(name, path) for path in flatten(build(config, heads).shapes)}
 
-    def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
-        arrays = found.place({paths[path]: where for path, where in wanted.items()})
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
+        arrays = found.place({paths[path]: where for path, where in wanted.items()}, dtype)
         return {path: arrays[paths[path]] for path in wanted}
 
     shapes = {path: found.shapes[pair] for path, pair in paths.items()}
@@ -68,8 +68,8 @@ def of_folders(path: pathlib.Path) -> Stored:
     config, params = family.together(*((side.config, nest(dict(side.hosts()))) for side in sides.values()))
     flat: dict[str, np.ndarray] = flatten(params)
 
-    def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
-        return {name: jax.device_put(flat[name], where) for name, where in wanted.items()}
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
+        return {name: jax.device_put(flat[name].astype(dtype), where) for name, where in wanted.items()}
 
     first = sides["discriminator"]
     return dataclasses.replace(

@@ -10,7 +10,7 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -30,8 +30,15 @@ from jaxlm.runtime import distributed
 
 HF = "hf:"
 _GROUP_BYTES = 2**25
-# path -> sharding, to path -> array
-Place = Callable[[Mapping[str, jax.sharding.Sharding]], dict[str, jax.Array]]
+FLOAT32 = np.dtype("float32")
+
+
+class Place(Protocol):
+    """Reads parameters: path -> sharding, to path -> array. Other dtypes are made on the host, piece by piece."""
+
+    def __call__(
+        self, wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32
+    ) -> dict[str, jax.Array]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,15 +149,15 @@ def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refu
     """A Hugging Face folder, or a .gguf file."""
     found = weights.open_folder(path, allow_pickle=allow_pickle)
     config = families.config_from_hf(found.config, list(found.source))
-    heads = families.heads(config, found.source)
+    heads = families.heads(config, found.source, found.config)
     plan = families.plan(found.source, config, heads)
     lacking = set(plan.lacking())
 
-    def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
+        read = lambda path: lambda index: plan.read(path, index).astype(dtype, copy=False)
+        shape = lambda path: tuple(plan.shapes[path].shape)
         return {
-            path: jax.make_array_from_callback(
-                tuple(plan.shapes[path].shape), where, lambda index, path=path: plan.read(path, index)
-            )
+            path: jax.make_array_from_callback(shape(path), where, read(path))
             for path, where in wanted.items()
         }
 
@@ -221,9 +228,9 @@ def _shapes(checkpoints: Checkpoints, step: int, part: str, heads: Collection[st
 def _restorer(checkpoints: Checkpoints, step: int, part: str, heads: Collection[str]) -> Place:
     shapes = _shapes(checkpoints, step, part, heads)
 
-    def place(wanted: Mapping[str, jax.sharding.Sharding]) -> dict[str, jax.Array]:
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
         like = {
-            path: jax.ShapeDtypeStruct(shapes[path].shape, np.float32, sharding=where)
+            path: jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=where)
             for path, where in wanted.items()
         }
         return flatten(checkpoints.restore_params(step, nest(like), part=part))

@@ -1,4 +1,4 @@
-"""Text in, text out. In: prompts as text, a model, its tokenizer and frame. Out: answers, written while they are made.
+"""Text in, text out. In: prompts as text, a `Predictor` and a frame. Out: answers, written while they are made.
 
 An answer of a decoder is what follows the prompt, with the space between them; of an encoder-decoder, what its decoder
 writes. Text that stops it ("--stop") is cut off, and so is a stop token. Special tokens in a prompt count as such; in
@@ -13,8 +13,8 @@ from typing import Any
 from jaxlm.errors import UserError
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.generate import Speed, Written, framed, generate
+from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling, known
-from jaxlm.models.build import Model
 
 Show = Callable[[str], None]
 # What a tokenizer decodes the first bytes of a letter to.
@@ -40,9 +40,7 @@ def check(config: Any, tokenizer: Any, frame: Frame, prompts: Sequence[str]) -> 
 
 
 def answer(
-    model: Model,
-    params: Any,
-    tokenizer: Any,
+    predictor: Predictor,
     frame: Frame,
     prompts: Sequence[str],
     *,
@@ -55,11 +53,11 @@ def answer(
     """Answers to all prompts. `show` gets the text of a single prompt's answer piece by piece as it is made."""
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
+    tokenizer = predictor.tokenizer
     ids = [tokenizer.encode_marked(prompt) for prompt in prompts]
     reader = _Reader(tokenizer, frame, ids, tuple(stop), show if len(prompts) == 1 else None)
     written, speed = generate(
-        model,
-        params,
+        predictor,
         ids,
         frame,
         new_tokens=new_tokens,

@@ -12,32 +12,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Batch, Vocabulary
-from jaxlm.infer import predict
+from jaxlm.batch import Batch
+from jaxlm.infer.predict import Predictor
 from jaxlm.objectives import embeddings
 
 
 def embed(
-    model: Any,
-    tokenizer: Any,
+    predictor: Predictor,
     texts: Sequence[str],
     *,
     pooling: embeddings.Pooling,
-    row_length: int,
+    row_length: int | None = None,
     batch_size: int = 32,
 ) -> np.ndarray:
     """[texts, D], float32, vectors of length 1 in the order of the texts.
 
-    `model` is bound to its weights. UserError when the tokenizer has no [CLS] and [SEP].
+    `row_length` cuts texts off before the predictor's. UserError when the tokenizer has no [CLS] and [SEP].
     """
-    vocabulary: Vocabulary = tokenizer.vocabulary
+    tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
+    longest = min(row_length or predictor.row_length, predictor.row_length) - 2
     vocabulary.require("embedding texts", "cls", "sep")
-    ids = [text.tolist()[: row_length - 2] for text in tokenizer.encode_batch(list(texts))]
-    vectors = predict.by_row(
-        lambda batch: _encode(model, batch, pooling=pooling),
+    ids = [text.tolist()[:longest] for text in tokenizer.encode_batch(list(texts))]
+    vectors = predictor.by_row(
+        lambda model, batch: _encode(model, batch, pooling=pooling),
         [[vocabulary.cls, *text, vocabulary.sep] for text in ids],
-        pad=vocabulary.pad,
-        longest=row_length,
         batch_size=batch_size,
     )
     return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)

@@ -14,7 +14,8 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Vocabulary
 from jaxlm.errors import UserError
-from jaxlm.infer import predict, sampling
+from jaxlm.infer import sampling
+from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.scores import gather_positions
 
 MASK = "[MASK]"  # means the tokenizer's own mask token, whatever its name
@@ -34,22 +35,18 @@ def check(tokenizer: Any, sentences: Sequence[str], *, row_length: int) -> None:
         _encode(tokenizer, sentence, row_length)
 
 
-def fill(
-    model: Any, tokenizer: Any, sentences: Sequence[str], *, row_length: int, top: int = 5
-) -> list[Filled]:
+def fill(predictor: Predictor, sentences: Sequence[str], *, top: int = 5) -> list[Filled]:
     """The `top` likeliest tokens for every [MASK], sentence by sentence.
 
-    `model` is bound to its weights; `row_length` is the longest row it takes. Raises UserError for a sentence without
-    [MASK] or longer than that, and for a tokenizer without a mask token.
+    Raises UserError for a sentence without [MASK] or longer than a row, and for a tokenizer without a mask token.
     """
-    rows = [_encode(tokenizer, sentence, row_length) for sentence in sentences]
+    tokenizer = predictor.tokenizer
+    rows = [_encode(tokenizer, sentence, predictor.row_length) for sentence in sentences]
     known_V = sampling.known(tokenizer)
     top = min(top, int(known_V.sum()))
-    results = predict.by_row(
-        lambda batch: _likeliest(model, batch, known_V, top=top),
+    results = predictor.by_row(
+        lambda model, batch: _likeliest(model, batch, known_V, top=top),
         rows,
-        pad=tokenizer.vocabulary.pad,
-        longest=row_length,
         targets=functools.partial(_places, mask=tokenizer.vocabulary.mask),
     )
     found = []

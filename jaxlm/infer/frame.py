@@ -59,13 +59,13 @@ def of_loaded(loaded: Loaded) -> Frame:
     UserError for a model that does not generate.
     """
     loaded.require("generating text", ("decoder", "encoder_decoder"))
-    if loaded.run is not None:
-        return loaded.run.objective.frame(loaded.tokenizer.vocabulary)
+    if loaded.stored.run is not None:
+        return loaded.stored.run.objective.frame(loaded.tokenizer.vocabulary)
     config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
     if ignored := [f"{key}={generation[key]}" for key in UNUSED if generation.get(key) not in _NEUTRAL]:
         note = f"generation_config.json: {', '.join(ignored)} not used: what the command says counts"
         print(note, file=sys.stderr)
-    config = {**config, "is_encoder_decoder": loaded.model_config.kind == "encoder_decoder"}
+    config = {**config, "is_encoder_decoder": loaded.model.config.kind == "encoder_decoder"}
     return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
 
 

@@ -1,4 +1,4 @@
-"""Text generation. In: prompts and a model (decoder or encoder-decoder). Out: what it writes, and why it ended.
+"""Text generation. In: prompts and a `Predictor` (decoder or encoder-decoder). Out: what it writes, and why it ended.
 
 Prompts of unequal length go in one batch, left-padded; their length is rounded up to a few sizes, so that programs are
 compiled once. Guaranteed: greedy tokens are those of the full computation without a cache; the same seed gives the same
@@ -18,8 +18,8 @@ from jaxlm.batch import Batch
 from jaxlm.errors import UserError
 from jaxlm.infer import decode, predict
 from jaxlm.infer.frame import Frame
+from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling
-from jaxlm.models.build import Model
 
 Reason = Literal["stop token", "stop text", "length", "positions"]
 # Tokens between two looks of the host: often enough to read along, rarely enough not to slow the loop.
@@ -58,8 +58,7 @@ Watch = Callable[[list[list[int]]], set[int]]
 
 
 def generate(
-    model: Model,
-    params: Any,
+    predictor: Predictor,
     prompts: Sequence[Sequence[int]],
     frame: Frame,
     *,
@@ -74,27 +73,21 @@ def generate(
     `known_V` (bool) marks the ids that stand for a token; None: all that the model has.
     Raises UserError for a prompt that is empty or longer than the model's positions.
     """
-    texts, limits = framed(model.config, prompts, frame, new_tokens=new_tokens)
+    texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
     if not texts:
         return [], Speed(0, 0.0, 0, 0.0)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
-    rows = decode.Rows(
-        batch=_sources(texts, frame) if frame.encoder_decoder else _left_padded(texts),
-        limit_B=np.array(limits, np.int32),
-        stops=np.array(frame.stops or (decode.NONE,), np.int32),
-        key_B=keys,
-        known_V=known_V,
-    )
-    state, prefill_s = _timed(
-        decode.prefill,
-        model,
-        params,
-        rows,
-        room=predict.size(new_tokens),
-        sampling=sampling,
-        prefix=frame.prefix,
-    )
-    state, stopped, decode_s = _go_on(model, params, rows, state, new_tokens, sampling, watch)
+    with jax.set_mesh(predictor.mesh):
+        rows = _rows(predictor, texts, limits, frame, seed, known_V)
+        state, prefill_s = _timed(
+            decode.prefill,
+            predictor.model,
+            predictor.params,
+            rows,
+            room=predict.size(new_tokens),
+            sampling=sampling,
+            prefix=frame.prefix,
+        )
+        state, stopped, decode_s = _go_on(predictor, rows, state, len(texts), new_tokens, sampling, watch)
     usual: list[Reason] = ["length" if limit == new_tokens else "positions" for limit in limits]
     written = _written(state, usual, stopped, frame)
     read = sum(map(len, texts))
@@ -109,6 +102,27 @@ def framed(
         raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
     texts = [[*frame.before, *prompt, *frame.after] for prompt in prompts]
     return texts, [_limit(config, text, i, frame, new_tokens) for i, text in enumerate(texts)]
+
+
+def _rows(
+    predictor: Predictor,
+    texts: Sequence[Sequence[int]],
+    limits: Sequence[int],
+    frame: Frame,
+    seed: int,
+    known_V: np.ndarray | None,
+) -> decode.Rows:
+    """The texts on the devices; behind them the last one again, for one token, where those are to share evenly."""
+    more = predictor.height(len(texts)) - len(texts)
+    texts, limits = [*texts, *[texts[-1]] * more], [*limits, *[1] * more]
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
+    return decode.Rows(
+        batch=predictor.split(_sources(texts, frame) if frame.encoder_decoder else _left_padded(texts)),
+        limit_B=predictor.split(np.array(limits, np.int32)),
+        stops=np.array(frame.stops or (decode.NONE,), np.int32),
+        key_B=predictor.split(keys),
+        known_V=known_V,
+    )
 
 
 def _written(state: decode.State, usual: Sequence[Reason], stopped: set[int], frame: Frame) -> list[Written]:
@@ -126,10 +140,10 @@ def _written(state: decode.State, usual: Sequence[Reason], stopped: set[int], fr
 
 
 def _go_on(
-    model: Model,
-    params: Any,
+    predictor: Predictor,
     rows: decode.Rows,
     state: decode.State,
+    texts: int,
     new_tokens: int,
     sampling: Sampling,
     watch: Watch | None,
@@ -139,7 +153,7 @@ def _go_on(
     while True:
         if watch is not None:
             tokens = jax.device_get(state.tokens_BN)
-            ending = watch([[id for id in row if id != decode.NONE] for row in tokens.tolist()])
+            ending = watch([[id for id in row if id != decode.NONE] for row in tokens[:texts].tolist()])
             stopped |= {row for row in ending if not state.ended_B[row]}
             chosen = np.array([row in ending for row in range(len(tokens))])
             state = dataclasses.replace(state, ended_B=state.ended_B | chosen)
@@ -147,7 +161,9 @@ def _go_on(
             return state, stopped, seconds
         done = new_tokens if watch is None else min(done + _CHUNK, new_tokens)
         until = np.int32(done)
-        state, took = _timed(decode.decode, model, params, rows, state, until, sampling=sampling)
+        state, took = _timed(
+            decode.decode, predictor.model, predictor.params, rows, state, until, sampling=sampling
+        )
         seconds += took
 
 

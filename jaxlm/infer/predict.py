@@ -1,10 +1,13 @@
-"""Many texts through one compiled program. In: rows of ids, and a jitted function of a batch. Out: its results, by row.
+"""A model that answers: weights on a mesh, rows of ids through one compiled program. Out: its results, by row.
 
 A program gets the model as an argument, weights and all (a bound module is a pytree), never as a constant: it is then
 small, compiled once for all weights, and found again by the next call. Batches hold rows of similar length and have few
-shapes; what stands beside a row in its batch does not change its result.
+shapes; what stands beside a row in its batch does not change its result, nor does the mesh, to rounding.
 """
 
+import dataclasses
+import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +15,10 @@ import jax
 import numpy as np
 
 from jaxlm.batch import Batch
+from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.models.build import Model
+from jaxlm.partition import state as partition
+from jaxlm.partition.mesh import BATCH_AXES
 
 # Lengths that rows, prompts and rooms are padded to: these, then multiples of the last.
 _SIZES = (16, 32, 48, 64, 96, 128, 192, 256)
@@ -19,43 +26,71 @@ _SIZES = (16, 32, 48, 64, 96, 128, 192, 256)
 Ask = Callable[[np.ndarray], Any]  # tokens_BT -> targets of the batch
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A model with its weights, both in one dtype and on one mesh, and what makes ids of a text."""
+
+    model: Model
+    params: Any
+    mesh: jax.sharding.Mesh
+    tokenizer: Tokenizer
+    row_length: int  # the longest row it takes, or was trained on
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The model over its weights: what programs take as their first argument."""
+        return self.model.bind(self.params)
+
+    def height(self, rows: int) -> int:
+        """The rows of a batch with so many, and empty ones behind them, that its devices share evenly."""
+        parts = math.prod(self.mesh.shape[name] for name in BATCH_AXES)
+        return -(-rows // parts) * parts
+
+    def split(self, arrays: Any) -> Any:
+        """Arrays with a batch's rows first, each row on the devices that compute it."""
+        return jax.device_put(arrays, partition.batch_sharding(self.mesh))
+
+    def by_row(
+        self,
+        program: Callable[[Any, Batch], Any],
+        rows: Sequence[Sequence[int]],
+        *,
+        targets: Ask = lambda tokens_BT: None,
+        batch_size: int = 32,
+    ) -> list[Any]:
+        """What `program(module, batch)` returns for every row, as numpy, in the order of the rows."""
+        order = sorted(range(len(rows)), key=lambda k: len(rows[k]))
+        parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+        with jax.set_mesh(self.mesh):
+            # All are under way before the first result is waited for.
+            results = [
+                program(self.module, self._batch([rows[k] for k in part], batch_size, targets))
+                for part in parts
+            ]
+        found: dict[int, Any] = {}
+        for part, result in zip(parts, jax.device_get(results), strict=True):
+            found |= {k: jax.tree.map(lambda a, i=i: a[i], result) for i, k in enumerate(part)}
+        return [found[k] for k in range(len(rows))]
+
+    def _batch(self, rows: list[Sequence[int]], most: int, targets: Ask) -> Batch:
+        """One text a row; empty rows behind them, up to a power of two."""
+        width = min(size(max(map(len, rows))), self.row_length)
+        height = self.height(min(1 << (len(rows) - 1).bit_length(), most))
+        tokens_BT = np.full((height, width), self.tokenizer.vocabulary.pad, np.int32)
+        segments_BT = np.zeros((height, width), np.int32)
+        for row, ids in enumerate(rows):
+            tokens_BT[row, : len(ids)], segments_BT[row, : len(ids)] = ids, 1
+        return self.split(
+            Batch(
+                tokens_BT=tokens_BT,
+                segments_BT=segments_BT,
+                positions_BT=np.arange(width, dtype=np.int32)[None] * segments_BT,
+                types_BT=np.zeros_like(tokens_BT),
+                targets=targets(tokens_BT),
+            )
+        )
+
+
 def size(length: int) -> int:
     """The next larger length that programs are compiled for."""
     return next((size for size in _SIZES if length <= size), -(-length // _SIZES[-1]) * _SIZES[-1])
-
-
-def by_row(
-    program: Callable[[Batch], Any],
-    rows: Sequence[Sequence[int]],
-    *,
-    pad: int,
-    longest: int,
-    targets: Ask = lambda tokens_BT: None,
-    batch_size: int = 32,
-) -> list[Any]:
-    """What `program` returns for every row, as numpy, in the order of the rows; none is longer than `longest`."""
-    order = sorted(range(len(rows)), key=lambda k: len(rows[k]))
-    parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
-    # All are under way before the first result is waited for.
-    results = [program(_batch([rows[k] for k in part], pad, longest, batch_size, targets)) for part in parts]
-    found: dict[int, Any] = {}
-    for part, result in zip(parts, jax.device_get(results), strict=True):
-        found |= {k: jax.tree.map(lambda a, i=i: a[i], result) for i, k in enumerate(part)}
-    return [found[k] for k in range(len(rows))]
-
-
-def _batch(rows: list[Sequence[int]], pad: int, longest: int, most: int, targets: Ask) -> Batch:
-    """One text a row; empty rows behind them, up to a power of two."""
-    width = min(size(max(map(len, rows))), longest)
-    height = min(1 << (len(rows) - 1).bit_length(), most)
-    tokens_BT = np.full((height, width), pad, np.int32)
-    segments_BT = np.zeros((height, width), np.int32)
-    for row, ids in enumerate(rows):
-        tokens_BT[row, : len(ids)], segments_BT[row, : len(ids)] = ids, 1
-    return Batch(
-        tokens_BT=tokens_BT,
-        segments_BT=segments_BT,
-        positions_BT=np.arange(width, dtype=np.int32)[None] * segments_BT,
-        types_BT=np.zeros_like(tokens_BT),
-        targets=targets(tokens_BT),
-    )

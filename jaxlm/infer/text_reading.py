@@ -96,7 +96,7 @@ def reading(ready: Loaded, pooling: Pooling | None) -> Reading:
     UserError for what the folder says and is not done here.
     """
     found, longest = ready.stored, ready.row_length
-    if ready.run is not None:
+    if found.run is not None:
         return Reading(pooling or "mean", longest)
     _check_tokenizer(ready)
     length = min(longest, _length(found, settings.CONFIG, "model_max_length", longest))
@@ -161,7 +161,7 @@ def _is_pooler(found: Stored, path: str) -> bool:
 
 def _check_tokenizer(ready: Loaded) -> None:
     """UserError where transformers cuts texts at their beginning, or puts others than [CLS] and [SEP] around them."""
-    where, vocabulary = ready.where, ready.tokenizer.vocabulary
+    where, vocabulary = ready.stored.where, ready.tokenizer.vocabulary
     if ready.stored.settings(settings.CONFIG).get("truncation_side", "right") != "right":
         raise UserError(f"{where}/{settings.CONFIG}: truncation_side: texts are cut off at their end here.")
     around = frame.template(ready.tokenizer)

@@ -6,10 +6,12 @@ give what they give alone; float32 norms, softmax and logits; no state.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxlm.models import post_norm, stack
+from jaxlm.models.heads import Activated
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -18,6 +20,10 @@ class DistilBert(post_norm.PostNorm):
     dropouts 0.1, norm_epsilon 1e-12, "gelu", init_scale 0.02, positions "normal"."""
 
     position_init: post_norm.PositionInit  # how the learned positions start; published: "normal"
+
+    def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:
+        """What classes of a text stand behind, in place of a pooler."""
+        return Activated(self, rngs, dtype, jax.nn.relu)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "DistilBertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -15,7 +15,8 @@ from flax import nnx
 from jaxlm.batch import Batch, Kind
 from jaxlm.models import checks, masks, post_norm, stack
 from jaxlm.models.encoded import Encoded, Extras
-from jaxlm.models.heads import Dense, Headed
+from jaxlm.models.heads import Activated, Dense, Headed
+from jaxlm.models.mlp import exact_gelu
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -36,6 +37,10 @@ class _Sizes(post_norm.PostNorm):
 @dataclasses.dataclass(kw_only=True)
 class ElectraEncoder(_Sizes):
     """One encoder alone, as `Electra` has two of them; the sizes are published with those of the pair."""
+
+    def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:
+        """What classes of a text stand behind, in place of a pooler."""
+        return Activated(self, rngs, dtype, exact_gelu)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ElectraEncoderModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

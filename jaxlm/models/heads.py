@@ -6,7 +6,7 @@ bring a class of its own: it derives from `Head` and nothing else needs to know 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from flax import nnx
 from jaxlm.errors import UserError
 from jaxlm.models import parameters
 from jaxlm.models.dense import dense
+from jaxlm.models.dropout import dropout
 from jaxlm.models.mlp import Activation, activation
 
 
@@ -54,7 +55,7 @@ class Pooler(Head):
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
         """Calls take x_BCD."""
-        return _Pooler(config, rngs, dtype)
+        return Activated(config, rngs, dtype, jnp.tanh)
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
@@ -66,6 +67,33 @@ class Classify(Head):
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
         """Calls take features, pooled or not, with the width last."""
         return _Classes(config, rngs, self.classes)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class ClassifyText(Classify):
+    """Classes of a text as transformers' ...ForSequenceClassification: behind the pooler (see `of_texts`), or behind a
+    layer of its own where the family has one in its place (`class_layer` of its config)."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Read through `classify`."""
+        layer = getattr(config, "class_layer", None)
+        return _Classes(config, rngs, self.classes, layer and layer(rngs, dtype))
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Tag(Classify):
+    """Classes of every token as transformers' ...ForTokenClassification: dense (ModernBERT: behind its `tag_layer`)."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BTD, and a key for dropout."""
+        layer = getattr(config, "tag_layer", None)
+        return _Classes(config, rngs, self.classes, layer and layer(rngs, dtype))
+
+
+def of_texts(config: Any, classes: int) -> dict[str, Head]:
+    """The heads that give a text one of so many classes, with the pooler where the family has it there."""
+    pooler: dict[str, Head] = {} if hasattr(config, "class_layer") else {"pooler": Pooler()}
+    return pooler | {"classes": ClassifyText(classes=classes)}
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
@@ -90,6 +118,11 @@ class Headed(nnx.Module):
         """Features of the items' first tokens -> logits_BC2, float32, of the head named `question`."""
         return self.heads[question](self.pool(x_BCD))
 
+    def classify(self, x_BCD: jax.Array, name: str = "classes", key: jax.Array | None = None) -> jax.Array:
+        """Features of the items' first tokens -> logits, float32, of the `ClassifyText` of that name."""
+        head = self.heads[name]
+        return head(x_BCD if hasattr(head, "layer") else self.pool(x_BCD), key)
+
 
 class Dense(nnx.Module):
     """A dense layer with bias between two widths."""
@@ -104,24 +137,32 @@ class Dense(nnx.Module):
         return dense(x_BTD, w_DE) + b_E
 
 
-class _Pooler(nnx.Module):
-    def __init__(self, c: Any, rngs: nnx.Rngs, dtype: jnp.dtype):
-        self.dtype = dtype
-        self.w = parameters.weight(rngs, (c.hidden, c.hidden), ("embed", None), c.init_scale)
-        self.b = parameters.zeros((c.hidden,), ("embed",))
+class Activated(Dense):
+    """Dense to the same width, and an activation."""
+
+    def __init__(
+        self, c: Any, rngs: nnx.Rngs, dtype: jnp.dtype, activation: Callable[[jax.Array], jax.Array]
+    ):
+        super().__init__(c, rngs, c.hidden, c.hidden, dtype)
+        self.activation = activation
 
     def __call__(self, x_BCD: jax.Array) -> jax.Array:
-        w_DD, b_D = self.w[...].astype(self.dtype), self.b[...].astype(self.dtype)
-        return jnp.tanh(x_BCD @ w_DD + b_D)
+        return self.activation(super().__call__(x_BCD))
 
 
 class _Classes(nnx.Module):
-    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int):
+    """A layer of its own, if there is one; dropout, at the model's rate; dense to classes."""
+
+    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None):
+        self.dropout = getattr(c, "dropout", 0.0)
+        if layer is not None:
+            self.layer = layer
         self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), c.init_scale)
         self.b = parameters.zeros((classes,), (None,))
 
-    def __call__(self, x_BCD: jax.Array) -> jax.Array:
-        return x_BCD.astype(jnp.float32) @ self.w[...] + self.b[...]
+    def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        x_BCD = self.layer(x_BCD) if hasattr(self, "layer") else x_BCD
+        return dropout(x_BCD.astype(jnp.float32), self.dropout, key) @ self.w[...] + self.b[...]
 
 
 class _Detector(nnx.Module):

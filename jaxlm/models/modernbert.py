@@ -63,6 +63,12 @@ class ModernBert:
         """A fresh head that predicts tokens."""
         return TokenHead(self, rngs, dtype)
 
+    def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "HeadLayer":
+        """What classes of a text stand behind, in place of a pooler, and classes of tokens."""
+        return HeadLayer(self, rngs, dtype)
+
+    tag_layer = class_layer
+
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "ModernBertModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""
         return ModernBertModule(self, rngs, dtype)
@@ -132,8 +138,8 @@ class Block(nnx.Module):
         return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "length", None)
 
 
-class TokenHead(nnx.Module):
-    """What stands between the encoder and the tied decoder: dense, activation, norm; and the decoder's bias."""
+class HeadLayer(nnx.Module):
+    """What stands between the encoder and whatever is predicted: dense, activation, norm."""
 
     def __init__(self, c: ModernBert, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.activation: Activation = c.activation
@@ -141,10 +147,17 @@ class TokenHead(nnx.Module):
         scale = c.init_scale / (2 * c.layers) ** 0.5
         self.w = parameters.weight(rngs, (c.hidden, c.hidden), ("embed", None), scale)
         self.norm = LayerNorm(c.hidden, c.norm_epsilon, bias=False)
-        self.b_vocab = parameters.zeros((padded(c.vocab_size),), ("vocab",))
 
     def __call__(self, x_BMD: jax.Array) -> jax.Array:
         return self.norm(activation(self.activation)(dense(x_BMD, self.w[...].astype(self.dtype))))
+
+
+class TokenHead(HeadLayer):
+    """The layer before the tied decoder, and the decoder's bias."""
+
+    def __init__(self, c: ModernBert, rngs: nnx.Rngs, dtype: jnp.dtype):
+        super().__init__(c, rngs, dtype)
+        self.b_vocab = parameters.zeros((padded(c.vocab_size),), ("vocab",))
 
 
 class ModernBertModule(Headed):

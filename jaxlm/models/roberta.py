@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxlm.errors import UserError
 from jaxlm.models import post_norm, stack
+from jaxlm.models.heads import Activated
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -19,6 +20,10 @@ class Roberta(post_norm.PostNorm):
     first_position 2, dropouts 0.1, norm_epsilon 1e-5, "gelu", init_scale 0.02."""
 
     first_position: int  # rows of the table before that of position 0: padding id + 1; published: 2
+
+    def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:
+        """What classes of a text stand behind, in place of a pooler."""
+        return Activated(self, rngs, dtype, jnp.tanh)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "RobertaModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -81,12 +81,23 @@ class Mesh:
         return sizes
 
 
+# What reads a model splits its weights over all devices, so that they hold one that is too large for each.
+SPLIT = Mesh(data=1, fsdp=-1)
+
+
 def make(config: Mesh, devices: Sequence[Any] | None = None, where: str = "config.mesh") -> jax.sharding.Mesh:
     """The mesh over `devices` (default: all). UserError when they cannot be arranged as asked."""
     devices = list(jax.devices() if devices is None else devices)
     sizes = config.sizes(len(devices), where)
     # jax.make_mesh defaults to Explicit axes, under which unprepared code fails; Auto is meant, and said.
     return jax.sharding.Mesh(arrange(sizes, devices, where), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def local(config: Mesh) -> jax.sharding.Mesh:
+    """The mesh over this host's devices, the first ones where all sizes are stated. UserError as in `make`."""
+    devices = jax.local_devices()
+    stated = math.prod(getattr(config, name) for name in AXES)
+    return make(config, devices[:stated] if stated > 0 else devices, "--mesh")
 
 
 def arrange(sizes: dict[str, int], devices: Sequence[Any], where: str) -> np.ndarray:

@@ -126,3 +126,16 @@ def test_a_recipe_takes_an_argument_with_slashes_and_colons(tmp_path, monkeypatc
     command = flags.parse(["train", f"--config={tmp_path}/own.py:hf:/some/where.x"])
     assert command.run.data.corpus == "hf:/some/where.x" and command.run.steps == 7
     assert command.workdir.name == "own"
+
+
+@pytest.mark.parametrize("gone", ["next_sentence", "token_head"])
+def test_a_recipe_of_when_heads_were_fields_of_the_model_is_told_what_to_leave_out(gone, tmp_path):
+    recipe = tmp_path / "before.py"
+    text = (ROOT / "configs" / "bert_base.py").read_text()
+    recipe.write_text(text.replace("types=2,", f'types=2, {gone}="none",'))
+    for read in (lambda: flags.load(recipe), lambda: flags.parse(["train", f"--config={recipe}"])):
+        with pytest.raises(UserError, match=f"the objective names them. Fix: leave {gone} out"):
+            read()
+    recipe.write_text(text.replace("types=2,", "types=2, tokenhead=1,"))
+    with pytest.raises(UserError, match="unexpected keyword argument 'tokenhead'$"):
+        flags.load(recipe)

@@ -31,7 +31,7 @@ def test_a_model_folder_loads_like_the_folder_it_was_made_from(tmp_path):
     importing.from_hf(str(source), target, say=QUIET)
     direct, through = loaded.load_hf(source), loaded.load(target)
     for ready in (direct, through):
-        assert ready.model_config == CONFIG and ready.row_length == 32 and ready.run is None
+        assert ready.model.config == CONFIG and ready.row_length == 32 and ready.stored.run is None
         expected = flatten(params())
         assert all(np.array_equal(array, expected[path]) for path, array in flatten(ready.params).items())
     assert direct.tokenizer.fingerprint == through.tokenizer.fingerprint

@@ -15,6 +15,7 @@ from jaxlm.errors import UserError
 from jaxlm.infer import answers, frame, loaded
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.sampling import Sampling
+from tests.infer.predictors import predictor
 from tests.infer.small_models import DECODERS, ENCODER_DECODERS, made
 
 TEXTS = ["The cat sat on the mat, and the dog ran to the door.", "Ein schöner Tag für die Katze — ja!"] * 30
@@ -32,7 +33,7 @@ def ready(kind="GPT-2"):
 def answer(prompts, around=PLAIN, **changed):
     model, params = ready()
     settings = {"new_tokens": 30, "sampling": Sampling(temperature=1.0), "seed": 2} | changed
-    return answers.answer(model, params, WORDS, around, prompts, **settings)[0]
+    return answers.answer(predictor(model, params, WORDS), around, prompts, **settings)[0]
 
 
 def test_an_answer_is_what_follows_the_prompt():
@@ -93,6 +94,7 @@ def test_the_command_answers_all_prompts_with_ids_and_reasons(tmp_path, capsys):
     folder = written_folder(tmp_path / "hf", "GPT-2")
     (tmp_path / "more.txt").write_text("the dog ran to the\n\nEin\n")
     arguments = [f"--hf={folder}", "--prompt=The cat", f"--prompts-file={tmp_path / 'more.txt'}", "--json"]
+    arguments += ["--mesh.data=1"]  # as `answer`, to the last bit
     assert command.main(["generate", *arguments, "--max-new-tokens=7"]) == 0
     output = capsys.readouterr()
     lines = [json.loads(line) for line in output.out.splitlines()]
@@ -118,7 +120,7 @@ def test_the_command_gives_an_encoder_decoder_its_source(tmp_path, capsys):
     assert around == Frame(before=(), after=(WORDS.special("eos"),), start=(1,), stops=PLAIN.stops)
     model, params = ready("BART")
     found, _ = answers.answer(
-        model, params, WORDS, around, ["The cat", "Ein"], new_tokens=5, sampling=Sampling(), seed=0
+        predictor(model, params, WORDS), around, ["The cat", "Ein"], new_tokens=5, sampling=Sampling(), seed=0
     )
     shown = [f"[{n}] {a.prompt} => {a.text}" for n, a in enumerate(found, 1)]
     assert capsys.readouterr().out.splitlines() == "\n".join(shown).splitlines()

@@ -9,6 +9,7 @@ from jaxlm.infer import embed
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
 from jaxlm.models.heads import Pooler
+from tests.infer.predictors import predictor
 
 TEXTS = [
     "one two three",
@@ -46,30 +47,30 @@ def words(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def module(words):
+def ready(words):
     model = build(bert(words.size), POOLER)
-    return model.bind(model.init(jax.random.key(3)))
+    return predictor(model, model.init(jax.random.key(3)), words)
 
 
-def vectors(module, words, texts, **settings):
-    return embed.embed(module, words, texts, **{"pooling": "mean", "row_length": 40, **settings})
+def vectors(ready, texts, **settings):
+    return embed.embed(ready, texts, **{"pooling": "mean", **settings})
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "cls_mlp"])
-def test_neighbours_in_a_batch_change_nothing_and_vectors_keep_their_order(module, words, pooling):
-    together = vectors(module, words, TEXTS, pooling=pooling, batch_size=3)
+def test_neighbours_in_a_batch_change_nothing_and_vectors_keep_their_order(ready, pooling):
+    together = vectors(ready, TEXTS, pooling=pooling, batch_size=3)
     for text, vector in zip(TEXTS, together, strict=True):
-        alone = vectors(module, words, [text], pooling=pooling, batch_size=1)[0]
+        alone = vectors(ready, [text], pooling=pooling, batch_size=1)[0]
         np.testing.assert_allclose(vector, alone, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-5)
 
 
-def test_a_text_longer_than_a_row_is_cut_off(module, words):
+def test_a_text_longer_than_a_row_is_cut_off(ready, words):
     long = " ".join(["seven"] * 60)
-    cut = vectors(module, words, [long], row_length=17)
+    cut = vectors(ready, [long], row_length=17)
     ids = [words.vocabulary.cls, *words.encode(long)[:15], words.vocabulary.sep]
     assert len(ids) == 17 and cut.shape == (1, 24)
-    again = vectors(module, words, [long + " one"], row_length=17)
+    again = vectors(ready, [long + " one"], row_length=17)
     np.testing.assert_array_equal(cut, again)
 
 
@@ -87,7 +88,7 @@ def test_mean_pooling_equals_transformers_on_equal_weights(words, tmp_path):
     }
     missing, _ = theirs.load_state_dict(tensors, strict=False)
     assert not missing
-    ours = vectors(build(config, POOLER).bind(params), words, TEXTS)
+    ours = vectors(predictor(build(config, POOLER), params, words), TEXTS)
     for text, vector in zip(TEXTS, ours, strict=True):
         ids = torch.tensor([[words.vocabulary.cls, *words.encode(text), words.vocabulary.sep]])
         with torch.no_grad():
@@ -100,8 +101,8 @@ def _hf(families, config):
     return {name: value for name, value in made.items() if name not in ("model_type", "architectures")}
 
 
-def test_the_table_holds_the_cosines(module, words):
-    found = vectors(module, words, TEXTS[:3])
+def test_the_table_holds_the_cosines(ready, words):
+    found = vectors(ready, TEXTS[:3])
     shown = embed.table(TEXTS[:3], found).splitlines()
     assert len(shown) == 3 and all("1.0000" in line for line in shown)
     assert f"{float(found[0] @ found[1]):.4f}" in shown[0] and f"{float(found[0] @ found[1]):.4f}" in shown[1]

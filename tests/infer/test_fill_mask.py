@@ -18,6 +18,7 @@ from jaxlm.infer.sampling import Sampling, known
 from jaxlm.models.build import build
 from jaxlm.models.heads import Tokens
 from tests.exchange.folders import hf_folder
+from tests.infer.predictors import predictor
 from tests.infer.small_models import LLAMA, VOCAB, made
 from tests.infer.test_embed import TEXTS, bert
 
@@ -30,9 +31,9 @@ def words():
     return tokenizer.train(tokenizer.WordPiece(vocab_size=120, lowercase=True), TEXTS * 9)
 
 
-def bound(size, seed=3):
+def ready(size, words, seed=3):
     model = build(bert(size), {"tokens": Tokens()})
-    return model.bind(model.init(jax.random.key(seed)))
+    return predictor(model, model.init(jax.random.key(seed)), words)
 
 
 def byte_level(mask="<mask>", lstrip=True):
@@ -80,7 +81,7 @@ def test_a_vocabulary_of_two_files_has_the_mask_of_transformers(tmp_path):
 
 def test_only_tokens_of_the_tokenizer_are_chosen(words):
     """The model has 700 entries, and is drawn so that those without a token are likely."""
-    filled = fill_mask.fill(bound(VOCAB_LARGER), words, SENTENCES[:2], row_length=40, top=VOCAB_LARGER)
+    filled = fill_mask.fill(ready(VOCAB_LARGER, words), SENTENCES[:2], top=VOCAB_LARGER)
     assert [len(one.candidates) for one in filled] == [words.size] * 3
     for one in filled:
         assert {token for token, _ in one.candidates} == set(words.pieces)
@@ -88,12 +89,12 @@ def test_only_tokens_of_the_tokenizer_are_chosen(words):
 
 
 def test_generation_chooses_only_tokens_of_the_tokenizer():
-    model, params = made(LLAMA)
+    llama = predictor(*made(LLAMA))
     frame = Frame(before=(), after=(), start=(), stops=())
     settings = {"new_tokens": 20, "sampling": Sampling(temperature=3.0), "seed": 0}
-    free, _ = generate(model, params, [[5]] * 4, frame, **settings)
+    free, _ = generate(llama, [[5]] * 4, frame, **settings)
     real_V = np.arange(60) != 7
-    bound, _ = generate(model, params, [[5]] * 4, frame, known_V=real_V, **settings)
+    bound, _ = generate(llama, [[5]] * 4, frame, known_V=real_V, **settings)
     chosen = {id for one in bound for id in one.tokens}
     assert max(id for one in free for id in one.tokens) > 60 and max(chosen) < 60 < VOCAB and 7 not in chosen
 
@@ -109,21 +110,20 @@ def test_gaps_between_the_ids_of_a_tokenizer_are_no_tokens():
 
 def test_weights_are_arguments_and_programs_are_compiled_once(words):
     """For fill and embed: the program is smaller than the weights, and serves other texts, weights and calls."""
-    module, pooling = bound(VOCAB_LARGER), "mean"
-    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(module))
+    made, pooling = ready(VOCAB_LARGER, words), "mean"
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(made.params))
     places = fill_mask._places(np.full((1, 16), 4), 4)
-    batch = fill_mask.predict._batch([[2, 4, 3]], 0, 40, 32, lambda _: places)
+    batch = made._batch([[2, 4, 3]], 32, lambda _: places)
     for text in (
-        fill_mask._likeliest.lower(module, batch, known(words), top=5).as_text(),
-        embed._encode.lower(module, batch, pooling=pooling).as_text(),
+        fill_mask._likeliest.lower(made.module, batch, known(words), top=5).as_text(),
+        embed._encode.lower(made.module, batch, pooling=pooling).as_text(),
     ):
         assert len(text) < weights / 2
     sizes = []
     for seed in range(3):
-        fill_mask.fill(bound(VOCAB_LARGER, seed), words, [SENTENCES[seed % 2]] * (5 + seed), row_length=40)
-        embed.embed(
-            bound(VOCAB_LARGER, seed), words, TEXTS[seed:] * 2, pooling=pooling, row_length=40, batch_size=4
-        )
+        made = ready(VOCAB_LARGER, words, seed)
+        fill_mask.fill(made, [SENTENCES[seed % 2]] * (5 + seed))
+        embed.embed(made, TEXTS[seed:] * 2, pooling=pooling, batch_size=4)
         sizes.append((fill_mask._likeliest._cache_size(), embed._encode._cache_size()))
     assert sizes[1][0] == sizes[0][0] + 1  # two masks in a row
     assert sizes[2] == sizes[1] and sizes[1][1] == sizes[0][1]
@@ -134,22 +134,19 @@ def test_weights_in_bfloat16_take_half_the_memory_and_give_nearly_the_same(tmp_p
     whole, half = loaded.load_hf(folder), loaded.load_hf(folder, dtype="bfloat16")
     size = lambda ready: sum(leaf.nbytes for leaf in jax.tree.leaves(ready.params))
     assert size(half) == size(whole) / 2
-    vectors = [
-        embed.embed(r.model.bind(r.params), r.tokenizer, TEXTS, pooling="mean", row_length=32)
-        for r in (whole, half)
-    ]
+    vectors = [embed.embed(ready, TEXTS, pooling="mean") for ready in (whole, half)]
     assert ((vectors[0] * vectors[1]).sum(axis=1) > 0.999).all()
 
 
 def test_sentences_that_cannot_be_filled_are_refused(words):
     with pytest.raises(UserError, match=r"has no \[MASK\] to fill"):
-        fill_mask.fill(bound(words.size), words, SENTENCES, row_length=40)
+        fill_mask.fill(ready(words.size, words), SENTENCES)
     with pytest.raises(UserError, match="has 6 tokens; the model takes at most 5"):
         fill_mask.check(words, ["one two [MASK] four"], row_length=5)
     without = byte_bpe.train(["the cat sat"] * 9, 300, 0, "off")
     with pytest.raises(UserError, match="filling masks needs the special tokens mask, .* has no mask"):
         fill_mask.check(without, SENTENCES, row_length=40)
-    assert fill_mask.fill(bound(words.size), words, [], row_length=40) == []
+    assert fill_mask.fill(ready(words.size, words), []) == []
 
 
 def test_commands_refuse_a_model_of_another_kind_and_name_the_right_one(tmp_path):

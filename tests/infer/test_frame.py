@@ -14,6 +14,7 @@ from jaxlm.data.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer import frame, loaded
 from jaxlm.infer.frame import Frame
+from jaxlm.models.build import build
 from jaxlm.objectives.causal_lm import CausalLM
 from jaxlm.objectives.denoising import Denoising
 from jaxlm.objectives.infill import FillInTheMiddle
@@ -24,6 +25,7 @@ from jaxlm.objectives.span_corruption import SpanCorruption
 from jaxlm.objectives.translation import Translation
 from jaxlm.objectives.ul2 import Denoiser, MixtureOfDenoisers
 from tests.infer import small_models
+from tests.infer.predictors import predictor
 
 WORDS = byte_bpe.train(["a text of words"] * 20, 300, 9, "on")
 VOCABULARY = dataclasses.replace(WORDS.vocabulary, mask=3, bos=1, eos=0, pad=2)
@@ -138,21 +140,15 @@ def test_every_key_of_generation_config_is_read_or_known_and_what_is_not_used_is
     keys = {key for key in transformers.GenerationConfig().to_dict() if not re.match(harmless, key)}
     assert keys - read - set(frame.UNUSED) == set()
 
-    stored = dataclasses.make_dataclass("Stored", ["settings"])
+    stored = dataclasses.make_dataclass(
+        "Stored", ["settings", ("where", str, "a folder"), ("run", object, None)]
+    )
     files = {
         "config.json": {},
         "generation_config.json": {"num_beams": 4, "min_length": 0, "eos_token_id": 5},
     }
-    decoder = loaded.Loaded(
-        model_config=small_models.LLAMA,
-        tokenizer=WORDS,
-        model=None,
-        params={},
-        step=0,
-        row_length=8,
-        where="a folder",
-        stored=stored(files.get),
-    )
+    decoder = predictor(build(small_models.LLAMA), {}, WORDS)
+    decoder = loaded.Loaded(**vars(decoder), stored=stored(files.get))
     assert frame.of_loaded(decoder).stops == (5,)
     assert "num_beams=4 not used: what the command says counts" in capsys.readouterr().err
 

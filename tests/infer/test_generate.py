@@ -13,9 +13,7 @@ from jaxlm.errors import UserError
 from jaxlm.infer import generate as generating
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.sampling import Sampling
-from jaxlm.partition import mesh as meshes
-from jaxlm.partition import state as partition
-from jaxlm.partition.mesh import Mesh
+from tests.infer.predictors import predictor
 from tests.infer.small_models import DECODERS, ENCODER_DECODERS, LLAMA, VOCAB, made
 
 PLAIN = Frame(before=(), after=(), start=(), stops=())
@@ -26,7 +24,7 @@ NEW = 19
 def generate(config, prompts=PROMPTS, frame=PLAIN, **changed):
     model, params = made(config) if not isinstance(config, tuple) else config
     settings = {"new_tokens": NEW, "sampling": Sampling(), "seed": 0} | changed
-    return generating.generate(model, params, prompts, frame, **settings)[0]
+    return generating.generate(predictor(model, params), prompts, frame, **settings)[0]
 
 
 def rows(texts, width):
@@ -233,15 +231,3 @@ def test_no_token_copies_the_cache(kind):
     assert f"f32[{shape}]" in text
     assert not [line for line in text.splitlines() if f"f32[{shape}]" in line and " copy(" in line]
     assert "dynamic-update-slice" in text
-
-
-def test_on_a_mesh_the_tokens_are_the_same():
-    model, params = made(LLAMA)
-    mesh = meshes.make(Mesh(fsdp=4, tensor=2))
-    for how in (Sampling(), Sampling(temperature=1.0, top_p=0.9)):
-        expected = [w.tokens for w in generate((model, params), sampling=how)]
-        with jax.set_mesh(mesh):
-            placed = jax.device_put(params, partition.shardings(model.shapes, model.axes, mesh))
-            assert placed["blocks"]["mlp"]["w_in"].sharding.num_devices == 8
-            found = [w.tokens for w in generate((model, placed), sampling=how)]
-        assert found == expected

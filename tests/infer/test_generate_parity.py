@@ -13,6 +13,7 @@ from jaxlm.infer import generate as generating
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.sampling import Sampling
 from jaxlm.models.build import build
+from tests.infer.predictors import predictor
 from tools.parity.collection import cases
 
 PROMPTS = [[5, 17, 80, 3], [70], [12, 92, 9, 4, 23, 8, 41]]
@@ -43,7 +44,7 @@ def theirs(hf, rows, **more):
 def ours(case, hf, frame):
     params = jax.tree.map(np.asarray, case.params(hf))
     settings = {"new_tokens": NEW, "sampling": Sampling(), "seed": 0}
-    written, _ = generating.generate(build(case.config), params, PROMPTS, frame, **settings)
+    written, _ = generating.generate(predictor(build(case.config), params), PROMPTS, frame, **settings)
     return [list(w.tokens) for w in written]
 
 

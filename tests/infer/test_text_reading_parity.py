@@ -86,8 +86,7 @@ def ours(path, texts=TEXTS) -> np.ndarray:
     ready = loaded.load_hf(path)
     reading = text_reading.reading(ready, None)
     return embed.embed(
-        ready.model.bind(ready.params),
-        ready.tokenizer,
+        ready,
         [reading.text(text) for text in texts],
         pooling=reading.pooling,
         row_length=reading.length,

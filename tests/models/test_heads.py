@@ -14,7 +14,7 @@ from jaxlm.config import flags, former, tree
 from jaxlm.errors import UserError
 from jaxlm.models import parameters
 from jaxlm.models.build import build
-from jaxlm.models.heads import Classify, Head, Tokens
+from jaxlm.models.heads import Classify, Head, Tokens, of_texts
 from jaxlm.objectives import scores
 from jaxlm.objectives.masked_lm import MaskedLM
 from jaxlm.objectives.multi_task import MultiTask, Task
@@ -158,3 +158,17 @@ def test_classes_are_float32_whatever_the_features_are():
     x_BTD = jnp.ones((2, 3, run.model.hidden), jnp.bfloat16)
     logits = model.bind(params).heads["tags"](x_BTD)
     assert logits.shape == (2, 3, 5) and logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("recipe", ["bert_base", "roberta_base"])
+def test_classes_of_a_text_have_dropout_with_a_key_only(recipe):
+    config = flags.load(RECIPES.parents[2] / "configs" / f"{recipe}.py").model
+    config = dataclasses.replace(config, vocab_size=50, hidden=64, heads=4, layers=1, mlp=8, dropout=0.5)
+    model = build(config, of_texts(config, 3))
+    module = model.bind(model.init(jax.random.key(0)))
+    x_BCD = jnp.ones((2, 1, 64))
+    plain, again = module.classify(x_BCD), module.classify(x_BCD)
+    dropped = [module.classify(x_BCD, key=key) for key in jax.random.split(jax.random.key(1), 500)]
+    assert plain.shape == (2, 1, 3) and np.array_equal(plain, again) and not np.allclose(plain, dropped[0])
+    spread = np.std(dropped, axis=0) / len(dropped) ** 0.5
+    assert (np.abs(np.mean(dropped, axis=0) - plain) < 5 * spread).all()

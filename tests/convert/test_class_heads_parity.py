@@ -1,0 +1,128 @@
+"""Classes of texts and of tokens: transformers' folders give its logits here, and ours give ours there."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
+pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+
+import jax
+import torch
+import transformers
+
+from jaxlm.batch import Batch
+from jaxlm.convert import families, heads, safetensors_file
+from jaxlm.errors import UserError
+from jaxlm.exchange import exporting, importing, stored
+from jaxlm.models.build import build
+from jaxlm.models.heads import ClassifyText, Tag, of_texts
+from jaxlm.models.paths import nest
+from tools.parity.collection import cases
+
+CASES = {case.name: case for case in cases()}
+FAMILIES = {  # transformers' name -> a case with its sizes
+    name: next(case for case in CASES.values() if type(case.config).__name__ == ours)
+    for name, ours in {
+        "Bert": "Bert",
+        "Roberta": "Roberta",
+        "DistilBert": "DistilBert",
+        "Albert": "Albert",
+        "Electra": "ElectraEncoder",
+        "ModernBert": "ModernBert",
+    }.items()
+}
+LABELS = {0: "person", 1: "place", 2: "else"}
+TOKENS = np.random.default_rng(5).integers(5, 90, (3, 11))
+every = pytest.mark.parametrize("name", FAMILIES)
+both = pytest.mark.parametrize("head", heads.CLASSES)
+
+
+def reference(name, head):
+    """transformers' model with random weights, far from its initial ones."""
+    kind = getattr(transformers, name + heads.CLASSES[head])
+    contents = FAMILIES[name].contents() | {"initializer_range": 0.3}
+    config = kind.config_class(**contents | {"id2label": LABELS, "attn_implementation": "eager"})
+    torch.manual_seed(3)
+    hf = kind(config).eval()
+    with torch.no_grad():
+        for parameter in hf.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return hf
+
+
+def theirs(hf):
+    with torch.no_grad():
+        return hf(torch.from_numpy(TOKENS)).logits.numpy()
+
+
+def ours(config, found, params, head):
+    ones = np.ones_like(TOKENS, np.int32)
+    places = np.broadcast_to(np.arange(TOKENS.shape[1], dtype=np.int32), ones.shape)
+    batch = Batch(tokens_BT=TOKENS, segments_BT=ones, positions_BT=places, types_BT=0 * ones)
+
+    def logits(module):
+        x_BTD = module.encode(batch, None).x_BTD
+        return module.classify(x_BTD[:, :1])[:, 0] if head == "classes" else module.heads["tags"](x_BTD)
+
+    return np.asarray(jax.jit(logits)(build(config, found).bind(params)))
+
+
+@every
+@both
+def test_logits_of_a_folder_of_transformers_and_its_way_back(name, head, tmp_path):
+    hf = reference(name, head)
+    hf.save_pretrained(tmp_path / "hf")
+    found = stored.of_hf(tmp_path / "hf")
+    assert not found.missing and not found.unexpected
+    kind = {"classes": ClassifyText, "tags": Tag}[head]
+    assert found.heads[head] == kind(classes=3) and set(found.heads) - {head} <= {"pooler"}
+    if head == "classes":
+        assert found.heads == of_texts(found.config, 3)
+    params = nest(dict(found.hosts()))
+    np.testing.assert_allclose(ours(found.config, found.heads, params, head), theirs(hf), atol=2e-5)
+    importing.from_hf(str(tmp_path / "hf"), tmp_path / "model", say=lambda line: None)
+    exporting.to_hf(tmp_path / "model", tmp_path / "out", say=lambda line: None)
+    for file in ("config.json", "model.safetensors"):
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "hf" / file).read_bytes()
+    assert "person" in (tmp_path / "model" / "origin" / "config.json").read_text()
+
+
+@every
+@both
+def test_transformers_gives_the_logits_of_a_folder_of_ours(name, head, tmp_path):
+    config = FAMILIES[name].config
+    found = of_texts(config, 4) if head == "classes" else {"tags": Tag(classes=4)}
+    rng = np.random.default_rng(7)
+    drawn = jax.tree.map(
+        lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), build(config, found).shapes
+    )
+    tensors = families.export_params(drawn, config)
+    contents = families.to_hf_config(config, found)
+    params = families.import_params(tensors, config, found)
+    safetensors_file.save(tmp_path / "model.safetensors", tensors)
+    (tmp_path / "config.json").write_text(json.dumps(contents | FAMILIES[name].extra))
+    kind = getattr(transformers, contents["architectures"][0])
+    assert kind.__name__ == name + heads.CLASSES[head]
+    hf, report = kind.from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+    assert not report["missing_keys"] and not report["unexpected_keys"] and not report["mismatched_keys"]
+    expected = theirs(hf.eval())
+    np.testing.assert_allclose(
+        ours(config, found, params, head), expected, atol=2e-5 * max(1.0, np.abs(expected).max())
+    )
+
+
+def test_an_older_tagger_with_a_pooler_is_a_tagger(tmp_path):
+    """transformers left the pooler in files of BertForTokenClassification until version 4."""
+    reference("Bert", "classes").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["architectures"] = ["BertForTokenClassification"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert list(stored.of_hf(tmp_path).heads) == ["pooler", "tags"]
+
+
+@pytest.mark.parametrize("labels", [{"id2label": ["a", "b"]}, {"id2label": {}}, {"num_labels": "3"}], ids=str)
+def test_labels_that_are_none_are_refused(labels):
+    with pytest.raises(UserError, match="id2label must name the classes"):
+        heads.sized(Tag, labels)
