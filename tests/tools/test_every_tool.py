@@ -15,7 +15,7 @@ from tools import check_kernels, show_objectives
 
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
-TESTED |= {"check_kernels"}
+TESTED |= {"check_kernels", "flattened", "peers"}
 
 
 def test_no_tool_is_left_out():
@@ -44,9 +44,11 @@ def test_decoding_is_timed_for_every_room(tmp_path):
         "--prompt=9",
         "--blocks=1",
         "--tokens=3",
+        "--against=transformers",
     )
+    pytest.importorskip("torch")
     said = started("tools/benchmark_decode.py", *words, cache=tmp_path)
-    assert re.search(r"^\| 32 \|.*\n\| 64 \|", said, re.M)
+    assert re.search(r"^\| 32 \|.*\n\| 64 \|.*\n\| transformers, dynamic", said, re.M)
 
 
 def test_a_corpus_is_prepared(corpus, tmp_path):
