@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import importlib
+import itertools
 import re
 import sys
 
@@ -12,7 +13,6 @@ import pytest
 
 from jaxlm.config import flags
 from jaxlm.models.build import build
-
 from tests.tools.started import ROOT, started
 
 SMALL = ("--rounds=1", "--block=1", "--compile=off", "--batch_size=2", "--row_length=24")
@@ -108,7 +108,7 @@ def test_documents_one_after_another_give_the_peer_the_loss_of_each_alone(benchm
 
     def loop(q, k, v, ends, _, longest, __, *, scale):
         attend = torch.nn.functional.scaled_dot_product_attention
-        spans = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
         each = [
             attend(*(x[s].transpose(0, 1) for x in (q, k, v)), scale=scale).transpose(0, 1) for s in spans
         ]
@@ -127,7 +127,7 @@ def test_documents_one_after_another_give_the_peer_the_loss_of_each_alone(benchm
     ends, plain = batch["cu_seq_lens_q"].tolist(), peers.peer(run, params)
     with torch.no_grad():
         found = peers.peer(run, params, flattened.register())(**batch).loss
-        alone = [batch["input_ids"][:, a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        alone = [batch["input_ids"][:, a:b] for a, b in itertools.pairwise(ends)]
         sums = [float(plain(input_ids=ids, labels=ids).loss) * ids.numel() for ids in alone]
     assert len(sums) >= 3
     np.testing.assert_allclose(found, sum(sums) / 32, rtol=1e-5)
