@@ -1,12 +1,14 @@
 """Trains the same model on the same text on the same device with jaxlm and with PyTorch + Hugging Face, side by side.
 
     python tools/benchmark.py bert_base --against=transformers
+    python tools/benchmark.py all --part=raw          # a recipe of every family
 
 Two questions, each with a process per contender, alternating blocks of steps, and the losses beside the speeds:
 (a) raw: seconds per step at equal shapes, equal weights, equal batches (full rows of one document, no padding, so the
-    peer needs no mask), in float32 and at each side's best precision;
+    peer needs no mask), in float32 and at each side's best precision; without dropout the first losses must be equal;
 (b) pipeline: useful tokens per second (padding does not count) of whole input pipelines: ours packs documents and keeps
-    them apart; theirs concatenates and cuts (run_mlm.py's default), or takes one document a row, padded to the longest.
+    them apart; theirs concatenates and cuts (run_mlm.py's default), or takes one document a row, padded to the longest;
+    on a GPU also documents without padding one after another through FlashAttention (without attention dropout).
 Needs the extra `parity`. Prints a Markdown table; `--output` appends it with hardware, date and commit.
 """
 
@@ -30,6 +32,11 @@ from jaxlm.config import Run, flags
 from jaxlm.runtime import memory
 
 ROOT = pathlib.Path(__file__).parents[1]
+# Transformer needs a corpus of pairs; of ELECTRA transformers has no training step.
+ALL = ("bert_base", "roberta_base", "albert_base", "distilbert_base", "modernbert_base", "gpt2_small")
+ALL += ("smollm2_135m", "t5_small", "bart_base")
+# Of the loss of the first step; every weight that is read enters it.
+EQUAL = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
 @dataclasses.dataclass
@@ -39,6 +46,7 @@ class Result:
     name: str
     seconds: list[float] = dataclasses.field(default_factory=list)
     steps: list[sides.Step] = dataclasses.field(default_factory=list)
+    first_loss: float = 0.0  # before any weight has moved
 
     @property
     def losses(self) -> list[float]:
@@ -71,7 +79,7 @@ class Contender:
         self._process = context.Process(target=serve, args=(theirs, name, options), daemon=True)
         self._process.start()
         theirs.close()  # so that a contender that fails is an EOFError here, and no wait for ever
-        self._pipe.recv()  # compiled and warm
+        self.result.first_loss = self._pipe.recv()  # compiled and warm
 
     def run(self, steps: int) -> None:
         """Measures a block of steps; the other processes sleep."""
@@ -91,9 +99,9 @@ def serve(pipe: Any, name: str, options: argparse.Namespace) -> None:
     if name.startswith("jaxlm"):
         memory.keep_freed_memory()  # as every command of ours does
     side = sides.Bench(recipe(options), options).make(name)
-    for _ in range(2):
-        side.step()
-    pipe.send("ready")
+    first = side.step()
+    side.step()
+    pipe.send(first.loss)
     while steps := pipe.recv():
         measured = []
         for _ in range(steps):
@@ -135,6 +143,18 @@ def check_work(results: list[Result], rows: int) -> None:
             if step.rows != rows or (step.length != length and not shorter):
                 found = f"a step of {step.rows} rows of {step.length} tokens"
                 raise RuntimeError(f"{result.name}: {found}; all must be {rows} of {length}.")
+
+
+def check_losses(results: list[Result]) -> None:
+    """RuntimeError unless the first steps of all gave one loss, as equal weights and rows do without dropout."""
+    expected = results[0].first_loss
+    for result in results:
+        allowed = max(EQUAL[name] for name in EQUAL if name in result.name + results[0].name)
+        if not abs(result.first_loss - expected) <= allowed * expected:
+            raise RuntimeError(
+                f"{result.name}: the first loss is {result.first_loss:.5f}, that of {results[0].name} {expected:.5f}. "
+                "The same weights and rows give the same loss: this is not the same work."
+            )
 
 
 def raw_table(results: dict[str, Result]) -> Iterator[str]:
@@ -198,8 +218,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "recipe",
-        help="a recipe of configs/ (bert_base, gpt2_small, t5_small, ...), or the path of one; pipelines: masked LM",
+        "recipes",
+        nargs="+",
+        help="recipes of configs/ (bert_base, gpt2_small, t5_small, ...), or paths; all: one of every family",
     )
     parser.add_argument("--against", choices=["transformers"], default="transformers")
     parser.add_argument("--part", choices=["raw", "pipeline", "both"], default="both")
@@ -216,23 +237,34 @@ def main() -> None:
     parser.add_argument("--compile", choices=["on", "off"], default="on", help="torch.compile for the peer")
     parser.add_argument("--output", type=pathlib.Path, default=None, help="append the tables to this file")
     options = parser.parse_args()
+    for name in ALL if options.recipes == ["all"] else options.recipes:
+        options.recipe = name
+        lines = measured(options)
+        print("\n".join(lines))
+        if options.output:
+            with options.output.open("a") as file:
+                file.write("\n".join(lines) + "\n")
+
+
+def measured(options: argparse.Namespace) -> list[str]:
+    """The tables of one recipe."""
     run = recipe(options)
     lines = [f"### {options.recipe}, {hardware()}", "", f"`python {' '.join(sys.argv)}`", ""]
     rates = ", ".join(f"{name} {getattr(run.model, name)}" for name in _dropouts(run)) or "no dropout"
-    text = sides.Bench(run, options).describe_text()  # tokenises here: contenders may not start processes
+    bench = sides.Bench(run, options)
+    text = bench.describe_text()  # tokenises here: contenders may not start processes
     if options.part in ("raw", "both"):
         results = race(sides.raw_names(), options, options.batch_size)
+        if not any(getattr(run.model, name) for name in _dropouts(run)):
+            check_losses(list(results.values()))
         shape = f"{options.batch_size} rows × {options.row_length} tokens, {rates}"
         lines += [f"Raw step, {shape}:", "", *raw_table(results), ""]
-    if options.part in ("pipeline", "both"):
-        results = race(sides.pipeline_names(), options, options.pipeline_batch_size)
+    if options.part in ("pipeline", "both") and bench.has_pipelines():
+        results = race(bench.pipeline_names(), options, options.pipeline_batch_size)
         shape = f"{options.pipeline_batch_size} rows × {options.pipeline_row_length} tokens, {rates}"
         lines += [f"Whole pipelines, {shape}, {text}:", ""]
         lines += [*pipeline_table(results), ""]
-    print("\n".join(lines))
-    if options.output:
-        with options.output.open("a") as file:
-            file.write("\n".join(lines) + "\n")
+    return lines
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Runs in the checkout of a commit: one line of JSON (seconds, loss) per step, as many steps as a line of input asks for.
+# Runs in the checkout of a commit: a line of JSON (seconds, loss) per step, as many steps as a line of input asks for.
 SIDE = """
 import json, sys, time
 answers, sys.stdout = sys.stdout, sys.stderr
@@ -80,7 +80,9 @@ class Side:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("recipe")
     parser.add_argument("old")
     parser.add_argument("new")
@@ -96,7 +98,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folders = [pathlib.Path(temporary, name) for name in ("old", "new")]
         try:
-            pair = [Side(commit, folder, options) for commit, folder in zip((o.old, o.new), folders, strict=True)]
+            pair = [
+                Side(commit, folder, options) for commit, folder in zip((o.old, o.new), folders, strict=True)
+            ]
             for _ in range(o.rounds):
                 for side in pair:
                     side.run(o.block)
@@ -104,14 +108,20 @@ def main() -> None:
                 side.close()
         finally:
             for folder in folders:
-                subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(folder)], check=False)
+                subprocess.run(
+                    ["git", "-C", str(ROOT), "worktree", "remove", "--force", str(folder)], check=False
+                )
     old, new = pair
-    ratios = [statistics.median(b) / statistics.median(a) for a, b in zip(old.blocks, new.blocks, strict=True)]
+    ratios = [
+        statistics.median(b) / statistics.median(a) for a, b in zip(old.blocks, new.blocks, strict=True)
+    ]
     for name, side in ((o.old, old), (o.new, new)):
         seconds = statistics.median(s for block in side.blocks for s in block)
         print(f"{name}: {seconds:.4f} s per step, losses {' '.join(f'{x:.4f}' for x in side.losses[:6])}")
     low, middle, high = min(ratios), statistics.median(ratios), max(ratios)
-    print(f"{o.recipe}: new / old {middle:.3f} (median of {len(ratios)} pairs of blocks; {low:.3f} to {high:.3f})")
+    print(
+        f"{o.recipe}: new / old {middle:.3f} (median of {len(ratios)} pairs of blocks; {low:.3f} to {high:.3f})"
+    )
 
 
 if __name__ == "__main__":

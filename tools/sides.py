@@ -5,46 +5,28 @@ Every side has `step() -> Step`, which returns when the step is finished on the 
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+import flattened
 import jax
 import jax.numpy as jnp
 import numpy as np
+import peers
 import torch
 import transformers
+from peers import RATE, Side, Step
 
 from jaxlm import assemble
 from jaxlm.batch import Batch, Batches, stacked
 from jaxlm.config import Run, Stage
-from jaxlm.convert import families
 from jaxlm.data import draws, pipeline
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
-from jaxlm.objectives.targets import TokenTargets
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import Constant
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.program import Program
-
-RATE = 1e-4  # constant, AdamW with weight decay 0.01, no clipping: the same on both sides
-
-
-class Step(NamedTuple):
-    """What one optimizer step was: its work is the same for all contenders that are compared."""
-
-    loss: float  # nats
-    useful: float  # tokens that are not padding
-    rows: int
-    length: int  # tokens of a row, padding included; of an encoder-decoder both rows
-
-
-class Side:
-    """One contender."""
-
-    def step(self) -> Step:
-        """One optimizer step."""
-        raise NotImplementedError
 
 
 class Ours(Side):
@@ -70,69 +52,10 @@ class Ours(Side):
         return Step(float(got["loss"][0]), float(got["useful_tokens"][0]), rows, length)
 
 
-class Theirs(Side):
-    """transformers' model of the same family with SDPA attention and fused AdamW."""
-
-    def __init__(
-        self, run: Run, batches: Iterator[dict], params: Any, *, bf16: bool, compile_model: bool
-    ) -> None:
-        torch.manual_seed(0)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        contents = families.to_hf_config(run.model, run.heads)
-        kind = getattr(transformers, contents.pop("architectures")[0])
-        config = kind.config_class(**{**contents, "pad_token_id": 0, "use_cache": False})
-        config._attn_implementation = "sdpa"
-        model = kind(config)
-        exported = families.export_params(params, run.model)
-        tensors = {k: torch.from_numpy(np.array(v)) for k, v in exported.items()}
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
-        tied = families.of_config(run.model).TIED
-        assert not unexpected and set(missing) <= set(tied), (missing, unexpected)
-        model.tie_weights()
-        model.train().to(self._device)
-        self._model = model
-        self._autocast = bf16
-        self._optimizer = torch.optim.AdamW(
-            _decayed(self._model), RATE, betas=(0.9, 0.999), eps=1e-8, fused=True
-        )
-        self._forward = torch.compile(self._model) if compile_model else self._model
-        self._batches = batches
-
-    def step(self) -> Step:
-        """Forward, backward, update; the loss is read, as in every logging loop."""
-        batch = {k: v.to(self._device) for k, v in next(self._batches).items()}
-        useful = batch.pop("useful")
-        with torch.autocast(self._device, torch.bfloat16, enabled=self._autocast):
-            loss = self._forward(**batch).loss
-        loss.backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        length = sum(batch[name].shape[1] for name in ("input_ids", "decoder_input_ids") if name in batch)
-        return Step(float(loss.detach()), float(useful), len(batch["input_ids"]), length)
-
-
-def _decayed(model: torch.nn.Module) -> list[dict]:
-    named = list(model.named_parameters())
-    return [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": 0.01},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
 def raw_names() -> list[str]:
     """Contenders of the raw step, ours first. XLA gains nothing from bfloat16 on CPUs."""
     ours = ["jaxlm float32"] if jax.default_backend() == "cpu" else ["jaxlm bfloat16", "jaxlm float32"]
     return [*ours, "transformers float32", "transformers bfloat16 autocast"]
-
-
-def pipeline_names() -> list[str]:
-    """Contenders of the whole pipeline, ours first, all at one precision."""
-    dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return [
-        f"jaxlm {dtype}, packed",
-        f"transformers {dtype}, concatenated",
-        f"transformers {dtype}, one document a row",
-    ]
 
 
 class Bench:
@@ -152,6 +75,24 @@ class Bench:
         self.options = options
         self.text = assemble.text(self.run, lambda line: None)
 
+    def has_pipelines(self) -> bool:
+        """Of masked LM alone."""
+        return hasattr(self.run.objective, "rate")
+
+    def pipeline_names(self) -> list[str]:
+        """Contenders of the whole pipeline, ours first, all at one precision."""
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+        names = [f"jaxlm {dtype}, packed"]
+        names += [f"transformers {dtype}, {kind}" for kind in ("concatenated", "one document a row")]
+        if jax.default_backend() != "gpu":
+            return names
+        if self.run.model.attention_dropout:
+            print(
+                "  no contender with documents one after another: torch's attention over them has no dropout"
+            )
+            return names
+        return [*names, f"transformers {dtype}, flattened"]
+
     def make(self, name: str) -> Side:
         """The contender of that name."""
         ours, dtype = name.startswith("jaxlm"), "bfloat16" if "bfloat16" in name else "float32"
@@ -162,7 +103,10 @@ class Bench:
             return Ours(self.run, dtype, batches, params)
         fixed = "one document" not in name  # torch.compile would compile for every other length
         compiled = self.options.compile == "on" and fixed
-        return Theirs(self.run, batches, params, bf16=dtype == "bfloat16", compile_model=compiled)
+        attention = flattened.register() if "flattened" in name else "sdpa"
+        return peers.Theirs(
+            self.run, batches, params, bf16=dtype == "bfloat16", compile_model=compiled, attention=attention
+        )
 
     def _batches(self, name: str) -> Iterator[Any]:
         o = self.options
@@ -170,11 +114,14 @@ class Bench:
             return self._packed()
         if "concatenated" in name:
             return self._concatenated(o.pipeline_batch_size, o.pipeline_row_length)
+        if "flattened" in name:
+            rows, length = o.pipeline_batch_size, o.pipeline_row_length
+            return flattened.batches([ids[:length] for ids in self._ids()], rows, length, self._collator())
         if "one document" in name:
             return self._one_each(o.pipeline_batch_size, o.pipeline_row_length)
         rows = self._full_rows(o.batch_size, o.row_length, 64)
         ours = name.startswith("jaxlm")
-        return _cycle([{"": batch} if ours else _for_transformers(batch) for batch in rows])
+        return _cycle([{"": batch} if ours else peers.rows_of(batch) for batch in rows])
 
     def describe_text(self) -> str:
         """Documents and their median length."""
@@ -203,7 +150,9 @@ class Bench:
         wanted = number * batch_size
         full = [i for i in range(len(rows)) if rows.plan.pieces(i)[0][2] == filled][:wanted]
         made = [
-            objective.prepare(row, self.text.vocabulary, draws.generator(0, "benchmark", i), train=True)
+            _alone(
+                objective.prepare(row, self.text.vocabulary, draws.generator(0, "benchmark", i), train=True)
+            )
             for i, row in enumerate(rows.read(full))
         ]
         whole = len(made) // batch_size
@@ -260,32 +209,20 @@ class Bench:
 
 
 def _of_tokens(objective: Any) -> Any:
-    """The part of an objective that predicts tokens."""
-    return getattr(objective, "masked_lm", objective)
+    """The part of an objective that predicts tokens, by cross-entropy alone."""
+    tokens = getattr(objective, "masked_lm", objective)
+    plain = {name: 0.0 for name in ("z_loss", "label_smoothing") if hasattr(tokens, name)}
+    return dataclasses.replace(tokens, **plain)
+
+
+def _alone(row: Batch) -> Batch:
+    """A row of one document, of which both sides are asked the same."""
+    # Causal models of transformers shift labels themselves and lose what follows the last token.
+    if row.source_tokens_BS is None and row.targets.places_BM is None:
+        row.targets.weights_BM[-1] = 0.0
+    return dataclasses.replace(row, most_segments=1)
 
 
 def _cycle(batches: list[dict]) -> Iterator[dict]:
     while True:
         yield from map(dict, batches)
-
-
-def _for_transformers(batch: Batch) -> dict[str, torch.Tensor]:
-    """The same rows as its models take them; full rows of one document need no attention mask."""
-    tokens = {"input_ids": torch.from_numpy(batch.tokens_BT.astype(np.int64))}
-    asked: TokenTargets = batch.targets
-    if asked.places_BM is not None:
-        labels = np.full(batch.tokens_BT.shape, -100, np.int64)
-        for b in range(len(labels)):
-            real = asked.weights_BM[b] > 0
-            labels[b, asked.places_BM[b][real]] = asked.ids_BM[b][real]
-    else:
-        labels = np.where(asked.weights_BM > 0, asked.ids_BM, -100).astype(np.int64)
-    if batch.source_tokens_BS is not None:
-        tokens = {
-            "input_ids": torch.from_numpy(batch.source_tokens_BS.astype(np.int64)),
-            "decoder_input_ids": tokens["input_ids"],
-        }
-    elif asked.places_BM is None:
-        # Causal models shift labels themselves, one place to the left: the target of the last token is lost.
-        labels = np.concatenate([np.full_like(labels[:, :1], -100), labels[:, :-1]], axis=1)
-    return {**tokens, "labels": torch.from_numpy(labels), "useful": torch.tensor(float(batch.tokens_BT.size))}

@@ -110,7 +110,11 @@ class _MakeBatch:
         numbers = [int(step) * self.batch_size + offset for offset in self.host_rows.tolist()]
         real = numbers if self.train else [i for i in numbers if i < _evaluated(self.rows, self.limit)]
         rows = [*self.rows.read(real), *[self.rows.empty()] * (len(numbers) - len(real))]
-        return stacked([self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)])
+        batch = stacked([self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)])
+        # One segment per item unless the objective says otherwise. A power of two, so that a step is compiled once
+        # for sources whose fullest rows differ a little.
+        most = batch.most_segments or len(rows[0].first_C)
+        return dataclasses.replace(batch, most_segments=1 << (most - 1).bit_length())
 
     def _prepare(self, row: Row, i: int) -> Batch:
         rng = draws.generator(self.seed, "train draws" if self.train else "evaluation draws", i)

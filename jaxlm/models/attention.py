@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-from jaxlm.models import activations, kernels, masks
+from jaxlm.models import activations, kernels, masks, packed
 from jaxlm.models.dropout import dropout
 
 # Finite: a row with no allowed key then averages all values instead of dividing zero by zero.
@@ -45,6 +45,8 @@ def attention(
     match kernels.pick(case, implementation).name:
         case "splash":
             return splash_attention(q_BTNH, k_BSKH, v_BSKH, mask)
+        case "cudnn packed":
+            return packed_attention(q_BTNH, k_BSKH, v_BSKH, mask)
         case "cudnn":
             return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
         case _:
@@ -97,6 +99,26 @@ def cudnn_attention(
     )
 
 
+def packed_attention(q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask) -> jax.Array:
+    """cuDNN's fused attention over segments by their offsets, on every device's share. Queries are scaled already."""
+    assert mask.most_segments is not None
+    run = functools.partial(_packed_local, most=mask.most_segments, causal=mask.causal)
+    return _on_shares(run, q_BTNH, k_BSKH, v_BSKH, mask)
+
+
+def _packed_local(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    segments_BT: jax.Array,
+    _: jax.Array,
+    *,
+    most: int,
+    causal: bool,
+) -> jax.Array:
+    return packed.attention(q_BTNH, k_BSKH, v_BSKH, *packed.runs(segments_BT, most + 1), causal=causal)
+
+
 def splash_attention(
     q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask, *, interpret: bool = False
 ) -> jax.Array:
@@ -104,13 +126,20 @@ def splash_attention(
 
     `interpret` runs the kernel without a TPU, for tests.
     """
-    mesh = jax.sharding.get_abstract_mesh()
     run = functools.partial(_splash_local, causal=mask.causal, window=mask.window, interpret=interpret)
+    return _on_shares(run, q_BTNH, k_BSKH, v_BSKH, mask)
+
+
+def _on_shares(
+    run: Callable[..., jax.Array], q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask
+) -> jax.Array:
+    """`run` of queries, keys, values and their segments, on every device's share of rows and heads."""
+    mesh = jax.sharding.get_abstract_mesh()
     arrays = (q_BTNH, k_BSKH, v_BSKH, mask.segments_BT, mask.segments_BS)
     if mesh.empty:
         return run(*arrays)
     # A Pallas call is opaque to the partitioner: without shard_map every device would compute the whole
-    # batch.
+    # batch. cuDNN's call is not, but its partitioning leaves offsets whole where rows are split.
     # By the key heads, which may be fewer: a device then holds the query heads of its key heads.
     share = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
     rows = jax.sharding.PartitionSpec(share[0])

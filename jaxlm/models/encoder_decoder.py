@@ -171,8 +171,9 @@ class EncoderDecoder(nnx.Module):
         key_source, key_target = (None, None) if key is None else jax.random.split(key)
         x_BSD, entered_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
         segments_BS: Array = batch.source_segments_BS
-        source_BSD, of_source = self._encode_source(segments_BS, x_BSD, key_source)
-        mask = masks.materialise(masks.within_segments(batch.segments_BT, causal=True))
+        source_BSD, of_source = self._encode_source(batch, x_BSD, key_source)
+        within = masks.within_segments(batch.segments_BT, causal=True, most_segments=batch.most_segments)
+        mask = masks.materialise(within)
         cross = masks.materialise(masks.between_segments(batch.segments_BT, segments_BS))
         rows, layers = (mask, (source_BSD, cross)), self.config.decoder_layers
         features_BTD, extras = self._through(self.decoder, entered_BTD, rows, key_target, layers)
@@ -182,7 +183,7 @@ class EncoderDecoder(nnx.Module):
         """The source of every row as all layers see it, and room for `slots` tokens of the decoder."""
         segments_BS: Array = batch.source_segments_BS
         x_BSD = self._embed_source(batch, None)
-        source_BSD, _ = self._encode_source(segments_BS, x_BSD, None)
+        source_BSD, _ = self._encode_source(batch, x_BSD, None)
         k_LBSKH, v_LBSKH = jax.lax.map(
             lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
         )
@@ -222,9 +223,10 @@ class EncoderDecoder(nnx.Module):
         return self._enter(self.encoder, batch.source_tokens_BS, batch.source_positions_BS, key)
 
     def _encode_source(
-        self, segments_BS: Array, x_BSD: jax.Array, key: jax.Array | None
+        self, batch: Batch, x_BSD: jax.Array, key: jax.Array | None
     ) -> tuple[jax.Array, Extras]:
-        mask = masks.materialise(masks.within_segments(segments_BS))
+        segments_BS: Array = batch.source_segments_BS
+        mask = masks.materialise(masks.within_segments(segments_BS, most_segments=batch.most_segments))
         return self._through(self.encoder, x_BSD, (mask, None), key, self.config.encoder_layers)
 
     def _enter(

@@ -136,7 +136,9 @@ class Gpt2Module(nnx.Module):
         x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
         _, key_blocks = (None, None) if key is None else jax.random.split(key)
         mask = masks.materialise(
-            masks.within_segments(batch.segments_BT, causal=True, prefix_BT=batch.prefix_BT)
+            masks.within_segments(
+                batch.segments_BT, causal=True, prefix_BT=batch.prefix_BT, most_segments=batch.most_segments
+            )
         )
         x_BTD, extras = stack.run(
             lambda block, x_BTD, mask, key: block(x_BTD, mask, key),

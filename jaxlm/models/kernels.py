@@ -6,12 +6,13 @@ request by name that cannot run is a `UserError` that says why.
 
     xla     everywhere: any shape, dtype, mask and dropout; O(T*S) memory
     splash  TPU: segment ids stay ids, causal, window; lengths in 128s; no dropout; jax.experimental.pallas
-    cudnn   NVIDIA: bfloat16 or float16, the mask becomes a bias of T*S; no dropout;
-    jax.nn.dot_product_attention
+    cudnn   NVIDIA: bfloat16 or float16, no dropout; the mask becomes a bias of T*S; jax.nn.dot_product_attention
+    cudnn packed  the same, self-attention on Hopper: segments become offsets, nothing is T*S; packed.py
 """
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.errors import UserError
+from jaxlm.models import activations, packed
 from jaxlm.models.masks import Mask
 
 Implementation = Literal["auto", "xla", "splash", "cudnn"]
@@ -27,7 +29,11 @@ Implementation = Literal["auto", "xla", "splash", "cudnn"]
 # save. An estimate: not yet measured on accelerators.
 _KERNEL_FROM = 256
 
-Name = Literal["xla", "splash", "cudnn"]
+# For every segment that a row may hold, cuDNN keeps softmax statistics of whole rows, and its backward pass may reserve
+# room for the queries in float32. An estimate: not yet measured.
+_MOST_SEGMENTS = 64
+
+Name = Literal["xla", "splash", "cudnn", "cudnn packed"]
 _NATIVE: dict[str, Name] = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
 
 
@@ -53,6 +59,8 @@ class Case:
     window: bool
     prefix: bool = False  # some keys are seen from before them
     bias: bool = False  # something is added to the scores
+    most_segments: int | None = None  # of a row that attends to itself, see `Mask`
+    numbers: int = 0  # of a device's share of the queries
 
 
 def platform() -> str:
@@ -63,6 +71,10 @@ def platform() -> str:
 
 def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bias: bool = False) -> Case:
     """The case of this call."""
+    mesh, share = jax.sharding.get_abstract_mesh(), q_BTNH.shape
+    if not mesh.empty:
+        spec = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
+        share = jax.sharding.NamedSharding(mesh, spec).shard_shape(share)
     return Case(
         platform=platform(),
         dtype=jnp.dtype(q_BTNH.dtype).name,
@@ -74,6 +86,8 @@ def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bia
         window=mask.window is not None,
         prefix=mask.prefix_BS is not None,
         bias=bias,
+        most_segments=mask.most_segments,
+        numbers=math.prod(share),
     )
 
 
@@ -107,7 +121,7 @@ def choose(case: Case, requested: Implementation = "auto") -> Choice:
                 f"model.attention={requested!r} cannot run here: {obstacles[requested]}. "
                 'Use "auto", which takes a kernel where one fits, or "xla".'
             )
-        return Choice(requested, "asked for")
+        return _form_of_mask(case, Choice(requested, "asked for"))
     native = _NATIVE.get(case.platform)
     if native is None:
         return Choice("xla", f"no kernel for platform {case.platform!r}")
@@ -115,7 +129,20 @@ def choose(case: Case, requested: Implementation = "auto") -> Choice:
         return Choice("xla", f"{native} cannot: {obstacles[native]}")
     if case.key_length < _KERNEL_FROM:
         return Choice("xla", f"{case.key_length} keys are too few for {native} to pay (from {_KERNEL_FROM})")
-    return Choice(native, f"platform {case.platform}, {case.dtype}, head width {case.head_dim}")
+    reason = f"platform {case.platform}, {case.dtype}, head width {case.head_dim}"
+    return _form_of_mask(case, Choice(native, reason))
+
+
+def _form_of_mask(case: Case, choice: Choice) -> Choice:
+    """Of cuDNN: as offsets, or why as a bias."""
+    if choice.name != "cudnn":
+        return choice
+    obstacle = _packed_obstacle(case)
+    if obstacle is None:
+        return Choice("cudnn packed", choice.reason)
+    return Choice(
+        "cudnn", f"{choice.reason}; the mask is a bias of T x S, not offsets of segments: {obstacle}"
+    )
 
 
 def _splash_obstacle(case: Case) -> str | None:
@@ -146,3 +173,19 @@ def _cudnn_obstacle(case: Case) -> str | None:
     if case.query_length % 2 or case.key_length % 2:
         return f"cuDNN needs even lengths, found {case.query_length} and {case.key_length}"
     return None
+
+
+def _packed_obstacle(case: Case) -> str | None:
+    if case.bias:
+        return "they know no bias on the scores (relative positions)"
+    if case.prefix:
+        return "they know no prefix that is seen from before it (prefix LM)"
+    if case.window:
+        return "they know no window"
+    if case.most_segments is None:
+        return "how many segments a row holds at most is not known, or it attends to another row"
+    if case.most_segments > _MOST_SEGMENTS:
+        return f"a row may hold {case.most_segments} segments, each takes memory (at most {_MOST_SEGMENTS})"
+    if case.numbers >= 2**31:
+        return f"they have 32 bits, a device's queries are {case.numbers:,} numbers (fewer rows per device)"
+    return packed.missing()

@@ -145,7 +145,11 @@ class LlamaModule(nnx.Module):
         mask = {
             window: masks.materialise(
                 masks.within_segments(
-                    batch.segments_BT, causal=True, window=_back(window), prefix_BT=batch.prefix_BT
+                    batch.segments_BT,
+                    causal=True,
+                    window=_back(window),
+                    prefix_BT=batch.prefix_BT,
+                    most_segments=batch.most_segments,
                 )
             )
             for window in c.windows

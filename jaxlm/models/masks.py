@@ -31,6 +31,8 @@ class Mask:
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     # (keys before, keys after) that a query sees besides itself; None is all of them
     window: tuple[int, int] | None = dataclasses.field(default=None, metadata={"static": True})
+    # Of self-attention over runs of equal segments: no row has more of them besides padding. None: not known
+    most_segments: int | None = dataclasses.field(default=None, metadata={"static": True})
 
 
 def within_segments(
@@ -39,10 +41,16 @@ def within_segments(
     causal: bool = False,
     window: tuple[int, int] | None = None,
     prefix_BT: jax.Array | None = None,
+    most_segments: int | None = None,
 ) -> Mask:
     """Self-attention over a packed row."""
     return Mask(
-        segments_BT=segments_BT, segments_BS=segments_BT, prefix_BS=prefix_BT, causal=causal, window=window
+        segments_BT=segments_BT,
+        segments_BS=segments_BT,
+        prefix_BS=prefix_BT,
+        causal=causal,
+        window=window,
+        most_segments=most_segments,
     )
 
 

@@ -185,7 +185,9 @@ class ModernBertModule(Headed):
         base: dict[Attends, float] = {"global": c.global_base, "local": c.local_base}
         mask, rotation = {}, {}
         for kind in sorted(set(c.kinds)):
-            within = masks.within_segments(batch.segments_BT, window=window[kind])
+            within = masks.within_segments(
+                batch.segments_BT, window=window[kind], most_segments=batch.most_segments
+            )
             mask[kind] = masks.materialise(within)
             turns = rope.Rope(base=base[kind], scaling=rope.Unscaled())
             rotation[kind] = turns.rotation(batch.positions_BT, c.hidden // c.heads)

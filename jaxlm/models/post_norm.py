@@ -158,7 +158,7 @@ class Encoder(Headed):
         """Features in the dtype of the computation, from `embed`'s x_BTD or a given one. `key` None: no dropout."""
         x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
         _, key_blocks = (None, None) if key is None else jax.random.split(key)
-        mask = masks.materialise(masks.within_segments(batch.segments_BT))
+        mask = masks.materialise(masks.within_segments(batch.segments_BT, most_segments=batch.most_segments))
         return Encoded.of(*self.run_blocks(x_BTD, mask, key_blocks))
 
     def run_blocks(

@@ -107,6 +107,7 @@ class Contrastive(Objective):
             positions_BT=np.where(real, np.arange(len(starts)) - starts, 0).astype(np.int32),
             types_BT=np.zeros_like(row.types_T),
             targets=ItemTargets(first_BC=first, labels_BC=labels, weights_BC=weights),
+            most_segments=slots,
         )
 
     def weights(self, batch: Batch) -> dict[str, Array]:

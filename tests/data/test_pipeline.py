@@ -188,6 +188,30 @@ def test_evaluation_hosts_with_only_empty_rows_get_them():
     assert len(made) == 2 and not made[1].segments_BT.any()
 
 
+@pytest.mark.parametrize("objective", [MASKED, PAIRS], ids=["masked", "pairs"])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_batch_knows_how_many_segments_a_row_may_have_and_each_is_one_run(objective, train):
+    rows = make_rows(objective, train)
+    limit = 0 if train else 3 * BATCH + 1  # the last batch has empty rows
+    batches = pipeline.host_batches(
+        rows,
+        objective,
+        VOCABULARY,
+        batch_size=BATCH,
+        host_rows=range(BATCH),
+        start=0,
+        seed=3,
+        train=train,
+        limit=limit,
+    )
+    for batch, _ in zip(batches, range(4), strict=False):
+        assert rows.plan.max_items <= batch.most_segments < 2 * rows.plan.max_items
+        for segments in batch.segments_BT:
+            number = segments.max()
+            runs = segments[np.flatnonzero(np.diff(segments, prepend=-1))]
+            assert runs.tolist() in ([*range(1, number + 1)], [*range(1, number + 1), 0])
+
+
 def test_training_never_ends_and_hands_out_a_grain_iterator():
     rows = make_rows()
     stream = pipeline.host_batches(

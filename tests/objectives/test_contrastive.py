@@ -142,6 +142,7 @@ def test_the_texts_of_an_item_become_segments_of_their_own():
     rng = np.random.default_rng(0)
     items = [item(rng, 3), item(rng, 3)]
     made = pair_objective().prepare(row(items), VOCABULARY, rng, train=True)
+    assert made.segments_BT.max() <= made.most_segments == made.targets.first_BC.size
     texts = [text for texts in items for text in texts]
     sizes = [len(text) for text in texts]
     used = sum(sizes)

@@ -1,11 +1,18 @@
 """The benchmarks run, on a recipe of seconds, and compare equal work."""
 
+import argparse
+import dataclasses
 import importlib
+import itertools
 import re
 import sys
 
+import jax
+import numpy as np
 import pytest
 
+from jaxlm.config import flags
+from jaxlm.models.build import build
 from tests.tools.started import ROOT, started
 
 SMALL = ("--rounds=1", "--block=1", "--compile=off", "--batch_size=2", "--row_length=24")
@@ -17,6 +24,8 @@ def test_contenders_do_the_work_that_was_asked_for(part, corpus, tmp_path):
     pytest.importorskip("torch")
     output = tmp_path / "page.md"
     words = ("tools/benchmark.py", "tests/recipes/tiny.py", f"--corpus={corpus}", f"--part={part}")
+    if part == "raw":
+        words += ("--dropout=0",)  # then the first losses must be equal
     table = started(*words, *SMALL, f"--output={output}", cache=tmp_path / "cache")
     assert output.read_text() in table
     lines = [line.split("|") for line in table.splitlines() if re.match(r"\| (jaxlm|transformers) ", line)]
@@ -51,3 +60,74 @@ def test_other_work_than_asked_for_or_than_the_peer_s_is_an_error(benchmark):
         RuntimeError, match="jaxlm, packed: a step of 4 rows of 32 tokens; all must be 256 of 32"
     ):
         benchmark.check_work([ours], 256)
+
+
+def test_another_first_loss_than_the_peer_s_is_an_error(benchmark):
+    of = lambda name, loss: benchmark.Result(name, first_loss=loss)
+    ours = of("jaxlm float32", 7.0)
+    benchmark.check_losses(
+        [ours, of("transformers float32", 7.0003), of("transformers bfloat16 autocast", 7.1)]
+    )
+    for name, loss in (("float32", 7.01), ("bfloat16 autocast", 7.3), ("float32", float("nan"))):
+        with pytest.raises(RuntimeError, match="not the same work"):
+            benchmark.check_losses([ours, of(f"transformers {name}", loss)])
+
+
+FAMILIES = {
+    "roberta": "masked_lm",
+    "albert": "masked_lm",
+    "distilbert": "masked_lm",
+    "modernbert": "masked_lm",
+}
+FAMILIES |= {"gpt2": "causal_lm", "llama": "causal_lm", "t5": "span_corruption", "bart": "denoising"}
+
+
+@pytest.mark.slow  # a corpus and a tokenizer for each; BERT is the gate's
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_first_step_of_every_family_has_the_peer_s_loss(family, benchmark, corpus, tmp_path):
+    run = flags.load(ROOT / "tests" / "recipes" / "objectives" / f"{FAMILIES[family]}.py")
+    run.data.corpus, run.data.cache, run.data.validation_share = corpus, str(tmp_path), 0.1
+    config = importlib.import_module(f"tools.parity.cases.{family}").CASES[0].config
+    sizes = {"vocab_size": run.model.vocab_size, "max_positions": 64}
+    names = {field.name for field in dataclasses.fields(config)}
+    run.model = dataclasses.replace(config, **{k: v for k, v in sizes.items() if k in names})
+    shapes = {"batch_size": 2, "row_length": 24, "pipeline_batch_size": 2, "pipeline_row_length": 24}
+    bench = benchmark.sides.Bench(run, argparse.Namespace(**shapes, compile="off"))
+    names = ("jaxlm float32", "transformers float32")
+    ours, theirs = (bench.make(name).step() for name in names)
+    benchmark.check_losses(
+        [benchmark.Result(n, first_loss=s.loss) for n, s in zip(names, (ours, theirs), strict=True)]
+    )
+    assert ours[1:] == theirs[1:]
+
+
+def test_documents_one_after_another_give_the_peer_the_loss_of_each_alone(benchmark, monkeypatch):
+    """The kernel needs a GPU: here a loop over the documents stands for it."""
+    torch = pytest.importorskip("torch")
+    flattened, peers = benchmark.sides.flattened, benchmark.sides.peers
+
+    def loop(q, k, v, ends, _, longest, __, *, scale):
+        attend = torch.nn.functional.scaled_dot_product_attention
+        spans = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        each = [
+            attend(*(x[s].transpose(0, 1) for x in (q, k, v)), scale=scale).transpose(0, 1) for s in spans
+        ]
+        assert max(map(len, each)) <= longest
+        return torch.cat(each)
+
+    monkeypatch.setattr(flattened.varlen, "varlen_attn", loop)
+    run = flags.load(ROOT / "tests" / "recipes" / "tiny.py")
+    run.model.dropout = 0.0
+    model = build(run.model, run.heads)
+    params = jax.device_get(jax.jit(model.init)(jax.random.key(0)))
+    documents = [np.random.default_rng(n).integers(5, 500, n) for n in (5, 9, 12, 7)]
+    collate = lambda rows: dict.fromkeys(("input_ids", "labels"), torch.from_numpy(np.stack(rows)))
+    batch = next(flattened.batches(documents, 2, 16, collate))
+    assert batch.pop("rows") == 2 and batch["input_ids"].shape == (1, 32)
+    ends, plain = batch["cu_seq_lens_q"].tolist(), peers.peer(run, params)
+    with torch.no_grad():
+        found = peers.peer(run, params, flattened.register())(**batch).loss
+        alone = [batch["input_ids"][:, a:b] for a, b in itertools.pairwise(ends)]
+        sums = [float(plain(input_ids=ids, labels=ids).loss) * ids.numel() for ids in alone]
+    assert len(sums) >= 3
+    np.testing.assert_allclose(found, sum(sums) / 32, rtol=1e-5)

@@ -1,5 +1,6 @@
 """Every tool starts and does its work on the smallest input; benchmark.py has a file of its own."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -7,12 +8,14 @@ import re
 import pytest
 
 from jaxlm.config import flags
+from jaxlm.models.attention import xla_attention
 from tests.exchange.folders import hf_folder
 from tests.tools.started import ROOT, started
-from tools import show_objectives
+from tools import check_kernels, show_objectives
 
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
-TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_decode", "sides"}
+TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
+TESTED |= {"check_kernels", "flattened", "peers"}
 
 
 def test_no_tool_is_left_out():
@@ -41,9 +44,11 @@ def test_decoding_is_timed_for_every_room(tmp_path):
         "--prompt=9",
         "--blocks=1",
         "--tokens=3",
+        "--against=transformers",
     )
+    pytest.importorskip("torch")
     said = started("tools/benchmark_decode.py", *words, cache=tmp_path)
-    assert re.search(r"^\| 32 \|.*\n\| 64 \|", said, re.M)
+    assert re.search(r"^\| 32 \|.*\n\| 64 \|.*\n\| transformers, dynamic", said, re.M)
 
 
 def test_a_corpus_is_prepared(corpus, tmp_path):
@@ -67,6 +72,26 @@ def test_the_parity_of_one_model_is_printed_and_the_page_left_alone(tmp_path):
     before = page.read_bytes()
     assert "all within the limits" in started("-m", "tools.parity", "distilbert", cache=tmp_path)
     assert page.read_bytes() == before
+
+
+def test_parity_with_an_unknown_model_is_refused_with_what_is_allowed(tmp_path):
+    pytest.importorskip("torch")
+    said = started("-m", "tools.parity", "distilbrt", cache=tmp_path, code=78)
+    assert "distilbrt" in said and "albert, bart, bert" in said and "within the limits" not in said
+
+
+def test_kernels_are_compared_only_where_there_are_any(tmp_path):
+    assert "has no kernels" in started("tools/check_kernels.py", cache=tmp_path, code=78)
+
+
+def test_a_kernel_that_is_wrong_is_told_from_one_that_is_right(monkeypatch):
+    monkeypatch.setattr(check_kernels, "ROWS", ([9, 4, -3], [16]))
+    compared = lambda kernel: [
+        apart <= allowed for _, apart, allowed in check_kernels.compare(kernel, causal=True, kv_heads=4)
+    ]
+    full = lambda q, k, v, mask: xla_attention(q, k, v, dataclasses.replace(mask, causal=False))
+    assert compared(xla_attention) == [True] * 4
+    assert compared(full) == [False] * 4
 
 
 def test_the_page_of_objectives_shows_rows_of_a_corpus(corpus, tmp_path):

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import sys
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -10,6 +9,8 @@ from importlib import metadata
 
 import transformers
 
+from jaxlm import entry
+from jaxlm.errors import UserError
 from tools.parity.checks import CHECKS, LIMITS
 from tools.parity.collection import cases
 
@@ -35,6 +36,10 @@ Compared with transformers {transformers}, torch {torch}, on jax {jax}.
 
 def main(names: list[str]) -> int:
     """Runs the cases (those whose name or family is given, or all) and writes or prints the table."""
+    families = sorted({case.family for case in cases()})
+    unknown = set(names) - {case.name for case in cases()} - set(families)
+    if unknown:
+        raise UserError(f"No case is named {', '.join(sorted(unknown))}: allowed are {', '.join(families)}.")
     transformers.utils.logging.disable_progress_bar()
     rows, failed = [], []
     for case in cases():
@@ -57,4 +62,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    entry.run(lambda argv: main(list(argv[1:])))
