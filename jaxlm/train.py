@@ -16,8 +16,8 @@ from jaxlm import entry
 # Imports stand in the functions: the processes that tokenise import this module too, and do without JAX.
 if TYPE_CHECKING:
     from jaxlm.config.flags import Command
-    from jaxlm.loop import Outcome
     from jaxlm.runtime.signals import EndingAtOnce
+    from jaxlm.training.loop import Outcome
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,19 +38,19 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
     """Trains, or continues, one run. `early` handles signals until the loop does."""
     import jax
 
-    from jaxlm import assemble, streams
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import UserError
     from jaxlm.exchange import bases, tokenizer_files
-    from jaxlm.loop import Loop, Parts
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
     from jaxlm.partition import mesh as meshes
-    from jaxlm.program import Program
+    from jaxlm.run import inputs, streams
+    from jaxlm.run.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
+    from jaxlm.training.loop import Loop, Parts
 
     # ------------------------------------------------------------------------------------------ process and folder
     run = command.run
@@ -80,7 +80,7 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
 
         # --------------------------------------------------------------------------------------------------- data
         with distributed.ending_together():
-            text = assemble.text(run, console.say)
+            text = inputs.text(run, console.say)
 
         # ----------------------------------- model, optimizer, state: shapes first, nothing ever lives unsharded
         program = Program.of(run, mesh)

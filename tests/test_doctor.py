@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxlm import doctor
+from jaxlm.commands import doctor
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOOD = {name: low for name, (low, _) in doctor.TESTED.items()}

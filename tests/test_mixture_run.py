@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from jaxlm import assemble
 from jaxlm.config import flags
 from jaxlm.errors import UserError
+from jaxlm.run import inputs
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 RECIPE = """
@@ -50,15 +50,15 @@ def recipe(corpus, tmp_path_factory):
 
 def test_rows_are_of_both_sources_and_held_out_rows_of_each(recipe, tmp_path):
     run = flags.parse(["train", f"--config={recipe}", f"--config.data.cache={tmp_path}"]).run
-    text = assemble.text(run, lambda _: None)
-    (train,) = assemble.rows(run, text, run.stages[0], "train")
+    text = inputs.text(run, lambda _: None)
+    (train,) = inputs.rows(run, text, run.stages[0], "train")
     assert [train.rows.place(i)[0] for i in range(8)].count(0) == 6
     words = train.rows.sources[1]
     assert [train.rows.place(i)[0] for i in range(8 * len(words))].count(1) == int(np.ceil(1.5 * len(words)))
-    held_out = assemble.rows(run, text, run.stages[0], "validation")
+    held_out = inputs.rows(run, text, run.stages[0], "validation")
     assert [read.source for read in held_out] == ["docs", "words"]
     assert len({key for read in held_out for key in read.fingerprint("rows")}) == 2
-    (later,) = assemble.rows(run, text, run.stages[1], "train", number=1)
+    (later,) = inputs.rows(run, text, run.stages[1], "train", number=1)
     seeds = {rows.seed for read in (train, later) for rows in read.rows.sources}
     assert len(seeds) == 4, "neither sources nor stages share an order"
 

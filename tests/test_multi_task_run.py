@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from jaxlm import assemble, streams
 from jaxlm.checkpoint.store import open_run
 from jaxlm.config import flags
 from jaxlm.errors import UserError
+from jaxlm.run import inputs, streams
 
 RECIPE = "tests/recipes/tiny_tasks.py"
 FEW = ("--config.steps=24", "--config.evaluation.every_steps=8", "--config.logging.every_steps=2")
@@ -129,15 +129,15 @@ def test_rows_that_do_not_divide_are_refused_by_name(corpus, corpora):
 
 def test_tasks_over_one_corpus_share_its_shards_but_neither_rows_nor_draws(corpus, corpora, tmp_path):
     run = run_of(corpus, corpora, f"--config.data.cache={tmp_path}")
-    text = assemble.text(run, lambda _: None)
+    text = inputs.text(run, lambda _: None)
     words, order, texts = text.streams
     assert words.sources[""]["train"] is order.sources[""]["train"] is not texts.sources[""]["train"]
     assert len(texts.sources[""]["train"]) < len(words.sources[""]["train"])
     assert len({stream.seed for stream in text.streams}) == 3
     assert len(list((tmp_path / "tokenizers").glob("w*"))) == 1, "one tokenizer, of the main corpus"
-    again = assemble.rows(run, text, run.stages[0], "train")
+    again = inputs.rows(run, text, run.stages[0], "train")
     seeds = [r.rows.seed for r in again] + [
-        r.rows.seed for r in assemble.rows(run, text, run.stages[0], "train", number=1)
+        r.rows.seed for r in inputs.rows(run, text, run.stages[0], "train", number=1)
     ]
     assert len(set(seeds)) == 6
 

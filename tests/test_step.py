@@ -21,7 +21,7 @@ from jaxlm.optim.schedules import WarmupLinear
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh
-from jaxlm.step import TrainState, make_eval_step, make_train_step, new_state
+from jaxlm.run.step import TrainState, make_eval_step, make_train_step, new_state
 
 TOLERANCE = 2e-6  # float32 sums in another order, after one AdamW step of rate 1e-3
 V, B, T, M, C = 211, 16, 24, 7, 3

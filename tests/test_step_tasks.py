@@ -24,7 +24,7 @@ from jaxlm.optim.schedules import WarmupLinear
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh
-from jaxlm.step import make_eval_step, make_train_step, new_state
+from jaxlm.run.step import make_eval_step, make_train_step, new_state
 
 V, T, M, C = 211, 24, 7, 4
 TOLERANCE = 4e-6  # float32 sums in another order, after AdamW steps of rate 1e-3

@@ -14,8 +14,8 @@ import time
 import numpy as np
 
 from jaxlm.cached import Cache
-from jaxlm.data import packing
-from jaxlm.data.plan import Plan
+from jaxlm.data.rows import packing
+from jaxlm.data.rows.plan import Plan
 
 
 class Lengths:

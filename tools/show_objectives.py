@@ -23,12 +23,13 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from jaxlm import assemble, entry
+from jaxlm import entry
 from jaxlm.batch import stacked
 from jaxlm.config import Run, Stage, flags
 from jaxlm.data import draws
-from jaxlm.data.rows import Rows
+from jaxlm.data.rows.rows import Rows
 from jaxlm.data.show import show_batch
+from jaxlm.run import inputs
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = "tests/recipes/objectives"
@@ -146,8 +147,8 @@ def _load(one: Entry) -> Run:
 
 def _example(one: Entry, run: Run) -> str:
     run.stages = (Stage(length=LENGTH, share=1.0),)
-    text = assemble.text(run, lambda line: print(line, file=sys.stderr))
-    (read,) = assemble.rows(run, text, run.stages[0], "validation")
+    text = inputs.text(run, lambda line: print(line, file=sys.stderr))
+    (read,) = inputs.rows(run, text, run.stages[0], "validation")
     objective, rows = read.stream.objective, read.rows
     assert isinstance(rows, Rows), "one source"
     pieces = [(i, rows.plan.pieces(rows.plan_row(i))) for i in range(len(rows))]
@@ -277,9 +278,9 @@ def _replaced(one: Entry, metrics: dict[str, float], log: str) -> float:
 def _candidates(one: Entry, metrics: dict[str, float], log: str) -> float:
     """Log of the number of candidates, a mean over anchors."""
     run = _load(one)
-    text = assemble.text(run, lambda line: print(line, file=sys.stderr))
-    rows = assemble.rows(run, text, run.stages[-1], "validation")
-    batches = assemble.evaluation_batches(run, text, rows)
+    text = inputs.text(run, lambda line: print(line, file=sys.stderr))
+    rows = inputs.rows(run, text, run.stages[-1], "validation")
+    batches = inputs.evaluation_batches(run, text, rows)
     counts = [float(batch.targets.weights_BC.sum()) for by_task in batches for batch in by_task.values()]
     return sum(n * math.log(n) for n in counts if n) / sum(counts)
 

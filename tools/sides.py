@@ -16,7 +16,6 @@ import torch
 import transformers
 from peers import RATE, Side, Step
 
-from jaxlm import assemble
 from jaxlm.batch import Batch, Batches, stacked
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, pipeline
@@ -26,7 +25,8 @@ from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import Constant
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
-from jaxlm.program import Program
+from jaxlm.run import inputs
+from jaxlm.run.program import Program
 
 
 class Ours(Side):
@@ -73,7 +73,7 @@ class Bench:
         if jax.default_backend() == "cpu":
             self.run.model.layer_loop = "unrolled"  # about 5 % faster on CPUs
         self.options = options
-        self.text = assemble.text(self.run, lambda line: None)
+        self.text = inputs.text(self.run, lambda line: None)
 
     def has_pipelines(self) -> bool:
         """Of masked LM alone."""
@@ -129,9 +129,9 @@ class Bench:
         return f"{len(lengths):,} documents of {int(np.median(lengths))} tokens (median)"
 
     def _packed(self) -> Iterator[Batches]:
-        rows = assemble.rows(self.run, self.text, self.stage, "train")
+        rows = inputs.rows(self.run, self.text, self.stage, "train")
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-        yield from assemble.train_feed(self.run, self.text, rows, mesh, start=0)
+        yield from inputs.train_feed(self.run, self.text, rows, mesh, start=0)
 
     def _full_rows(self, batch_size: int, row_length: int, number: int) -> list[Batch]:
         """Batches of rows that one document fills to the last token."""

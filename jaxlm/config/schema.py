@@ -13,10 +13,10 @@ from typing import Any, Literal
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import tree
 from jaxlm.config.traced import traced
-from jaxlm.data.columns import Column
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.steps import Step
-from jaxlm.data.subwords import SPECIAL_NAMES
+from jaxlm.data.corpus.columns import Column
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.corpus.steps import Step
+from jaxlm.data.tokens.subwords import SPECIAL_NAMES
 from jaxlm.errors import UserError, check_text
 from jaxlm.partition.mesh import Mesh
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jaxlm.convert.source import Index
+from jaxlm.formats.source import Index
 
 PART = "P"  # the letter along which parts of a fused tensor stand
 

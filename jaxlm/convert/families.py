@@ -19,9 +19,9 @@ import numpy as np
 
 from jaxlm.convert import heads as places
 from jaxlm.convert import table
-from jaxlm.convert.source import Index, Source, of_arrays
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError, did_you_mean, reading
+from jaxlm.formats.source import Index, Source, of_arrays
 from jaxlm.models.build import build
 from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest

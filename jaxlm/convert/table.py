@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from jaxlm.convert.axes import PART, Layout
-from jaxlm.convert.source import Index, Source
 from jaxlm.errors import UserError
+from jaxlm.formats.source import Index, Source
 from jaxlm.models.paths import flatten
 
 _SHOWN = 8

@@ -15,10 +15,11 @@ from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.cached import Cache
-from jaxlm.data import draws, packing
-from jaxlm.data.items import Asked, Shards
-from jaxlm.data.mixture import AnyRows
-from jaxlm.data.rows import Rows
+from jaxlm.data import draws
+from jaxlm.data.rows import packing
+from jaxlm.data.rows.items import Asked, Shards
+from jaxlm.data.rows.mixture import AnyRows
+from jaxlm.data.rows.rows import Rows
 
 # Measured on 2 cores: 2 threads and a buffer of 8 read 10.5 M tokens/s, the default 16 threads 4.8 M.
 THREADS, BUFFER = 2, 8

@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from jaxlm.data import settings
 from jaxlm.data.places import expanded
-from jaxlm.data.subwords import Tokenizer
+from jaxlm.data.tokens import settings
+from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError, reading
 
 MIB = 2**20
@@ -35,7 +35,7 @@ class WordPiece:
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train."""
-        from jaxlm.data import wordpiece
+        from jaxlm.data.tokens import wordpiece
 
         return wordpiece.train(texts, self.vocab_size, self.lowercase)
 
@@ -55,7 +55,7 @@ class Unigram:
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train."""
-        from jaxlm.data import sentencepiece_model
+        from jaxlm.data.tokens import sentencepiece_model
 
         return sentencepiece_model.train(texts, self.vocab_size, "unigram", self.sentinels)
 
@@ -75,7 +75,7 @@ class Bpe:
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train."""
-        from jaxlm.data import sentencepiece_model
+        from jaxlm.data.tokens import sentencepiece_model
 
         return sentencepiece_model.train(texts, self.vocab_size, "bpe", self.sentinels)
 
@@ -96,7 +96,7 @@ class ByteBpe:
 
     def make(self, texts: Iterable[str]) -> Tokenizer:
         """Train."""
-        from jaxlm.data import byte_bpe
+        from jaxlm.data.tokens import byte_bpe
 
         return byte_bpe.train(texts, self.vocab_size, self.sentinels, self.infill)
 
@@ -148,18 +148,18 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
 
 def _loaded(file: Path, beside: settings.Settings) -> Tokenizer:
     if (merges := _merges(file)) is not None:
-        from jaxlm.data import byte_bpe
+        from jaxlm.data.tokens import byte_bpe
 
         return byte_bpe.load(file, merges, beside)
     if file.suffix == ".json":
-        from jaxlm.data import json_tokenizer
+        from jaxlm.data.tokens import json_tokenizer
 
         return json_tokenizer.load(file.read_text(encoding="utf-8"), str(file), beside)
     if file.suffix == ".model":
-        from jaxlm.data import sentencepiece_model
+        from jaxlm.data.tokens import sentencepiece_model
 
         return sentencepiece_model.load(file, beside)
-    from jaxlm.data import json_tokenizer, wordpiece
+    from jaxlm.data.tokens import json_tokenizer, wordpiece
 
     beside.check_class("vocab.txt")
     pieces = file.read_text(encoding="utf-8").split("\n")

@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import jax
 
-from jaxlm import assemble
 from jaxlm.config import Stage
 from jaxlm.evaluate import held_out
 from jaxlm.evaluate.held_out import HeldOut
-from jaxlm.program import Program
-from jaxlm.streams import StreamRows
+from jaxlm.run import inputs
+from jaxlm.run.program import Program
+from jaxlm.run.streams import StreamRows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Ready:
     """What an evaluator works with."""
 
     program: Program
-    text: assemble.Text
+    text: inputs.Text
     frozen: Any  # what the run's view leaves as it is
     stage: Stage
     rows: tuple[StreamRows, ...]  # of the split, packed, in their fixed order
@@ -63,7 +63,7 @@ class HeldOutLoss:
 
         def batches() -> Any:
             for read in ready.rows:
-                found = assemble.evaluation_batches(
+                found = inputs.evaluation_batches(
                     program.run, ready.text, [read], program.mesh, limit=self.rows
                 )
                 yield from ((read.source, batch) for batch in found)

@@ -8,16 +8,16 @@ from collections.abc import Callable
 
 import jax
 
-from jaxlm import assemble
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.evaluate.evaluator import HeldOutLoss, Ready
 from jaxlm.exchange import bases, stored
 from jaxlm.partition import mesh as meshes
+from jaxlm.run import inputs
 
 
 def measure(
-    name: str, *, split: assemble.Split, step: int | None, rows: int, base: str, say: Callable[[str], None]
+    name: str, *, split: inputs.Split, step: int | None, rows: int, base: str, say: Callable[[str], None]
 ) -> tuple[int, dict[str, float]]:
     """(step, {metric: value}). UserError for what is no run, or a split that its corpus does not have."""
     step = stored.best_step(expanded(name)) if step is None else step
@@ -30,13 +30,13 @@ def measure(
     with jax.set_mesh(mesh):
         program, weights, frozen = bases.opened(found, base, mesh, say)
         run, stage = program.run, program.run.stages[-1]
-        text = assemble.text(run, say)
+        text = inputs.text(run, say)
         ready = Ready(
             program=program,
             text=text,
             frozen=frozen,
             stage=stage,
-            rows=assemble.rows(run, text, stage, split),
+            rows=inputs.rows(run, text, stage, split),
         )
         every = (HeldOutLoss(rows=rows), *run.evaluators)
         return step, {k: v for one in every for k, v in one.start(ready)(weights).items()}

@@ -23,7 +23,7 @@ from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import plain
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import SPLIT, Mesh
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 
 Say = Callable[[str], None]
 _FIX = "Fix: name the right one, with --config.init_from=DIR in training and --base=DIR in other commands."

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.convert import families, safetensors_file, table
+from jaxlm.convert import families, table
 from jaxlm.errors import UserError
 from jaxlm.exchange import (
     bases,
@@ -26,6 +26,7 @@ from jaxlm.exchange import (
 )
 from jaxlm.exchange.layout import Dtype
 from jaxlm.exchange.stored import Stored
+from jaxlm.formats import safetensors_file
 
 
 def to_hf(

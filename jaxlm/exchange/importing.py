@@ -11,11 +11,11 @@ from typing import Any
 
 import jax
 
-from jaxlm.convert import safetensors_file, weights
 from jaxlm.convert.table import check_names, listed
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, sentence_transformers, tokenizer_files
 from jaxlm.exchange.stored import Stored, of_hf
+from jaxlm.formats import safetensors_file, weights
 from jaxlm.models.paths import nest
 
 _KEPT = ("config.json", "generation_config.json", "README.md", "LICENSE", "model.safetensors.index.json")

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.convert import families, safetensors_file
-from jaxlm.convert.source import Entry
+from jaxlm.convert import families
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder
 from jaxlm.exchange.stored import Stored
+from jaxlm.formats import safetensors_file
+from jaxlm.formats.source import Entry
 
 Dtype = Literal["float32", "bfloat16", "float16", "source"]
 SHARD_BYTES = 5 * 10**9

@@ -8,8 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from jaxlm.convert.folder import Folder
 from jaxlm.errors import UserError
+from jaxlm.formats.folder import Folder
 
 Pooling = Literal["cls", "mean", "cls_mlp"]
 # What the transformer's settings were called, the first that is there counts.

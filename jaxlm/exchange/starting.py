@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxlm.config import Run, flags, tree
 from jaxlm.convert.table import listed
-from jaxlm.data.subwords import Tokenizer
+from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs, tokenizer_files
 from jaxlm.exchange.stored import HF, Stored

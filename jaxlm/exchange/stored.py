@@ -19,11 +19,12 @@ from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints, open_run
 from jaxlm.config import Run
 from jaxlm.config.folder import run_of
-from jaxlm.convert import families, weights
-from jaxlm.convert.folder import Folder, parse
+from jaxlm.convert import families
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import model_folder, tokenizer_files
+from jaxlm.formats import weights
+from jaxlm.formats.folder import Folder, parse
 from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest
 from jaxlm.runtime import distributed

@@ -11,14 +11,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from jaxlm.convert import gguf_tokenizer, weights
-from jaxlm.data import settings
-from jaxlm.data.json_tokenizer import JsonTokenizer
 from jaxlm.data.places import expanded
-from jaxlm.data.subwords import Tokenizer
 from jaxlm.data.tokenizer import Pretrained, load
+from jaxlm.data.tokens import gguf_tokenizer, settings, spiece_json
+from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
+from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import spiece_json
+from jaxlm.formats import weights
 
 NAMES = (
     "tokenizer.json",

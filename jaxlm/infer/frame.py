@@ -12,7 +12,7 @@ from typing import Any
 import tokenizers
 
 from jaxlm.batch import Vocabulary
-from jaxlm.data.json_tokenizer import JsonTokenizer
+from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer.loaded import Loaded
 from jaxlm.objectives.frame import Frame, Ids

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from jaxlm.batch import Kind
 from jaxlm.config import flags
 from jaxlm.convert.table import check_names
-from jaxlm.convert.weights import Pickles
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import bases, model_folder, stored, tokenizer_files
+from jaxlm.formats.weights import Pickles
 from jaxlm.infer.predict import Predictor
 from jaxlm.models.build import Dtype, build
 from jaxlm.models.paths import flatten, nest

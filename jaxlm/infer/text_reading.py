@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from tokenizers import normalizers
 
-from jaxlm.convert import safetensors_file
-from jaxlm.convert.folder import parse
-from jaxlm.data import settings
+from jaxlm.data.tokens import settings
 from jaxlm.errors import UserError
 from jaxlm.exchange import sentence_transformers
 from jaxlm.exchange.sentence_transformers import TRANSFORMER_FILES, Pooling
 from jaxlm.exchange.stored import Stored
+from jaxlm.formats import safetensors_file
+from jaxlm.formats.folder import parse
 from jaxlm.infer import frame
 from jaxlm.infer.loaded import Loaded
 

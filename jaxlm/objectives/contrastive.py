@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
-from jaxlm.data import texts
-from jaxlm.data.items import Asked, Items, Shards
+from jaxlm.data.rows import texts
+from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Pooler
 from jaxlm.objectives import embeddings, scores

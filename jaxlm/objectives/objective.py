@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data import documents
-from jaxlm.data.items import Asked, Items, Shards
+from jaxlm.data.rows import documents
+from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data import pairs
-from jaxlm.data.items import Asked, Items, Shards
+from jaxlm.data.rows import pairs
+from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Classify, Head, Pooler
 from jaxlm.objectives import scores

@@ -9,8 +9,8 @@ import dataclasses
 import numpy as np
 
 from jaxlm.batch import Batch, Row, Vocabulary
-from jaxlm.data import translations
-from jaxlm.data.items import Asked, Items, Shards
+from jaxlm.data.rows import translations
+from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import generative
 from jaxlm.objectives.frame import Frame

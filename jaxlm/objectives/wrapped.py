@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data.items import Asked, Items, Shards
+from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.objective import Objective

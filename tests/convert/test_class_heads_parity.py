@@ -13,9 +13,10 @@ import torch
 import transformers
 
 from jaxlm.batch import Batch
-from jaxlm.convert import families, heads, safetensors_file
+from jaxlm.convert import families, heads
 from jaxlm.errors import UserError
 from jaxlm.exchange import exporting, importing, stored
+from jaxlm.formats import safetensors_file
 from jaxlm.models.build import build
 from jaxlm.models.heads import ClassifyText, Tag, of_texts
 from jaxlm.models.paths import nest

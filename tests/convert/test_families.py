@@ -8,8 +8,8 @@ import pytest
 
 from jaxlm.config import flags
 from jaxlm.convert import families, fields
-from jaxlm.convert.source import of_arrays
 from jaxlm.errors import UserError
+from jaxlm.formats.source import of_arrays
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
 from jaxlm.models.heads import Classify, Pooler

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from flax import serialization
 
-from jaxlm.convert import flax_file
 from jaxlm.errors import UserError
+from jaxlm.formats import flax_file
 
 
 def tree() -> dict:

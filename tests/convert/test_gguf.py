@@ -5,8 +5,10 @@ import struct
 import numpy as np
 import pytest
 
-from jaxlm.convert import families, gguf_file, gguf_model, gguf_tokenizer
+from jaxlm.convert import families
+from jaxlm.data.tokens import gguf_tokenizer
 from jaxlm.errors import UserError
+from jaxlm.formats import gguf_file, gguf_model
 from jaxlm.models import rope
 from jaxlm.models.build import build
 from jaxlm.models.llama import Llama
@@ -181,7 +183,8 @@ def corpus() -> list[str]:
 def test_a_byte_level_tokenizer_gives_the_ids_of_the_one_that_it_was_made_from(tmp_path):
     import json
 
-    from jaxlm.data import byte_bpe, tokenizer
+    from jaxlm.data import tokenizer
+    from jaxlm.data.tokens import byte_bpe
 
     original = byte_bpe.train(corpus(), 400, 0, "off")
     model = json.loads(original.text)["model"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jaxlm.convert import safetensors_file
 from jaxlm.errors import UserError
+from jaxlm.formats import safetensors_file
 
 
 def arrays() -> dict[str, np.ndarray]:

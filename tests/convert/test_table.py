@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm.convert import bert, families, safetensors_file, table
-from jaxlm.convert.source import of_arrays
+from jaxlm.convert import bert, families, table
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
+from jaxlm.formats import safetensors_file
+from jaxlm.formats.source import of_arrays
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jaxlm.convert import table
-from jaxlm.convert.source import of_arrays, transposed
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
+from jaxlm.formats.source import of_arrays, transposed
 
 FUSED = tuple(
     Row(f"blocks/w{name}", "h.{}.c_attn.weight", "D (P N H) -> D N H", part=(i, 3))

@@ -10,8 +10,9 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxlm.convert import families, tensorflow_file
+from jaxlm.convert import families
 from jaxlm.errors import UserError
+from jaxlm.formats import tensorflow_file
 from jaxlm.models.bert import Bert
 
 PREFIX = pathlib.Path(__file__).parent / "bert_tf" / "bert_model.ckpt"

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from jaxlm.convert import torch_file
 from jaxlm.errors import UserError
+from jaxlm.formats import torch_file
 
 
 class Calls:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxlm.convert import torch_file
 from jaxlm.errors import UserError
+from jaxlm.formats import torch_file
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
 

@@ -9,9 +9,9 @@ import shutil
 import numpy as np
 import pytest
 
-from jaxlm.convert import safetensors_file, weights
-from jaxlm.convert.folder import Folder
 from jaxlm.errors import UserError
+from jaxlm.formats import safetensors_file, weights
+from jaxlm.formats.folder import Folder
 
 
 def folder(path, files: dict[str, dict[str, np.ndarray]], weight_map=None, config='{"model_type": "bert"}'):

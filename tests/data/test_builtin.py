@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jaxlm.data import builtin
+from jaxlm.data.corpus import builtin
 
 SOURCE = '''
 """Module docstring, long enough to be worth reading by anyone at all."""

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxlm.cached import Cache
-from jaxlm.data import documents, mixture, packing, passages, texts, translations
-from jaxlm.data.columns import Label, Number, Spans
-from jaxlm.data.rows import Rows
+from jaxlm.data.corpus.columns import Label, Number, Spans
+from jaxlm.data.rows import documents, mixture, packing, passages, texts, translations
+from jaxlm.data.rows.rows import Rows
 from jaxlm.errors import UserError
 from tests.data.test_spans import TOWNS, about, opened, run
 

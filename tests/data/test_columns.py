@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jaxlm.config import Data, tree
-from jaxlm.data import prepare, shards
-from jaxlm.data.columns import Label, Number
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.record import Record
-from jaxlm.data.steps import Clean
+from jaxlm.data.corpus.columns import Label, Number
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.steps import Clean
+from jaxlm.data.shards import prepare, shards
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.errors import UserError
 

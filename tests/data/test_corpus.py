@@ -9,8 +9,8 @@ import lzma
 import pytest
 import zstandard
 
-from jaxlm.data import corpus, files, readers
-from jaxlm.data.record import Record
+from jaxlm.data.corpus import corpus, files, readers
+from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError
 
 TEXTS = [

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from jaxlm.cached import Cache
-from jaxlm.data import documents, packing, pairs, prepare, shards, texts, translations
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.rows import Rows
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.rows import documents, packing, pairs, texts, translations
+from jaxlm.data.rows.rows import Rows
+from jaxlm.data.shards import prepare, shards
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.errors import UserError
 from jaxlm.objectives import phrases

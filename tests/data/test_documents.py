@@ -1,8 +1,8 @@
 import numpy as np
 
 from jaxlm.batch import Vocabulary
-from jaxlm.data.documents import Documents
-from jaxlm.data.items import NO_LABEL
+from jaxlm.data.rows.documents import Documents
+from jaxlm.data.rows.items import NO_LABEL
 
 NO = np.zeros(50, bool)
 VOCABULARY = Vocabulary(size=50, pad=0, unk=1, cls=2, sep=3, mask=4, special_V=NO, continues_V=NO)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from jaxlm.data import prepare, tokenizer
-from jaxlm.data.corpus import Corpus
+from jaxlm.data import tokenizer
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.shards import prepare
 from jaxlm.errors import UserError
 
 SIZES_KB = (40, 120, 260, 400)

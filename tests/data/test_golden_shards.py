@@ -10,8 +10,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from jaxlm.data import prepare, shards
-from jaxlm.data.corpus import Corpus
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.shards import prepare, shards
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.errors import UserError
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Vocabulary
-from jaxlm.data import mixture, packing, pipeline
-from jaxlm.data.documents import Documents
-from jaxlm.data.mixture import Mixed, schedule
-from jaxlm.data.rows import Rows
+from jaxlm.data import pipeline
+from jaxlm.data.rows import mixture, packing
+from jaxlm.data.rows.documents import Documents
+from jaxlm.data.rows.mixture import Mixed, schedule
+from jaxlm.data.rows.rows import Rows
 from jaxlm.errors import UserError
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from jaxlm.cached import Cache
-from jaxlm.data import best_fit, packing
-from jaxlm.data.plan import open_plan
+from jaxlm.data.rows import best_fit, packing
+from jaxlm.data.rows.plan import open_plan
 from jaxlm.errors import UserError
 
 METHODS = ["none", "concatenate", "best_fit"]

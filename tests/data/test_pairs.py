@@ -4,7 +4,7 @@ import pytest
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data import pair_table, pairs
+from jaxlm.data.rows import pair_table, pairs
 from jaxlm.errors import UserError
 
 NO = np.zeros(50, bool)

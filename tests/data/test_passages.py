@@ -1,8 +1,9 @@
 import numpy as np
 
 from jaxlm.batch import Vocabulary
-from jaxlm.data import packing, pipeline
-from jaxlm.data.passages import Passages
+from jaxlm.data import pipeline
+from jaxlm.data.rows import packing
+from jaxlm.data.rows.passages import Passages
 from jaxlm.objectives.causal_lm import CausalLM
 
 V, EOS = 61, 2

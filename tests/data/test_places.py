@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxlm import doctor
-from jaxlm.convert import weights
+from jaxlm.commands import doctor
 from jaxlm.data import places
 from jaxlm.errors import UserError
+from jaxlm.formats import weights
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxlm.data import corpus, parts, prepare, shards, tokenizer
-from jaxlm.data.record import Record
+from jaxlm.data import tokenizer
+from jaxlm.data.corpus import corpus
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.shards import parts, prepare, shards
 from jaxlm.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -322,7 +324,7 @@ def test_documents_without_tokens_are_left_out(tmp_path):
 
 
 def test_large_vocabularies_are_stored_wider(tmp_path):
-    from jaxlm.data import wordpiece
+    from jaxlm.data.tokens import wordpiece
 
     pieces = [
         "[PAD]",

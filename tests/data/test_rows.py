@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Vocabulary
-from jaxlm.data import packing
-from jaxlm.data.documents import Documents
-from jaxlm.data.rows import Rows
+from jaxlm.data.rows import packing
+from jaxlm.data.rows.documents import Documents
+from jaxlm.data.rows.rows import Rows
 
 NO = np.zeros(50, bool)
 VOCABULARY = Vocabulary(size=50, pad=9, unk=1, cls=2, sep=3, mask=4, special_V=NO, continues_V=NO)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxlm.data import sentences
+from jaxlm.data.shards import sentences
 
 CASES = {
     "plain": ["He came.", "She saw!", "Did they win?", "Yes."],

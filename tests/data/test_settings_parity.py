@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from jaxlm.data import byte_bpe, settings, tokenizer
+from jaxlm.data import tokenizer
+from jaxlm.data.tokens import byte_bpe, settings
 from jaxlm.errors import UserError
 from jaxlm.infer import frame
 

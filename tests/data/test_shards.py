@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jaxlm.data import corpus, prepare, shards, tokenizer
-from jaxlm.data.index import sealed
-from jaxlm.data.record import Record
+from jaxlm.data import tokenizer
+from jaxlm.data.corpus import corpus
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.shards import prepare, shards
+from jaxlm.data.shards.index import sealed
 from jaxlm.errors import UserError
 
 CONFIG = tokenizer.WordPiece(vocab_size=307, lowercase=True)

@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from jaxlm.data import prepare, shards, spans
-from jaxlm.data.columns import Label, Spans, Tags, Turns
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.steps import Clean, KeepLength
+from jaxlm.data.corpus import spans
+from jaxlm.data.corpus.columns import Label, Spans, Tags, Turns
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.corpus.steps import Clean, KeepLength
+from jaxlm.data.shards import prepare, shards
 from jaxlm.data.tokenizer import ByteBpe, Pretrained, Unigram, WordPiece
 from jaxlm.errors import UserError
 
@@ -203,7 +204,7 @@ def test_spans_that_are_none_are_refused_with_file_and_line(tmp_path, given, mes
 
 def test_a_label_of_a_span_that_only_a_held_out_document_has_is_refused(tmp_path):
     text = Corpus(source="-", validation_share=0.2, test_share=0.0)
-    from jaxlm.data.record import Record
+    from jaxlm.data.corpus.record import Record
 
     line = next(i for i, r in enumerate(RECORDS) if text.split(Record((r["text"].strip(),))) == "validation")
     records = [{**r, "entities": [[5, 9, "PRE"]]} if i == line else r for i, r in enumerate(RECORDS)]

@@ -6,11 +6,12 @@ import os
 
 import pytest
 
-from jaxlm.data import index as indices
-from jaxlm.data import prepare, production, shards, workers
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.record import Record
-from jaxlm.data.steps import Clean, KeepLength, Step, Steps
+from jaxlm.data import workers
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.steps import Clean, KeepLength, Step, Steps
+from jaxlm.data.shards import index as indices
+from jaxlm.data.shards import prepare, production, shards
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.errors import UserError
 

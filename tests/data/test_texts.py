@@ -6,8 +6,9 @@ import pytest
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data import prepare, shards, texts
-from jaxlm.data.corpus import Corpus
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.rows import texts
+from jaxlm.data.shards import prepare, shards
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.errors import UserError
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxlm.data import sentencepiece_model, tokenizer, wordpiece
+from jaxlm.data import tokenizer
+from jaxlm.data.tokens import sentencepiece_model, wordpiece
 from jaxlm.errors import UserError
 
 CONFIGS = {

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from jaxlm.data import normalization, tokenizer
-from jaxlm.data.json_tokenizer import JsonTokenizer
+from jaxlm.data import tokenizer
+from jaxlm.data.tokens import normalization, spiece_json
+from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
 from jaxlm.errors import Damaged, UserError
-from jaxlm.exchange import spiece_json
 
 WORDS = {"type": "WordLevel", "vocab": {"a": 0, "[UNK]": 1}, "unk_token": "[UNK]"}
 

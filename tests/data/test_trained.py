@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from jaxlm.data import prepare, tokenizer, trained
-from jaxlm.data.corpus import Corpus
-from jaxlm.data.record import Record
-from jaxlm.data.steps import Clean
+from jaxlm.data import tokenizer
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.steps import Clean
+from jaxlm.data.shards import prepare, trained
 from jaxlm.data.tokenizer import Pretrained, WordPiece
 from jaxlm.errors import UserError
 

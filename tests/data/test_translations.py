@@ -8,8 +8,10 @@ import pytest
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data import pipeline, prepare, shards, translations
-from jaxlm.data.corpus import Corpus
+from jaxlm.data import pipeline
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.rows import translations
+from jaxlm.data.shards import prepare, shards
 from jaxlm.data.tokenizer import Bpe
 from jaxlm.errors import UserError
 from jaxlm.objectives.translation import Translation

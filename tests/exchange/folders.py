@@ -7,8 +7,9 @@ import pathlib
 import jax
 import numpy as np
 
-from jaxlm.convert import families, safetensors_file
-from jaxlm.data import wordpiece
+from jaxlm.convert import families
+from jaxlm.data.tokens import wordpiece
+from jaxlm.formats import safetensors_file
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
 

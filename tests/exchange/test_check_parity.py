@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxlm.convert import families, safetensors_file
+from jaxlm.convert import families
 from jaxlm.exchange import check, exporting, importing, model_folder, stored, tokenizer_files
+from jaxlm.formats import safetensors_file
 from tests.exchange.folders import CONFIG, HEADS, hf_folder, params
 
 pytest.importorskip("torch", reason="needs the extra `parity` (torch)")

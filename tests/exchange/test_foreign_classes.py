@@ -7,12 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from jaxlm import embed, fill_mask, generate
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
+from jaxlm.commands import convert_checkpoint, embed, fill_mask, generate, inspect_checkpoint
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs
-from tools import convert_checkpoint, inspect_checkpoint
 
 EVIL = {"type": "folder.payload.X"}
 DOORS = {

@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxlm.convert import safetensors_file
 from jaxlm.errors import UserError
 from jaxlm.exchange import exporting, importing, model_folder
+from jaxlm.formats import safetensors_file
 from jaxlm.infer import loaded
 from jaxlm.models.paths import flatten
 from tests.exchange.folders import CONFIG, hf_folder, params

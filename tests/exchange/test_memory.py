@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxlm.convert import families, llama, safetensors_file, table
+from jaxlm.convert import families, llama, table
+from jaxlm.formats import safetensors_file
 from jaxlm.models import rope
 from jaxlm.models.build import build
 from jaxlm.models.llama import Llama

@@ -63,7 +63,7 @@ def test_a_folder_of_save_pretrained_comes_back_with_the_same_bytes(tmp_path, na
 
 
 def test_old_names_buffers_and_copies_come_back_too(tmp_path):
-    from jaxlm.convert import safetensors_file
+    from jaxlm.formats import safetensors_file
 
     source, folder, out = (tmp_path / part for part in ("source", "folder", "out"))
     model = models()["BertForPreTraining"]

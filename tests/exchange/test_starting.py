@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlm.convert import families
-from jaxlm.data import wordpiece
+from jaxlm.data.tokens import wordpiece
 from jaxlm.errors import UserError
 from jaxlm.exchange import importing, starting, stored
 from jaxlm.models.build import build

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxlm.data import byte_bpe, sentencepiece_model, wordpiece
+from jaxlm.data.tokens import byte_bpe, sentencepiece_model, wordpiece
 from jaxlm.exchange import tokenizer_files
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from jaxlm.batch import NONE, Array, Batch, Loss, Row, Shown
-from jaxlm.data.documents import Documents
+from jaxlm.data.rows.documents import Documents
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Classify
 from jaxlm.objectives import scores

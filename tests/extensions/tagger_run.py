@@ -1,7 +1,7 @@
 """The tagger on a corpus of {"tokens": [...], "tags": [...]}, which comes from the command line."""
 
 from jaxlm.config import Run, Stage
-from jaxlm.data.columns import Tags
+from jaxlm.data.corpus.columns import Tags
 from tests.extensions.tagger import Tagger
 from tests.recipes import tiny
 

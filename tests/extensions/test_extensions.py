@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm import fill_mask
 from jaxlm.batch import Batch
+from jaxlm.commands import fill_mask
 from jaxlm.models.encoded import Encoded
 from jaxlm.objectives.targets import TokenTargets
 from tests.extensions import balanced, r_drop

@@ -7,8 +7,8 @@ import signal
 import numpy as np
 import pytest
 
-from jaxlm import assemble
 from jaxlm.errors import UserError
+from jaxlm.run import inputs
 from tests.extensions import tagger_run
 from tests.extensions.test_extensions import XLA
 from tests.test_resume import assert_same_run
@@ -67,7 +67,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(runs):
 def test_it_learns_the_tags(runs, tagged, tmp_path):
     run = tagger_run.get_config()
     run.data.corpus, run.data.cache = tagged, str(tmp_path)
-    text = assemble.text(run, lambda line: None)
+    text = inputs.text(run, lambda line: None)
     tags = text.streams[0].sources[""]["validation"].array("tags")
     majority = np.bincount(tags).max() / len(tags)
     lines = [json.loads(line) for line in (runs[1] / "metrics.jsonl").read_text().splitlines()]
@@ -78,6 +78,6 @@ def test_it_learns_the_tags(runs, tagged, tmp_path):
 def test_other_labels_than_those_of_the_corpus_are_refused(tagged, tmp_path):
     run = tagger_run.get_config()
     run.data.corpus, run.data.cache, run.objective.labels = tagged, str(tmp_path), ("LOC",)
-    text = assemble.text(run, lambda line: None)
+    text = inputs.text(run, lambda line: None)
     with pytest.raises(UserError, match=r"Fix: labels=\('LOC', 'PER'\)"):
-        assemble.rows(run, text, run.stages[0], "train")
+        inputs.rows(run, text, run.stages[0], "train")

@@ -18,9 +18,10 @@ import zstandard
 from flax import serialization
 
 from jaxlm.config import flags
-from jaxlm.convert import families, safetensors_file
+from jaxlm.convert import families
 from jaxlm.data import tokenizer
-from jaxlm.exchange import spiece_json
+from jaxlm.data.tokens import spiece_json
+from jaxlm.formats import safetensors_file
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPES = [

@@ -16,19 +16,12 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jaxlm.convert import (
-    families,
-    flax_file,
-    gguf_file,
-    gguf_model,
-    gguf_tokenizer,
-    safetensors_file,
-    tensorflow_file,
-    torch_file,
-)
-from jaxlm.data import corpus, tokenizer
+from jaxlm.convert import families
+from jaxlm.data import tokenizer
+from jaxlm.data.corpus import corpus
+from jaxlm.data.tokens import gguf_tokenizer, spiece_json
 from jaxlm.errors import UserError
-from jaxlm.exchange import spiece_json
+from jaxlm.formats import flax_file, gguf_file, gguf_model, safetensors_file, tensorflow_file, torch_file
 from tests.fuzz import damage, good
 
 MEMORY, FILLED = 2**30, 2**19  # bytes that may be asked for; KiB of them that may be used

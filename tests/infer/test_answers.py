@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxlm import generate as command
+from jaxlm.commands import generate as command
 from jaxlm.convert import families
-from jaxlm.data import byte_bpe
+from jaxlm.data.tokens import byte_bpe
 from jaxlm.errors import UserError
 from jaxlm.infer import answers, frame, loaded
 from jaxlm.infer.frame import Frame

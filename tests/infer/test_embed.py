@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm import embed as command
+from jaxlm.commands import embed as command
 from jaxlm.data import tokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer import embed

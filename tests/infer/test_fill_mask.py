@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm import embed as embed_command
-from jaxlm import fill_mask as command
-from jaxlm import generate as generate_command
-from jaxlm.data import byte_bpe, json_tokenizer, tokenizer
+from jaxlm.commands import embed as embed_command
+from jaxlm.commands import fill_mask as command
+from jaxlm.commands import generate as generate_command
+from jaxlm.data import tokenizer
+from jaxlm.data.tokens import byte_bpe, json_tokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer import embed, fill_mask, loaded
 from jaxlm.infer.frame import Frame

@@ -9,8 +9,8 @@ import pytest
 import tokenizers
 
 from jaxlm.batch import Row
-from jaxlm.data import byte_bpe
-from jaxlm.data.json_tokenizer import JsonTokenizer
+from jaxlm.data.tokens import byte_bpe
+from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer import frame, loaded
 from jaxlm.infer.frame import Frame

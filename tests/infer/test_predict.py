@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from jaxlm import embed as embed_command
-from jaxlm import fill_mask as fill_command
-from jaxlm import generate as generate_command
+from jaxlm.commands import embed as embed_command
+from jaxlm.commands import fill_mask as fill_command
+from jaxlm.commands import generate as generate_command
 from jaxlm.errors import UserError
 from jaxlm.exchange import importing
 from jaxlm.infer import answers, embed, fill_mask, frame, loaded

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jaxlm import generate as command
+from jaxlm.commands import generate as command
 from jaxlm.config import flags
 from jaxlm.errors import UserError
 

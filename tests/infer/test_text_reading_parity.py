@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxlm import embed as command
+from jaxlm.commands import embed as command
 from jaxlm.errors import UserError
 from jaxlm.exchange import exporting, importing
 from jaxlm.infer import embed, loaded, text_reading

@@ -9,7 +9,7 @@ import pytest
 from jaxlm.config import flags
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "configs").glob("*.py"))

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from jaxlm.commands import convert_checkpoint as command
 from tests.exchange.folders import hf_folder
-from tools import convert_checkpoint as command
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -1,8 +1,8 @@
 import pytest
+from tools.prepare_corpus import parse_tokenizer
 
 from jaxlm.data import tokenizer
 from jaxlm.errors import UserError
-from tools.prepare_corpus import parse_tokenizer
 
 
 def test_every_kind_of_tokenizer_can_be_named():

@@ -18,7 +18,7 @@ from jaxlm.objectives.targets import TokenTargets
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 from tests.recipes import tiny
 
 V, D, F = 101, 24, 40  # sizes of every model here

@@ -9,20 +9,20 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm import fill_mask
 from jaxlm.checkpoint.store import open_run
+from jaxlm.commands import convert_checkpoint, fill_mask
 from jaxlm.config import flags
-from jaxlm.convert import families, safetensors_file
+from jaxlm.convert import families
 from jaxlm.data import tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import bases, importing, stored
+from jaxlm.formats import safetensors_file
 from jaxlm.models.build import build
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 from tests.recipes import tiny
 from tests.test_resume import assert_same_run, final_state
-from tools import convert_checkpoint
 
 RECIPE = "tests/recipes/views/lora.py"
 STEPS = 12

@@ -13,7 +13,7 @@ from jaxlm.errors import UserError
 from jaxlm.models.cost import count_parameters
 from jaxlm.models.paths import flatten
 from jaxlm.models.values import Value, plain
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 from jaxlm.views import Freeze, LoRA
 from tests.views.programs import (
     LENGTH,

@@ -1,0 +1,104 @@
+"""What is read of a record besides its texts. In: config. Out: columns, which read a value and say what it may be.
+
+A column is stored beside the shards: `shards.value(field, k)`. Of a `Label` and a `Number` it is one value a document:
+the number of the name among those of the training split, sorted, int32; or float32. Columns of spans (`Spans`, `Tags`,
+`Turns`) have one a token, see `spans`.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from jaxlm.data.corpus.spans import SPANS, Spans, Tags, Turns
+from jaxlm.errors import UserError
+
+# Arrays of every folder of shards: no column may have such a name.
+RESERVED = ("lengths", "fields", "sentences", "sentence_offsets", "token_offsets")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Label:
+    """One of a few names, such as a class: a string, whole number or truth value of the record."""
+
+    field: str
+
+    def read(self, value: Any, where: str) -> str:
+        """The name; UserError for anything else."""
+        if isinstance(value, (str, int)) and str(value).strip():
+            return str(value).strip()
+        raise _wrong(self, value, where, "a label: a string, a whole number, or true and false")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Number:
+    """A finite number, such as a score."""
+
+    field: str
+
+    def read(self, value: Any, where: str) -> float:
+        """The number; UserError for anything else."""
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not abs(number) < 3.4e38:  # float32
+            raise _wrong(self, value, where, "a finite number")
+        return number
+
+
+Column = Label | Number | Spans | Tags | Turns
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What to read of every record, by name."""
+
+    texts: tuple[str, ...]
+    values: tuple[Column, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all fields, texts first; the field of a conversation is both."""
+        return tuple(dict.fromkeys((*self.texts, *(column.field for column in self.values))))
+
+    @property
+    def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns]]:
+        """Of every column of spans: its number -> (number of its text, the column)."""
+        found = enumerate(self.values)
+        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, SPANS)}
+
+    def lists(self, text: str) -> list[Tags | Turns]:
+        """The columns whose text is a list of words or turns."""
+        return [column for column in self.values if isinstance(column, Tags | Turns) and column.text == text]
+
+    def describe(self) -> dict[str, Any]:
+        """As part of a corpus's identity."""
+        texts = {"text_field": self.texts[0]} if len(self.texts) == 1 else {"text_fields": list(self.texts)}
+        kinds = [[type(column).__name__, *vars(column).values()] for column in self.values]
+        return {**texts, **({"columns": kinds} if kinds else {})}
+
+
+def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
+    """UserError for what is no column, a name twice, or spans of a text that is none."""
+    used = [*RESERVED, *texts]
+    for i, column in enumerate(columns):
+        if not isinstance(column, Column):
+            raise UserError(
+                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags and "
+                "Turns of jaxlm.data.columns."
+            )
+        if isinstance(column, SPANS):
+            column.check(texts, f"{where}.columns[{i}]")
+        own = (column.field,) if isinstance(column, Turns) and used.count(column.field) == 1 else ()
+        if not column.field or (column.field in used and column.field not in own):
+            raise UserError(
+                f'{where}.columns[{i}].field="{column.field}": the name of a field that is read as nothing else, and '
+                f"none of {', '.join(RESERVED)}."
+            )
+        used.append(column.field)
+
+
+def _wrong(column: Column, value: Any, where: str, allowed: str) -> UserError:
+    return UserError(
+        f'{where}: field "{column.field}" is {value!r:.80}; it must be {allowed}. Repair or remove the record.'
+    )

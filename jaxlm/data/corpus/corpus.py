@@ -1,0 +1,184 @@
+"""A corpus: documents of text from wherever they are. In: a `Corpus` config. Out: a `Source` of `Record`s.
+
+The order of documents is fixed (files by path, records as they stand), nothing is held in memory, and `identity`
+changes when the content does. A document's split is a function of its text alone, so copies never straddle splits.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, Protocol
+
+from jaxlm.data.corpus import columns, files, readers, steps
+from jaxlm.data.corpus.columns import Column, Wanted
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.steps import Step
+from jaxlm.errors import UserError
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Corpus:
+    """Where the text is, and how much of it is held out.
+
+    source: a path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
+        'tfds:NAME[:SPLIT]', 'hf:NAME[@CONFIG][:SPLIT]', 'builtin:pydocs', or a folder of prepared shards.
+    text_field: the field or column that holds the text (JSONL, Parquet, tfds, hf).
+    text_fields: several of them, for records of texts that belong together; in place of text_field.
+    columns: what else is read of every record, and kept beside the shards.
+    steps: what is done to every record before it is split and tokenised, in this order.
+    validation_share, test_share: shares of documents, chosen by a hash of the text; 0 makes no such split.
+    """
+
+    source: str
+    text_field: str = "text"
+    text_fields: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
+    steps: tuple[Step, ...] = ()
+    validation_share: float
+    test_share: float
+
+    @property
+    def wanted(self) -> Wanted:
+        """The fields to read."""
+        return Wanted(tuple(self.text_fields) or (self.text_field,), tuple(self.columns))
+
+    def describe(self) -> dict[str, Any]:
+        """For the index of prepared shards."""
+        shares = {"validation_share": self.validation_share, "test_share": self.test_share}
+        return {
+            "source": self.source,
+            **self.wanted.describe(),
+            **shares,
+            "steps": steps.describe(self.steps),
+        }
+
+    def validate(self, where: str) -> None:
+        """UserError for no source, or what `check` finds."""
+        if not self.source:
+            raise UserError(f"{where}.source is empty: name a path, a glob, or 'builtin:pydocs'.")
+        self.check(where)
+
+    def check(self, where: str) -> None:
+        """UserError for a share outside [0, 1), nothing left to train on, or fields that are no fields."""
+        check_shares(self.validation_share, self.test_share, where)
+        check_fields(self.text_fields, where)
+        columns.check(self.columns, self.wanted.texts, where)
+        steps.check(self.steps, where)
+
+    def split(self, record: Record) -> Split:
+        """The split of a document, from a hash of its texts."""
+        text = "\x1f".join(record.texts)  # ASCII's unit separator
+        digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
+        share = int.from_bytes(digest, "little") / 2**64
+        if share < self.test_share:
+            return "test"
+        return "validation" if share < self.test_share + self.validation_share else "train"
+
+
+def check_shares(validation_share: float, test_share: float, where: str) -> None:
+    """The one rule for held-out shares: each in [0, 1), and something is left to train on."""
+    for name, share in (("validation_share", validation_share), ("test_share", test_share)):
+        if not 0 <= share < 1:
+            raise UserError(f"{where}.{name}={share}: must be at least 0 and below 1.")
+    if validation_share + test_share >= 1:
+        raise UserError(
+            f"{where}: validation_share={validation_share} and test_share={test_share} leave nothing to "
+            "train on: their sum must be below 1."
+        )
+
+
+def check_fields(text_fields: tuple[str, ...], where: str) -> None:
+    """UserError for one field only, or a name twice."""
+    if len(text_fields) == 1 or len(set(text_fields)) != len(text_fields):
+        raise UserError(
+            f"{where}.text_fields={tuple(text_fields)}: two or more different fields whose texts belong together. For "
+            f"one field set {where}.text_field instead."
+        )
+
+
+class Source(Protocol):
+    """What every kind of corpus offers."""
+
+    def identity(self) -> Any:
+        """JSON value that changes when the content does."""
+        ...
+
+    def text_bytes(self) -> int:
+        """Estimate of the bytes of text; 0 when unknown."""
+        ...
+
+    def records(self) -> Iterator[Record]:
+        """All documents in a fixed order, none of them empty."""
+        ...
+
+    def sample(self, limit: int) -> Iterator[Record]:
+        """About `limit` bytes of documents, for training a tokenizer, without reading the whole of a big corpus."""
+        ...
+
+
+def is_prepared(source: str) -> bool:
+    """Whether a corpus source is a folder of prepared shards."""
+    return "://" not in source and os.path.isfile(os.path.join(os.path.expanduser(source), "index.json"))
+
+
+def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[str], None] = print) -> Source:
+    """The source behind a config. UserError when it does not exist or its library is not installed."""
+    kind, _, rest = corpus.source.partition(":")
+    if kind == "builtin":
+        from jaxlm.data.corpus import builtin
+
+        if len(corpus.wanted.names) > 1:
+            raise UserError(
+                f'corpus "{corpus.source}": has text only. Fix: text_fields=() and columns=(), or another corpus.'
+            )
+        return builtin.open_builtin(rest, cache, log)
+    if kind in ("tfds", "hf"):
+        from jaxlm.data.corpus import hubs
+
+        return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.wanted)
+    return Files(corpus.source, corpus.wanted)
+
+
+class Files:
+    """Documents of files, one file after the other, by path."""
+
+    def __init__(self, source: str, wanted: Wanted):
+        self.files = files.find(source)
+        self.wanted = wanted
+
+    def identity(self) -> Any:
+        return {"files": files.identity(self.files), **self.wanted.describe()}
+
+    def text_bytes(self) -> int:
+        return sum(file.text_bytes for file in self.files)
+
+    def records(self) -> Iterator[Record]:
+        for file in self.files:
+            yield from readers.read(file.path, self.wanted)
+
+    def sample(self, limit: int) -> Iterator[Record]:
+        """The first documents of every file, an equal share each; what short files leave goes to later ones."""
+        for index, file in enumerate(self.files):
+            share = limit / (len(self.files) - index)
+            used = 0
+            for record in readers.read(file.path, self.wanted):
+                used += record.text_bytes
+                yield record
+                if used >= share:
+                    break
+            limit -= used
+            if limit <= 0:
+                return
+
+
+def first_bytes(records: Iterator[Record], limit: int) -> Iterator[Record]:
+    """Records from the start until `limit` bytes of text have passed."""
+    for record in records:
+        yield record
+        limit -= record.text_bytes
+        if limit <= 0:
+            return

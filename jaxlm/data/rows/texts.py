@@ -1,0 +1,121 @@
+"""Short texts as items, for sentence embeddings: `[CLS] text [SEP]` once or several times. In: shards. Out: Items.
+
+An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
+is cut to `max_tokens`. The token type is the number of the text within its item, the label 0.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from jaxlm.batch import Vocabulary
+from jaxlm.cached import Cache
+from jaxlm.data.rows.items import CHUNK, Piece, Place, Shards, digest, read
+from jaxlm.data.rows.sentence_lengths import read_sentences
+from jaxlm.data.rows.table_items import TableItems
+from jaxlm.errors import UserError
+
+# Part of every fingerprint: raise it when the same input makes other items.
+VERSION = 1
+# What one text is: a whole document, every sentence, or every field of a record (data.text_fields).
+Unit = Literal["documents", "sentences", "fields"]
+
+
+class Texts(TableItems):
+    """Rows of the table: document, and first token and number of tokens of every text."""
+
+    @property
+    def overhead(self) -> int:
+        """[CLS] and [SEP] of every text."""
+        return 2 * self.table["length"].shape[1]
+
+    def tokens(self, block: np.ndarray) -> np.ndarray:
+        """Tokens of all texts of an item."""
+        return block["length"].sum(axis=1, dtype=np.uint32)
+
+    def pieces(self, places: Sequence[Place]) -> list[Piece]:
+        """[CLS] text [SEP] for every text of the item, types 0, 1, ...; a place is always a whole item."""
+        wanted = [self.table[k] for k, _, _ in places]
+        documents = read(self.shards, (int(row["document"]) for row in wanted))
+        return [self._piece(documents[int(row["document"])], row) for row in wanted]
+
+    def _piece(self, document: np.ndarray, row: np.void) -> Piece:
+        spans = spans_of(row)
+        texts = [[[self.cls], document[start:end], [self.sep]] for start, end in spans]
+        sizes = [len(text) + 2 for _, text, _ in texts]
+        tokens = np.concatenate([part for text in texts for part in text]).astype(np.int32)
+        columns = self.carried.by(int(row["document"]), spans, around=1)
+        return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), 0, columns)
+
+
+def spans_of(row: np.void) -> list[tuple[int, int]]:
+    """First token and end of every text of an item."""
+    return [(a, a + n) for a, n in zip(row["start"].tolist(), row["length"].tolist(), strict=True)]
+
+
+def make_texts(
+    shards: Shards,
+    vocabulary: Vocabulary,
+    *,
+    unit: Unit,
+    texts: int,
+    max_tokens: int,
+    cache: Cache | None,
+    columns: tuple[str, ...] = (),
+) -> Texts:
+    """The items of a split, made now or found under `cache`; `texts` of each item, 1 unless they are fields.
+    Every item carries the `columns` of its record.
+
+    UserError when there are none, or when a record does not have that many fields.
+    """
+    fingerprint = digest("texts", VERSION, shards.fingerprint, unit, texts, max_tokens)
+    make = {"documents": _documents, "sentences": _sentences, "fields": _fields}[unit]
+
+    def blocks() -> Iterator[np.ndarray]:
+        document, start, length = make(shards, texts)
+        kept = np.flatnonzero((length > 0).all(axis=1))
+        if not len(kept):
+            raise UserError(
+                "there are no texts: the split has no tokens. Check the corpus and the split shares."
+            )
+        kind = [("document", np.uint32), ("start", np.uint32, (texts,)), ("length", np.uint16, (texts,))]
+        for at in range(0, len(kept), CHUNK):
+            rows = kept[at : at + CHUNK]
+            table = np.empty(len(rows), np.dtype(kind))
+            table["document"], table["start"] = document[rows], start[rows]
+            table["length"] = np.minimum(length[rows], max_tokens)
+            yield table
+
+    return Texts.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
+
+
+Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # document [items], start and length [items, texts]
+
+
+def _documents(shards: Shards, texts: int) -> Columns:
+    lengths = np.asarray(shards.lengths)[:, None]
+    return np.arange(len(lengths)), np.zeros_like(lengths), lengths
+
+
+def _sentences(shards: Shards, texts: int) -> Columns:
+    sentences = read_sentences(shards)
+    counts = np.diff(sentences.offsets)
+    starts = sentences.ends[:-1] - np.repeat(sentences.ends[sentences.offsets[:-1]], counts)
+    return np.repeat(sentences.document, counts), starts[:, None], sentences.lengths[:, None]
+
+
+def _fields(shards: Shards, texts: int) -> Columns:
+    length = shards.array("fields")
+    if length.shape[1] != texts:
+        raise UserError(
+            f"records of {length.shape[1]} texts where the objective needs {texts} "
+            f"({', '.join(('anchor', 'positive', 'hard negative')[:texts])}): this is no corpus of text pairs. Fix: "
+            f"name the {texts} fields of its records in data.text_fields (docs/data.md)."
+        )
+    return np.arange(len(length)), starts(length), length
+
+
+def starts(length: np.ndarray) -> np.ndarray:
+    """First token of every text of a record, from their lengths [records, texts]."""
+    return np.cumsum(length, axis=1, dtype=np.uint32) - length

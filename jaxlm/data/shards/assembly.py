@@ -1,0 +1,184 @@
+"""From finished parts to a prepared folder. In: the records of all parts. Out: shards with final names, arrays, index.
+
+May be killed anywhere and run again: parts keep their records and arrays, and index.json is written last. The same
+records give the same index, byte for byte.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlm.data.corpus import files, spans
+from jaxlm.data.corpus.columns import Column, Label
+from jaxlm.data.corpus.spans import SPANS
+from jaxlm.data.shards import index as indices
+from jaxlm.data.shards import labels, parts
+from jaxlm.data.tokenizer import Tokenizer
+
+Records = list[dict[str, Any]]
+
+
+def assemble(
+    directory: Path, by_split: dict[str, Records], tokenizer: Tokenizer, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Name the shards, write arrays and index; the index.
+
+    `about`: key, dtype, sentences, columns, steps, corpus, tokenizer_config.
+    """
+    names = {
+        column.field: labels.inventory(by_split, number, column.field)
+        for number, column in enumerate(about["columns"])
+        if isinstance(column, (Label, *SPANS))
+    }
+    splits = {
+        split: _split(directory, split, records, tokenizer, about["sentences"])
+        for split, records in by_split.items()
+    }
+    for split, records in by_split.items():
+        splits[split]["arrays"] |= {
+            column.field: _write_column(directory, split, records, number, column, names.get(column.field))
+            for number, column in enumerate(about["columns"])
+        }
+        if any(isinstance(column, SPANS) for column in about["columns"]):
+            splits[split]["arrays"]["token_offsets"] = _write_token_offsets(directory, split, records)
+    index = {
+        "format": indices.FORMAT,
+        "key": about["key"],
+        "fingerprint": "",  # its place in the file
+        "dtype": about["dtype"],
+        "sentences": about["sentences"],
+        "tokenizer": {
+            "fingerprint": tokenizer.fingerprint,
+            "vocab_size": tokenizer.size,
+            "config": about["tokenizer_config"],
+        },
+        "corpus": about["corpus"],
+        "columns": {column.field: names.get(column.field) for column in about["columns"]},
+        "steps": about["steps"],
+        "splits": splits,
+    }
+    index["fingerprint"] = indices.fingerprint_of(index)
+    parts.write_json(directory / indices.INDEX, indices.sealed(index))
+    return index
+
+
+def _split(
+    directory: Path, split: str, records: Records, tokenizer: Tokenizer, with_sentences: bool
+) -> dict[str, Any]:
+    entries = [_shard(directory, record, len(records)) for record in records]
+    arrays = {"lengths": _write(directory, split, records, "lengths", np.uint32)}
+    if "fields" in _arrays(directory, records[0]):
+        arrays["fields"] = _write(directory, split, records, "fields", np.uint32)
+    elif with_sentences:
+        arrays |= _write_sentences(directory, split, records)
+    names = ("documents", "tokens", "characters", "text_bytes", "unknown_tokens", "sentences")
+    return {
+        **{name: sum(record[name] for record in records) for name in names},
+        "fingerprint": indices.digest(
+            [tokenizer.fingerprint, split, [record["content"] for record in records]]
+        ),
+        "shards": entries,
+        "arrays": arrays,
+    }
+
+
+def _shard(directory: Path, record: dict[str, Any], count: int) -> dict[str, Any]:
+    """Give a part's file its final name, unless an earlier attempt did."""
+    place = parts.shard_file(directory, record)
+    name = f"{parts.part_name(record['split'], record['number'])}-of-{count:05d}.arrayrecord"
+    assert place is not None, f"{name}: a finished part lost its file"
+    if place != directory / name:
+        os.replace(place, directory / name)
+    return {
+        "file": name,
+        **{key: record[key] for key in ("documents", "tokens", "bytes", "sha256", "content")},
+    }
+
+
+def _write(directory: Path, split: str, records: Records, name: str, dtype: Any) -> dict[str, Any]:
+    """One array of all parts: the same number of values for every document."""
+    values = len(_arrays(directory, records[0])[name]) // records[0]["documents"]
+    column = _Column(
+        directory, f"{split}.{name}.npy", dtype, values * sum(record["documents"] for record in records)
+    )
+    for record in records:
+        column.append(_arrays(directory, record)[name])
+    return column.finish()
+
+
+def _write_column(
+    directory: Path, split: str, records: Records, number: int, column: Column, names: list[str] | None
+) -> dict[str, Any]:
+    """The values of one column: numbers, those of the names of a label, or of spans, of every token."""
+    per = "tokens" if isinstance(column, SPANS) else "documents"
+    name, size = f"column_{number}", sum(record[per] for record in records)
+    file = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
+    for record in records:
+        values = _arrays(directory, record)[name]
+        if names is not None:
+            numbers = labels.numbers(record, number, names)
+            values = spans.numbered(values, numbers) if per == "tokens" else numbers[values]
+        file.append(values)
+    return {**file.finish(), "per": per}
+
+
+def _write_token_offsets(directory: Path, split: str, records: Records) -> dict[str, Any]:
+    """Tokens before each document."""
+    file = _Column(
+        directory,
+        f"{split}.token_offsets.npy",
+        np.int64,
+        sum(record["documents"] for record in records) + 1,
+    )
+    file.append(np.zeros(1, np.int64))
+    before = 0
+    for record in records:
+        file.append(before + np.cumsum(_arrays(directory, record)["lengths"], dtype=np.int64))
+        before += record["tokens"]
+    return file.finish()
+
+
+def _write_sentences(directory: Path, split: str, records: Records) -> dict[str, Any]:
+    longest = max(record["longest_sentence"] for record in records)
+    dtype = np.uint16 if longest < 2**16 else np.uint32
+    sentences = _Column(
+        directory, f"{split}.sentences.npy", dtype, sum(record["sentences"] for record in records)
+    )
+    documents = sum(record["documents"] for record in records)
+    offsets = _Column(directory, f"{split}.sentence_offsets.npy", np.int64, documents + 1)
+    offsets.append(np.zeros(1, np.int64))
+    before = 0
+    for record in records:
+        arrays = _arrays(directory, record)
+        sentences.append(arrays["sentences"])
+        offsets.append(before + np.cumsum(arrays["counts"]))
+        before += record["sentences"]
+    return {"sentences": sentences.finish(), "sentence_offsets": offsets.finish()}
+
+
+def _arrays(directory: Path, record: dict[str, Any]) -> parts.Arrays:
+    return parts.load_arrays(directory, parts.part_name(record["split"], record["number"]))
+
+
+class _Column:
+    """An .npy file filled part by part, never whole in memory."""
+
+    def __init__(self, directory: Path, name: str, dtype: Any, size: int):
+        self.path = directory / name
+        self.temporary = directory / f"{name}.tmp-{os.getpid()}"
+        self.stream = open(self.temporary, "wb")  # noqa: SIM115 (closed by finish)
+        self.dtype, self.size, self.used = np.dtype(dtype), size, 0
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": (size,)}
+        np.lib.format.write_array_header_1_0(self.stream, description)
+
+    def append(self, values: np.ndarray) -> None:
+        self.stream.write(values.astype(self.dtype).tobytes())
+        self.used += len(values)
+
+    def finish(self) -> dict[str, Any]:
+        assert self.used == self.size, f"{self.path}: {self.used} of {self.size}"
+        self.stream.close()
+        parts.commit(self.temporary, self.path)
+        return {"file": self.path.name, "bytes": self.path.stat().st_size, "sha256": files.sha256(self.path)}

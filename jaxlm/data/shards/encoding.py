@@ -1,0 +1,89 @@
+"""Records as tokens. In: a tokenizer, records. Out: of each its ids, and what is known of its texts and tokens.
+
+Known are "sentences" or "fields" (tokens of each), and "column_i" of a column of spans (see `spans.of_tokens`).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxlm.data.corpus import spans
+from jaxlm.data.corpus.columns import Wanted
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.shards import sentences
+from jaxlm.data.tokenizer import Tokenizer
+
+Encoded = tuple[Record, np.ndarray, dict[str, np.ndarray]]
+
+
+def encoded(
+    tokens: Tokenizer, batch: list[Record], wanted: Wanted, with_sentences: bool
+) -> Iterator[Encoded]:
+    """Of every record of a batch, in order; of several texts, one without tokens makes an empty document."""
+    if wanted.spans:
+        yield from _with_spans(tokens, batch, wanted, with_sentences)
+    elif len(wanted.texts) > 1:
+        ids = iter(tokens.encode_batch([text for record in batch for text in record.texts]))
+        for record in batch:
+            yield _joined(record, [next(ids) for _ in record.texts])
+    elif with_sentences:
+        texts = [record.texts[0] for record in batch]
+        for record, (ids, offsets) in zip(batch, tokens.encode_batch_with_offsets(texts), strict=True):
+            yield record, ids, {"sentences": _sentences(record, offsets)}
+    else:
+        texts = [record.texts[0] for record in batch]
+        yield from ((record, ids, {}) for record, ids in zip(batch, tokens.encode_batch(texts), strict=True))
+
+
+def _with_spans(
+    tokens: Tokenizer, batch: list[Record], wanted: Wanted, with_sentences: bool
+) -> Iterator[Encoded]:
+    """Texts with the offsets of their tokens, piece by piece."""
+    pieces = [
+        [
+            places or ((0, len(text)),)
+            for text, places in zip(r.texts, r.pieces or [()] * len(r.texts), strict=True)
+        ]
+        for r in batch
+    ]
+    flat = [
+        text[start:end]
+        for record, mine in zip(batch, pieces, strict=True)
+        for text, places in zip(record.texts, mine, strict=True)
+        for start, end in places
+    ]
+    made = iter(tokens.encode_batch_with_offsets(flat))
+    for record, mine in zip(batch, pieces, strict=True):
+        ids, offsets = [], []
+        for places in mine:
+            found = [(*next(made), start) for start, _ in places]
+            ids.append(np.concatenate([one for one, _, _ in found]))
+            offsets.append(np.concatenate([places + start for _, places, start in found]))
+        known = {f"column_{i}": _spans(record, i, wanted, offsets) for i in wanted.spans}
+        if len(ids) > 1:
+            _, joined, fields = _joined(record, ids)
+            yield record, joined, {**fields, **known}
+        else:
+            yield (
+                record,
+                ids[0],
+                known | ({"sentences": _sentences(record, offsets[0])} if with_sentences else {}),
+            )
+
+
+def _spans(record: Record, i: int, wanted: Wanted, offsets: list[np.ndarray]) -> np.ndarray:
+    """The values of all tokens of a record: 0 in its other texts."""
+    text, column = wanted.spans[i]
+    values = [np.zeros(len(places), np.int32) for places in offsets]
+    who = f'{record.where}: field "{column.field}"'
+    values[text] = spans.of_tokens(record.values[i], record.texts[text], offsets[text], who)  # pyright: ignore[reportArgumentType]
+    return np.concatenate(values)
+
+
+def _joined(record: Record, ids: list[np.ndarray]) -> Encoded:
+    lengths = np.array([len(one) for one in ids], np.int32)
+    return record, np.concatenate(ids) if lengths.all() else ids[0][:0], {"fields": lengths}
+
+
+def _sentences(record: Record, offsets: np.ndarray) -> np.ndarray:
+    return sentences.token_lengths(sentences.starts(record.texts[0]), offsets[:, 1])

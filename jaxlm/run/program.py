@@ -1,0 +1,177 @@
+"""One assembly of a run's program. In: a Run and a mesh (of devices, or described ones). Out: model, shapes, steps.
+
+Whoever trains, measures, plans or compiles a run takes it from here, so that all of them mean the same program. Nothing
+is computed and nothing is read: shapes first, arrays when `parameters` and `start` are called.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+
+from jaxlm.batch import Batches, Row, Vocabulary
+from jaxlm.config import Run, Stage
+from jaxlm.models import build
+from jaxlm.objectives import multi_task
+from jaxlm.objectives.multi_task import MultiTask
+from jaxlm.optim.horizon import Horizon
+from jaxlm.partition import state as partition
+from jaxlm.run.step import TrainState, make_eval_step, make_train_step, new_state
+from jaxlm.runtime import xla_flags
+from jaxlm.views import Chain
+from jaxlm.views.view import Facts, facts
+
+_WEIGHTS, _VIEW = 0, 2  # purposes of the run's key; 1 is the dropout of step.py
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Program:
+    """A run on a mesh. Abstract trees are ShapeDtypeStructs with their shardings."""
+
+    run: Run
+    mesh: jax.sharding.Mesh
+    model: build.Model
+    tasks: MultiTask  # what a step trains
+    view: Chain
+    facts: dict[str, Facts]  # of all parameters
+    optimizer: optax.GradientTransformation
+    params: Any  # abstract: everything the model reads
+    state: TrainState  # abstract: what training changes
+    frozen: Any  # abstract: what the view leaves as it is
+
+    @classmethod
+    def of(cls, run: Run, mesh: jax.sharding.Mesh) -> "Program":
+        """UserError for a view that finds nothing to do in the model."""
+        model = build.build(run.model, run.heads, dtype=precision(run, mesh))
+        view, of_params = Chain(tuple(run.view)), facts(model)
+        seen = of_params
+        for number, one in enumerate(run.view):
+            one.check(seen, f"config.view[{number}]")
+            seen = one.facts(seen)
+        axes = view.axes(of_params)
+        optimizer = run.optimizer.make(_horizon(run), axes)
+        key = jax.random.key(run.seed)
+        params = jax.eval_shape(model.init, key)
+        trained, frozen = jax.eval_shape(lambda params: view.split(params, of_params, key), params)
+        state = jax.eval_shape(
+            lambda trained: new_state(trained, optimizer, ema=run.ema_decay > 0.0), trained
+        )
+        return cls(
+            run=run,
+            mesh=mesh,
+            model=model,
+            tasks=multi_task.of(run.objective, run.batch_size),
+            view=view,
+            facts=of_params,
+            optimizer=optimizer,
+            params=_placed(params, model.axes, mesh),
+            state=_placed(state, axes, mesh),
+            frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh),
+        )
+
+    def bind(self, trained: Any, frozen: Any) -> Any:
+        """The module over what is trained and what is frozen, for use within one trace."""
+        return self.model.bind(self.view.merge(trained, frozen))
+
+    def parameters(self) -> Any:
+        """Fresh parameters, each created where it belongs."""
+        key = jax.random.fold_in(jax.random.key(self.run.seed), _WEIGHTS)
+        return jax.jit(self.model.init, out_shardings=shardings(self.params))(key)
+
+    def start(self, params: Any) -> tuple[TrainState, Any]:
+        """(state before the first step, frozen) of these parameters, which are used up."""
+        trained, frozen = self.split(params)
+        begin = lambda trained: new_state(trained, self.optimizer, ema=self.run.ema_decay > 0.0)
+        return jax.jit(begin, out_shardings=shardings(self.state), donate_argnums=0)(trained), frozen
+
+    def split(self, params: Any) -> tuple[Any, Any]:
+        """(trained, frozen) of parameters, which are used up."""
+        if not self.run.view:
+            return params, {}
+        key = jax.random.fold_in(jax.random.key(self.run.seed), _VIEW)
+        where = (shardings(self.state.params), shardings(self.frozen))
+        cut = jax.jit(lambda p: self.view.split(p, self.facts, key), out_shardings=where, donate_argnums=0)
+        return cut(params)
+
+    def train_step(self) -> Any:
+        """(state, frozen, batches) -> (state, measures), jitted; the state is donated."""
+        step = make_train_step(
+            self.bind,
+            self.tasks,
+            self.optimizer,
+            seed=self.run.seed,
+            accumulate=self.run.accumulate,
+            ema_decay=self.run.ema_decay,
+            dropout_generator=dropout_generator(self.run, self.mesh),
+        )
+        # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
+        where, options = (shardings(self.state), None), self.compiler_options() or None
+        return jax.jit(step, donate_argnums=0, out_shardings=where, compiler_options=options)
+
+    def compiler_options(self) -> dict[str, bool]:
+        """Of the train step."""
+        if self.run.compiler_options == "none":
+            return {}
+        return xla_flags.options(self.mesh.devices.flat[0].device_kind, self.mesh.size)
+
+    def eval_step(self) -> Callable[[Any, Any, Batches], dict]:
+        """(trained, frozen, batches) -> measures, jitted."""
+        return jax.jit(make_eval_step(self.bind, self.tasks))
+
+    def batches(self, stage: Stage, vocabulary: Vocabulary) -> Batches:
+        """The abstract batches of a stage's steps; of the vocabulary only the special tokens matter."""
+        return {task.name: self._batch(task, stage, vocabulary) for task in self.tasks.tasks}
+
+    def _batch(self, task: multi_task.Task, stage: Stage, vocabulary: Vocabulary) -> Any:
+        objective = task.objective
+        length = objective.plan_length(stage.length)
+        row, slots = np.zeros(length, np.int32), objective.max_items(length)
+        empty = Row(
+            tokens_T=row,
+            segments_T=row,
+            positions_T=row,
+            types_T=row,
+            first_C=np.zeros(slots, np.int32),
+            labels_C=np.full(slots, -1, np.int32),
+        )
+        prepared = objective.prepare(empty, vocabulary, np.random.default_rng(0), train=True)
+        rows = partition.batch_sharding(self.mesh)
+        shape = lambda v: jax.ShapeDtypeStruct((task.rows, *v.shape), v.dtype, sharding=rows)
+        return jax.tree.map(shape, prepared)
+
+
+def shardings(abstract: Any) -> Any:
+    """Of an abstract tree."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def precision(run: Run, mesh: jax.sharding.Mesh) -> Literal["float32", "bfloat16"]:
+    """The dtype of compute: `auto` is bfloat16 where the hardware has it fast (TPU, GPU), else float32."""
+    if run.precision != "auto":
+        return run.precision
+    return "float32" if _platform(mesh) == "cpu" else "bfloat16"
+
+
+def dropout_generator(run: Run, mesh: jax.sharding.Mesh) -> str:
+    """`auto`: rbg on TPU, where threefry is slow and, compiled ahead of time, crashes libtpu; else threefry2x32."""
+    if run.dropout_generator != "auto":
+        return run.dropout_generator
+    return "rbg" if _platform(mesh) == "tpu" else "threefry2x32"
+
+
+def _platform(mesh: jax.sharding.Mesh) -> str:
+    return mesh.devices.flat[0].platform
+
+
+def _horizon(run: Run) -> Horizon:
+    lengths = [run.batch_size * stage.length for stage in run.stages]
+    return Horizon(
+        tuple((last - first, n) for (first, last), n in zip(run.stage_steps(), lengths, strict=True))
+    )
+
+
+def _placed(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
+    return partition.with_shardings(abstract, partition.shardings(abstract, axes, mesh))

@@ -1,0 +1,117 @@
+"""What a run measured, on its way to files and people. In: measures of steps and evaluations. Out: log lines.
+
+One line per step at most: an evaluation joins the line of its step. Rates leave out what was excluded (evaluating,
+saving) and what a clock did not see (the steps before a resume, or of the last stage). Its state survives JSON, so that
+a resumed run writes the same lines.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from jaxlm.monitor.console import Console
+from jaxlm.monitor.meter import Line, Meter
+from jaxlm.monitor.metrics import Writer
+from jaxlm.monitor.throughput import Throughput
+from jaxlm.training import report
+
+
+class Journal:
+    """Follows one start of a run of `steps` steps in all."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        console: Console,
+        *,
+        steps: int,
+        every_steps: int,
+        pauses: Callable[[int, float], dict[str, float]],
+    ) -> None:
+        """`pauses`: (steps left, seconds they take) -> how often each kind of `excluded` is due in them."""
+        self._writer, self._console, self._steps, self._pauses = writer, console, steps, pauses
+        self._meter = Meter(every_steps)
+        self._throughput = Throughput(flops_per_step=0.0, peak=None)
+        self._unclocked = (0, 0.0)  # steps and useful tokens of the next line that its clock did not see
+
+    def state(self) -> dict[str, Any]:
+        """JSON for the checkpoint. Catch up first."""
+        return self._meter.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from `state()`."""
+        self._meter.restore(state)
+
+    def start_clock(self, flops_per_step: float, peak: float | None) -> None:
+        """A stage begins: rates count from here."""
+        self.catch_up()
+        self._throughput = Throughput(flops_per_step=flops_per_step, peak=peak, took=self._throughput.took)
+        # The next line may hold steps from before this clock started: a resumed run's, or the last stage's.
+        waiting = self._meter.state()
+        self._unclocked = (waiting["steps"], waiting["sums"].get("useful_tokens", (0.0, 0.0))[0])
+
+    def step(self, step: int, measures: Any) -> None:
+        """Takes the measures of a step; writes the lines that are complete by now."""
+        self._write(self._meter.add(step, measures))
+
+    def waited(self, seconds: float) -> None:
+        """The loop waited that long for data."""
+        self._throughput.waited(seconds)
+
+    def excluded(self, kind: str) -> contextlib.AbstractContextManager[None]:
+        """Time that does not count."""
+        return self._throughput.excluded(kind)
+
+    def catch_up(self) -> None:
+        """Waits for every step so far, and writes its lines."""
+        self._write(self._meter.drain())
+
+    def drain(self) -> list[Line]:
+        """The lines of every step so far, for `evaluated`: an evaluation waits for the steps before it."""
+        return self._meter.drain()
+
+    def evaluated(self, step: int, lines: list[Line], metrics: dict[str, float], *, last: bool) -> None:
+        """Writes `lines`, and with that of `step` the metrics of an evaluation; `last` writes what is left over."""
+        if last and (rest := self._meter.cut()):
+            lines.append(rest)
+        self._write(lines, at=step, extra=metrics)
+
+    def flush(self) -> bool:
+        """Whether everything that was written is on disk."""
+        return self._writer.flush()
+
+    def written(self) -> dict[str, Any]:
+        """What identifies the lines so far, for the checkpoint. Flush first."""
+        return self._writer.written()
+
+    def last(self, name: str) -> float | None:
+        """The newest value of a measure."""
+        return self._meter.last(name)
+
+    @property
+    def read_to(self) -> int:
+        """The newest step whose measures are known."""
+        return self._meter.read_to
+
+    def _write(self, lines: list[Line], *, at: int = 0, extra: dict[str, float] | None = None) -> None:
+        """Writes log lines; `extra` joins the line of step `at`, so that every step has one line at most."""
+        extra, rates = dict(extra or {}), self._rates(lines)
+        for line in lines:
+            metrics = {**report.named(line), **rates}
+            joined = extra if line.step == at else {}
+            self._writer.write(line.step, {**metrics, **joined})
+            remaining = self._throughput.remaining_s(self._steps - line.step, self._pauses)
+            self._console.line(line.step, metrics, remaining_s=remaining)
+            if joined:
+                extra = {}
+        if extra:
+            self._writer.write(at, extra)
+
+    def _rates(self, lines: list[Line]) -> dict[str, float]:
+        """Rates over all lines that came due together."""
+        if not lines:
+            return {}
+        steps = sum(line.steps for line in lines) - self._unclocked[0]
+        tokens = sum(line.sums["useful_tokens"] for line in lines) - self._unclocked[1]
+        self._unclocked = (0, 0.0)
+        return self._throughput.read(steps=steps, useful_tokens=tokens)

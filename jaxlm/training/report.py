@@ -1,0 +1,292 @@
+"""What a run says of itself. In: its parts. Out: names of metrics, the preflight facts, provenance, the closing report.
+
+Only reads; nothing here changes training.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm.checkpoint import space
+from jaxlm.config import Run, Stage, tree
+from jaxlm.data.rows.mixture import Mixed
+from jaxlm.data.show import show_batch
+from jaxlm.errors import UserError
+from jaxlm.infer import answers, fill_mask
+from jaxlm.infer.predict import Predictor
+from jaxlm.infer.sampling import Sampling
+from jaxlm.models import cost, kernels
+from jaxlm.monitor import preflight as table
+from jaxlm.monitor.meter import Line
+from jaxlm.monitor.throughput import matmul_rate, peak_flops
+from jaxlm.partition import state as partition
+from jaxlm.run import inputs
+from jaxlm.run.program import Program
+from jaxlm.run.streams import StreamRows
+from jaxlm.runtime import device_memory, distributed
+
+# A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
+_LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
+_MEAN = {"grad_norm": "optim/grad_norm"}
+_SAMPLE_TOKENS = 48  # of a sample at the end of a run
+_HIDDEN = {"useful_tokens", "skipped_in_a_row"}
+
+
+def named(line: Line) -> dict[str, float]:
+    """The metrics of a log line under their documented names (docs/metrics.md)."""
+    metrics = {}
+    for name, mean in line.means.items():
+        if name in _LAST:
+            metrics[_LAST[name]] = line.last[name]
+        elif name not in _HIDDEN:
+            metrics[_MEAN.get(name, f"train/{name}")] = mean
+    metrics["train/useful_tokens_per_step"] = line.sums["useful_tokens"] / line.steps
+    return metrics
+
+
+def evaluation_line(step: int, metrics: Mapping[str, float]) -> str:
+    """One line for a person."""
+    return f"evaluation at step {step}:  " + "  ".join(
+        f"{k.removeprefix('eval/')} {v:.4f}" for k, v in metrics.items()
+    )
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Config and versions, for the metadata of a checkpoint."""
+    packages = ("jaxlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    return {
+        "config": tree.to_json(run),
+        "versions": {name: _version(name) for name in packages},
+        "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raises UserError when the tokenizer or the rows of this start are not those of the checkpoint."""
+    distributed.check_same(now)
+    for name, value in now.items():
+        if saved.get(name, value) != value:
+            raise UserError(
+                f"The {name} changed since the checkpoint was saved ({saved[name][:16]} then, {value[:16]} now): the "
+                "corpus, or the packages that builtin:pydocs reads, are not the same. Continuing would train on other "
+                "tokens. Fix: restore the old corpus or its cache folder, or start a new run in another --workdir."
+            )
+
+
+@contextlib.contextmanager
+def recorded_attention() -> Iterator[list[str]]:
+    """Collects which attention kernels are chosen while a step is traced."""
+    found: list[str] = []
+    with kernels.recorded() as choices:
+        yield found
+        found += [f"{choice.name} ({choice.reason})" for choice in choices]
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A stage of the run, and how far it is: steps [first, last), of which those before `step` are done."""
+
+    stage: Stage
+    number: int
+    first: int
+    last: int
+    step: int
+
+
+def facts(
+    parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[str]
+) -> table.Facts:
+    """Everything the preflight table of a stage shows."""
+    run: Run = parts.run
+    peak = peak_flops(jax.devices()[0].device_kind)
+    axes = (
+        " ".join(f"{name} {size}" for name, size in parts.program.mesh.shape.items() if size > 1)
+        or "one device"
+    )
+    efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
+    flops = _flops(parts.program, batch)
+    # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
+    workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    return table.Facts(
+        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
+        precision=f"{parts.program.model.dtype} compute, float32 weights",
+        attention="; ".join(dict.fromkeys(attention)),
+        compiler=" ".join(parts.program.compiler_options()),
+        parameters=cost.count_parameters(parts.program.params),
+        stage=f"stage {span.number + 1} of {len(run.stages)}: " if len(run.stages) > 1 else "",
+        steps=span.last - span.first,
+        done=span.step - span.first,
+        tokens_per_step=run.batch_size * span.stage.length,
+        packing_efficiency=efficiency,
+        rows_per_epoch=len(rows[0].rows)
+        if len(rows) == 1
+        else None,  # several tasks have epochs of their own
+        rows_per_step=run.batch_size,
+        flops_per_step=flops,
+        seconds_per_step=2.0 * flops / (matmul_rate(parts.program.model.dtype) * workers),
+        peak_flops=peak * jax.device_count() if peak else None,
+        memory_per_device=device_memory.estimate(compiled),
+        memory_capacity=device_memory.capacity(),
+        memory_limit=device_memory.limit(),
+        checkpoint_bytes=space.state_bytes(parts.program.state),
+        checkpoints_kept=run.checkpoint.keep.count(),
+        disk_free=space.free_bytes(parts.place.root),
+        notes=tuple(_notes(parts, span, rows, efficiency)),
+    )
+
+
+def _notes(parts: Any, span: Span, rows: Sequence[StreamRows], efficiency: float) -> list[str]:
+    """What a person should know beside the table."""
+    unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
+    notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
+    if parts.run.view:
+        trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))
+        notes.append(
+            f"trained are {trained:,} of {all_of_it:,} parameters ({100 * trained / all_of_it:.2g}%)"
+        )
+    if efficiency < 0.5:
+        notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
+    notes += [note for r in rows for note in _epoch_notes(r, span.last - span.first)]
+    return notes
+
+
+def _epoch_notes(read: StreamRows, steps: int) -> list[str]:
+    """The epochs of one of several tasks, and of the sources of a mixture."""
+    return [*([_task_note(read, steps)] if read.stream.name else []), *_source_notes(read, steps)]
+
+
+def _task_note(read: StreamRows, steps: int) -> str:
+    rows, per_step = len(read.rows), read.stream.batch_rows
+    return (
+        f"task {read.stream.name}: {per_step} rows per step, {steps * per_step / rows:.3g} epochs of {rows} rows, "
+        f"{100 * read.rows.efficiency:.1f}% of them useful"
+    )
+
+
+def _source_notes(read: StreamRows, steps: int) -> list[str]:
+    if not isinstance(read.rows, Mixed):
+        return []
+    used = read.rows.used(steps * read.stream.batch_rows)
+    return [
+        f"source {name}: {100 * n / max(sum(used), 1):.3g}% of all rows, {n / len(rows):.3g} epochs of {len(rows)} rows"
+        for name, rows, n in zip(read.rows.names, read.rows.sources, used, strict=True)
+    ]
+
+
+def _flops(program: Program, batch: Any) -> int:
+    """Of a training step; of a run with a view only the products that its gradient takes."""
+    run = program.run
+    if not run.view:
+        return cost.training_flops(run.model, _total_loss(program.tasks), batch, run.heads)
+    plain = dataclasses.replace(run.model, attention="xla", remat="none")
+    program = Program.of(dataclasses.replace(run, model=plain), program.mesh)
+    total = _total_loss(program.tasks)
+    loss = lambda trained, frozen, batch: total(program.bind(trained, frozen), batch)
+    return cost.forward_flops(jax.grad(loss), program.state.params, program.frozen, batch)
+
+
+def _total_loss(objective: Any) -> Callable[[Any, Any], jax.Array]:
+    """(module, batch) -> the sum of the terms, as in training: some objectives encode once per dropout."""
+    return lambda module, batch: jnp.stack(
+        [s for s, _ in objective.loss(module, batch, jax.random.key(0)).terms.values()]
+    ).sum()
+
+
+def shown(batch: Any, token: Callable[[int], str], rows: int) -> str:
+    """The first rows of a batch as the model sees them, of every task."""
+    parts = []
+    for name, one in jax.device_get(batch).items():
+        parts += [f"task {name}:"] if name else []
+        parts.append(show_batch(one, token, rows=rows))
+    return "\n\n".join(parts)
+
+
+def dump_rows(parts: Any, rows: Sequence[StreamRows], batches: list[int], step: int) -> pathlib.Path:
+    """Writes the rows of these batches of the stage, and the items (documents, or pairs) in them; returns the file."""
+    listings = {read.stream.name: _listing(read, batches) for read in rows}
+    found = listings.get("", {"tasks": listings})
+    path = parts.place.crash / f"non_finite-step-{step}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"up to step": step, **found}) + "\n")
+    return path
+
+
+def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
+    size, rows = read.stream.batch_rows, read.rows
+    numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
+    listed = {i: rows.listed(i) for i in numbers}
+    items = {i: found.get("", found) for i, found in listed.items()}  # of a mixture with the source
+    return {"rows": [numbers[0], numbers[-1]], "items": items}
+
+
+def finish(
+    parts: Any, state: Any, held_out: Sequence[StreamRows], step: int, metrics: Mapping[str, float]
+) -> None:
+    """Prints the held-out losses beside the unigram baseline, and what the model makes of the recipe's sentences."""
+    run, say = parts.run, parts.console.say
+    if jax.process_count() == 1:
+        for read in held_out:
+            _beside_baseline(parts, read, metrics)
+    if (run.fill or run.generate) and jax.process_count() == 1:
+        shown = _samples(parts, state.params if state.ema is None else state.ema)
+        parts.place.samples.mkdir(exist_ok=True)
+        (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n", encoding="utf-8")
+        say(shown)
+    say(f"done: {step} steps; run folder {parts.place.root}")
+
+
+def _samples(parts: Any, weights: Any) -> str:
+    """The recipe's sentences filled, and its prompts answered."""
+    run, tokenizer, shown = parts.run, parts.text.tokenizer, []
+    params = parts.program.view.merge(weights, parts.frozen)
+    predictor = Predictor(
+        model=parts.program.model,
+        params=params,
+        mesh=parts.program.mesh,
+        tokenizer=tokenizer,
+        row_length=run.stages[-1].length,
+    )
+    if run.fill:
+        shown.append(fill_mask.table(fill_mask.fill(predictor, run.fill)))
+    if run.generate:
+        around = run.objective.frame(tokenizer.vocabulary)
+        greedy = {"new_tokens": _SAMPLE_TOKENS, "sampling": Sampling(), "seed": 0}
+        found, _ = answers.answer(predictor, around, run.generate, **greedy)
+        shown.append(answers.table(found))
+    return "\n".join(shown)
+
+
+def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float]) -> None:
+    """The held-out loss of a task that predicts tokens, and that of a model that knows only how frequent they are."""
+    from jaxlm.objectives.unigram import unigram_cross_entropy
+
+    term, say = read.stream.objective.token_term, parts.console.say
+    loss = metrics.get("/".join(filter(None, ("eval", read.source, read.stream.task.of(f"{term}_loss")))))
+    if loss is None:
+        return
+    counts = inputs.unigram_counts(read.stream.sources[read.source]["train"], parts.text.vocabulary.size)
+    batches = inputs.evaluation_batches(parts.run, parts.text, [read])
+    asked = (one.targets.tokens for batch in batches for one in batch.values())
+    baseline = unigram_cross_entropy(counts, asked, parts.text.vocabulary.special_V)
+    named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
+    of = f" of task {read.stream.name}" if read.stream.name else ""
+    of += f" on {read.source}" if read.source else ""
+    say(
+        f"held-out {named} loss{of} {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats"
+    )
+    say(f"the model is {baseline - loss:.4f} nats per predicted token below the unigram baseline")
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
