@@ -50,6 +50,7 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
     from jaxlm.run import inputs, streams
     from jaxlm.run.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
+    from jaxlm.training import samples
     from jaxlm.training.loop import Loop, Parts
 
     # ------------------------------------------------------------------------------------------ process and folder
@@ -81,6 +82,7 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
         # --------------------------------------------------------------------------------------------------- data
         with distributed.ending_together():
             text = inputs.text(run, console.say)
+            samples.check(run, text)
 
         # ----------------------------------- model, optimizer, state: shapes first, nothing ever lives unsharded
         program = Program.of(run, mesh)

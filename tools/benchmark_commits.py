@@ -18,7 +18,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
 
-# Runs in the checkout of a commit: a line of JSON (seconds, loss) per step, as many steps as a line of input asks for.
+# Runs in the checkout of a commit: a line of JSON (seconds, loss) per step, as many as a line of input asks for.
 SIDE = """
 import json, sys, time
 answers, sys.stdout = sys.stdout, sys.stderr

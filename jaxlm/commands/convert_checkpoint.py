@@ -1,8 +1,8 @@
 """Converts weights between Hugging Face folders and jaxlm, both ways, and compares folders.
 
-    python tools/convert_checkpoint.py from_hf DIR OUT [--check] [--allow-pickle=weights-only]
-    python tools/convert_checkpoint.py to_hf RUN DIR [--check] [--step=N] [--dtype=float32] [--shard-size=5GB]
-    python tools/convert_checkpoint.py check A B
+    python -m jaxlm.convert_checkpoint from_hf DIR OUT [--check] [--allow-pickle=weights-only]
+    python -m jaxlm.convert_checkpoint to_hf RUN DIR [--check] [--step=N] [--dtype=float32] [--shard-size=5GB]
+    python -m jaxlm.convert_checkpoint check A B
 
 DIR is a folder that transformers reads (or a .gguf file, or the name of a model in the local cache of the hub; nothing
 is downloaded), OUT a model folder, RUN a run folder or a model folder. Exit code 0, or 78 with the reason.
@@ -14,8 +14,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from typing import NoReturn
 
 from jaxlm import entry
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
@@ -75,7 +74,9 @@ def _bytes(text: str | None) -> int | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m jaxlm.convert_checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     arrive = commands.add_parser("from_hf", help="a Hugging Face folder becomes a model folder")
@@ -118,5 +119,6 @@ def _add_pickles(command: argparse.ArgumentParser) -> None:
     )
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
     entry.run(main)

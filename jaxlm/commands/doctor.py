@@ -15,6 +15,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from jaxlm import entry
 from jaxlm.data import places
@@ -219,5 +220,6 @@ def _key(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
     entry.run(main)

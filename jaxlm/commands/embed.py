@@ -6,7 +6,7 @@ DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as i
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxlm import entry
 from jaxlm.errors import UserError
@@ -59,5 +59,6 @@ def _pooling(run: Any) -> Any:
     return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
     entry.run(main, when_out_of_memory="Fix: shorter texts, --precision=bfloat16, or more devices.")

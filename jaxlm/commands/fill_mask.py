@@ -5,6 +5,7 @@ DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as i
 
 import argparse
 from collections.abc import Sequence
+from typing import NoReturn
 
 from jaxlm import entry
 from jaxlm.errors import UserError
@@ -28,7 +29,6 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    entry.run(
-        main, when_out_of_memory="Fix: fewer or shorter sentences, --precision=bfloat16, or more devices."
-    )
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
+    entry.run(main, when_out_of_memory="Fix: fewer or shorter sentences, --precision=bfloat16, or more devices.")

@@ -9,7 +9,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxlm import entry
 from jaxlm.errors import UserError, check_text
@@ -106,7 +106,8 @@ def _write(text: str) -> None:
     print(text, end="", flush=True)
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
     entry.run(
         main,
         when_out_of_memory="Fix: fewer prompts at a time, a smaller --max-new-tokens, --precision=bfloat16, or a "

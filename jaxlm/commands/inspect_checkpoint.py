@@ -1,7 +1,7 @@
 """What a checkpoint holds, without building a model or touching a device.
 
-    python tools/inspect_checkpoint.py RUN_FOLDER                  steps, then the arrays of the newest
-    python tools/inspect_checkpoint.py RUN_FOLDER/checkpoints/1200 --verify --meta
+    python -m jaxlm.inspect_checkpoint RUN_FOLDER                  steps, then the arrays of the newest
+    python -m jaxlm.inspect_checkpoint RUN_FOLDER/checkpoints/1200 --verify --meta
 
 In: a run folder, a checkpoints folder or a step's folder. Out: names, shapes, dtypes, bytes; with --meta the
 metadata; with --verify every file is compared with its SHA-256 (exit code 78 when one differs). Changes
@@ -11,13 +11,10 @@ nothing.
 import argparse
 import json
 import math
-import pathlib
-import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import numpy as np
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from jaxlm import entry
 from jaxlm.checkpoint import store
@@ -26,7 +23,9 @@ from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    parser = argparse.ArgumentParser(description="Shows what a checkpoint holds.")
+    parser = argparse.ArgumentParser(
+        prog="python -m jaxlm.inspect_checkpoint", description="Shows what a checkpoint holds."
+    )
     parser.add_argument("path", help="a run folder, its checkpoints folder, or the folder of one step")
     parser.add_argument("--step", type=int, help="another step than the newest")
     parser.add_argument(
@@ -85,5 +84,6 @@ def verify(checkpoints: store.Checkpoints) -> int:
     return EXIT_USER if damaged else EXIT_DONE
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
     entry.run(main)

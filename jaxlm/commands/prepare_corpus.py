@@ -1,25 +1,21 @@
 """Prepare a corpus ahead of time: text → tokenizer → shards, in a folder that training reads at once.
 
-    python tools/prepare_corpus.py --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=DIR
+    python -m jaxlm.prepare_corpus --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=DIR
 
 Does what training would do on its first run, and may be killed and run again: finished parts are kept. Prints the size
 of the corpus, how long its documents are, how much of it the tokenizer does not know, and the config line to use.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from jaxlm import errors
+from jaxlm import entry, errors
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import columns, corpus
 from jaxlm.data.shards import prepare, shards
-from jaxlm.entry import run
 from jaxlm.runtime import signals
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 100)
@@ -57,17 +53,17 @@ def report(made: prepare.Prepared) -> str:
         f"{'split':12}{'documents':>12}{'tokens':>16}{'characters':>16}{'chars/token':>13}{'unknown':>10}{'shards':>8}"
     ]
     lengths = []
-    for split, entry in made.index["splits"].items():
-        unknown = f"{100 * entry['unknown_tokens'] / entry['tokens']:.3f} %"
+    for split, found in made.index["splits"].items():
+        unknown = f"{100 * found['unknown_tokens'] / found['tokens']:.3f} %"
         lines.append(
-            f"{split:12}{entry['documents']:12,}{entry['tokens']:16,}{entry['characters']:16,}"
-            f"{entry['characters'] / entry['tokens']:13.2f}{unknown:>10}{len(entry['shards']):8}"
+            f"{split:12}{found['documents']:12,}{found['tokens']:16,}{found['characters']:16,}"
+            f"{found['characters'] / found['tokens']:13.2f}{unknown:>10}{len(found['shards']):8}"
         )
         opened = shards.open_shards(made.directory, split, tokenizer_fingerprint=made.tokenizer.fingerprint)
         values = " ".join(f"{name}%:{value:,.0f}" for name, value in _percentiles(opened.lengths))
         lengths.append(f"{split:12}tokens a document: {values}")
-        if entry["sentences"]:
-            lengths.append(f"{'':12}sentences: {entry['sentences']:,}")
+        if found["sentences"]:
+            lengths.append(f"{'':12}sentences: {found['sentences']:,}")
     for field, names in made.index["columns"].items():
         lengths.append(f"{field}: {'numbers' if names is None else f'{len(names):,} labels'}")
     for step in made.index["steps"]:
@@ -93,7 +89,10 @@ def config_line(made: prepare.Prepared) -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        prog="python -m jaxlm.prepare_corpus",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = options.add_argument
     add(
@@ -158,5 +157,6 @@ def main(argv: Sequence[str]) -> int:
     return errors.EXIT_DONE
 
 
-if __name__ == "__main__":
-    run(main)
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
+    entry.run(main)

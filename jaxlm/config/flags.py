@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from jaxlm.config import former, tree
+from jaxlm.config import former, recipes, tree
 from jaxlm.config.schema import Run
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, did_you_mean
@@ -39,41 +39,41 @@ class Command:
 
 def parse(argv: Sequence[str]) -> Command:
     """Parses `argv` (argv[0] is the program). Raises UserError for anything the user typed wrong."""
+    argv, path = recipes.located(argv)
     values, config = _definitions(argv)
-    path = _config_path(argv)
     with _neighbours(path):
         _check_overrides(argv, path)
     try:
         with _neighbours(path):
-            rest = values(list(argv))
+            rest = values(argv)
     except flags.UnrecognizedFlagError as error:
         raise UserError(f"Unknown flag --{error.flagname}.{did_you_mean(error.flagname, values)}") from error
     except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"Bad command line: {error}{former.advice(error)}") from error
     if values.help:
-        print(f"usage: python -m jaxlm.train --config=FILE [--config.KEY=VALUE ...]\n{values.get_help()}")
+        print(f"usage: python -m jaxlm.train --config=RECIPE [--config.KEY=VALUE ...]\n{values.get_help()}")
         raise SystemExit(0)
     if len(rest) > 1:
         raise UserError(f"Unexpected argument {rest[1]!r}: overrides are written --config.key=value.")
     if path is None:
-        raise UserError(f"No recipe given. {_recipes_hint()}")
+        raise UserError(f"No recipe given. {recipes.hint()}")
     run = config.value
     tree.trust(run, sys.modules[f"{_NAME}_config"])
     run.validate()
     overrides = config_flags.get_override_values(values["config"])
-    workdir = local_folder(values.workdir or f"runs/{_file(path).stem}", "--workdir")
+    workdir = local_folder(values.workdir or f"runs/{recipes.file(path).stem}", "--workdir")
     return Command(run, workdir, overrides, values.explain, values.allow_config_change)
 
 
-def _definitions(argv: Sequence[str]) -> tuple[flags.FlagValues, Any]:
+def _definitions(argv: list[str]) -> tuple[flags.FlagValues, Any]:
     """The flags of a training command, and the holder of the config."""
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
         _NAME,
         None,
-        "Recipe file, e.g. configs/bert_base.py; override with --config.key=value.",
+        "Recipe, e.g. bert_base or a file; override with --config.key=value.",
         flag_values=values,
-        sys_argv=list(argv),
+        sys_argv=argv,
     )
     flags.DEFINE_string(
         "workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values
@@ -131,36 +131,12 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
 @contextlib.contextmanager
 def _neighbours(path: str | None) -> Iterator[None]:
     """Lets a recipe import the recipes beside it, as a script may import the modules beside it."""
-    folder = str(_file(path or ".").parent.absolute())
+    folder = str(recipes.file(path or ".").parent.absolute())
     sys.path.insert(0, folder)
     try:
         yield
     finally:
         sys.path.remove(folder)
-
-
-def _config_path(argv: Sequence[str]) -> str | None:
-    for i, argument in enumerate(argv):
-        if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
-            path = match.group(1) or (argv[i + 1] if i + 1 < len(argv) else "")
-            if not _file(path).is_file():
-                raise UserError(f"--config={path}: no such file. {_recipes_hint(path)}")
-            return path
-    return None
-
-
-def _file(path: str) -> pathlib.Path:
-    """The recipe of `recipe.py:argument`, where the argument may hold slashes and colons."""
-    return pathlib.Path(path.split(":")[0])
-
-
-def _recipes_hint(path: str = "") -> str:
-    recipes = sorted(str(p) for p in pathlib.Path("configs").glob("*.py"))
-    hint = did_you_mean(path, recipes)
-    listed = (
-        ", ".join(recipes) or "none (the recipes are in configs/ of a checkout of jaxlm, not in the wheel)"
-    )
-    return f"Name a recipe with --config=FILE; here are: {listed}.{hint}"
 
 
 def _recipe(path: str) -> Run:

@@ -75,7 +75,7 @@ class Data:
     """Where the text comes from and how rows are filled with it.
 
     `corpus`: `builtin:pydocs`, a path or glob (text, JSONL, Parquet; plain, .gz, .zst; local or fsspec URL),
-    `tfds:NAME`, `hf:NAME`, or a folder made by tools/prepare_corpus.py. Each corpus of a `mixture`, which stands
+    `tfds:NAME`, `hf:NAME`, or a folder made by jaxlm.prepare_corpus. Each corpus of a `mixture`, which stands
     in place of `corpus`, has its own fields, columns, steps and held-out shares.
     """
 

@@ -36,7 +36,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
     if stored.run is not None and stored.run.view:
         raise UserError(
             f"config.init_from={name} holds what was trained on top of other weights. Fix: merge the two first, "
-            f"tools/convert_checkpoint.py to_hf {name} DIR, then --config.init_from=hf:DIR."
+            f"python -m jaxlm.convert_checkpoint to_hf {name} DIR, then --config.init_from=hf:DIR."
         )
     _check_tokenizer(run, stored, tokenizer, say)
     check_model(run, stored)

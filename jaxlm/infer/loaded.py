@@ -80,7 +80,7 @@ def load(
     path = expanded(path)
     if not path.is_dir():
         raise UserError(
-            f"{path}: no such folder. Name the --workdir of a run, or what convert_checkpoint.py made."
+            f"{path}: no such folder. Name the --workdir of a run, or what jaxlm.convert_checkpoint made."
         )
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from jaxlm.data.rows.items import Shards
 from jaxlm.objectives.targets import TokenTargets
 
 
@@ -19,6 +20,14 @@ def count_tokens(documents: Iterable[np.ndarray], vocabulary_size: int) -> np.nd
         ids, found = np.unique(tokens, return_counts=True)
         counts_V[ids] += found
     return counts_V
+
+
+def counts(train: Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
+    """counts_V of a training split, from its first `limit` tokens."""
+    last = int(np.searchsorted(np.cumsum(train.lengths, dtype=np.int64), limit)) + 1
+    last = min(last, len(train))
+    blocks = (range(k, min(k + 1024, last)) for k in range(0, last, 1024))
+    return count_tokens((tokens for block in blocks for tokens in train.__getitems__(block)), vocabulary_size)
 
 
 def unigram_cross_entropy(

@@ -1,4 +1,4 @@
-"""From a Run to the parts that train it. In: the config. Out: corpora, rows, feeds, precision, model facts.
+"""From a Run to what it reads. In: the config. Out: tokenised corpora, rows, feeds, evaluation batches.
 
 Shared by training, the benchmark and the tools, so that all of them see the same rows and the same model.
 """
@@ -9,19 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import jax
-import numpy as np
 
 from jaxlm.batch import Batches, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage
 from jaxlm.data import draws, feed, pipeline
 from jaxlm.data.places import default_cache, expanded
-from jaxlm.data.rows import items, mixture
+from jaxlm.data.rows import mixture
 from jaxlm.data.rows.rows import Rows
 from jaxlm.data.shards import prepare, shards, trained
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.infer import answers, fill_mask
 from jaxlm.objectives.multi_task import Task
 from jaxlm.partition.state import batch_sharding
 from jaxlm.run import streams
@@ -60,9 +58,6 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
         say(
             "WARNING: validation_share=0: nothing is held out, so evaluations read documents that are trained on"
         )
-    fill_mask.check(tokenizer, run.fill, row_length=run.stages[-1].length)
-    if run.generate:
-        answers.check(run.model, tokenizer, run.objective.frame(vocabulary), run.generate)
     opened = {name: _splits(one, run.data.check) for name, one in ready.items()}
     made = [_stream(run, task, opened, vocabulary, cache) for task in tasks]
     return Text(tokenizer, vocabulary, main.directory, cache, tuple(made))
@@ -220,13 +215,3 @@ def evaluation_batches(
             continue
         with feed.Feed(batches, sharding, batch_size=size) as ready:
             yield from ({read.stream.name: batch} for batch in ready)
-
-
-def unigram_counts(train: items.Shards, vocabulary_size: int, limit: int = 50_000_000) -> np.ndarray:
-    """counts_V of a training split, from its first `limit` tokens."""
-    from jaxlm.objectives.unigram import count_tokens
-
-    last = int(np.searchsorted(np.cumsum(train.lengths, dtype=np.int64), limit)) + 1
-    last = min(last, len(train))
-    blocks = (range(k, min(k + 1024, last)) for k in range(0, last, 1024))
-    return count_tokens((tokens for block in blocks for tokens in train.__getitems__(block)), vocabulary_size)

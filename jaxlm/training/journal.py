@@ -13,7 +13,23 @@ from jaxlm.monitor.console import Console
 from jaxlm.monitor.meter import Line, Meter
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.throughput import Throughput
-from jaxlm.training import report
+
+# A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
+_LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
+_MEAN = {"grad_norm": "optim/grad_norm"}
+_HIDDEN = {"useful_tokens", "skipped_in_a_row"}
+
+
+def named(line: Line) -> dict[str, float]:
+    """The metrics of a log line under their documented names (docs/metrics.md)."""
+    metrics = {}
+    for name, mean in line.means.items():
+        if name in _LAST:
+            metrics[_LAST[name]] = line.last[name]
+        elif name not in _HIDDEN:
+            metrics[_MEAN.get(name, f"train/{name}")] = mean
+    metrics["train/useful_tokens_per_step"] = line.sums["useful_tokens"] / line.steps
+    return metrics
 
 
 class Journal:
@@ -97,7 +113,7 @@ class Journal:
         """Writes log lines; `extra` joins the line of step `at`, so that every step has one line at most."""
         extra, rates = dict(extra or {}), self._rates(lines)
         for line in lines:
-            metrics = {**report.named(line), **rates}
+            metrics = {**named(line), **rates}
             joined = extra if line.step == at else {}
             self._writer.write(line.step, {**metrics, **joined})
             remaining = self._throughput.remaining_s(self._steps - line.step, self._pauses)

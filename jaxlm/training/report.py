@@ -1,4 +1,4 @@
-"""What a run says of itself. In: its parts. Out: names of metrics, the preflight facts, provenance, the closing report.
+"""What a run says of itself. In: its parts. Out: the preflight facts, provenance, the closing report.
 
 Only reads; nothing here changes training.
 """
@@ -20,36 +20,16 @@ from jaxlm.config import Run, Stage, tree
 from jaxlm.data.rows.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
-from jaxlm.infer import answers, fill_mask
-from jaxlm.infer.predict import Predictor
-from jaxlm.infer.sampling import Sampling
 from jaxlm.models import cost, kernels
 from jaxlm.monitor import preflight as table
-from jaxlm.monitor.meter import Line
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
+from jaxlm.objectives import unigram
 from jaxlm.partition import state as partition
 from jaxlm.run import inputs
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import device_memory, distributed
-
-# A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
-_LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
-_MEAN = {"grad_norm": "optim/grad_norm"}
-_SAMPLE_TOKENS = 48  # of a sample at the end of a run
-_HIDDEN = {"useful_tokens", "skipped_in_a_row"}
-
-
-def named(line: Line) -> dict[str, float]:
-    """The metrics of a log line under their documented names (docs/metrics.md)."""
-    metrics = {}
-    for name, mean in line.means.items():
-        if name in _LAST:
-            metrics[_LAST[name]] = line.last[name]
-        elif name not in _HIDDEN:
-            metrics[_MEAN.get(name, f"train/{name}")] = mean
-    metrics["train/useful_tokens_per_step"] = line.sums["useful_tokens"] / line.steps
-    return metrics
+from jaxlm.training import samples
 
 
 def evaluation_line(step: int, metrics: Mapping[str, float]) -> str:
@@ -236,46 +216,23 @@ def finish(
         for read in held_out:
             _beside_baseline(parts, read, metrics)
     if (run.fill or run.generate) and jax.process_count() == 1:
-        shown = _samples(parts, state.params if state.ema is None else state.ema)
+        shown = samples.shown(parts, state.params if state.ema is None else state.ema)
         parts.place.samples.mkdir(exist_ok=True)
         (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n", encoding="utf-8")
         say(shown)
     say(f"done: {step} steps; run folder {parts.place.root}")
 
 
-def _samples(parts: Any, weights: Any) -> str:
-    """The recipe's sentences filled, and its prompts answered."""
-    run, tokenizer, shown = parts.run, parts.text.tokenizer, []
-    params = parts.program.view.merge(weights, parts.frozen)
-    predictor = Predictor(
-        model=parts.program.model,
-        params=params,
-        mesh=parts.program.mesh,
-        tokenizer=tokenizer,
-        row_length=run.stages[-1].length,
-    )
-    if run.fill:
-        shown.append(fill_mask.table(fill_mask.fill(predictor, run.fill)))
-    if run.generate:
-        around = run.objective.frame(tokenizer.vocabulary)
-        greedy = {"new_tokens": _SAMPLE_TOKENS, "sampling": Sampling(), "seed": 0}
-        found, _ = answers.answer(predictor, around, run.generate, **greedy)
-        shown.append(answers.table(found))
-    return "\n".join(shown)
-
-
 def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float]) -> None:
     """The held-out loss of a task that predicts tokens, and that of a model that knows only how frequent they are."""
-    from jaxlm.objectives.unigram import unigram_cross_entropy
-
     term, say = read.stream.objective.token_term, parts.console.say
     loss = metrics.get("/".join(filter(None, ("eval", read.source, read.stream.task.of(f"{term}_loss")))))
     if loss is None:
         return
-    counts = inputs.unigram_counts(read.stream.sources[read.source]["train"], parts.text.vocabulary.size)
+    counts = unigram.counts(read.stream.sources[read.source]["train"], parts.text.vocabulary.size)
     batches = inputs.evaluation_batches(parts.run, parts.text, [read])
     asked = (one.targets.tokens for batch in batches for one in batch.values())
-    baseline = unigram_cross_entropy(counts, asked, parts.text.vocabulary.special_V)
+    baseline = unigram.unigram_cross_entropy(counts, asked, parts.text.vocabulary.special_V)
     named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
     of = f" of task {read.stream.name}" if read.stream.name else ""
     of += f" on {read.source}" if read.source else ""

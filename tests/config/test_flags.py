@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from jaxlm.config import flags
+from jaxlm.config import flags, recipes
 from jaxlm.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -90,12 +90,36 @@ def test_a_mistake_is_answered_with_the_key_and_what_is_allowed(argument, messag
 
 def test_a_missing_recipe_lists_the_ones_there_are(monkeypatch):
     monkeypatch.chdir(ROOT)
-    with pytest.raises(
-        UserError, match=r'no such file.*configs/bert_large\.py.*Did you mean "configs/bert_base\.py"'
-    ):
+    with pytest.raises(UserError, match=r'no such file.*Did you mean "configs/bert_base\.py"'):
         flags.parse(["train", "--config=configs/bert_bas.py"])
-    with pytest.raises(UserError, match="No recipe given"):
+    with pytest.raises(UserError, match=r"no such file.*Recipes of jaxlm: .*bert_large.*t5_small"):
+        flags.parse(["train", "--config=zzzzzzzz"])
+    with pytest.raises(UserError, match="No recipe given.*bert_large"):
         flags.parse(["train"])
+
+
+@pytest.mark.parametrize("named", ["bert_base", "configs/bert_base.py"])
+def test_recipes_of_jaxlm_are_found_from_anywhere(tmp_path, monkeypatch, named):
+    there = flags.parse(["train", f"--config={ROOT}/configs/bert_base.py"])
+    monkeypatch.chdir(tmp_path)
+    for words in ([f"--config={named}"], ["--config", named]):
+        here = flags.parse(["train", *words])
+        assert here.run == there.run and here.workdir == there.workdir
+    found = f"{ROOT}/configs/continue_causal.py:hf:some/model"
+    assert recipes.located(["--config=continue_causal:hf:some/model", "--x"]) == (
+        [f"--config={found}", "--x"],
+        found,
+    )
+
+
+def test_a_recipe_of_ones_own_goes_before_one_of_jaxlm(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    own = (ROOT / "configs" / "bert_base.py").read_text() + "\n\nwhole = get_config\n\n\n"
+    own += "def get_config():\n    run = whole()\n    run.steps = 7\n    return run\n"
+    (tmp_path / "configs" / "bert_base.py").write_text(own)
+    monkeypatch.chdir(tmp_path)
+    assert flags.parse(["train", "--config=configs/bert_base.py"]).run.steps == 7
+    assert flags.parse(["train", "--config=bert_base"]).run.steps != 7
 
 
 def test_explain_names_the_origin_of_every_value():

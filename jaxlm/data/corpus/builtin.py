@@ -22,8 +22,8 @@ from typing import Any
 
 from jaxlm.cached import Cache
 from jaxlm.data import workers
-from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.source import Source, first_bytes
 from jaxlm.errors import UserError, did_you_mean
 
 FORMAT = 3
@@ -52,7 +52,7 @@ SHARE_OF_LETTERS = 0.5  # below this a docstring is a table or a drawing
 FILES_A_TASK = 100
 
 
-def open_builtin(name: str, cache: str | os.PathLike[str], log: Callable[[str], None]) -> corpus.Source:
+def open_builtin(name: str, cache: str | os.PathLike[str], log: Callable[[str], None]) -> Source:
     """The built-in corpus of that name; UserError for a name that does not exist."""
     if name != "pydocs":
         raise UserError(
@@ -82,7 +82,7 @@ class PyDocs:
                 yield Record((json.loads(line)["text"],))
 
     def sample(self, limit: int) -> Iterator[Record]:
-        return corpus.first_bytes(self.records(), limit)
+        return first_bytes(self.records(), limit)
 
     @functools.cached_property
     def path(self) -> Path:

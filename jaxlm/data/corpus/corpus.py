@@ -8,11 +8,12 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-from jaxlm.data.corpus import columns, files, readers, steps
+from jaxlm.data.corpus import builtin, columns, files, hubs, readers, steps
 from jaxlm.data.corpus.columns import Column, Wanted
 from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.source import Source
 from jaxlm.data.corpus.steps import Step
 from jaxlm.errors import UserError
 
@@ -100,26 +101,6 @@ def check_fields(text_fields: tuple[str, ...], where: str) -> None:
         )
 
 
-class Source(Protocol):
-    """What every kind of corpus offers."""
-
-    def identity(self) -> Any:
-        """JSON value that changes when the content does."""
-        ...
-
-    def text_bytes(self) -> int:
-        """Estimate of the bytes of text; 0 when unknown."""
-        ...
-
-    def records(self) -> Iterator[Record]:
-        """All documents in a fixed order, none of them empty."""
-        ...
-
-    def sample(self, limit: int) -> Iterator[Record]:
-        """About `limit` bytes of documents, for training a tokenizer, without reading the whole of a big corpus."""
-        ...
-
-
 def is_prepared(source: str) -> bool:
     """Whether a corpus source is a folder of prepared shards."""
     return "://" not in source and os.path.isfile(os.path.join(os.path.expanduser(source), "index.json"))
@@ -129,16 +110,12 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     """The source behind a config. UserError when it does not exist or its library is not installed."""
     kind, _, rest = corpus.source.partition(":")
     if kind == "builtin":
-        from jaxlm.data.corpus import builtin
-
         if len(corpus.wanted.names) > 1:
             raise UserError(
                 f'corpus "{corpus.source}": has text only. Fix: text_fields=() and columns=(), or another corpus.'
             )
         return builtin.open_builtin(rest, cache, log)
     if kind in ("tfds", "hf"):
-        from jaxlm.data.corpus import hubs
-
         return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.wanted)
     return Files(corpus.source, corpus.wanted)
 
@@ -173,12 +150,3 @@ class Files:
             limit -= used
             if limit <= 0:
                 return
-
-
-def first_bytes(records: Iterator[Record], limit: int) -> Iterator[Record]:
-    """Records from the start until `limit` bytes of text have passed."""
-    for record in records:
-        yield record
-        limit -= record.text_bytes
-        if limit <= 0:
-            return

@@ -7,9 +7,10 @@ is not needed; Hugging Face datasets are streamed.
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlm.data.corpus import corpus, extras, readers
+from jaxlm.data.corpus import extras, readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.source import first_bytes
 from jaxlm.errors import UserError, reading
 
 READ_AT_ONCE = 256  # records a call: random access has a fixed cost per call
@@ -56,7 +57,7 @@ class Tfds:
                         yield made
 
     def sample(self, limit: int) -> Iterator[Record]:
-        return corpus.first_bytes(self.records(), limit)
+        return first_bytes(self.records(), limit)
 
 
 class HuggingFace:
@@ -106,4 +107,4 @@ class HuggingFace:
                     yield made
 
     def sample(self, limit: int) -> Iterator[Record]:
-        return corpus.first_bytes(self.records(), limit)
+        return first_bytes(self.records(), limit)

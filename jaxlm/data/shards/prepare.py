@@ -126,7 +126,7 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
     if sentences and not index["sentences"]:
         raise UserError(
             f"shards {directory}: made without sentences, which this objective needs. Prepare them again with "
-            "sentences (tools/prepare_corpus.py --sentences)."
+            "sentences (python -m jaxlm.prepare_corpus --sentences)."
         )
     return Prepared(directory=directory, tokenizer=made, index=index)
 

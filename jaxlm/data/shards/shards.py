@@ -153,7 +153,7 @@ class Shards:
         if "sentences" not in self._arrays:
             raise UserError(
                 f"shards {self._place.directory}: made without sentences, which this objective needs. Prepare them "
-                "again with sentences (tools/prepare_corpus.py --sentences)."
+                "again with sentences (python -m jaxlm.prepare_corpus --sentences)."
             )
         offsets = self._arrays["sentence_offsets"]
         return self._arrays["sentences"][offsets[k] : offsets[k + 1]].astype(np.int32)

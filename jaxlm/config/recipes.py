@@ -1,0 +1,54 @@
+"""Where recipes are. In: what stands behind --config. Out: a file: the one of that path, or a recipe of jaxlm's own.
+
+`--config=bert_base` is the recipe that comes with jaxlm, from any folder, and so is `--config=configs/bert_base.py`
+where there is no such file. Either may go on with `:ARGUMENT`, which the recipe's get_config takes.
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+
+import jaxlm
+from jaxlm.errors import UserError, did_you_mean
+
+
+def shipped() -> dict[str, pathlib.Path]:
+    """The recipes of this version by name: they are in the wheel, and in configs/ of a checkout."""
+    package = pathlib.Path(jaxlm.__file__).parent
+    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
+    return {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))} if folder != package else {}
+
+
+def file(config: str) -> pathlib.Path:
+    """The recipe of `recipe.py:argument`, where the argument may hold slashes and colons."""
+    return pathlib.Path(config.split(":")[0])
+
+
+def located(argv: Sequence[str]) -> tuple[list[str], str | None]:
+    """(argv with the path of the recipe it names, that path). UserError for a recipe that does not exist."""
+    argv = list(argv)
+    for i, argument in enumerate(argv):
+        if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
+            given = match[1] or (argv[i + 1] if i + 1 < len(argv) else "")
+            path = _located(given)
+            argv[i : i + 1 + (not match[1])] = [f"--config={path}"]
+            return argv, path
+    return argv, None
+
+
+def _located(given: str) -> str:
+    if file(given).is_file():
+        return given
+    name, colon, argument = given.partition(":")
+    found = shipped().get(name.removeprefix("configs/").removesuffix(".py"))
+    if found is None:
+        raise UserError(f"--config={given}: no such file. {hint(given)}")
+    return f"{found}{colon}{argument}"
+
+
+def hint(given: str = "") -> str:
+    """What --config may be."""
+    known = [*map(str, sorted(pathlib.Path("configs").glob("*.py"))), *shipped()]
+    close = did_you_mean(given, known) or did_you_mean(file(given).stem, known)
+    listed = "" if close else f" Recipes of jaxlm: {', '.join(shipped())}."
+    return f"Name a file, or a recipe of jaxlm such as --config=bert_base.{close}{listed}"

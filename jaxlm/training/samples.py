@@ -1,0 +1,42 @@
+"""What a run shows of its model at its end: the recipe's sentences filled, its prompts answered.
+
+In: a Run and its tokenizer, before anything is trained; the weights, when it is over. Out: a refusal of what
+could not be shown; the text.
+"""
+
+from typing import Any
+
+from jaxlm.config import Run
+from jaxlm.infer import answers, fill_mask
+from jaxlm.infer.predict import Predictor
+from jaxlm.infer.sampling import Sampling
+from jaxlm.run.inputs import Text
+
+_NEW_TOKENS = 48
+
+
+def check(run: Run, text: Text) -> None:
+    """UserError for sentences and prompts that could not be shown when the run is over."""
+    fill_mask.check(text.tokenizer, run.fill, row_length=run.stages[-1].length)
+    if run.generate:
+        answers.check(run.model, text.tokenizer, run.objective.frame(text.vocabulary), run.generate)
+
+
+def shown(parts: Any, weights: Any) -> str:
+    """The recipe's sentences filled, and its prompts answered."""
+    run, lines = parts.run, []
+    predictor = Predictor(
+        model=parts.program.model,
+        params=parts.program.view.merge(weights, parts.frozen),
+        mesh=parts.program.mesh,
+        tokenizer=parts.text.tokenizer,
+        row_length=run.stages[-1].length,
+    )
+    if run.fill:
+        lines.append(fill_mask.table(fill_mask.fill(predictor, run.fill)))
+    if run.generate:
+        around = run.objective.frame(parts.text.vocabulary)
+        greedy = {"new_tokens": _NEW_TOKENS, "sampling": Sampling(), "seed": 0}
+        found, _ = answers.answer(predictor, around, run.generate, **greedy)
+        lines.append(answers.table(found))
+    return "\n".join(lines)

@@ -1,0 +1,11 @@
+"""`python -m jaxlm.convert_checkpoint`, from a checkout that is not installed."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from jaxlm.commands.convert_checkpoint import run
+
+if __name__ == "__main__":
+    run()
