@@ -56,7 +56,9 @@ def test_every_command_opens(call, door):
 
 
 def test_a_model_is_trained_and_converted(call):
-    sizes = "model.layers=1 model.hidden=16 model.heads=2 model.mlp=32 steps=60 batch_size=8 evaluation.rows=8"
+    sizes = (
+        "model.layers=1 model.hidden=16 model.heads=2 model.mlp=32 steps=60 batch_size=8 evaluation.rows=8"
+    )
     small = [f"--config.{size}" for size in sizes.split()]
     done = call("-m", "jaxlm.train", "--config=quickstart", *small, "--config.data.cache=cache")
     assert done.returncode == 0, done.stdout + done.stderr

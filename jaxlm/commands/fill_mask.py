@@ -31,4 +31,6 @@ def main(argv: Sequence[str]) -> int:
 
 def run() -> NoReturn:
     """The command itself: the process ends with its exit code."""
-    entry.run(main, when_out_of_memory="Fix: fewer or shorter sentences, --precision=bfloat16, or more devices.")
+    entry.run(
+        main, when_out_of_memory="Fix: fewer or shorter sentences, --precision=bfloat16, or more devices."
+    )

@@ -96,7 +96,9 @@ def in_place(parts: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad: i
         [np.empty(0, np.int32), *(targets for _, targets in parts)]
     )
     targets = TokenTargets(ids_BM=np.maximum(wanted, 0), weights_BM=(wanted >= 0).astype(np.float32))
-    return Batch(**{f"{name}_BT": values for name, values in row.items()}, targets=targets)
+    return Batch(
+        tokens_BT=row["tokens"], segments_BT=row["segments"], positions_BT=row["positions"], targets=targets
+    )
 
 
 def shifted(targets: np.ndarray, start: int) -> np.ndarray:
