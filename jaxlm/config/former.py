@@ -1,4 +1,4 @@
-"""Configs as they were written before: heads were fields of the model then, now objectives name them.
+"""Configs as they were written before: heads were fields of the model, and some classes stood elsewhere.
 
 In: JSON of a config. Out: the same as it would be written today, and the names of the heads that it had. Of a recipe of
 before: what to change in it.
@@ -16,14 +16,23 @@ _FIELDS = {
 }
 
 
+_MOVED = {
+    "jaxlm.data.columns": "jaxlm.data.corpus.columns",
+    "jaxlm.data.steps": "jaxlm.data.corpus.steps",
+}
+
+
 def present(value: Any) -> Any:
-    """The JSON without what is no field any more."""
+    """The JSON without what is no field any more, and with the classes where they are now."""
     if isinstance(value, list):
         return [present(item) for item in value]
     if not isinstance(value, dict):
         return value
-    gone = _FIELDS.get(value["type"], ()) if isinstance(value.get("type"), str) else ()
-    return {key: present(item) for key, item in value.items() if key not in gone}
+    if not isinstance(kind := value.get("type"), str):
+        return {key: present(item) for key, item in value.items()}
+    module, _, name = kind.rpartition(".")
+    kept = {key: present(item) for key, item in value.items() if key not in _FIELDS.get(kind, ())}
+    return {**kept, "type": f"{_MOVED.get(module, module)}.{name}"} if module else kept
 
 
 def advice(error: Exception) -> str:

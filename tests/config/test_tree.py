@@ -127,3 +127,10 @@ def test_a_wrong_type_is_named_with_its_path(change, message):
         setattr(trunk.leaf, name, value)
     with pytest.raises(UserError, match=message):
         tree.check_types(trunk, "run")
+
+
+def test_a_class_is_found_where_it_was_written_before_it_moved():
+    from jaxlm.data.corpus.columns import Label
+
+    old = {"type": "jaxlm.data.columns.Label", "field": "label"}
+    assert tree.from_json([old]) == (Label(field="label"),)
