@@ -37,7 +37,7 @@ class Room:
         places = np.arange(prompt, dtype=np.int32)[None]
         batch = Batch(tokens_BT=tokens, segments_BT=np.ones_like(tokens), positions_BT=places)
         limit, stops = np.array([slots], np.int32), np.array([decode.NONE], np.int32)
-        self.rows = decode.Rows(
+        self.rows = decode.Prompts(
             batch=batch, limit_B=limit, stops=stops, key_B=jax.random.split(jax.random.key(0), 1)
         )
         self.model, self.params, self.slots = model, params, slots

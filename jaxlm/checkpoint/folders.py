@@ -25,7 +25,7 @@ class Folders:
         directory: str | os.PathLike,
         *,
         check: manifest.Check = "sha256",
-        share: manifest.Share = manifest.ALL,
+        share: manifest.HostShare = manifest.ALL,
     ) -> None:
         self.directory = pathlib.Path(os.path.abspath(directory))
         self._check: manifest.Check = check
@@ -58,7 +58,7 @@ class Folders:
             raise UserError(f"There is no checkpoint of step {step} in {self.directory}; there are: {have}.")
         try:
             return manifest.read(self.path(step))
-        except manifest.Damaged as damage:
+        except manifest.DamagedStep as damage:
             raise UserError(
                 f"Checkpoint {self.path(step)} is damaged: {damage}. Use another step."
             ) from damage
@@ -69,7 +69,7 @@ class Folders:
             return None
         try:
             manifest.verify(self.path(step), check=self._check, share=self._share)
-        except manifest.Damaged as damage:
+        except manifest.DamagedStep as damage:
             return str(damage)
         self._intact.add(step)
         return None
@@ -108,7 +108,7 @@ class Folders:
         for step in self.committed():
             try:
                 metrics[step] = manifest.read(self.path(step))["metrics"]
-            except manifest.Damaged:
+            except manifest.DamagedStep:
                 metrics[step] = {}
         for step in set(self.all()) - kept_steps(metrics, keep):
             self.remove(step)

@@ -32,12 +32,12 @@ Files = dict[
 ]  # {"state/d/0a1b": {"bytes": 4096, "sha256": "..."}}; no sha256 with check="size"
 
 
-class Damaged(Exception):
+class DamagedStep(Exception):
     """A step's folder is not what was saved; the message names the file."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class HostShare:
     """The files that process `index` of `count` reads: those it wrote (orbax numbers them), and some of the rest."""
 
     index: int = 0
@@ -52,10 +52,10 @@ class Share:
         return (int(writer[1]) if writer else i) % self.count
 
 
-ALL = Share()
+ALL = HostShare()
 
 
-def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share: Share) -> None:
+def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share: HostShare) -> None:
     """Hashes every file under `folder`, makes them durable, then writes the manifest in one rename.
 
     `entries`: step, meta, metrics, arrays. All processes call it, each for its share; the first writes the manifest.
@@ -79,49 +79,49 @@ def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a committed step. Raises Damaged when it is missing, cut, changed, or another step's."""
+    """The manifest of a committed step. Raises DamagedStep when it is missing, cut, changed, or another step's."""
     try:
         manifest = json.loads((folder / FILE).read_text())
         claimed = manifest.pop("sha256")
     except FileNotFoundError:
-        raise Damaged(f"{FILE} is missing") from None
+        raise DamagedStep(f"{FILE} is missing") from None
     except OSError as error:
-        raise Damaged(f"{FILE} cannot be read ({error.strerror})") from error
+        raise DamagedStep(f"{FILE} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise Damaged(f"{FILE} cannot be read") from None
+        raise DamagedStep(f"{FILE} cannot be read") from None
     if claimed != _digest(manifest):
-        raise Damaged(f"{FILE} was changed")
+        raise DamagedStep(f"{FILE} was changed")
     if manifest["format"] != FORMAT:
-        raise Damaged(f"{FILE} has format {manifest['format']}; this version reads {FORMAT}")
+        raise DamagedStep(f"{FILE} has format {manifest['format']}; this version reads {FORMAT}")
     if str(manifest["step"]) != folder.name:
-        raise Damaged(f"{FILE} is that of step {manifest['step']}: the folder was renamed")
+        raise DamagedStep(f"{FILE} is that of step {manifest['step']}: the folder was renamed")
     return manifest
 
 
-def verify(folder: pathlib.Path, *, check: Check = "sha256", share: Share = ALL) -> None:
-    """Compares every file with the manifest, of those in `share` the contents. Damaged names the first that differs."""
+def verify(folder: pathlib.Path, *, check: Check = "sha256", share: HostShare = ALL) -> None:
+    """Compares every file with the manifest, of those in `share` the contents. DamagedStep names the first."""
     files: Files = read(folder)["files"]
     try:
         missing = sorted(files.keys() - set(_files(folder)))
     except OSError as error:
-        raise Damaged(f"{error.filename or folder} cannot be read ({error.strerror})") from error
+        raise DamagedStep(f"{error.filename or folder} cannot be read ({error.strerror})") from error
     if missing:
-        raise Damaged(f"{missing[0]} is missing")
+        raise DamagedStep(f"{missing[0]} is missing")
     names = share.of(list(files))
     for _ in _in_threads(lambda name: _compare(folder, name, files[name], check), names):
         pass
 
 
 def _compare(folder: pathlib.Path, name: str, entry: dict[str, Any], check: Check) -> None:
-    """Raises Damaged unless the file is the one that was saved."""
+    """Raises DamagedStep unless the file is the one that was saved."""
     try:
         size = (folder / name).stat().st_size
         if size != entry["bytes"]:
-            raise Damaged(f"{name} has {size} bytes instead of {entry['bytes']}")
+            raise DamagedStep(f"{name} has {size} bytes instead of {entry['bytes']}")
         if check == "sha256" and "sha256" in entry and _described(folder, name, check=check) != entry:
-            raise Damaged(f"{name} was changed (its SHA-256 differs)")
+            raise DamagedStep(f"{name} was changed (its SHA-256 differs)")
     except OSError as error:
-        raise Damaged(f"{name} cannot be read ({error.strerror})") from error
+        raise DamagedStep(f"{name} cannot be read ({error.strerror})") from error
 
 
 def _files(folder: pathlib.Path) -> list[str]:

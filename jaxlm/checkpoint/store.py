@@ -44,7 +44,7 @@ class Checkpoints:
         check: manifest.Check = "sha256",
     ) -> None:
         # Reading asks no device and no other process; writing is a thing of all, of which the main one keeps order.
-        share = manifest.ALL if keep is None else manifest.Share(jax.process_index(), jax.process_count())
+        share = manifest.ALL if keep is None else manifest.HostShare(jax.process_index(), jax.process_count())
         self._folders = Folders(directory, check=check, share=share)
         self._keep, self._say, self._hook = keep, say, hook
         self._pending: threading.Thread | None = None

@@ -21,7 +21,7 @@ from jaxlm.convert import heads as places
 from jaxlm.convert import table
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError, did_you_mean, reading
-from jaxlm.formats.source import Index, Source, of_arrays
+from jaxlm.formats.source import Index, Tensors, of_arrays
 from jaxlm.models.build import build
 from jaxlm.models.heads import Head
 from jaxlm.models.paths import flatten, nest
@@ -126,7 +126,7 @@ def to_hf_config(config: Any, heads: Collection[str] = ()) -> dict[str, Any]:
 
 
 def import_params(
-    tensors: Mapping[str, np.ndarray] | Source, config: Any, heads: Mapping[str, Head] | None = None
+    tensors: Mapping[str, np.ndarray] | Tensors, config: Any, heads: Mapping[str, Head] | None = None
 ) -> dict[str, Any]:
     """Our parameters (nested dict of float32 arrays) from their tensors. UserError for all that does not fit.
 
@@ -155,10 +155,10 @@ def sizes(config: Any) -> dict[str, int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Match:
     """How a source fills the parameters of a config."""
 
-    source: Source  # under present names, without copies and buffers
+    source: Tensors  # under present names, without copies and buffers
     shapes: Mapping[str, Any]  # of ours, by path
     rows: Mapping[str, Row]
     sizes: Mapping[str, int]
@@ -182,12 +182,12 @@ class Plan:
 
 
 def plan(
-    tensors: Mapping[str, np.ndarray] | Source,
+    tensors: Mapping[str, np.ndarray] | Tensors,
     config: Any,
     wanted: Mapping[str, Head] | None = None,
     *,
     shapes: Mapping[str, Any] | None = None,
-) -> Plan:
+) -> Match:
     """Compares names and shapes, and tied copies with their originals; reads nothing else.
 
     `wanted`: heads, None: those that the tensors hold. `shapes`: our nested tree of both, if it is at hand.
@@ -207,7 +207,7 @@ def plan(
     for row in found:
         table.check_shapes(row, source, ours[row.ours].shape, sizes(config))
     by_path = {row.ours: row for row in found}
-    return Plan(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), buffers, copies)
+    return Match(source, ours, by_path, sizes(config), tuple(missing), tuple(unexpected), buffers, copies)
 
 
 def widened(array: np.ndarray, name: str) -> np.ndarray:
@@ -222,8 +222,8 @@ def widened(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def _present(
-    family: Family, source: Source, expected: set[str]
-) -> tuple[Source, tuple[str, ...], dict[str, str]]:
+    family: Family, source: Tensors, expected: set[str]
+) -> tuple[Tensors, tuple[str, ...], dict[str, str]]:
     """The source under present names, without buffers and copies; and those two."""
     entries, buffers, stored = {}, [], {}
     for name, entry in source.entries.items():
@@ -234,7 +234,7 @@ def _present(
             raise UserError(f"{source.where}: {name} and {stored[now]} are both {now} in today's names.")
         else:
             entries[now], stored[now] = entry, name
-    found, copies = Source(entries, source.where), {}
+    found, copies = Tensors(entries, source.where), {}
     for copy, original in family.TIED.items():
         if copy in expected or copy not in entries:
             continue
@@ -247,7 +247,7 @@ def _present(
     return found, tuple(buffers), copies
 
 
-def _without(source: Source, constants: Mapping[str, np.ndarray]) -> tuple[Source, set[str]]:
+def _without(source: Tensors, constants: Mapping[str, np.ndarray]) -> tuple[Tensors, set[str]]:
     """The source without the constants in it, which must have their values; and the names of those."""
     found = {name for name in constants if name in source}
     for name in found:
@@ -260,10 +260,10 @@ def _without(source: Source, constants: Mapping[str, np.ndarray]) -> tuple[Sourc
                 "checkpoint cannot be held."
             )
     left = {name: entry for name, entry in source.entries.items() if name not in found}
-    return Source(left, source.where), found
+    return Tensors(left, source.where), found
 
 
-def _check_copy(source: Source, copy: str, original: str) -> None:
+def _check_copy(source: Tensors, copy: str, original: str) -> None:
     if source.shape(copy) == source.shape(original) and np.array_equal(
         source.read(copy), source.read(original)
     ):

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxlm.convert.axes import PART, Layout
 from jaxlm.errors import UserError
-from jaxlm.formats.source import Index, Source
+from jaxlm.formats.source import Index, Tensors
 from jaxlm.models.paths import flatten
 
 _SHOWN = 8
@@ -69,7 +69,7 @@ def layout(row: Row, shape: Sequence[int], sizes: Mapping[str, int]) -> Layout:
 
 def read(
     row: Row,
-    source: Source,
+    source: Tensors,
     shape: Sequence[int],
     sizes: Mapping[str, int],
     index: Index | None = None,
@@ -134,7 +134,7 @@ def their_shapes(
 
 
 def difference(
-    rows: Sequence[Row], found: Source | Mapping[str, Any], ours: Mapping[str, Any]
+    rows: Sequence[Row], found: Tensors | Mapping[str, Any], ours: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
     """Their names that the rows want and `found` lacks, and those it has besides."""
     expected = {name for row in rows for name in row.names(ours[row.ours].shape)}
@@ -159,7 +159,7 @@ def check_cover(rows: Sequence[Row], ours: Mapping[str, Any]) -> None:
             raise ValueError(f"The table's rows do not make up the whole of {name} once: parts {found}.")
 
 
-def check_shapes(row: Row, source: Source, shape: Sequence[int], sizes: Mapping[str, int]) -> None:
+def check_shapes(row: Row, source: Tensors, shape: Sequence[int], sizes: Mapping[str, int]) -> None:
     """UserError naming the first tensor of a row whose shape does not fit."""
     expected = layout(row, shape[row.stacked :], sizes).their_shape
     for name in row.names(shape):

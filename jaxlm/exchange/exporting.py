@@ -74,7 +74,7 @@ def _write(
     for name, content in _files(found, plan, shapes, pooling).items():
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).write_bytes(content)
-    places = layout.Places(partial, plan)
+    places = layout.ExportedArrays(partial, plan)
     by_path = {row.ours: row for row in rows}
     for ours, array in found.hosts():
         table.write(by_path[ours], array, places, sizes)
@@ -85,7 +85,9 @@ def _write(
     return f"{len(plan.tensors)} tensors, {plan.bytes:,} bytes in {len(plan.files)} file(s)"
 
 
-def _save_dense(partial: pathlib.Path, places: layout.Places, shapes: Mapping[str, Sequence[int]]) -> None:
+def _save_dense(
+    partial: pathlib.Path, places: layout.ExportedArrays, shapes: Mapping[str, Sequence[int]]
+) -> None:
     """The pooler, as sentence-transformers' dense step has it."""
     names = sentence_transformers.dense_names(shapes).items()
     dense = {name: np.asarray(places[theirs], np.float32) for name, theirs in names}
@@ -94,7 +96,7 @@ def _save_dense(partial: pathlib.Path, places: layout.Places, shapes: Mapping[st
 
 def _files(
     found: Stored,
-    plan: layout.Layout,
+    plan: layout.Export,
     shapes: Mapping[str, Sequence[int]],
     pooling: sentence_transformers.Pooling | None,
 ) -> dict[str, bytes]:
@@ -122,7 +124,7 @@ def _files(
     return files
 
 
-def config_json(found: Stored, plan: layout.Layout) -> dict[str, Any]:
+def config_json(found: Stored, plan: layout.Export) -> dict[str, Any]:
     """The contents of config.json: what came in where the model is still that, else made from our config."""
     kinds = sorted({place.dtype.name for place in plan.tensors.values() if place.dtype.kind in "fV"})
     dtype = kinds[0] if len(kinds) == 1 else "float32"

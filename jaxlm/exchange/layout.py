@@ -41,7 +41,7 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Export:
     """All tensors of an export."""
 
     tensors: Mapping[str, Place]  # by the name in the file
@@ -66,7 +66,7 @@ def make(
     dtype: Dtype,
     shard_bytes: int | None,
     original: Mapping[str, Any] | None,
-) -> Layout:
+) -> Export:
     """The layout; `original` is the config.json that came in, when the model is still that."""
     if dtype == "source" and found.folder is None:
         raise UserError(
@@ -92,10 +92,10 @@ def make(
         for i, shard in enumerate(shards)
         for name, place in shard.items()
     }
-    return Layout(tensors, {name: name for name in shapes}, {}, False)
+    return Export(tensors, {name: name for name in shapes}, {}, False)
 
 
-def index(layout: Layout, came: bytes | None) -> bytes:
+def index(layout: Export, came: bytes | None) -> bytes:
     """model.safetensors.index.json; the one that came in where it still says the same."""
     weight_map = {name: place.file for name, place in sorted(layout.tensors.items())}
     if came is not None and json.loads(came).get("weight_map") == weight_map:
@@ -105,10 +105,10 @@ def index(layout: Layout, came: bytes | None) -> bytes:
     return (json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2) + "\n").encode()
 
 
-class Places(Mapping[str, np.ndarray]):
+class ExportedArrays(Mapping[str, np.ndarray]):
     """Every tensor of the table as an array over its place in its file; opened when asked for."""
 
-    def __init__(self, folder: pathlib.Path, layout: Layout):
+    def __init__(self, folder: pathlib.Path, layout: Export):
         self._layout, self._files = layout, {}
         for file in layout.files:
             tensors = {name: (p.shape, p.dtype) for name, p in layout.tensors.items() if p.file == file}
@@ -139,7 +139,7 @@ class Places(Mapping[str, np.ndarray]):
         return self._files[self._layout.tensors[name].file].array(name)
 
 
-def _as_it_came(found: Stored, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+def _as_it_came(found: Stored, shapes: Mapping[str, tuple[int, ...]]) -> Export:
     assert found.folder is not None
     origin, family = found.folder.origin, families.of_config(found.config)
     buffers, copies = _buffers(found), origin["copies"]
@@ -163,7 +163,7 @@ def _as_it_came(found: Stored, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
             shape = shapes[present[copies[name]] if name in copies else back[name]]
             tensors[name] = Place(shape, _DTYPES[kind], file)
     named |= {copies[copy]: named[present[copies[copy]]] for copy in copies}
-    return Layout(tensors, named, origin["metadata"], True)
+    return Export(tensors, named, origin["metadata"], True)
 
 
 def _buffers(found: Stored) -> dict[str, Entry]:

@@ -59,7 +59,7 @@ class Stored:
     unexpected: tuple[str, ...] = ()
     folder: model_folder.ModelFolder | None = None
     hf: weights.Weights | None = None
-    plan: families.Plan | None = None
+    plan: families.Match | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlm.errors import UserError
 from jaxlm.formats.gguf_file import Gguf
-from jaxlm.formats.source import Entry, Index, Source
+from jaxlm.formats.source import Entry, Index, Tensors
 
 _ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 _NAMES = {
@@ -75,7 +75,7 @@ def config(file: Gguf) -> dict[str, Any]:
     return hf
 
 
-def source(file: Gguf) -> Source:
+def source(file: Gguf) -> Tensors:
     """The tensors under transformers' names, in transformers' order."""
     kind, found = _architecture(file), {}
     heads = _setting(file, "attention.head_count", int)
@@ -95,7 +95,7 @@ def source(file: Gguf) -> Source:
         found[f"{layer}{_NAMES[match[2]]}.{match[3]}"] = (
             _unpermuted(entry, groups[match[2]]) if permuted else entry
         )
-    return Source(found, file.path)
+    return Tensors(found, file.path)
 
 
 def _unpermuted(entry: Entry, heads: int) -> Entry:

@@ -26,7 +26,7 @@ class Entry:
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class Tensors:
     """Tensors by name; `where` is what messages call them."""
 
     entries: Mapping[str, Entry]
@@ -51,11 +51,11 @@ class Source:
         return self.entries[name].read(index)
 
 
-def of_arrays(tensors: "Mapping[str, np.ndarray] | Source", where: str = "The checkpoint") -> Source:
+def of_arrays(tensors: "Mapping[str, np.ndarray] | Tensors", where: str = "The checkpoint") -> Tensors:
     """A source of arrays in memory; a source stays what it is."""
-    if isinstance(tensors, Source):
+    if isinstance(tensors, Tensors):
         return tensors
-    return Source({name: _held(array) for name, array in tensors.items()}, where)
+    return Tensors({name: _held(array) for name, array in tensors.items()}, where)
 
 
 def _held(array: Any) -> Entry:

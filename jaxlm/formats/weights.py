@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jaxlm.errors import UserError
 from jaxlm.formats import flax_file, gguf_file, gguf_model, safetensors_file, tensorflow_file, torch_file
 from jaxlm.formats.folder import Folder
-from jaxlm.formats.source import Entry, Source
+from jaxlm.formats.source import Entry, Tensors
 
 Pickles = Literal["refuse", "weights-only"]
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|[\w.-]+")
@@ -27,7 +27,7 @@ class Weights:
 
     folder: Folder
     config: Mapping[str, Any]  # config.json
-    source: Source
+    source: Tensors
     kind: Literal["safetensors", "gguf", "flax", "torch", "tensorflow"]
     gguf: gguf_file.Gguf | None = None
 
@@ -58,7 +58,7 @@ def open_folder(path: str | os.PathLike[str], *, allow_pickle: Pickles = "refuse
         # One file before an index, as transformers: its save_pretrained leaves the index of an earlier save behind.
         if folder.has(name):
             found = _read(folder, name, kind, read, allow_pickle)
-            return Weights(folder, folder.json("config.json"), Source(found, str(place / name)), kind)
+            return Weights(folder, folder.json("config.json"), Tensors(found, str(place / name)), kind)
         if folder.has(name + ".index.json"):
             found = _sharded(folder, name + ".index.json", kind, read, allow_pickle)
             return Weights(folder, folder.json("config.json"), found, kind)
@@ -90,7 +90,7 @@ def _read(folder: Folder, name: str, kind: str, read: _Read, allow_pickle: Pickl
     return read(folder.file(name), str(folder.path / name))
 
 
-def _sharded(folder: Folder, index: str, kind: str, read: _Read, allow_pickle: Pickles) -> Source:
+def _sharded(folder: Folder, index: str, kind: str, read: _Read, allow_pickle: Pickles) -> Tensors:
     """All tensors of the shards that an index names."""
     where, weight_map = folder.path / index, folder.json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
@@ -113,7 +113,7 @@ def _sharded(folder: Folder, index: str, kind: str, read: _Read, allow_pickle: P
         if twice := sorted(found.keys() & entries.keys()):
             raise UserError(f"{folder.path}: {twice[0]} is in two shards. Fetch the model again.")
         found |= entries
-    return Source(found, str(where))
+    return Tensors(found, str(where))
 
 
 def _gguf(folder: Folder, name: str) -> Weights:
@@ -129,7 +129,7 @@ def _tensorflow(folder: Folder, prefix: str) -> Weights:
     found = tensorflow_file.entries(folder.path / prefix)
     for file in sorted({pathlib.Path(entry.file).name for entry in found.values()}):
         folder.file(file)  # no link that leads out; nothing was read yet
-    return Weights(folder, config, Source(found, str(folder.path / prefix)), "tensorflow")
+    return Weights(folder, config, Tensors(found, str(folder.path / prefix)), "tensorflow")
 
 
 def _cached(name: str) -> pathlib.Path | None:

@@ -22,7 +22,7 @@ NONE = -1  # in the slots of tokens that were not chosen
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rows:
+class Prompts:
     """What every row starts from, and when it ends. A decoder's prompts stand in tokens_BT, left-padded."""
 
     batch: Batch
@@ -47,7 +47,9 @@ class State:
 
 
 @functools.partial(jax.jit, static_argnames=("model", "room", "sampling", "prefix"))
-def prefill(model: Model, params: Any, rows: Rows, *, room: int, sampling: Sampling, prefix: bool) -> State:
+def prefill(
+    model: Model, params: Any, rows: Prompts, *, room: int, sampling: Sampling, prefix: bool
+) -> State:
     """Reads the prompts (or source and start tokens) and chooses every row's first token."""
     batch, module = rows.batch, model.bind(params)
     height, length = batch.tokens_BT.shape
@@ -76,7 +78,7 @@ def prefill(model: Model, params: Any, rows: Rows, *, room: int, sampling: Sampl
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames=("state",))
 def decode(
-    model: Model, params: Any, rows: Rows, state: State, until: jax.Array, *, sampling: Sampling
+    model: Model, params: Any, rows: Prompts, state: State, until: jax.Array, *, sampling: Sampling
 ) -> State:
     """Goes on until `until` tokens are chosen in all, or every row has ended."""
     module = model.bind(params)
@@ -92,7 +94,7 @@ def decode(
     return jax.lax.while_loop(lambda s: (s.count < until) & ~s.ended_B.all(), step, state)
 
 
-def _chosen(state: State, logits_BV: jax.Array, rows: Rows, sampling: Sampling) -> State:
+def _chosen(state: State, logits_BV: jax.Array, rows: Prompts, sampling: Sampling) -> State:
     """The state with one more token in every row that has not ended."""
     if rows.known_V is not None:
         logits_BV = choosing.only(logits_BV, rows.known_V)

@@ -111,12 +111,12 @@ def _rows(
     frame: Frame,
     seed: int,
     known_V: np.ndarray | None,
-) -> decode.Rows:
+) -> decode.Prompts:
     """The texts on the devices; behind them the last one again, for one token, where those are to share evenly."""
     more = predictor.height(len(texts)) - len(texts)
     texts, limits = [*texts, *[texts[-1]] * more], [*limits, *[1] * more]
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
-    return decode.Rows(
+    return decode.Prompts(
         batch=predictor.split(_sources(texts, frame) if frame.encoder_decoder else _left_padded(texts)),
         limit_B=predictor.split(np.array(limits, np.int32)),
         stops=np.array(frame.stops or (decode.NONE,), np.int32),
@@ -141,7 +141,7 @@ def _written(state: decode.State, usual: Sequence[Reason], stopped: set[int], fr
 
 def _go_on(
     predictor: Predictor,
-    rows: decode.Rows,
+    rows: decode.Prompts,
     state: decode.State,
     texts: int,
     new_tokens: int,

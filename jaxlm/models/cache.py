@@ -72,7 +72,7 @@ class Memory:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cache:
+class KVCache:
     """All layers. A slot of segment 0 is unwritten or padding, and is not seen."""
 
     k_LBSKH: jax.Array
@@ -89,7 +89,7 @@ class Cache:
             k_LBSKH=self.k_LBSKH, v_LBSKH=self.v_LBSKH, used=self.used, layer=jnp.zeros((), jnp.int32)
         )
 
-    def extended(self, layers: LayerCache, segments_BT: jax.Array) -> "Cache":
+    def extended(self, layers: LayerCache, segments_BT: jax.Array) -> "KVCache":
         """The cache after a step that wrote these layers and segments."""
         return dataclasses.replace(
             self,
@@ -117,10 +117,10 @@ class Cache:
         return jax.lax.dynamic_update_slice_in_dim(self.segments_BS, segments_BT, self.used, axis=1)
 
 
-def empty(*, layers: int, rows: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype) -> Cache:
+def empty(*, layers: int, rows: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype) -> KVCache:
     """A cache with nothing in it. Bytes: 2 x layers x rows x slots x kv_heads x head_dim x bytes of the dtype."""
     shape = (layers, rows, slots, kv_heads, head_dim)
-    return Cache(
+    return KVCache(
         k_LBSKH=jnp.zeros(shape, dtype),
         v_LBSKH=jnp.zeros(shape, dtype),
         segments_BS=jnp.zeros((rows, slots), jnp.int32),

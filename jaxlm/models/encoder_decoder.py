@@ -32,7 +32,7 @@ Seen = tuple[jax.Array, jax.Array, masks.Mask]  # keys and values of the source,
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
+class BlockParts:
     """What a block is made of."""
 
     norms: Literal["pre", "post"]  # before a layer, or after what it adds
@@ -46,7 +46,7 @@ class Parts:
 class Block(nnx.Module):
     """Self-attention, in a decoder attention to the source, MLP; each is dropped out and added to its input."""
 
-    def __init__(self, parts: Parts, *, cross: bool):
+    def __init__(self, parts: BlockParts, *, cross: bool):
         self.pre = parts.norms == "pre"
         self.dropout, self.mlp_dropout = parts.dropout, parts.mlp_dropout
         self.attention, self.norm_attention = parts.attention(SelfAttention), parts.norm()
@@ -113,7 +113,7 @@ def post_norm(
 
     `c`: a config with hidden, heads, mlp, activation, norm_epsilon, attention and three dropouts.
     """
-    parts = Parts(
+    parts = BlockParts(
         norms="post",
         norm=lambda: LayerNorm(c.hidden, c.norm_epsilon),
         attention=lambda kind: kind(
@@ -179,7 +179,7 @@ class EncoderDecoder(nnx.Module):
         features_BTD, extras = self._through(self.decoder, entered_BTD, rows, key_target, layers)
         return Encoded.of(features_BTD, of_source, extras)
 
-    def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
+    def start_cache(self, batch: Batch, slots: int) -> caches.KVCache:
         """The source of every row as all layers see it, and room for `slots` tokens of the decoder."""
         segments_BS: Array = batch.source_segments_BS
         x_BSD = self._embed_source(batch, None)
@@ -193,8 +193,8 @@ class EncoderDecoder(nnx.Module):
         return dataclasses.replace(caches.empty(**shape, dtype=k_LBSKH.dtype), memory=memory)
 
     def extend(
-        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
-    ) -> tuple[jax.Array, caches.Cache]:
+        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.KVCache
+    ) -> tuple[jax.Array, caches.KVCache]:
         """x_BTD of the decoder's next T tokens (left-padded: segment 0), and the cache with them in it."""
         memory = cache.memory
         assert memory is not None  # made by start_cache

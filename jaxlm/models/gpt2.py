@@ -156,7 +156,7 @@ class Gpt2Module(nnx.Module):
         """Features of M positions -> logits_BMV of the next token, float32; V is the padded vocabulary."""
         return self.tokens.logits(x_BMD)
 
-    def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
+    def start_cache(self, batch: Batch, slots: int) -> caches.KVCache:
         """An empty cache for the batch's rows, with room for `slots` tokens a row."""
         c = self.config
         return caches.empty(
@@ -169,8 +169,8 @@ class Gpt2Module(nnx.Module):
         )
 
     def extend(
-        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
-    ) -> tuple[jax.Array, caches.Cache]:
+        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.KVCache
+    ) -> tuple[jax.Array, caches.KVCache]:
         """x_BTD of the next T tokens (left-padded: segment 0), and the cache with them in it."""
         mask = cache.mask(segments_BT)
         x_BTD, layers = stack.run_cached(

@@ -172,7 +172,7 @@ class LlamaModule(nnx.Module):
         table = self.tokens if self.config.embeddings == "tied" else self.decoder
         return table.logits(x_BMD)
 
-    def start_cache(self, batch: Batch, slots: int) -> caches.Cache:
+    def start_cache(self, batch: Batch, slots: int) -> caches.KVCache:
         """An empty cache for the batch's rows, with room for `slots` tokens a row."""
         c, rows = self.config, batch.tokens_BT.shape[0]
         return caches.empty(
@@ -185,8 +185,8 @@ class LlamaModule(nnx.Module):
         )
 
     def extend(
-        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.Cache
-    ) -> tuple[jax.Array, caches.Cache]:
+        self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.KVCache
+    ) -> tuple[jax.Array, caches.KVCache]:
         """x_BTD of the next T tokens (left-padded: segment 0), and the cache with them in it."""
         c = self.config
         rotation = c.rope.rotation(positions_BT, c.head_dim)

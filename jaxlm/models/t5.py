@@ -108,7 +108,7 @@ def _block(c: T5, rngs: nnx.Rngs, dtype: jnp.dtype, *, cross: bool) -> encoder_d
             return GatedMlp(rngs, **sizes, **scales)
         return Mlp(rngs, **sizes, **scales, biases="none")
 
-    parts = encoder_decoder.Parts(
+    parts = encoder_decoder.BlockParts(
         norms="pre",
         norm=lambda: RmsNorm(c.hidden, c.norm_epsilon),
         attention=attention,

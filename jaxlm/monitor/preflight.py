@@ -1,4 +1,4 @@
-"""The table before the first step: what is about to run and whether it fits. In: Facts. Out: text.
+"""The table before the first step: what is about to run and whether it fits. In: a `Preflight`. Out: text.
 
 Guarantees: pure formatting; what is unknown (None) is left out, what will not fit is marked. `check_fits` refuses what
 cannot.
@@ -18,7 +18,7 @@ SMALLER = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Facts:
+class Preflight:
     """What is known of a run before its first step. Sizes in bytes, times in seconds."""
 
     devices: str  # "8 x TPU v4, mesh data 8"
@@ -45,7 +45,7 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
-def table(facts: Facts) -> str:
+def table(facts: Preflight) -> str:
     """Two columns, one fact a line."""
     rows = [
         ("devices", facts.devices),
@@ -66,7 +66,7 @@ def table(facts: Facts) -> str:
     return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown)
 
 
-def check_fits(facts: Facts) -> None:
+def check_fits(facts: Preflight) -> None:
     """UserError when the step needs more memory than a device can have; nothing where either is not known."""
     needed, limit = facts.memory_per_device, facts.memory_limit
     if needed and limit and needed > limit:
@@ -81,14 +81,14 @@ def gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.1f} MiB"
 
 
-def _tokens(facts: Facts) -> str:
+def _tokens(facts: Preflight) -> str:
     text = human(facts.tokens_per_step)
     if facts.packing_efficiency is not None:
         text += f", {100 * facts.packing_efficiency:.1f}% of it useful (packing)"
     return text
 
 
-def _training(facts: Facts) -> str:
+def _training(facts: Preflight) -> str:
     text = f"{facts.stage}{facts.steps} steps, {human(facts.steps * facts.tokens_per_step)} tokens"
     if facts.rows_per_epoch and facts.rows_per_step:
         per_epoch = facts.rows_per_epoch * facts.tokens_per_step / facts.rows_per_step
@@ -99,7 +99,7 @@ def _training(facts: Facts) -> str:
     return text
 
 
-def _flops(facts: Facts) -> str:
+def _flops(facts: Preflight) -> str:
     if not facts.flops_per_step:
         return ""
     text = human(facts.flops_per_step)
@@ -109,7 +109,7 @@ def _flops(facts: Facts) -> str:
     return text
 
 
-def _memory(facts: Facts) -> str:
+def _memory(facts: Preflight) -> str:
     if facts.memory_per_device is None:
         return ""
     text = f"{gib(facts.memory_per_device)} estimated"
@@ -121,7 +121,7 @@ def _memory(facts: Facts) -> str:
     return text
 
 
-def _checkpoint(facts: Facts) -> str:
+def _checkpoint(facts: Preflight) -> str:
     if facts.checkpoint_bytes is None:
         return ""
     text = gib(facts.checkpoint_bytes)
@@ -132,7 +132,7 @@ def _checkpoint(facts: Facts) -> str:
     return text
 
 
-def _time(facts: Facts) -> str:
+def _time(facts: Preflight) -> str:
     if facts.seconds_per_step is None or not math.isfinite(facts.seconds_per_step):
         return ""
     left = facts.steps - facts.done

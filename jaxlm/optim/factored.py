@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlm.optim.matrices import Layout, size
+from jaxlm.optim.matrices import Dimensions, size
 
 
 class FactoredState(NamedTuple):
@@ -32,14 +32,14 @@ def scale_by_factored_rms(
     1 - t^-decay_rate at the t-th update; `epsilon` is added to squared gradients.
     """
 
-    def averaged(x: Any, layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    def averaged(x: Any, layout: Dimensions) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
         """The dimensions over which `rows` and `cols` are means; None if not factored."""
         if len(layout.groups) != 2 or any(size(x.shape, group) < factor_from for group in layout.groups):
             return None
         return layout.groups[1], layout.groups[0]
 
     def init(params: Any) -> FactoredState:
-        def zeros(p: Any, layout: Layout, side: int) -> jax.Array:
+        def zeros(p: Any, layout: Dimensions, side: int) -> jax.Array:
             ones = (averaged(p, layout) or ((), range(len(p.shape))))[side]
             return jnp.zeros([1 if d in ones else n for d, n in enumerate(p.shape)], jnp.float32)
 
@@ -50,7 +50,7 @@ def scale_by_factored_rms(
         step = state.step + 1
         decay = 1.0 - step.astype(jnp.float32) ** -decay_rate
 
-        def one(g: jax.Array, rows: jax.Array, cols: jax.Array, layout: Layout) -> tuple:
+        def one(g: jax.Array, rows: jax.Array, cols: jax.Array, layout: Dimensions) -> tuple:
             square = g * g + epsilon
             if (over := averaged(g, layout)) is None:
                 rows = decay * rows + (1.0 - decay) * square
@@ -79,5 +79,5 @@ def scale_by_parameter_rms(floor: float, layouts: Any) -> optax.GradientTransfor
     return optax.stateless(lambda updates, params: jax.tree.map(scaled, updates, params, layouts))
 
 
-def _rms(x: jax.Array, layout: Layout) -> jax.Array:
+def _rms(x: jax.Array, layout: Dimensions) -> jax.Array:
     return jnp.sqrt(jnp.mean(x * x, layout.features, keepdims=True))

@@ -28,7 +28,7 @@ HIDDEN = ("embed", "mlp", "head_dim", "rank", *HEADS)
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Dimensions:
     """Array dimensions of a parameter by role: `stack` is empty or leading, `groups` are feature axes."""
 
     stack: tuple[int, ...]
@@ -46,7 +46,7 @@ class Layout:
         return tuple(d for group in self.groups for d in group)
 
 
-def layout(axes: Axes) -> Layout:
+def layout(axes: Axes) -> Dimensions:
     """The layout of a parameter with these logical axes."""
     start = 0
     # The last axis is never a stack: a number per expert is a vector.
@@ -59,7 +59,7 @@ def layout(axes: Axes) -> Layout:
         else:
             groups.append((d,))
     hidden = all(a in HIDDEN for a in axes[start:])
-    return Layout(tuple(range(start)), tuple(groups), hidden)
+    return Dimensions(tuple(range(start)), tuple(groups), hidden)
 
 
 def size(shape: tuple[int, ...], dims: tuple[int, ...]) -> int:

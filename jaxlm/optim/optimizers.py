@@ -210,7 +210,7 @@ class Muon(_WithMoments):
         )
         return muon, optax.stateless(lambda u, _: jax.tree.map(self._scaled, u, layouts))
 
-    def _scaled(self, u: jax.Array, layout: matrices.Layout) -> jax.Array:
+    def _scaled(self, u: jax.Array, layout: matrices.Dimensions) -> jax.Array:
         rows, cols = (matrices.size(u.shape, group) for group in layout.groups)
         if self.update_rms:  # an orthogonal matrix has the RMS 1 / sqrt(max(rows, cols))
             return u * self.update_rms * math.sqrt(max(rows, cols))
@@ -221,7 +221,7 @@ class Muon(_WithMoments):
         return optax.add_decayed_weights(self.weight_decay, mask)
 
 
-def _orthogonalised(layout: matrices.Layout) -> bool:
+def _orthogonalised(layout: matrices.Dimensions) -> bool:
     return layout.hidden and len(layout.groups) == 2
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxlm.optim.matrices import Layout
+from jaxlm.optim.matrices import Dimensions
 from jaxlm.optim.schedules import Rate
 
 
@@ -96,7 +96,7 @@ def scale_by_bert_adam(b1: float, b2: float, epsilon: float) -> optax.GradientTr
 def scale_by_trust_ratio(layouts: Any) -> optax.GradientTransformation:
     """LAMB's |w| / |u| for every matrix of a stack; 1 for vectors and for zero weights or updates."""
 
-    def scaled(u: jax.Array, p: jax.Array, layout: Layout) -> jax.Array:
+    def scaled(u: jax.Array, p: jax.Array, layout: Dimensions) -> jax.Array:
         if not layout.is_matrix:
             return u
         w_norm, u_norm = (jnp.sqrt(jnp.sum(x * x, layout.features, keepdims=True)) for x in (p, u))

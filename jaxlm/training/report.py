@@ -83,7 +83,7 @@ class Span:
 
 def facts(
     parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[str]
-) -> table.Facts:
+) -> table.Preflight:
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
     peak = peak_flops(jax.devices()[0].device_kind)
@@ -95,7 +95,7 @@ def facts(
     flops = _flops(parts.program, batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
-    return table.Facts(
+    return table.Preflight(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
         precision=f"{parts.program.model.dtype} compute, float32 weights",
         attention="; ".join(dict.fromkeys(attention)),

@@ -140,7 +140,7 @@ def test_every_file_is_in_the_share_of_one_process_and_its_own_where_it_wrote_it
         "_METADATA",
         "state/d/x",
     ]
-    shares = [manifest.Share(index, count).of(names) for index in range(count)]
+    shares = [manifest.HostShare(index, count).of(names) for index in range(count)]
     assert sorted(name for share in shares for name in share) == sorted(names)
     assert all(f"state/ocdbt.process_1/d/{i}" in shares[1 % count] for i in range(5))
 

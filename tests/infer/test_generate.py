@@ -221,7 +221,7 @@ def test_no_token_copies_the_cache(kind):
     batch = generating._sources(PROMPTS, frame) if kind == "T5" else generating._left_padded(PROMPTS)
     one_B = np.ones(len(PROMPTS), np.int32)
     keys = jax.random.split(jax.random.key(0), len(PROMPTS))
-    rows = decode.Rows(batch=batch, limit_B=one_B, stops=one_B[:1], key_B=keys)
+    rows = decode.Prompts(batch=batch, limit_B=one_B, stops=one_B[:1], key_B=keys)
     how = {"sampling": Sampling()}
     state = jax.eval_shape(
         lambda p: decode.prefill(model, p, rows, room=700, prefix=False, **how), model.shapes

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from jaxlm.errors import UserError
-from jaxlm.monitor.preflight import Facts, check_fits, gib, table
+from jaxlm.monitor.preflight import Preflight, check_fits, gib, table
 
-FACTS = Facts(
+FACTS = Preflight(
     devices="8 x TPU v4, mesh data 8",
     precision="bfloat16 compute, float32 weights",
     attention="splash (TPU, rows of 512)",
@@ -47,7 +47,7 @@ def test_table_holds_every_fact_in_aligned_columns():
 
 
 def test_unknown_facts_are_left_out():
-    facts = Facts(
+    facts = Preflight(
         devices="1 x cpu", precision="float32", attention="xla", parameters=12, steps=3, tokens_per_step=100
     )
     names = [line.split("  ")[1].strip() for line in table(facts).splitlines()]

@@ -22,7 +22,7 @@ NEXT, NEGATIVE = 0, 1
 
 
 class Pairs(TableItems):
-    """One item per pair; label 0 where b follows a, 1 where it does not (see pair_table.Settings.negatives)."""
+    """One item per pair; label 0 where b follows a, 1 where it does not (see pair_table.PairRules.negatives)."""
 
     overhead = 3
 
@@ -72,7 +72,7 @@ def make_pairs(
     Every document is gone through `duplicates` times with other draws. UserError if the shards have no sentences or
     no pair can be made of them.
     """
-    settings = pair_table.Settings(
+    settings = pair_table.PairRules(
         max_tokens=row_length - Pairs.overhead,
         short_share=short_share,
         negatives=negatives,
@@ -85,7 +85,7 @@ def make_pairs(
     return Pairs.find_or_make(shards, vocabulary, fingerprint, cache, lambda: _blocks(shards, settings))
 
 
-def _blocks(shards: Shards, settings: pair_table.Settings) -> Iterator[np.ndarray]:
+def _blocks(shards: Shards, settings: pair_table.PairRules) -> Iterator[np.ndarray]:
     """The blocks of the table; at least one pair."""
     none = True
     for block in pair_table.blocks(read_sentences(shards), settings):

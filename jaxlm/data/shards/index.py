@@ -16,7 +16,7 @@ FORMAT = 2
 INDEX = "index.json"
 
 
-class Damaged(UserError):
+class DamagedIndex(UserError):
     """An index that is not what was written."""
 
 
@@ -38,7 +38,7 @@ def read(directory: str | os.PathLike[str]) -> dict[str, Any]:
         if not index:
             raise ValueError("its fingerprints disagree")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise Damaged(
+        raise DamagedIndex(
             f"{path}: damaged: {error}. Delete it and prepare again: finished shards are kept."
         ) from error
     if version not in (1, FORMAT):

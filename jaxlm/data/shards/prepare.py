@@ -137,7 +137,7 @@ def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
         return None
     try:
         index = indices.read(directory)
-    except indices.Damaged as error:
+    except indices.DamagedIndex as error:
         log(f"{error} It is made again.")
         return None
     if index["key"] != key:
