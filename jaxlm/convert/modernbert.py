@@ -99,6 +99,8 @@ def from_hf_config(hf: Mapping[str, Any]) -> ModernBert:
             hf, key, 0, 0.0, why="There is dropout on what attention adds, as published, and no other."
         )
     fields.refuse(hf, "decoder_bias", True)
+    if "ForSequenceClassification" in str(hf.get("architectures")):
+        fields.refuse(hf, "classifier_pooling", "cls", why="Classes of a text are read at its first token.")
     fields.refuse(hf, "tie_word_embeddings", True)
     activation = fields.activation(hf, "hidden_activation", "gelu")
     if fields.activation(hf, "classifier_activation", "gelu") != activation:

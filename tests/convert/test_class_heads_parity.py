@@ -127,3 +127,11 @@ def test_an_older_tagger_with_a_pooler_is_a_tagger(tmp_path):
 def test_labels_that_are_none_are_refused(labels):
     with pytest.raises(UserError, match="id2label must name the classes"):
         heads.sized(Tag, labels)
+
+
+def test_classes_of_a_mean_are_refused_and_the_encoder_alone_is_not():
+    """Published ModernBERTs say "mean" whatever their head is."""
+    hf = FAMILIES["ModernBert"].contents() | {"classifier_pooling": "mean"}
+    assert families.config_from_hf(hf) == FAMILIES["ModernBert"].config
+    with pytest.raises(UserError, match="classifier_pooling"):
+        families.config_from_hf(hf | {"architectures": ["ModernBertForSequenceClassification"]})
