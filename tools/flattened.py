@@ -40,11 +40,10 @@ def _attend(
     max_length_q: int,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    # [1, heads, tokens, width] -> [tokens, heads, width]
     assert varlen is not None
-    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, width]
     ends, longest = cu_seq_lens_q, max_length_q
-    return varlen.varlen_attn(*flat, ends, ends, longest, longest, scale=scaling)[None], None
+    return varlen.varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling)[None], None
 
 
 def batches(

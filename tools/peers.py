@@ -66,7 +66,7 @@ class Theirs(Side):
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         length = sum(batch[name].shape[1] for name in ("input_ids", "decoder_input_ids") if name in batch)
-        rows = rows or len(batch["input_ids"])  # those of documents one after another are as many tokens
+        rows = int(rows or len(batch["input_ids"]))  # those of documents one after another are as many tokens
         return Step(float(loss.detach()), float(useful), rows, length * len(batch["input_ids"]) // rows)
 
 
@@ -112,8 +112,9 @@ def rows_of(batch: Batch) -> dict[str, torch.Tensor]:
             "input_ids": torch.from_numpy(batch.source_tokens_BS.astype(np.int64)),
             "decoder_input_ids": tokens["input_ids"],
         }
-        if not batch.source_segments_BS.all():
-            tokens["attention_mask"] = torch.from_numpy(batch.source_segments_BS > 0)
+        real_BS = np.asarray(batch.source_segments_BS) > 0
+        if not real_BS.all():
+            tokens["attention_mask"] = torch.from_numpy(real_BS)
     elif asked.places_BM is None:
         # Causal models shift labels themselves, one place to the left.
         labels = np.concatenate([np.full_like(labels[:, :1], -100), labels[:, :-1]], axis=1)

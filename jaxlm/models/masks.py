@@ -85,6 +85,7 @@ def first(mask: Mask, keys: int) -> Mask:
         positions_BS=cut(mask.positions_BS),
         prefix_BS=cut(mask.prefix_BS),
         allowed_BTS=cut(mask.allowed_BTS),
+        most_segments=None,
     )
 
 

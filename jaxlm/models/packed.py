@@ -19,7 +19,7 @@ except ImportError:  # it may move: then the mask travels as a bias, see kernels
 
 def missing() -> str | None:
     """What the GPU or the installed jax lacks; None: nothing."""
-    if fused is None:
+    if fused is None or not hasattr(fused, "check_compute_capability"):
         return f"jax {jax.__version__} has no call that takes them"
     if not fused.check_compute_capability("9.0"):  # as the call itself asks
         return "they need compute capability 9.0 (Hopper)"
