@@ -194,15 +194,12 @@ def of_tokens(spans: Sequence[Span], text: str, offsets: np.ndarray, who: str) -
     """
     values = np.zeros(len(offsets), np.int32)
     solid = np.array([*(not letter.isspace() for letter in text), False], bool)
-    before = np.concatenate(
-        [[0], np.cumsum(solid)]
-    )  # characters but spaces: those belong to no token in particular
+    before = np.concatenate([[0], np.cumsum(solid)])  # without spaces, which belong to no token in particular
     begins, ends = before[offsets[:, 0]], before[offsets[:, 1]]
     for i, (start, end, label) in enumerate(spans):
         first, last = before[start], before[end]
-        within = (
-            (offsets[:, 0] >= start) & (offsets[:, 0] < end) & (offsets[:, 1] <= end)
-        )  # maybe a space alone
+        # Tokens of nothing but a space, or of nothing, count where they stand.
+        within = (offsets[:, 0] >= start) & (offsets[:, 0] < end) & (offsets[:, 1] <= end)
         inside = np.flatnonzero(within | (ends > first) & (begins < last) & (ends > begins))
         if not len(inside) or begins[inside].min() < first or ends[inside].max() > last:
             near = text[slice(*(offsets[inside[0], 0], offsets[inside[-1], 1]))] if len(inside) else ""
@@ -218,12 +215,9 @@ def of_tokens(spans: Sequence[Span], text: str, offsets: np.ndarray, who: str) -
 
 def numbered(values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Values in which label n is called numbers[n] instead."""
-    inside = values > 0
-    return (
-        np.where(inside, 2 * numbers[(values - 1) // 2 * inside] + 2 - values % 2, 0)
-        if len(numbers)
-        else values
-    )
+    made, inside = values.copy(), values > 0
+    made[inside] = 2 * numbers[(values[inside] - 1) // 2] + 2 - values[inside] % 2
+    return made
 
 
 def _places(parts: Sequence[str], between: int) -> tuple[tuple[int, int], ...]:

@@ -123,7 +123,7 @@ def _check_spans(step: Step, record: Record, made: Record) -> None:
     if spans and made.texts != record.texts and made.values == record.values:
         raise UserError(
             f"{record.where}: the step {type(step).__name__} changed a text whose spans are characters of it, and did "
-            " not move them. Fix: a step that changes no text, or gives `values` and `pieces` that fit the new one."
+            "not move them. Fix: a step that changes no text, or gives `values` and `pieces` that fit the new one."
         )
 
 

@@ -24,9 +24,8 @@ class Piece:
     tokens: np.ndarray  # int32, with special tokens
     types: np.ndarray  # int32, as long as tokens
     label: int  # NO_LABEL where the item has none
-    columns: Mapping[str, np.ndarray] = dataclasses.field(
-        default_factory=dict
-    )  # see `carried`: [], or as tokens
+    # Of its document, see `carried`: [], or as long as tokens.
+    columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -64,11 +64,8 @@ def _with_spans(
             _, joined, fields = _joined(record, ids)
             yield record, joined, {**fields, **known}
         else:
-            yield (
-                record,
-                ids[0],
-                known | ({"sentences": _sentences(record, offsets[0])} if with_sentences else {}),
-            )
+            found = {"sentences": _sentences(record, offsets[0])} if with_sentences else {}
+            yield record, ids[0], {**found, **known}
 
 
 def _spans(record: Record, i: int, wanted: Wanted, offsets: list[np.ndarray]) -> np.ndarray:
