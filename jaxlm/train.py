@@ -79,13 +79,13 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
         streams.check_rows(run, mesh)
         scope.enter_context(jax.set_mesh(mesh))
 
+        # ----------------------------------- model, optimizer, state: shapes first, nothing ever lives unsharded
+        program = Program.of(run, mesh)
+
         # --------------------------------------------------------------------------------------------------- data
         with distributed.ending_together():
             text = inputs.text(run, console.say)
             samples.check(run, text)
-
-        # ----------------------------------- model, optimizer, state: shapes first, nothing ever lives unsharded
-        program = Program.of(run, mesh)
 
         # --------------------------------------------------------------------------------------------- checkpoints
         saving = run.checkpoint
