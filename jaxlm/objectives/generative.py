@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
+from jaxlm.data.rows.documents import Passages
 from jaxlm.data.rows.items import Asked, Items, Shards
-from jaxlm.data.rows.passages import Passages
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
 from jaxlm.objectives.objective import Objective

@@ -7,7 +7,7 @@ import pytest
 
 from jaxlm.cached import Cache
 from jaxlm.data.corpus.columns import Label, Number, Spans
-from jaxlm.data.rows import documents, mixture, packing, passages, texts, translations
+from jaxlm.data.rows import documents, mixture, packing, texts, translations
 from jaxlm.data.rows.rows import Rows
 from jaxlm.errors import UserError
 from tests.data.test_spans import TOWNS, about, opened, run
@@ -33,7 +33,7 @@ def items(kind, made, columns=NAMES, cache=None):
     one = {"unit": kind, "texts": 2 if kind == "fields" else 1, "max_tokens": 9, "cache": cache}
     return {
         "whole": lambda: documents.Documents(train, vocabulary, columns),
-        "passages": lambda: passages.Passages(train, vocabulary, 1, columns),
+        "passages": lambda: documents.Passages(train, vocabulary, 1, columns),
         "translations": lambda: translations.make_translations(
             train, vocabulary, max_tokens=60, cache=cache, columns=columns
         ),

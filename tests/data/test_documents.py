@@ -1,8 +1,7 @@
 import numpy as np
 
-from jaxlm.batch import Vocabulary
+from jaxlm.batch import NONE, Vocabulary
 from jaxlm.data.rows.documents import Documents
-from jaxlm.data.rows.items import NO_LABEL
 
 NO = np.zeros(50, bool)
 VOCABULARY = Vocabulary(size=50, pad=0, unk=1, cls=2, sep=3, mask=4, special_V=NO, continues_V=NO)
@@ -31,7 +30,7 @@ def test_a_piece_is_the_tokens_between_cls_and_sep():
     assert other.tokens.tolist() == [2, 10, 11, 3]
     assert piece.tokens.tolist() == [2, 21, 22, 23, 3]
     assert piece.types.tolist() == [0] * 5
-    assert piece.label == NO_LABEL
+    assert piece.label == NONE
     assert piece.tokens.dtype == piece.types.dtype == np.int32
     assert items.overhead == len(piece.tokens) - 3
 

@@ -3,7 +3,7 @@ import numpy as np
 from jaxlm.batch import Vocabulary
 from jaxlm.data import pipeline
 from jaxlm.data.rows import packing
-from jaxlm.data.rows.passages import Passages
+from jaxlm.data.rows.documents import Passages
 from jaxlm.objectives.causal_lm import CausalLM
 
 V, EOS = 61, 2

@@ -1,26 +1,26 @@
-"""Documents as items: `[CLS] tokens [SEP]`. In: shards. Out: Items that may be cut anywhere between tokens.
+"""Documents as items, which may be cut anywhere between tokens. In: shards. Out: `Documents`, `Passages`.
 
-A document longer than a row becomes several pieces, each with its own [CLS] and [SEP].
+A document longer than a row becomes several pieces: with [CLS] and [SEP] each, or bare for objectives that add their
+special tokens themselves.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlm.batch import Vocabulary
+from jaxlm.batch import NONE, Vocabulary
 from jaxlm.data.rows.carried import Carried
-from jaxlm.data.rows.items import NO_LABEL, Piece, Place, Shards, digest, read
+from jaxlm.data.rows.items import Piece, Place, Shards, digest, read
 
 
-class Documents:
+class _OfDocuments:
     """One item per document of one split; token type 0."""
 
-    overhead = 2
     splittable = True
+    name = ""  # of the kind, for the fingerprint
 
-    def __init__(self, shards: Shards, vocabulary: Vocabulary, columns: tuple[str, ...] = ()) -> None:
+    def __init__(self, shards: Shards, columns: tuple[str, ...]) -> None:
         self.shards, self.carried = shards, Carried(shards, columns)
-        self.cls, self.sep = vocabulary.cls, vocabulary.sep
         self._fingerprint = ""
 
     @property
@@ -32,18 +32,51 @@ class Documents:
     def fingerprint(self) -> str:
         """Of the lengths too: two splits of one corpus must not share a packing plan."""
         if not self._fingerprint:
-            plain = digest("documents", self.shards.fingerprint, self.lengths)
+            plain = digest(self.name, self.shards.fingerprint, self.lengths)
             self._fingerprint = self.carried.fingerprint(plain)
         return self._fingerprint
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
-        """[CLS], tokens [start, start + length) of document k, [SEP]; for every (k, start, length)."""
+        """Tokens [start, start + length) of document k, laid out, for every (k, start, length)."""
         documents = read(self.shards, (k for k, _, _ in places))
-        return [self._piece(documents[k], k, start, length) for k, start, length in places]
+        return [self._piece(documents[k], k, start, start + length) for k, start, length in places]
 
-    def _piece(self, document: np.ndarray, k: int, start: int, length: int) -> Piece:
-        tokens = np.empty(length + 2, np.int32)
+    def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
+        raise NotImplementedError
+
+
+class Documents(_OfDocuments):
+    """Pieces as `[CLS] tokens [SEP]`."""
+
+    name = "documents"
+    overhead = 2
+
+    def __init__(self, shards: Shards, vocabulary: Vocabulary, columns: tuple[str, ...] = ()) -> None:
+        super().__init__(shards, columns)
+        self.cls, self.sep = vocabulary.cls, vocabulary.sep
+
+    def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
+        tokens = np.empty(end - start + 2, np.int32)
         tokens[0], tokens[-1] = self.cls, self.sep
-        tokens[1:-1] = document[start : start + length]
-        columns = self.carried.by(k, [(start, start + length)], around=1)
-        return Piece(tokens, np.zeros(length + 2, np.int32), NO_LABEL, columns)
+        tokens[1:-1] = document[start:end]
+        return Piece(tokens, np.zeros_like(tokens), NONE, self.carried.by(k, [(start, end)], around=1))
+
+
+class Passages(_OfDocuments):
+    """Bare pieces; the label of one is the id that follows it: the document's next token, or eos at its end.
+
+    `overhead`: special tokens that an objective adds to a piece itself, so that the plan leaves room for them.
+    """
+
+    name = "passages"
+
+    def __init__(
+        self, shards: Shards, vocabulary: Vocabulary, overhead: int, columns: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(shards, columns)
+        self.overhead, self.eos = overhead, vocabulary.eos
+
+    def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
+        following = self.eos if end == len(document) else int(document[end])
+        tokens = np.asarray(document[start:end], np.int32)
+        return Piece(tokens, np.zeros_like(tokens), following, self.carried.by(k, [(start, end)], around=0))

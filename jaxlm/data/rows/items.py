@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxlm.cached import Cache
 
-NO_LABEL = -1
 Place = tuple[int, int, int]  # item, first token, number of tokens without special ones
 
 
@@ -23,7 +22,7 @@ class Piece:
 
     tokens: np.ndarray  # int32, with special tokens
     types: np.ndarray  # int32, as long as tokens
-    label: int  # NO_LABEL where the item has none
+    label: int  # NONE where the item has none
     # Of its document, see `carried`: [], or as long as tokens.
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxlm.batch import Vocabulary
+from jaxlm.batch import NONE, Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data.rows.items import CHUNK, NO_LABEL, Piece, Shards, digest
+from jaxlm.data.rows.items import CHUNK, Piece, Shards, digest
 from jaxlm.data.rows.texts import Texts, spans_of, starts
 from jaxlm.errors import UserError
 
@@ -37,7 +37,7 @@ class Translations(Texts):
         source, target = (document[start:end] for start, end in spans)
         types = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
         columns = self.carried.by(int(row["document"]), spans, around=0)
-        return Piece(np.concatenate([source, target]).astype(np.int32), types, NO_LABEL, columns)
+        return Piece(np.concatenate([source, target]).astype(np.int32), types, NONE, columns)
 
 
 def make_translations(
