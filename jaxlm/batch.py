@@ -74,10 +74,10 @@ class Row:
     tokens_T: np.ndarray
     segments_T: np.ndarray  # 1, 2, ... for the items in order; 0 is padding
     positions_T: np.ndarray  # restart at 0 for every item
-    types_T: np.ndarray  # 0, or 1 in the second sentence of a pair
+    texts_T: np.ndarray  # number of the text within its item: 1 in the second sentence of a pair
     first_C: np.ndarray  # position of every item's [CLS]; 0 in unused slots
-    labels_C: np.ndarray  # the item's label (next sentence: 0 is next, 1 is random); -1 in unused slots
-    # By name: [C] of labels and numbers, [T] of spans (see data.spans); NONE in unused slots and at special tokens.
+    # What is known of items, [C], and tokens, [T], by name: columns of the corpus, and what their kind says.
+    # NONE in unused slots and at special tokens.
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def of_items(self, column: str) -> np.ndarray:

@@ -89,7 +89,7 @@ class Contrastive(Objective):
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Every text becomes a segment of its own, labelled with its number in the item; nothing is drawn."""
         real, changes = row.segments_T > 0, np.ones(len(row.tokens_T), bool)
-        changes[1:] = (np.diff(row.segments_T) != 0) | (np.diff(row.types_T) != 0)
+        changes[1:] = (np.diff(row.segments_T) != 0) | (np.diff(row.texts_T) != 0)
         begins = np.flatnonzero(real & changes)
         segments = np.where(real, np.cumsum(real & changes), 0).astype(np.int32)
         slots = self.texts * len(row.first_C)
@@ -98,14 +98,14 @@ class Contrastive(Objective):
             np.zeros(slots, np.int32),
             np.zeros(slots, np.float32),
         )
-        first[: len(begins)], labels[: len(begins)] = begins, row.types_T[begins]
+        first[: len(begins)], labels[: len(begins)] = begins, row.texts_T[begins]
         weights[: len(begins)] = 1.0
         starts = np.concatenate([[0], begins])[segments]
         return Batch(
             tokens_BT=row.tokens_T,
             segments_BT=segments,
             positions_BT=np.where(real, np.arange(len(starts)) - starts, 0).astype(np.int32),
-            types_BT=np.zeros_like(row.types_T),
+            types_BT=np.zeros_like(row.texts_T),
             targets=ItemTargets(first_BC=first, labels_BC=labels, weights_BC=weights),
             most_segments=slots,
         )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
-from jaxlm.data.rows.documents import Passages
+from jaxlm.data.rows.documents import FOLLOWING, Passages
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.objectives import scores
@@ -67,11 +67,12 @@ class Generative(Objective):
 
 
 def pieces(row: Row) -> list[tuple[np.ndarray, int]]:
-    """(tokens, label) of every piece of a row of passages, in order; the label is the id that follows the piece."""
+    """(tokens, the id that follows) of every piece of a row of passages, in order."""
     number = int(row.segments_T.max(initial=0))
     used = int((row.segments_T > 0).sum())
     bounds = [*row.first_C[:number].tolist(), used]
-    return [(row.tokens_T[bounds[c] : bounds[c + 1]], int(row.labels_C[c])) for c in range(number)]
+    following = row.of_items(FOLLOWING).tolist()
+    return [(row.tokens_T[bounds[c] : bounds[c + 1]], following[c]) for c in range(number)]
 
 
 def lay_out(parts: Sequence[np.ndarray], length: int, pad: int) -> dict[str, np.ndarray]:

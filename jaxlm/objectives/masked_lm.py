@@ -90,7 +90,7 @@ class MaskedLM(Objective):
             tokens_BT=tokens,
             segments_BT=row.segments_T,
             positions_BT=row.positions_T,
-            types_BT=row.types_T,
+            types_BT=row.texts_T,
             targets=TokenTargets(ids_BM=targets, weights_BM=weights, places_BM=places),
         )
 

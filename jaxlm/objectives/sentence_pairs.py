@@ -107,10 +107,11 @@ class SentencePairs(Objective):
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """One row of a batch."""
         masked = self.masked_lm.prepare(row, vocabulary, rng, train=train)
+        labels = row.of_items(pairs.NEGATIVE)
         items = ItemTargets(
             first_BC=row.first_C,
-            labels_BC=np.maximum(row.labels_C, 0),
-            weights_BC=(row.labels_C >= 0).astype(np.float32),
+            labels_BC=np.maximum(labels, 0),
+            weights_BC=(labels >= 0).astype(np.float32),
         )
         return dataclasses.replace(masked, targets=PairTargets(tokens=masked.targets, items=items))
 

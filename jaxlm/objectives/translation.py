@@ -66,7 +66,7 @@ class Translation(generative.Generative):
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows; nothing is drawn."""
         side = lambda number, type: np.append(
-            row.tokens_T[(row.segments_T == number) & (row.types_T == type)], vocabulary.eos
+            row.tokens_T[(row.segments_T == number) & (row.texts_T == type)], vocabulary.eos
         )
         numbers = range(1, int(row.segments_T.max(initial=0)) + 1)
         length, start = len(row.tokens_T) // 2, generative.start_token(self.decoder_start, vocabulary)

@@ -133,9 +133,8 @@ class Program:
             tokens_T=row,
             segments_T=row,
             positions_T=row,
-            types_T=row,
+            texts_T=row,
             first_C=np.zeros(slots, np.int32),
-            labels_C=np.full(slots, -1, np.int32),
         )
         prepared = objective.prepare(empty, vocabulary, np.random.default_rng(0), train=True)
         rows = partition.batch_sharding(self.mesh)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from jaxlm.batch import NONE, Vocabulary
+from jaxlm.batch import Vocabulary
 from jaxlm.data.rows.documents import Documents
 
 NO = np.zeros(50, bool)
@@ -29,9 +29,8 @@ def test_a_piece_is_the_tokens_between_cls_and_sep():
     other, piece, _ = items.pieces([(0, 0, 2), (1, 1, 3), (1, 4, 1)])
     assert other.tokens.tolist() == [2, 10, 11, 3]
     assert piece.tokens.tolist() == [2, 21, 22, 23, 3]
-    assert piece.types.tolist() == [0] * 5
-    assert piece.label == NONE
-    assert piece.tokens.dtype == piece.types.dtype == np.int32
+    assert piece.texts.tolist() == [0] * 5
+    assert piece.tokens.dtype == piece.texts.dtype == np.int32
     assert items.overhead == len(piece.tokens) - 3
 
 

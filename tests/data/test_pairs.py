@@ -5,6 +5,7 @@ import pytest
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.rows import pair_table, pairs
+from jaxlm.data.rows.pairs import NEGATIVE
 from jaxlm.errors import UserError
 
 NO = np.zeros(50, bool)
@@ -122,12 +123,12 @@ def test_pairs_never_exceed_the_row_and_both_sides_have_tokens():
 def test_a_next_sentence_follows_and_a_random_one_is_from_elsewhere():
     items = make(corpus(200), row_length=400, short_share=0.0)  # hardly ever truncated
     table = items.table
-    follows = table[table["label"] == pairs.NEXT]
+    follows = table[table["label"] == 0]
     whole = follows[follows["length_a"] + follows["length_b"].astype(int) < 397]
     assert len(whole) > 50
     assert (whole["document_a"] == whole["document_b"]).all()
     assert (whole["start_a"] + whole["length_a"] == whole["start_b"]).all()
-    other = table[table["label"] == pairs.NEGATIVE]
+    other = table[table["label"] == 1]
     assert (other["document_a"] != other["document_b"]).all()
 
 
@@ -137,14 +138,14 @@ def test_every_sentence_is_used_as_the_first_or_next_of_some_pair():
     used = [np.zeros(n, bool) for n in shards.lengths]
     for pair in table:
         used[pair["document_a"]][pair["start_a"] :][: pair["length_a"]] = True
-        if pair["label"] == pairs.NEXT:
+        if pair["label"] == 0:
             used[pair["document_b"]][pair["start_b"] :][: pair["length_b"]] = True
     assert all(u.all() for u in used)
 
 
 def test_a_document_of_one_sentence_is_paired_at_random():
     table = make(Shards([[7], [5], [9], [4]]), random_share=0.0).table
-    assert len(table) == 4 and (table["label"] == pairs.NEGATIVE).all()
+    assert len(table) == 4 and (table["label"] == 1).all()
 
 
 def test_truncation_removes_one_by_one_from_the_longer_side():
@@ -177,8 +178,8 @@ def test_a_piece_is_cls_a_sep_b_sep_with_types():
         first_b = 1000 * int(pair["document_b"]) + int(pair["start_b"])
         expected = [2, *range(first_a, first_a + a), 3, *range(first_b, first_b + b), 3]
         assert piece.tokens.tolist() == expected
-        assert piece.types.tolist() == [0] * (a + 2) + [1] * (b + 1)
-        assert piece.label == pair["label"]
+        assert piece.texts.tolist() == [0] * (a + 2) + [1] * (b + 1)
+        assert piece.columns[NEGATIVE] == pair["label"]
 
 
 def test_a_swapped_pair_is_two_consecutive_segments_of_one_document_in_the_other_order():
@@ -186,7 +187,7 @@ def test_a_swapped_pair_is_two_consecutive_segments_of_one_document_in_the_other
     assert abs(table["label"].mean() - 0.5) < 0.05
     assert (table["document_a"] == table["document_b"]).all()
     whole = table[table["length_a"] + table["length_b"].astype(int) < 397]
-    for label, first, second in ((pairs.NEXT, "a", "b"), (pairs.NEGATIVE, "b", "a")):
+    for label, first, second in ((0, "a", "b"), (1, "b", "a")):
         rows = whole[whole["label"] == label]
         assert len(rows) > 50
         assert (rows[f"start_{first}"] + rows[f"length_{first}"] == rows[f"start_{second}"]).all()
@@ -194,7 +195,7 @@ def test_a_swapped_pair_is_two_consecutive_segments_of_one_document_in_the_other
 
 def test_in_order_or_swapped_segments_have_one_distribution_of_lengths():
     table = make(corpus(4000), negatives="swapped").table
-    in_order, swapped = (table[table["label"] == label] for label in (pairs.NEXT, pairs.NEGATIVE))
+    in_order, swapped = (table[table["label"] == label] for label in (0, 1))
     for name in ("length_a", "length_b"):
         assert (
             abs(in_order[name].mean() - swapped["length_b" if name == "length_a" else "length_a"].mean())

@@ -3,7 +3,7 @@ import numpy as np
 from jaxlm.batch import Vocabulary
 from jaxlm.data import pipeline
 from jaxlm.data.rows import packing
-from jaxlm.data.rows.documents import Passages
+from jaxlm.data.rows.documents import FOLLOWING, Passages
 from jaxlm.objectives.causal_lm import CausalLM
 
 V, EOS = 61, 2
@@ -32,7 +32,11 @@ def test_a_piece_is_bare_and_labelled_with_what_follows():
     n = len(shards.documents[5])
     whole, head, tail = items.pieces([(5, 0, n), (5, 0, n - 2), (5, n - 2, 2)])
     assert whole.tokens.tolist() == [*head.tokens, *tail.tokens] == shards.documents[5].tolist()
-    assert (whole.label, head.label, tail.label) == (EOS, shards.documents[5][n - 2], EOS)
+    assert tuple(piece.columns[FOLLOWING] for piece in (whole, head, tail)) == (
+        EOS,
+        shards.documents[5][n - 2],
+        EOS,
+    )
     assert (
         items.overhead == 3
         and items.splittable

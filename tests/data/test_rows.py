@@ -43,14 +43,14 @@ def test_a_row_is_its_pieces_one_after_another(method):
             assert row.tokens_T[span].tolist() == [2, *range(first, first + length), 3]
             assert (row.segments_T[span] == c + 1).all()
             assert row.positions_T[span].tolist() == list(range(length + 2))
-            assert row.first_C[c] == at and row.labels_C[c] == -1
+            assert row.first_C[c] == at
             at = span.stop
         assert (
             (row.tokens_T[at:] == 9).all()
             and not row.segments_T[at:].any()
             and not row.positions_T[at:].any()
         )
-        assert row.first_C.shape == row.labels_C.shape == (rows.plan.max_items,)
+        assert row.first_C.shape == (rows.plan.max_items,)
         assert all(values.dtype == np.int32 for values in jax.tree.leaves(vars(row)))
 
 
@@ -105,4 +105,4 @@ def test_ordered_rows_end_and_an_empty_row_is_padding():
     with pytest.raises(IndexError):
         rows[len(rows)]
     empty = rows.empty()
-    assert (empty.tokens_T == 9).all() and not empty.segments_T.any() and (empty.labels_C == -1).all()
+    assert (empty.tokens_T == 9).all() and not empty.segments_T.any()

@@ -53,7 +53,7 @@ def test_a_document_is_cut_to_the_longest_text():
     items = make([[5], [4, 9], [0], [2]])
     assert items.lengths.tolist() == [5, 7, 2] and items.overhead == 2
     assert pieces(items)[1].tokens.tolist() == [2, *range(1000, 1007), 3]
-    assert [p.label for p in pieces(items)] == [0, 0, 0] and not pieces(items)[1].types.any()
+    assert not any(p.texts.any() for p in pieces(items))
 
 
 def test_every_sentence_is_a_text():
@@ -68,7 +68,7 @@ def test_the_fields_of_a_record_are_texts_of_one_item():
     assert items.lengths.tolist() == [13, 9] and items.overhead == 6
     first, second = pieces(items)
     assert second.tokens.tolist() == [2, 1000, 1001, 3, 2, 1002, 1003, 1004, 3, 2, 1005, 1006, 1007, 1008, 3]
-    assert second.types.tolist() == [0] * 4 + [1] * 5 + [2] * 6
+    assert second.texts.tolist() == [0] * 4 + [1] * 5 + [2] * 6
     assert first.tokens[8:15].tolist() == list(range(5, 12)), "the second text is cut to 7 tokens"
 
 

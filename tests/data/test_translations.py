@@ -52,8 +52,8 @@ def test_an_item_is_source_and_target_and_costs_twice_the_longer():
     items = make([[3, 5], [7, 1]])
     assert items.lengths.tolist() == [10, 14] and items.overhead == 2
     first, second = cloudpickle.loads(cloudpickle.dumps(items)).pieces([(0, 0, 10), (1, 0, 14)])
-    assert first.tokens.tolist() == list(range(8)) and first.types.tolist() == [0] * 3 + [1] * 5
-    assert second.tokens.tolist() == list(range(1000, 1008)) and second.types.tolist() == [0] * 7 + [1]
+    assert first.tokens.tolist() == list(range(8)) and first.texts.tolist() == [0] * 3 + [1] * 5
+    assert second.tokens.tolist() == list(range(1000, 1008)) and second.texts.tolist() == [0] * 7 + [1]
 
 
 def test_pairs_that_do_not_fit_are_left_out():
@@ -116,7 +116,7 @@ def test_columns_of_a_tsv_are_the_text_fields_in_order(tmp_path):
         opened, ready.tokenizer.vocabulary, max_tokens=99, cache=Cache(tmp_path / "i")
     )
     pieces = items.pieces([(k, 0, int(n)) for k, n in enumerate(items.lengths)])
-    side = lambda piece, type: ready.tokenizer.decode(piece.tokens[piece.types == type].tolist())
+    side = lambda piece, type: ready.tokenizer.decode(piece.tokens[piece.texts == type].tolist())
     assert {f"{side(p, 0)}\t{side(p, 1)}" for p in pieces} == set(lines)
     with pytest.raises(UserError, match=r"pairs\.tsv\.gz:1: 2 columns, and there are 1 text fields \(text\)"):
         prepared()

@@ -42,7 +42,7 @@ class Tagger(Objective):
         tags = row.of_tokens(self.column)
         asked = TagTargets(tags_BT=np.maximum(tags, 0), weights_BT=(tags != NONE).astype("f"))
         return Batch(tokens_BT=row.tokens_T, segments_BT=row.segments_T, positions_BT=row.positions_T,
-                     types_BT=row.types_T, targets=asked)  # fmt: skip
+                     types_BT=row.texts_T, targets=asked)  # fmt: skip
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"tags": scores.count(batch.targets.weights_BT)}

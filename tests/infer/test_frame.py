@@ -9,6 +9,7 @@ import pytest
 import tokenizers
 
 from jaxlm.batch import Row
+from jaxlm.data.rows.documents import FOLLOWING
 from jaxlm.data.tokens import byte_bpe
 from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
@@ -45,9 +46,9 @@ def prepared(objective, text):
         tokens_T=np.array(text, np.int32),
         segments_T=np.ones(len(text), np.int32),
         positions_T=np.arange(len(text), dtype=np.int32),
-        types_T=np.zeros(len(text), np.int32),
+        texts_T=np.zeros(len(text), np.int32),
         first_C=np.zeros(1, np.int32),
-        labels_C=np.array([VOCABULARY.eos], np.int32),
+        columns={FOLLOWING: np.array([VOCABULARY.eos], np.int32)},
     )
     padded = dataclasses.replace(
         row,
@@ -90,9 +91,8 @@ def test_a_translation_s_source_and_start_are_those_of_its_training_rows():
         tokens_T=np.array([40, 41, 42, 50, 51, VOCABULARY.pad, VOCABULARY.pad, VOCABULARY.pad], np.int32),
         segments_T=np.array([1, 1, 1, 1, 1, 0, 0, 0], np.int32),
         positions_T=np.array([0, 1, 2, 3, 4, 0, 0, 0], np.int32),
-        types_T=np.array([0, 0, 0, 1, 1, 0, 0, 0], np.int32),
+        texts_T=np.array([0, 0, 0, 1, 1, 0, 0, 0], np.int32),
         first_C=np.zeros(1, np.int32),
-        labels_C=np.zeros(1, np.int32),
     )
     found = objective.frame(VOCABULARY)
     row = objective.prepare(pair, VOCABULARY, np.random.default_rng(0), train=True)

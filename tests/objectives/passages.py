@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jaxlm.batch import Row, Vocabulary
+from jaxlm.batch import NONE, Row, Vocabulary
+from jaxlm.data.rows.documents import FOLLOWING
 
 V = 211
 SENTINELS = tuple(range(V - 1, V - 61, -1))  # as in T5, the first has the highest id
@@ -31,23 +32,23 @@ def texts_of(sizes, seed=0):
     return [rng.integers(FIRST, LAST, size, dtype=np.int32) for size in sizes]
 
 
-def make_row(texts, length, labels=None):
-    """A row of bare pieces, as data.rows makes it from data.passages; labels default to eos."""
-    labels = [EOS] * len(texts) if labels is None else labels
+def make_row(texts, length, following=None):
+    """A row of bare pieces, as data.rows makes it from data.passages; following tokens default to eos."""
+    following = [EOS] * len(texts) if following is None else following
     slots = len(texts) + 2
     row = Row(
         tokens_T=np.full(length, PAD, np.int32),
         segments_T=np.zeros(length, np.int32),
         positions_T=np.zeros(length, np.int32),
-        types_T=np.zeros(length, np.int32),
+        texts_T=np.zeros(length, np.int32),
         first_C=np.zeros(slots, np.int32),
-        labels_C=np.full(slots, -1, np.int32),
+        columns={FOLLOWING: np.full(slots, NONE, np.int32)},
     )
     at = 0
     for c, text in enumerate(texts):
         span = slice(at, at + len(text))
         row.tokens_T[span], row.segments_T[span], row.positions_T[span] = text, c + 1, np.arange(len(text))
-        row.first_C[c], row.labels_C[c] = at, labels[c]
+        row.first_C[c], row.columns[FOLLOWING][c] = at, following[c]
         at = span.stop
     return row
 

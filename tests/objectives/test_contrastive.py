@@ -52,9 +52,9 @@ def item(rng, texts: int) -> list[np.ndarray]:
 def row(items: list[list[np.ndarray]], slots: int = 3, length: int = T) -> Row:
     """Items one after another, token type = number of the text, as data.texts makes them."""
     tokens, segments, positions, types = (np.zeros(length, np.int32) for _ in range(4))
-    first, labels, at = np.zeros(slots, np.int32), np.full(slots, -1, np.int32), 0
+    first, at = np.zeros(slots, np.int32), 0
     for c, texts in enumerate(items):
-        first[c], labels[c] = at, 0
+        first[c] = at
         start = at
         for number, text in enumerate(texts):
             span = slice(at, at + len(text))
@@ -65,9 +65,8 @@ def row(items: list[list[np.ndarray]], slots: int = 3, length: int = T) -> Row:
         tokens_T=tokens,
         segments_T=segments,
         positions_T=positions,
-        types_T=types,
+        texts_T=types,
         first_C=first,
-        labels_C=labels,
     )
 
 

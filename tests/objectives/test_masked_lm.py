@@ -34,7 +34,7 @@ def make_row(sizes=(40, 31, 9), length=101, seed=0):
     """Items of `sizes` tokens, special ones included."""
     rng = np.random.default_rng(seed)
     row = Row(**{f"{n}_T": np.zeros(length, np.int32) for n in ("tokens", "segments", "positions", "types")},
-              first_C=np.zeros(3, np.int32), labels_C=np.full(3, -1, np.int32))  # fmt: skip
+              first_C=np.zeros(3, np.int32))  # fmt: skip
     at = 0
     for c, size in enumerate(sizes):
         row.tokens_T[at : at + size] = [2, *rng.integers(5, V, size - 2), 3]

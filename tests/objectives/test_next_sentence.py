@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Row, Vocabulary, stacked
+from jaxlm.data.rows.pairs import NEGATIVE
 from jaxlm.errors import UserError
 from jaxlm.models.encoded import Encoded
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
@@ -39,9 +40,9 @@ def make_row(labels, seed):
         tokens_T=tokens,
         segments_T=segments,
         positions_T=positions,
-        types_T=kinds,
+        texts_T=kinds,
         first_C=first,
-        labels_C=slots,
+        columns={NEGATIVE: slots},
     )
 
 

@@ -25,7 +25,7 @@ VOCABULARY = Vocabulary(
 def make_row(sizes, length=307, seed=0, tokens=None):
     rng = np.random.default_rng(seed)
     row = Row(**{f"{n}_T": np.zeros(length, np.int32) for n in ("tokens", "segments", "positions", "types")},
-              first_C=np.zeros(9, np.int32), labels_C=np.full(9, -1, np.int32))  # fmt: skip
+              first_C=np.zeros(9, np.int32))  # fmt: skip
     at = 0
     for c, size in enumerate(sizes):
         inner = rng.integers(5, V, size) if tokens is None else tokens[c]

@@ -12,8 +12,11 @@ from typing import Any
 from jaxlm.data.corpus.spans import SPANS, Spans, Tags, Turns
 from jaxlm.errors import UserError
 
-# Arrays of every folder of shards: no column may have such a name.
-RESERVED = ("lengths", "fields", "sentences", "sentence_offsets", "token_offsets")
+# No column may have such a name: arrays of every folder of shards, and what kinds of items say of themselves.
+RESERVED = (
+    *("lengths", "fields", "sentences", "sentence_offsets", "token_offsets"),
+    *("following token", "negative pair"),
+)
 
 
 @dataclasses.dataclass(kw_only=True)

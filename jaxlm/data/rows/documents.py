@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlm.batch import NONE, Vocabulary
+from jaxlm.batch import Vocabulary
 from jaxlm.data.rows.carried import Carried
 from jaxlm.data.rows.items import Piece, Place, Shards, digest, read
+
+FOLLOWING = "following token"  # the column of passages
 
 
 class _OfDocuments:
@@ -59,11 +61,11 @@ class Documents(_OfDocuments):
         tokens = np.empty(end - start + 2, np.int32)
         tokens[0], tokens[-1] = self.cls, self.sep
         tokens[1:-1] = document[start:end]
-        return Piece(tokens, np.zeros_like(tokens), NONE, self.carried.by(k, [(start, end)], around=1))
+        return Piece(tokens, np.zeros_like(tokens), self.carried.by(k, [(start, end)], around=1))
 
 
 class Passages(_OfDocuments):
-    """Bare pieces; the label of one is the id that follows it: the document's next token, or eos at its end.
+    """Bare pieces with a column `FOLLOWING`: the document's next token, or eos at its end.
 
     `overhead`: special tokens that an objective adds to a piece itself, so that the plan leaves room for them.
     """
@@ -77,6 +79,7 @@ class Passages(_OfDocuments):
         self.overhead, self.eos = overhead, vocabulary.eos
 
     def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
-        following = self.eos if end == len(document) else int(document[end])
+        following = np.int32(self.eos if end == len(document) else document[end])
         tokens = np.asarray(document[start:end], np.int32)
-        return Piece(tokens, np.zeros_like(tokens), following, self.carried.by(k, [(start, end)], around=0))
+        columns = {**self.carried.by(k, [(start, end)], around=0), FOLLOWING: following}
+        return Piece(tokens, np.zeros_like(tokens), columns)

@@ -21,9 +21,8 @@ class Piece:
     """Part of an item as it stands in a row."""
 
     tokens: np.ndarray  # int32, with special tokens
-    types: np.ndarray  # int32, as long as tokens
-    label: int  # NONE where the item has none
-    # Of its document, see `carried`: [], or as long as tokens.
+    texts: np.ndarray  # int32, as long as tokens: number of the text within the item
+    # Of the item, [], or of its tokens, by name: columns of the corpus (see `carried`), and what its kind knows.
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
 

@@ -18,11 +18,11 @@ from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other pairs.
 VERSION = 2
-NEXT, NEGATIVE = 0, 1
+NEGATIVE = "negative pair"  # the column of pairs
 
 
 class Pairs(TableItems):
-    """One item per pair; label 0 where b follows a, 1 where it does not (see pair_table.PairRules.negatives)."""
+    """One item per pair; `NEGATIVE` is 0 where b follows a, else 1 (see pair_table.PairRules.negatives)."""
 
     overhead = 3
 
@@ -31,7 +31,7 @@ class Pairs(TableItems):
         return block["length_a"].astype(np.uint32) + block["length_b"]
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
-        """[CLS] a [SEP] b [SEP], types 0 up to the first [SEP] and 1 after it; a place is always a whole pair."""
+        """[CLS] a [SEP] b [SEP], text 0 up to the first [SEP] and 1 after it; a place is always a whole pair."""
         wanted = [self.table[k].item() for k, _, _ in places]
         documents = read(self.shards, (document for pair in wanted for document in (pair[0], pair[2])))
         for (k, start, length), (*_, length_a, length_b, _) in zip(places, wanted, strict=True):
@@ -48,11 +48,11 @@ class Pairs(TableItems):
 
     def _piece(self, a: np.ndarray, b: np.ndarray, label: int) -> Piece:
         size = len(a) + len(b) + 3
-        tokens, types = np.empty(size, np.int32), np.zeros(size, np.int32)
+        tokens, texts = np.empty(size, np.int32), np.zeros(size, np.int32)
         tokens[0], tokens[len(a) + 1], tokens[-1] = self.cls, self.sep, self.sep
         tokens[1 : len(a) + 1], tokens[len(a) + 2 : -1] = a, b
-        types[len(a) + 2 :] = 1
-        return Piece(tokens, types, label)
+        texts[len(a) + 2 :] = 1
+        return Piece(tokens, texts, {NEGATIVE: np.int32(label)})
 
 
 def make_pairs(

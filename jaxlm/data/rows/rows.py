@@ -87,15 +87,15 @@ class Rows:
     def _fill(self, pieces: list[Piece]) -> Row:
         length, slots = self.plan.row_length, self.slots
         tokens = np.full(length, self.vocabulary.pad, np.int32)
-        segments, positions, types = (np.zeros(length, np.int32) for _ in range(3))
-        first, labels = np.zeros(slots, np.int32), np.full(slots, -1, np.int32)
+        segments, positions, texts = (np.zeros(length, np.int32) for _ in range(3))
+        first = np.zeros(slots, np.int32)
         columns: dict[str, np.ndarray] = {}
         at = 0
         for c, piece in enumerate(pieces):
             span = slice(at, at + len(piece.tokens))
-            tokens[span], types[span] = piece.tokens, piece.types
+            tokens[span], texts[span] = piece.tokens, piece.texts
             segments[span], positions[span] = c + 1, np.arange(len(piece.tokens))
-            first[c], labels[c] = at, piece.label
+            first[c] = at
             for name, values in piece.columns.items():
                 size, place = (length, span) if values.ndim else (slots, c)
                 columns.setdefault(name, np.full(size, NONE, values.dtype))[place] = values
@@ -106,8 +106,7 @@ class Rows:
             tokens_T=tokens,
             segments_T=segments,
             positions_T=positions,
-            types_T=types,
+            texts_T=texts,
             first_C=first,
-            labels_C=labels,
             columns=columns,
         )

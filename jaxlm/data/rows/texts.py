@@ -1,7 +1,7 @@
 """Short texts as items, for sentence embeddings: `[CLS] text [SEP]` once or several times. In: shards. Out: Items.
 
 An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
-is cut to `max_tokens`. The token type is the number of the text within its item, the label 0.
+is cut to `max_tokens`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,7 +35,7 @@ class Texts(TableItems):
         return block["length"].sum(axis=1, dtype=np.uint32)
 
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
-        """[CLS] text [SEP] for every text of the item, types 0, 1, ...; a place is always a whole item."""
+        """[CLS] text [SEP] for every text of the item; a place is always a whole item."""
         wanted = [self.table[k] for k, _, _ in places]
         documents = read(self.shards, (int(row["document"]) for row in wanted))
         return [self._piece(documents[int(row["document"])], row) for row in wanted]
@@ -46,7 +46,7 @@ class Texts(TableItems):
         sizes = [len(text) + 2 for _, text, _ in texts]
         tokens = np.concatenate([part for text in texts for part in text]).astype(np.int32)
         columns = self.carried.by(int(row["document"]), spans, around=1)
-        return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), 0, columns)
+        return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), columns)
 
 
 def spans_of(row: np.void) -> list[tuple[int, int]]:

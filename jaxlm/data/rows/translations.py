@@ -2,14 +2,14 @@
 
 A row of a plan has room for both sides: an item costs twice the longer of them (and an eos each), so that the sources
 of a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does not fit L, or without tokens, are left
-out. Types: source 0, target 1; no special tokens, the objective adds its own.
+out. Texts: source 0, target 1; no special tokens, the objective adds its own.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-from jaxlm.batch import NONE, Vocabulary
+from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.rows.items import CHUNK, Piece, Shards, digest
 from jaxlm.data.rows.texts import Texts, spans_of, starts
@@ -35,9 +35,9 @@ class Translations(Texts):
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
         spans = spans_of(row)
         source, target = (document[start:end] for start, end in spans)
-        types = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
+        sides = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
         columns = self.carried.by(int(row["document"]), spans, around=0)
-        return Piece(np.concatenate([source, target]).astype(np.int32), types, NONE, columns)
+        return Piece(np.concatenate([source, target]).astype(np.int32), sides, columns)
 
 
 def make_translations(
