@@ -79,7 +79,7 @@ class Passages(_OfDocuments):
         self.overhead, self.eos = overhead, vocabulary.eos
 
     def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
-        following = np.int32(self.eos if end == len(document) else document[end])
+        following = np.array(self.eos if end == len(document) else document[end], np.int32)
         tokens = np.asarray(document[start:end], np.int32)
         columns = {**self.carried.by(k, [(start, end)], around=0), FOLLOWING: following}
         return Piece(tokens, np.zeros_like(tokens), columns)

@@ -52,7 +52,7 @@ class Pairs(TableItems):
         tokens[0], tokens[len(a) + 1], tokens[-1] = self.cls, self.sep, self.sep
         tokens[1 : len(a) + 1], tokens[len(a) + 2 : -1] = a, b
         texts[len(a) + 2 :] = 1
-        return Piece(tokens, texts, {NEGATIVE: np.int32(label)})
+        return Piece(tokens, texts, {NEGATIVE: np.array(label, np.int32)})
 
 
 def make_pairs(
