@@ -18,6 +18,7 @@ _FIELDS = {
 
 _MOVED = {
     "jaxlm.data.columns": "jaxlm.data.corpus.columns",
+    "jaxlm.data.corpus": "jaxlm.data.corpus.corpus",
     "jaxlm.data.steps": "jaxlm.data.corpus.steps",
 }
 

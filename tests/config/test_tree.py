@@ -130,7 +130,10 @@ def test_a_wrong_type_is_named_with_its_path(change, message):
 
 
 def test_a_class_is_found_where_it_was_written_before_it_moved():
+    from jaxlm.data.corpus import Corpus
     from jaxlm.data.corpus.columns import Label
 
     old = {"type": "jaxlm.data.columns.Label", "field": "label"}
     assert tree.from_json([old]) == (Label(field="label"),)
+    share = tree.to_json(Corpus(source="a.txt"))
+    assert tree.from_json({**share, "type": "jaxlm.data.corpus.Corpus"}) == Corpus(source="a.txt")

@@ -89,7 +89,7 @@ def test_collecting_twice_gives_the_same_documents_without_copies(tmp_path, few_
 
 def test_reading_the_sources_imports_none_of_the_packages():
     code = (
-        "import sys; from jaxlm.data import builtin; files = builtin.source_files();"
+        "import sys; from jaxlm.data.corpus import builtin; files = builtin.source_files();"
         "assert {name.split('/')[0] for name, *_ in files} >= {'python', 'numpy', 'jax', 'flax', 'optax'};"
         "builtin.texts_of_files([path for name, path, _ in files if name.startswith('optax/')][:9]);"
         "bad = {'jax', 'flax', 'optax', 'scipy', 'orbax', 'pydoc_data'} & set(sys.modules);"

@@ -187,7 +187,7 @@ def test_killed_anywhere_and_run_again_gives_the_same_bytes(tmp_path, small_part
 def test_killing_the_parent_of_workers_leaves_no_orphan_and_nothing_broken(tmp_path, monkeypatch):
     path = write_corpus(tmp_path / "a.jsonl", 2003)
     (tmp_path / "job.py").write_text(
-        "import sys; from jaxlm.data import corpus, prepare, tokenizer\n"
+        "import sys; from jaxlm.data import tokenizer; from jaxlm.data.corpus import corpus; from jaxlm.data.shards import prepare\n"
         "prepare.SMALLEST_PART, prepare.IN_PROCESS_BYTES = 60_000, 0\n"
         "if __name__ == '__main__':\n"
         "    prepare.prepare(corpus.Corpus(source=sys.argv[1], validation_share=0.1, test_share=0.05),\n"
@@ -243,7 +243,7 @@ def wait_for(condition, seconds=90.0):
 def test_two_at_once_make_one_result(tmp_path):
     path = write_corpus(tmp_path / "a.jsonl", 2003)
     code = (
-        "import sys; from jaxlm.data import corpus, prepare, tokenizer\n"
+        "import sys; from jaxlm.data import tokenizer; from jaxlm.data.corpus import corpus; from jaxlm.data.shards import prepare\n"
         "print(prepare.prepare(corpus.Corpus(source=sys.argv[1], validation_share=0.1, test_share=0.05),\n"
         "    tokenizer.WordPiece(vocab_size=401, lowercase=True), sentences=True, cache=sys.argv[2]).fingerprint)"
     )
@@ -369,7 +369,9 @@ def test_default_cache_follows_the_variable(monkeypatch):
 
 
 def test_workers_do_without_jax():
-    code = "import sys, jaxlm.data.prepare, jaxlm.data.wordpiece; assert 'jax' not in sys.modules"
+    code = (
+        "import sys, jaxlm.data.shards.prepare, jaxlm.data.tokens.wordpiece; assert 'jax' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

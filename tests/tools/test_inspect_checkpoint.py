@@ -1,6 +1,5 @@
 """The command that shows what a checkpoint holds."""
 
-import importlib.util
 import json
 import pathlib
 
@@ -9,17 +8,12 @@ import pytest
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
+from jaxlm.commands import inspect_checkpoint
 from jaxlm.errors import UserError
 
-PATH = pathlib.Path(__file__).parents[2] / "tools" / "inspect_checkpoint.py"
 
-
-@pytest.fixture(scope="module")
-def inspect():
-    spec = importlib.util.spec_from_file_location("inspect_checkpoint", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda arguments: module.main(["", *arguments])
+def inspect(arguments):
+    return inspect_checkpoint.main(["", *arguments])
 
 
 @pytest.fixture
@@ -32,7 +26,7 @@ def run(tmp_path) -> pathlib.Path:
     return tmp_path
 
 
-def test_names_shapes_bytes_and_metrics(inspect, run, capsys):
+def test_names_shapes_bytes_and_metrics(run, capsys):
     assert inspect([str(run)]) == 0
     text = capsys.readouterr().out
     assert "step 1  eval/loss 1.5" in text and "step 2:" in text
@@ -40,7 +34,7 @@ def test_names_shapes_bytes_and_metrics(inspect, run, capsys):
     assert "params: 217 numbers, 854 bytes" in text
 
 
-def test_metadata_as_json(inspect, run, capsys):
+def test_metadata_as_json(run, capsys):
     assert inspect([str(run / "checkpoints" / "1"), "--meta"]) == 0
     text = capsys.readouterr().out
     assert json.loads(text[text.index("{") :]) == {"rows": 64}
@@ -50,7 +44,7 @@ def _data_size(path: pathlib.Path) -> int:
     return path.stat().st_size if path.is_file() and path.name != "manifest.json" else 0
 
 
-def test_verify_finds_a_flipped_bit(inspect, run, capsys):
+def test_verify_finds_a_flipped_bit(run, capsys):
     assert inspect([str(run), "--verify"]) == 0
     path = max((run / "checkpoints" / "2").rglob("*"), key=_data_size)
     data = bytearray(path.read_bytes())
@@ -61,6 +55,6 @@ def test_verify_finds_a_flipped_bit(inspect, run, capsys):
     assert path.name in text and "step 1: intact" in text
 
 
-def test_no_checkpoint_is_one_message(inspect, tmp_path):
+def test_no_checkpoint_is_one_message(tmp_path):
     with pytest.raises(UserError, match="no complete checkpoint"):
         inspect([str(tmp_path / "nothing")])

@@ -35,7 +35,7 @@ Negatives = Literal["random", "swapped"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairRules:
+class Settings:
     """What decides the pairs besides the text."""
 
     max_tokens: int  # of both sentences of a pair together
@@ -46,7 +46,7 @@ class PairRules:
     seed: int
 
 
-def blocks(sentences: Sentences, settings: PairRules) -> Iterator[np.ndarray]:
+def blocks(sentences: Sentences, settings: Settings) -> Iterator[np.ndarray]:
     """Arrays of dtype PAIR, the same for the same (sentences, settings)."""
     if settings.max_tokens < 2 * MIN_TOKENS or settings.max_tokens >= 2**16:
         raise UserError(
@@ -63,7 +63,7 @@ class _Block:
     """Documents that are gone through in step."""
 
     def __init__(
-        self, sentences: Sentences, settings: PairRules, documents: np.ndarray, rng: np.random.Generator
+        self, sentences: Sentences, settings: Settings, documents: np.ndarray, rng: np.random.Generator
     ):
         self.sentences, self.settings, self.rng = sentences, settings, rng
         self.document = documents

@@ -22,7 +22,7 @@ NEGATIVE = "negative pair"  # the column of pairs
 
 
 class Pairs(TableItems):
-    """One item per pair; `NEGATIVE` is 0 where b follows a, else 1 (see pair_table.PairRules.negatives)."""
+    """One item per pair; `NEGATIVE` is 0 where b follows a, else 1 (see pair_table.Settings.negatives)."""
 
     overhead = 3
 
@@ -72,7 +72,7 @@ def make_pairs(
     Every document is gone through `duplicates` times with other draws. UserError if the shards have no sentences or
     no pair can be made of them.
     """
-    settings = pair_table.PairRules(
+    settings = pair_table.Settings(
         max_tokens=row_length - Pairs.overhead,
         short_share=short_share,
         negatives=negatives,
@@ -85,7 +85,7 @@ def make_pairs(
     return Pairs.find_or_make(shards, vocabulary, fingerprint, cache, lambda: _blocks(shards, settings))
 
 
-def _blocks(shards: Shards, settings: pair_table.PairRules) -> Iterator[np.ndarray]:
+def _blocks(shards: Shards, settings: pair_table.Settings) -> Iterator[np.ndarray]:
     """The blocks of the table; at least one pair."""
     none = True
     for block in pair_table.blocks(read_sentences(shards), settings):
