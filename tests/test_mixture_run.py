@@ -17,7 +17,7 @@ sys.path.insert(0, {recipes!r})
 import tiny
 from jaxlm.config import Mixture, Share
 from jaxlm.data.corpus import Corpus
-from jaxlm.data.steps import Clean
+from jaxlm.data.corpus.steps import Clean
 
 def get_config():
     run = tiny.get_config()

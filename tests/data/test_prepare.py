@@ -136,7 +136,9 @@ def test_the_tokenizer_sees_the_training_split_only(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from jaxlm.data import assembly, corpus, parts, prepare, tokenizer
+from jaxlm.data import tokenizer
+from jaxlm.data.corpus import corpus
+from jaxlm.data.shards import assembly, parts, prepare
 from pathlib import Path
 source, cache, output, where, count = sys.argv[1:]
 prepare.SMALLEST_PART = 10_000
