@@ -54,7 +54,7 @@ from jaxlm.models import kernels
 from jaxlm.optim.schedules import Constant
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 
 # jax asks the GPU that is there; this one is described.
 fused.check_compute_capability, fused.check_cudnn_version = lambda needed: True, lambda: 91200

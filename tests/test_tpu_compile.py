@@ -30,7 +30,7 @@ from jaxlm.config import Stage, flags
 from jaxlm.models import kernels
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
-from jaxlm.program import Program
+from jaxlm.run.program import Program
 
 recipe, topology, axes, length, rows, remat = json.loads(sys.argv[1])
 run = flags.load(recipe)
