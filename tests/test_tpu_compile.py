@@ -35,6 +35,7 @@ from jaxlm.run.program import Program
 recipe, topology, axes, length, rows, remat = json.loads(sys.argv[1])
 run = flags.load(recipe)
 run.model.remat, run.batch_size, run.ema_decay, run.accumulate = remat, rows, 0.0, 1
+run.steps = 10**8  # schedules in tokens fit, however few rows a step has
 chips = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
 devices = topologies.get_topology_desc(platform="tpu", topology_name=topology, **chips).devices
 special = np.arange(199) < 105
