@@ -98,9 +98,10 @@ def test_ten_kills_end_in_the_same_bits(train_command, uninterrupted, tmp_path, 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_kill_in_every_phase_of_a_save_loses_nothing(train_command, uninterrupted, tmp_path):
-    for phase in ("save_started", "save_written", "save_committed", "save_pruned"):
-        workdir = tmp_path / phase
-        process = train_command(workdir, *SLOW_STEPS, JAXLM_FAULT=f"kill@step=20:phase={phase}")
+    phases = ("save_started", "save_written", "save_committed", "save_pruned")
+    for step, phase in [(4, "save_started"), (4, "save_written"), *((20, phase) for phase in phases)]:
+        workdir = tmp_path / f"{phase}-{step}"
+        process = train_command(workdir, *SLOW_STEPS, JAXLM_FAULT=f"kill@step={step}:phase={phase}")
         output, _ = process.communicate(timeout=280)
         assert process.returncode == -signal.SIGKILL, output
         process = train_command(workdir, *SLOW_STEPS)

@@ -15,6 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxlm.checkpoint import manifest
 from jaxlm.config import drift, tree
 from jaxlm.config.schema import Run
 from jaxlm.data import places
@@ -46,10 +47,11 @@ class RunFolder:
         return self.root / "checkpoints"
 
     def has_checkpoints(self) -> bool:
-        """Whether a checkpoint was ever saved, intact or not."""
-        return self.checkpoints.is_dir() and any(
-            path.name.isdecimal() or path.name.endswith(".corrupt") for path in self.checkpoints.iterdir()
-        )
+        """Whether a checkpoint was ever saved, intact or not. A lone one without manifest is a first save cut short."""
+        found = list(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
+        steps = [path for path in found if path.name.isdecimal()]
+        saved = len(steps) > 1 or any((path / manifest.FILE).exists() for path in steps)
+        return saved or any(path.name.endswith(".corrupt") for path in found)
 
     @property
     def samples(self) -> pathlib.Path:

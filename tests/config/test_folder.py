@@ -32,12 +32,32 @@ def test_a_run_folder_rebuilds_its_run(tmp_path):
         folder.run_of(saved["model"], "config.json")
 
 
+@pytest.mark.parametrize(
+    ("found", "saved"),
+    [
+        ((), False),
+        (("4.orbax-checkpoint-tmp-1/x",), False),
+        (("4/state",), False),  # a first save that was killed before its manifest
+        (("4/state", "4/manifest.json"), True),
+        (("4.corrupt/state",), True),
+        (("4/state", "8/state"), True),  # manifests were lost: no save begins before the last one has its own
+    ],
+)
+def test_a_first_save_that_was_cut_short_is_no_checkpoint(tmp_path, found, saved):
+    place = folder.RunFolder(tmp_path)
+    for name in found:
+        (place.checkpoints / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.checkpoints / name).touch()
+    assert place.has_checkpoints() is saved
+
+
 def test_a_run_without_checkpoints_may_start_anew_with_any_configuration(tmp_path):
     place = folder.RunFolder(tmp_path / "new")
     folder.claim(place, run())
     other = run("--config.model.layers=5")
     assert folder.changes(place, other, allow_config_change=False) == []
     (place.checkpoints / "5").mkdir(parents=True)
+    (place.checkpoints / "5" / "manifest.json").touch()
     with pytest.raises(UserError, match="holds another run"):
         folder.changes(place, other, allow_config_change=False)
 
@@ -48,6 +68,7 @@ def test_a_run_without_checkpoints_may_start_anew_with_any_configuration(tmp_pat
 def test_a_config_json_that_is_none_is_named_with_what_to_do(tmp_path, text):
     place = folder.RunFolder(tmp_path)
     (place.checkpoints / "5").mkdir(parents=True)
+    (place.checkpoints / "5" / "manifest.json").touch()
     place.config.write_text(text, errors="surrogateescape")
     with pytest.raises(UserError, match=r"config\.json cannot be read .*Fix: remove this file"):
         folder.changes(place, run(), allow_config_change=False)
@@ -59,6 +80,7 @@ def test_a_folder_that_lost_its_config_json_is_still_a_run_folder(tmp_path):
     with pytest.raises(UserError, match="is not a run folder"):
         folder.check_free(place)
     (place.checkpoints / "5").mkdir(parents=True)
+    (place.checkpoints / "5" / "manifest.json").touch()
     folder.check_free(place)
     (tmp_path / "model.json").touch()
     with pytest.raises(UserError, match="is not a run folder"):

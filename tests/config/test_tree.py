@@ -136,4 +136,6 @@ def test_a_class_is_found_where_it_was_written_before_it_moved():
     old = {"type": "jaxlm.data.columns.Label", "field": "label"}
     assert tree.from_json([old]) == (Label(field="label"),)
     share = tree.to_json(Corpus(source="a.txt", validation_share=0.1, test_share=0.0))
-    assert tree.from_json({**share, "type": "jaxlm.data.corpus.Corpus"}) == Corpus(source="a.txt", validation_share=0.1, test_share=0.0)
+    assert tree.from_json({**share, "type": "jaxlm.data.corpus.Corpus"}) == Corpus(
+        source="a.txt", validation_share=0.1, test_share=0.0
+    )
