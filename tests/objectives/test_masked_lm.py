@@ -33,7 +33,7 @@ def objective(rate=0.15, unit=TOKENS, mask_share=0.8, random_share=0.1):
 def make_row(sizes=(40, 31, 9), length=101, seed=0):
     """Items of `sizes` tokens, special ones included."""
     rng = np.random.default_rng(seed)
-    row = Row(**{f"{n}_T": np.zeros(length, np.int32) for n in ("tokens", "segments", "positions", "types")},
+    row = Row(**{f"{n}_T": np.zeros(length, np.int32) for n in ("tokens", "segments", "positions", "texts")},
               first_C=np.zeros(3, np.int32))  # fmt: skip
     at = 0
     for c, size in enumerate(sizes):

@@ -24,7 +24,7 @@ VOCABULARY = Vocabulary(
 
 def make_row(sizes, length=307, seed=0, tokens=None):
     rng = np.random.default_rng(seed)
-    row = Row(**{f"{n}_T": np.zeros(length, np.int32) for n in ("tokens", "segments", "positions", "types")},
+    row = Row(**{f"{n}_T": np.zeros(length, np.int32) for n in ("tokens", "segments", "positions", "texts")},
               first_C=np.zeros(9, np.int32))  # fmt: skip
     at = 0
     for c, size in enumerate(sizes):
