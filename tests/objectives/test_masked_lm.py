@@ -76,8 +76,9 @@ def test_targets_are_the_tokens_that_stood_there_and_nothing_else_changes(unit):
         assert not SPECIAL[targets].any()
         untouched = np.setdiff1d(np.arange(101), predict)
         np.testing.assert_array_equal(got.tokens_BT[untouched], row.tokens_T[untouched])
-        for name in ("segments", "positions", "types"):
+        for name in ("segments", "positions"):
             np.testing.assert_array_equal(getattr(got, f"{name}_BT"), getattr(row, f"{name}_T"))
+        np.testing.assert_array_equal(got.types_BT, row.texts_T)
         unused = got.targets.weights_BM == 0
         assert not got.targets.places_BM[unused].any() and not got.targets.ids_BM[unused].any()
 
