@@ -131,7 +131,7 @@ class Bench:
     def _packed(self) -> Iterator[Batches]:
         rows = inputs.rows(self.run, self.text, self.stage, "train")
         mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
-        yield from inputs.train_feed(self.run, self.text, rows, mesh, start=0)
+        yield from inputs.train_feed(self.text, rows, mesh, start=0)
 
     def _full_rows(self, batch_size: int, row_length: int, number: int) -> list[Batch]:
         """Batches of rows that one document fills to the last token."""

@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jaxlm.checkpoint import manifest
+from jaxlm.checkpoint.folders import Folders
 from jaxlm.config import drift, tree
 from jaxlm.config.schema import Run
 from jaxlm.data import places
@@ -48,10 +48,9 @@ class RunFolder:
 
     def has_checkpoints(self) -> bool:
         """Whether a checkpoint was ever saved, intact or not. A lone one without manifest is a first save cut short."""
-        found = list(self.checkpoints.iterdir()) if self.checkpoints.is_dir() else []
-        steps = [path for path in found if path.name.isdecimal()]
-        saved = len(steps) > 1 or any((path / manifest.FILE).exists() for path in steps)
-        return saved or any(path.name.endswith(".corrupt") for path in found)
+        folders = Folders(self.checkpoints)
+        saved = len(folders.all()) > 1 or bool(folders.committed())
+        return saved or any(self.checkpoints.glob("*.corrupt"))
 
     @property
     def samples(self) -> pathlib.Path:

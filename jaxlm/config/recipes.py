@@ -15,8 +15,8 @@ from jaxlm.errors import UserError, did_you_mean
 def shipped() -> dict[str, pathlib.Path]:
     """The recipes of this version by name: they are in the wheel, and in configs/ of a checkout."""
     package = pathlib.Path(jaxlm.__file__).parent
-    folder = next((f for f in (package / "configs", package.parent / "configs") if f.is_dir()), package)
-    return {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))} if folder != package else {}
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))}
 
 
 def file(config: str) -> pathlib.Path:

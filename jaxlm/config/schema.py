@@ -43,7 +43,7 @@ class Share:
 
 @dataclasses.dataclass(kw_only=True)
 class Mixture:
-    """Several corpora whose rows alternate. The tokenizer is trained on the first."""
+    """Several corpora whose rows alternate. The tokenizer is trained on all of them, by their weights."""
 
     shares: tuple[Share, ...]
     temperature: float  # weights count as weight ** (1 / temperature); 1: as they are
@@ -84,7 +84,7 @@ class Data:
     text_fields: tuple[
         str, ...
     ] = ()  # two or more, for records of texts that belong together; not text_field then
-    columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.columns
+    columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.corpus.columns
     steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     mixture: Mixture | None = None  # several corpora; corpus is "" then
     packing: Literal["none", "concatenate", "best_fit"]

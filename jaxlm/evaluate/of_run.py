@@ -10,7 +10,7 @@ import jax
 
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.evaluate.evaluator import HeldOutLoss, Ready
+from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Ready
 from jaxlm.exchange import bases, stored
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs
@@ -38,5 +38,5 @@ def measure(
             stage=stage,
             rows=inputs.rows(run, text, stage, split),
         )
-        every = (HeldOutLoss(rows=rows), *run.evaluators)
+        every: tuple[Evaluator, ...] = (HeldOutLoss(rows=rows), *run.evaluators)
         return step, {k: v for one in every for k, v in one.start(ready)(weights).items()}

@@ -1,6 +1,6 @@
 """From a Run to what it reads. In: the config. Out: tokenised corpora, rows, feeds, evaluation batches.
 
-Shared by training, the benchmark and the tools, so that all of them see the same rows and the same model.
+Shared by training, the benchmark and the tools, so that all of them see the same rows.
 """
 
 import dataclasses
@@ -162,7 +162,7 @@ def _rows(text: Text, stream: Stream, stage: Stage, split: Split, source: str, s
 
 
 def train_feed(
-    run: Run, text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh, *, start: int
+    text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh, *, start: int
 ) -> streams.Feeds:
     """Global training batches from the stage's batch `start` on, prefetched."""
     return streams.Feeds([(r.stream, _train_feed(text, r, mesh, start)) for r in rows])

@@ -24,7 +24,7 @@ from jaxlm.config.folder import RunFolder
 from jaxlm.config.traced import traced
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
-from jaxlm.evaluate.evaluator import HeldOutLoss, Measuring, Ready
+from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Measuring, Ready
 from jaxlm.exchange.bases import Base
 from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
@@ -138,7 +138,7 @@ class Loop:
         mine |= {k: v for r in held_out for k, v in r.fingerprint(f"stage {number} held-out rows").items()}
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
-        with inputs.train_feed(run, parts.text, rows, parts.program.mesh, start=step - first) as feed:
+        with inputs.train_feed(parts.text, rows, parts.program.mesh, start=step - first) as feed:
             batch = feed.peek()
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
@@ -187,7 +187,7 @@ class Loop:
         """Every evaluator of the run with its cadence."""
         parts, own = self.parts, self.run_config.evaluation
         ready = Ready(program=parts.program, text=parts.text, frozen=parts.frozen, stage=stage, rows=rows)
-        every = (HeldOutLoss(rows=own.rows), *self.run_config.evaluators)
+        every: tuple[Evaluator, ...] = (HeldOutLoss(rows=own.rows), *self.run_config.evaluators)
         started = [(one.every_steps or own.every_steps, one.start(ready)) for one in every]
         self.early.check([name for _, one in started for name in one.names])
         return started

@@ -88,7 +88,7 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
         if not isinstance(column, Column):
             raise UserError(
                 f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags and "
-                "Turns of jaxlm.data.columns."
+                "Turns of jaxlm.data.corpus.columns."
             )
         if isinstance(column, SPANS):
             column.check(texts, f"{where}.columns[{i}]")

@@ -138,7 +138,7 @@ def check(steps: tuple[Any, ...], where: str) -> None:
     for i, step in enumerate(steps):
         if not (isinstance(step, Step) and dataclasses.is_dataclass(step)):
             raise UserError(
-                f"{where}.steps[{i}]={step!r}: allowed are dataclasses that derive from jaxlm.data.steps.Step, such as "
-                "Clean()."
+                f"{where}.steps[{i}]={step!r}: allowed are dataclasses that derive from "
+                "jaxlm.data.corpus.steps.Step, such as Clean()."
             )
         step.validate(f"{where}.steps[{i}]")

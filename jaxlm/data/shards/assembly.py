@@ -42,7 +42,8 @@ def assemble(
             for number, column in enumerate(about["columns"])
         }
         if any(isinstance(column, SPANS) for column in about["columns"]):
-            splits[split]["arrays"]["token_offsets"] = _write_token_offsets(directory, split, records)
+            offsets = _write_offsets(directory, split, records, "token_offsets", "lengths")
+            splits[split]["arrays"]["token_offsets"] = offsets
     index = {
         "format": indices.FORMAT,
         "key": about["key"],
@@ -69,7 +70,7 @@ def _split(
 ) -> dict[str, Any]:
     entries = [_shard(directory, record, len(records)) for record in records]
     arrays = {"lengths": _write(directory, split, records, "lengths", np.uint32)}
-    if "fields" in _arrays(directory, records[0]):
+    if _found(directory, records[0], "fields") is not None:
         arrays["fields"] = _write(directory, split, records, "fields", np.uint32)
     elif with_sentences:
         arrays |= _write_sentences(directory, split, records)
@@ -99,12 +100,12 @@ def _shard(directory: Path, record: dict[str, Any], count: int) -> dict[str, Any
 
 def _write(directory: Path, split: str, records: Records, name: str, dtype: Any) -> dict[str, Any]:
     """One array of all parts: the same number of values for every document."""
-    values = len(_arrays(directory, records[0])[name]) // records[0]["documents"]
+    values = len(_array(directory, records[0], name)) // records[0]["documents"]
     column = _Column(
         directory, f"{split}.{name}.npy", dtype, values * sum(record["documents"] for record in records)
     )
     for record in records:
-        column.append(_arrays(directory, record)[name])
+        column.append(_array(directory, record, name))
     return column.finish()
 
 
@@ -116,7 +117,7 @@ def _write_column(
     name, size = f"column_{number}", sum(record[per] for record in records)
     file = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
     for record in records:
-        values = _arrays(directory, record)[name]
+        values = _array(directory, record, name)
         if names is not None:
             numbers = labels.numbers(record, number, names)
             values = spans.numbered(values, numbers) if per == "tokens" else numbers[values]
@@ -124,42 +125,38 @@ def _write_column(
     return {**file.finish(), "per": per}
 
 
-def _write_token_offsets(directory: Path, split: str, records: Records) -> dict[str, Any]:
-    """Tokens before each document."""
-    file = _Column(
-        directory,
-        f"{split}.token_offsets.npy",
-        np.int64,
-        sum(record["documents"] for record in records) + 1,
-    )
-    file.append(np.zeros(1, np.int64))
-    before = 0
+def _write_offsets(directory: Path, split: str, records: Records, name: str, counted: str) -> dict[str, Any]:
+    """What stands before each document, by the numbers of the array `counted`, and the whole of it at the end."""
+    documents = sum(record["documents"] for record in records)
+    file = _Column(directory, f"{split}.{name}.npy", np.int64, documents + 1)
+    before = np.zeros(1, np.int64)
+    file.append(before)
     for record in records:
-        file.append(before + np.cumsum(_arrays(directory, record)["lengths"], dtype=np.int64))
-        before += record["tokens"]
+        ends = before[-1] + np.cumsum(_array(directory, record, counted), dtype=np.int64)
+        file.append(ends)
+        before = ends
     return file.finish()
 
 
 def _write_sentences(directory: Path, split: str, records: Records) -> dict[str, Any]:
     longest = max(record["longest_sentence"] for record in records)
     dtype = np.uint16 if longest < 2**16 else np.uint32
-    sentences = _Column(
-        directory, f"{split}.sentences.npy", dtype, sum(record["sentences"] for record in records)
-    )
-    documents = sum(record["documents"] for record in records)
-    offsets = _Column(directory, f"{split}.sentence_offsets.npy", np.int64, documents + 1)
-    offsets.append(np.zeros(1, np.int64))
-    before = 0
+    number = sum(record["sentences"] for record in records)
+    file = _Column(directory, f"{split}.sentences.npy", dtype, number)
     for record in records:
-        arrays = _arrays(directory, record)
-        sentences.append(arrays["sentences"])
-        offsets.append(before + np.cumsum(arrays["counts"]))
-        before += record["sentences"]
-    return {"sentences": sentences.finish(), "sentence_offsets": offsets.finish()}
+        file.append(_array(directory, record, "sentences"))
+    offsets = _write_offsets(directory, split, records, "sentence_offsets", "counts")
+    return {"sentences": file.finish(), "sentence_offsets": offsets}
 
 
-def _arrays(directory: Path, record: dict[str, Any]) -> parts.Arrays:
-    return parts.load_arrays(directory, parts.part_name(record["split"], record["number"]))
+def _found(directory: Path, record: dict[str, Any], name: str) -> np.ndarray | None:
+    return parts.load_array(directory, parts.part_name(record["split"], record["number"]), name)
+
+
+def _array(directory: Path, record: dict[str, Any], name: str) -> np.ndarray:
+    found = _found(directory, record, name)
+    assert found is not None, f"{directory}: a part of {record['split']} has no {name}"
+    return found
 
 
 class _Column:

@@ -88,13 +88,13 @@ def shard_file(directory: str | os.PathLike[str], record: dict[str, Any]) -> Pat
     )
 
 
-def load_arrays(directory: str | os.PathLike[str], name: str) -> Arrays:
+def load_array(directory: str | os.PathLike[str], name: str, array: str) -> np.ndarray | None:
     """'lengths': tokens a document; 'fields': of each text; 'sentences': of each, 'counts' of them a document.
 
-    'column_0', ...: the values of the columns.
+    'column_0', ...: the values of the columns. None: the part has no such array.
     """
     with np.load(Path(directory) / FOLDER / f"{name}.npz") as arrays:
-        return dict(arrays)
+        return arrays.get(array)
 
 
 def write(job: Job, part: Part) -> dict[str, Any]:

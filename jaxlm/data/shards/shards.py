@@ -120,7 +120,7 @@ class Shards:
         """What is known of every document, memory-mapped: [documents], or [documents, n] of n values each.
 
         "fields": tokens of every text of a record; their sum is lengths[k]. The name of a column: its values; of a
-        column of spans [tokens] of all documents, one after another (see data.spans).
+        column of spans [tokens] of all documents, one after another (see data.corpus.spans).
         UserError for a name that is not there.
         """
         if name not in self._arrays or name in ("sentences", "sentence_offsets", "token_offsets"):
