@@ -9,6 +9,7 @@ import pytest
 from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.run import inputs
+from tests import runs
 
 RECIPES = pathlib.Path(__file__).parent / "recipes"
 RECIPE = """
@@ -66,22 +67,14 @@ def test_rows_are_of_both_sources_and_held_out_rows_of_each(recipe, tmp_path):
 def test_a_killed_run_ends_like_one_that_was_not_and_reports_every_source(train_command, recipe, tmp_path):
     def finish(name, code=0, **environment):
         process = train_command(tmp_path / name, "--config.data.corpus=", recipe=str(recipe), **environment)
-        output, _ = process.communicate(timeout=240)
-        assert process.returncode == code, output
-        return output
+        return runs.finish(process, code, seconds=240)
 
     said = finish("whole")
     assert "source docs: " in said and "source words: " in said and "held-out masked-LM loss on words" in said
     finish("killed", code=-9, JAXLM_FAULT="kill@step=13")
     finish("killed")
-    whole, killed = (
-        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        for name in ("whole", "killed")
-    )
-    keep = lambda lines: [
-        {k: v for k, v in line.items() if not k.startswith(("time/", "throughput/"))} for line in lines
-    ]
-    assert keep(whole) == keep(killed)
+    whole, killed = runs.metrics(tmp_path / "whole"), runs.metrics(tmp_path / "killed")
+    assert whole == killed
     last = next(line for line in reversed(whole) if "eval/loss" in line)
     assert {
         "eval/docs/loss",

@@ -1,9 +1,9 @@
 """Whole runs of several tasks over two corpora, as a user starts them."""
 
+import functools
 import json
 import pathlib
 import signal
-import subprocess
 
 import jax
 import numpy as np
@@ -14,6 +14,8 @@ from jaxlm.checkpoint.store import open_run
 from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.run import inputs, streams
+from tests import runs
+from tests.runs import metrics
 
 RECIPE = "tests/recipes/tiny_tasks.py"
 FEW = ("--config.steps=24", "--config.evaluation.every_steps=8", "--config.logging.every_steps=2")
@@ -26,7 +28,6 @@ XLA = " ".join(
         "llvm_disable_expensive_passes=true",
     )
 )
-CLOCKS = ("time/", "throughput/")
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,7 @@ def corpora(corpus, tmp_path_factory):
     return (f"--config.objective.tasks[2].data.corpus={path}",)
 
 
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    output, _ = process.communicate(timeout=250)
-    assert process.returncode == code, output
-    return output
-
-
-def metrics(workdir: pathlib.Path) -> list[dict]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in lines]
+finish = functools.partial(runs.finish, seconds=250)
 
 
 def weights(workdir: pathlib.Path, step: int) -> list[np.ndarray]:

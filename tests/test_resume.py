@@ -3,42 +3,17 @@
 The short form is part of the gate; `pytest -m slow tests/test_resume.py` kills ten times at random moments.
 """
 
-import json
 import pathlib
 import random
 import signal
 import time
 
-import jax
-import numpy as np
 import pytest
-from orbax.checkpoint import v1 as ocp
 
-# Wall-clock measurements differ between any two runs; everything else must not.
-CLOCKS = ("time/", "throughput/")
+from tests.runs import assert_same_run
+
 # Steps of some 0.1 s, so that a storm spreads its kills over the run.
 SLOW_STEPS = ("--config.batch_size=64", "--config.logging.every_steps=2", "--config.checkpoint.every_steps=4")
-
-
-def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    tree = ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None})["state"]
-    return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
-def metrics(workdir: pathlib.Path) -> list[dict]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in lines]
-
-
-def assert_same_run(one: pathlib.Path, other: pathlib.Path, step: int) -> None:
-    a, b = final_state(one, step), final_state(other, step)
-    assert a.keys() == b.keys()
-    for name in a:
-        assert a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name], equal_nan=True), name
-    assert metrics(one) == metrics(other)
-    steps = [line["step"] for line in metrics(other)]
-    assert steps == sorted(set(steps)), "a duplicate or disordered step"
-    assert steps == [line["step"] for line in metrics(one)], "a gap"
 
 
 @pytest.fixture(scope="module")

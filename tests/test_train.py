@@ -7,13 +7,9 @@ import sys
 
 import pytest
 
+from tests.runs import finish
+
 FEW = ("--config.steps=12", "--config.evaluation.every_steps=4", "--config.logging.every_steps=3")
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == code, output
-    return output
 
 
 def lines(workdir) -> list[dict]:

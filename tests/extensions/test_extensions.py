@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import signal
 
 import jax
 import numpy as np
@@ -13,28 +12,17 @@ from jaxlm.commands import fill_mask
 from jaxlm.models.encoded import Encoded
 from jaxlm.objectives.targets import TokenTargets
 from tests.extensions import balanced, r_drop
-from tests.test_resume import assert_same_run
+from tests.runs import XLA, assert_same_run, killed_and_whole
 from tests.views.programs import BERT, batch, perturbed, program, run, steps
 
 RECIPE, STEPS = "tests/extensions/r_drop.py", 8
-# Compiling is most of a test's time.
-XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module")
 def runs(train_command, tmp_path_factory):
     """(folder of a run that was killed and resumed, that of one that was not), with both extensions."""
-    root = tmp_path_factory.mktemp("extensions")
-    for name, code, fault in (
-        ("whole", 0, ""),
-        ("killed", -signal.SIGKILL, "kill@step=5"),
-        ("killed", 0, ""),
-    ):
-        process = train_command(root / name, recipe=RECIPE, XLA_FLAGS=XLA, JAXLM_FAULT=fault)
-        output, _ = process.communicate(timeout=200)
-        assert process.returncode == code, output
-    assert "resumed from the checkpoint of step 3" in output
-    return root / "killed", root / "whole"
+    start = lambda workdir, **fault: train_command(workdir, recipe=RECIPE, XLA_FLAGS=XLA, **fault)
+    return killed_and_whole(start, tmp_path_factory.mktemp("extensions"), at=5, resumed=" 3")
 
 
 def test_killed_and_resumed_they_end_in_the_same_bits(runs):

@@ -2,7 +2,6 @@
 
 import json
 import random
-import signal
 
 import numpy as np
 import pytest
@@ -10,8 +9,7 @@ import pytest
 from jaxlm.errors import UserError
 from jaxlm.run import inputs
 from tests.extensions import tagger_run
-from tests.extensions.test_extensions import XLA
-from tests.test_resume import assert_same_run
+from tests.runs import XLA, assert_same_run, killed_and_whole
 
 RECIPE, STEPS = "tests/extensions/tagger_run.py", 40
 # "May" is a person or a month, and only what stands before it tells which.
@@ -44,19 +42,10 @@ def tagged(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(tagged, train_command, tmp_path_factory):
     """(folder of a run that was killed and resumed, that of one that was not)."""
-    root = tmp_path_factory.mktemp("tagger")
-    for name, code, fault in (
-        ("whole", 0, ""),
-        ("killed", -signal.SIGKILL, "kill@step=18"),
-        ("killed", 0, ""),
-    ):
-        process = train_command(
-            root / name, f"--config.data.corpus={tagged}", recipe=RECIPE, XLA_FLAGS=XLA, JAXLM_FAULT=fault
-        )
-        output, _ = process.communicate(timeout=200)
-        assert process.returncode == code, output
-    assert "resumed from the checkpoint of step" in output
-    return root / "killed", root / "whole"
+    start = lambda workdir, **fault: train_command(
+        workdir, f"--config.data.corpus={tagged}", recipe=RECIPE, XLA_FLAGS=XLA, **fault
+    )
+    return killed_and_whole(start, tmp_path_factory.mktemp("tagger"), at=18, resumed="")
 
 
 def test_killed_and_resumed_it_ends_in_the_same_bits(runs):

@@ -1,5 +1,6 @@
 """Claims about `--config.profile`: the steps asked for are in the trace, whatever ends it, and nothing else changes."""
 
+import functools
 import json
 
 import jax
@@ -7,14 +8,12 @@ import jax.numpy as jnp
 import pytest
 
 from jaxlm.monitor.profile import Trace
+from tests import runs
 
 FEW = ("--config.steps=8", "--config.logging.every_steps=1", "--config.evaluation.every_steps=1000")
 
 
-def finish(process, code=0):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == code, output
-    return output
+finish = functools.partial(runs.finish, seconds=300)
 
 
 def steps_in(session):

@@ -22,20 +22,12 @@ from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
 from tests.recipes import tiny
-from tests.test_resume import assert_same_run, final_state
+from tests.runs import XLA, assert_same_run, final_state, finish
 
 RECIPE = "tests/recipes/views/lora.py"
 STEPS = 12
 FEW = (f"--config.steps={STEPS}", "--config.evaluation.every_steps=6", "--config.checkpoint.every_steps=4")
 FEW += ("--config.logging.every_steps=2", "--config.evaluation.rows=8", "--config.stages[1].length=32")
-# Compiling is most of a test's time.
-XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-
-
-def finish(process, code: int = 0) -> str:
-    output, _ = process.communicate(timeout=200)
-    assert process.returncode == code, output
-    return output
 
 
 def model_folder(folder: pathlib.Path, seed: int) -> pathlib.Path:

@@ -1,0 +1,61 @@
+"""Whole runs as a user starts them: ending them, and whether two ended in the same bits."""
+
+import json
+import pathlib
+import signal
+import subprocess
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+# Wall-clock measurements differ between any two runs; everything else must not.
+CLOCKS = ("time/", "throughput/")
+# Compiling is most of a test's time.
+XLA = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def finish(process: subprocess.Popen, code: int = 0, *, seconds: float = 200) -> str:
+    """What the run said, ended with this code."""
+    output, _ = process.communicate(timeout=seconds)
+    assert process.returncode == code, output
+    return output
+
+
+def killed_and_whole(
+    start: Callable[..., subprocess.Popen], root: pathlib.Path, *, at: int, resumed: str
+) -> tuple[pathlib.Path, pathlib.Path]:
+    """(folder of a run that was killed before step `at` and resumed, that of one that was not).
+
+    `start(workdir, JAXLM_FAULT=...)` starts one; `resumed`: how the line of the resumption goes on.
+    """
+    finish(start(root / "whole", JAXLM_FAULT=""))
+    finish(start(root / "killed", JAXLM_FAULT=f"kill@step={at}"), -signal.SIGKILL)
+    output = finish(start(root / "killed", JAXLM_FAULT=""))
+    assert f"resumed from the checkpoint of step{resumed}" in output
+    return root / "killed", root / "whole"
+
+
+def metrics(workdir: pathlib.Path) -> list[dict]:
+    """The lines of metrics.jsonl without clocks."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith(CLOCKS)} for line in lines]
+
+
+def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint by its path."""
+    tree = ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None})["state"]
+    return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def assert_same_run(one: pathlib.Path, other: pathlib.Path, step: int) -> None:
+    """The same arrays in the checkpoint of `step`, the same metrics, and no step twice or missing."""
+    a, b = final_state(one, step), final_state(other, step)
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name], equal_nan=True), name
+    assert metrics(one) == metrics(other)
+    steps = [line["step"] for line in metrics(other)]
+    assert steps == sorted(set(steps)), "a duplicate or disordered step"
+    assert steps == [line["step"] for line in metrics(one)], "a gap"
