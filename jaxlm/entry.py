@@ -5,10 +5,8 @@ as its message, without a stack trace, and so is memory that does not suffice; a
 it.
 """
 
-import argparse
 import io
 import os
-import pathlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -52,41 +50,3 @@ def _out_of_memory(error: Exception) -> bool:
     """JAX has no class of its own for it; the status is the same on all platforms, while compiling and running."""
     status = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
     return status or isinstance(error, MemoryError)
-
-
-_AXES = {
-    "data": "share the rows, each with all weights; default: the rest",
-    "fsdp": "share rows and weights; default: all devices, if no size is given",
-    "tensor": "share heads, MLP and vocabulary",
-}
-
-
-def add_model(parser: argparse.ArgumentParser, what: str) -> None:
-    """The options that name a model and its weights, which `infer.loaded.of_options` reads; `what` it must be."""
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--run", type=pathlib.Path, help=f"run folder or model folder of {what}")
-    where.add_argument(
-        "--hf", help="Hugging Face folder, .gguf file, or the name of a model in the local cache"
-    )
-    add = parser.add_argument
-    add("--step", type=int, help="checkpoint of a run to use; default: the best, else the newest")
-    add("--base", default="", metavar="DIR", help="of a run with a view: where its frozen weights are now")
-    add("--config", metavar="RECIPE", help="recipe of a run with classes of its own; it is executed")
-    add(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of weights and computation; bfloat16 takes half the memory; default: float32",
-    )
-    for axis, role in _AXES.items():
-        add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
-
-
-def lines(path: pathlib.Path | None, flag: str) -> list[str]:
-    """The lines of a text file that are not blank; none without a file. `flag` names it in the UserError."""
-    if path is None:
-        return []
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{flag}={path}: cannot be read as UTF-8 text: {error}.") from error

@@ -1,6 +1,6 @@
-"""`python -m jaxlm.inspect_checkpoint`; the command itself is jaxlm/commands/inspect_checkpoint.py."""
+"""`python -m jaxlm.inspect_checkpoint`: what `jaxlm inspect` was called before."""
 
-from jaxlm.commands.inspect_checkpoint import run
+from jaxlm.commands.inspect import run
 
 if __name__ == "__main__":
     run()

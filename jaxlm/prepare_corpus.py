@@ -1,6 +1,6 @@
-"""`python -m jaxlm.prepare_corpus`; the command itself is jaxlm/commands/prepare_corpus.py."""
+"""`python -m jaxlm.prepare_corpus`: what `jaxlm data` was called before."""
 
-from jaxlm.commands.prepare_corpus import run
+from jaxlm.commands.data import run
 
 if __name__ == "__main__":
     run()

@@ -9,7 +9,7 @@ The same command line continues an interrupted run, to the same bits. Exit codes
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from jaxlm import entry
 
@@ -154,10 +154,15 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
             return Loop(parts, state, start=start or 0, meta=meta).run()
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
     from jaxlm.monitor.preflight import SMALLER
 
     entry.run(
         main,
         when_out_of_memory=f"{SMALLER} The table at the start of a stage says what a step needs.",
     )
+
+
+if __name__ == "__main__":
+    run()

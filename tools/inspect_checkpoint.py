@@ -5,7 +5,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from jaxlm.commands.inspect_checkpoint import run
+from jaxlm.commands.inspect import run
 
 if __name__ == "__main__":
     run()

@@ -22,8 +22,8 @@ class Keep:
     )
     every_steps: int = 0  # keep each multiple of this for good; 0: none
     best: int = 1  # that many with the best `best_metric` stay, and a new best is saved at once; 0: neither
-    best_metric: str = "eval/loss"
-    best_mode: Literal["min", "max"] = "min"
+    best_metric: str = "eval/loss"  # of metrics.jsonl, such as eval/loss or eval/mlm_accuracy
+    best_mode: Literal["min", "max"] = "min"  # whether a smaller or a larger value is better
 
     def validate(self, where: str) -> None:
         """Checks the counts."""

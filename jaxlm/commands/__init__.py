@@ -1,1 +1,27 @@
-"""The commands of a user, one file each: options in, exit code out. `python -m jaxlm.NAME` opens each of them."""
+"""The commands of a user: the file of each has its name, `main(argv)`, which returns an exit code, and `run()`.
+
+Options in, exit code out. `jaxlm NAME` opens each of them; the table below is what `jaxlm --help` prints.
+"""
+
+GROUPS: dict[str, dict[str, str]] = {
+    "Train": {
+        "train": "trains a model by a recipe, or continues the run of a folder",
+        "recipes": "what can be trained: name, parameters and a line of every recipe, or the file of one",
+        "data": "prepares a corpus ahead of time: text, tokenizer, shards",
+    },
+    "Use": {
+        "fill_mask": "the likeliest tokens for every [MASK]",
+        "generate": "text from a decoder or an encoder-decoder",
+        "embed": "vectors of texts, and their cosines",
+        "evaluate": "what a run measures on a split of its corpus",
+    },
+    "To and from Hugging Face": {
+        "import": "a Hugging Face folder becomes a model folder",
+        "export": "a run or a model folder becomes a Hugging Face folder",
+        "compare": "do two folders, of any kind, hold the same model?",
+    },
+    "Look": {
+        "inspect": "what a checkpoint holds, and whether it is intact",
+        "doctor": "what is installed here, and what is wrong with it",
+    },
+}

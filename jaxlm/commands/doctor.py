@@ -1,5 +1,6 @@
-"""What is installed and what is wrong with it: `python -m jaxlm.doctor`. Exits with 0, or 78 when something
-must change.
+"""What is installed here, and what is wrong with it. Exits with 0, or 78 when something must change.
+
+    jaxlm doctor
 
 In: this machine. Out: a report fit for a bug report (versions, devices, memory, disk, environment), then the
 common mistakes it found, each with its fix. Guarantee: changes nothing; a check that fails itself is a line,
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from jaxlm import entry
+from jaxlm.commands import options as table
 from jaxlm.data import places
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
@@ -47,6 +49,7 @@ _MIN_FREE_GIB, _MIN_SHM_MIB = 5, 256
 
 def main(argv: Sequence[str] = ()) -> int:
     """Prints the report and the findings."""
+    table.Parser(__name__, __doc__).options(argv)
     versions = installed([*TESTED, *_ALSO_SHOWN])
     devices, device_error = devices_seen()
     print(f"python      {platform.python_version()} at {sys.executable}")

@@ -1,35 +1,23 @@
-"""`python -m jaxlm.embed --run=DIR "A man plays." "Someone makes music."`: embeddings of texts and their cosines.
+"""Vectors of texts, and their cosines.
 
-DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. --output=FILE.npy keeps vectors.
+    jaxlm embed --run=runs/sentences "A man plays the guitar." "Someone makes music."
+    jaxlm embed --run=hf:path/to/minilm --input=texts.txt --output=vectors.npy
+    jaxlm embed --run=hf:path/to/minilm --input=texts.txt --json --output=vectors.jsonl
+
+With --output, and without --json, the vectors become a numpy array: [texts, D], float32, in a file that ends in .npy.
 """
 
-import argparse
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jaxlm import entry
-from jaxlm.errors import UserError
+from jaxlm.commands import options as table
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the cosines of all texts with each other."""
-    parser = argparse.ArgumentParser(prog="python -m jaxlm.embed", description=__doc__)
-    entry.add_model(parser, "an encoder")
-    parser.add_argument(
-        "--pooling",
-        choices=("mean", "cls", "cls_mlp"),
-        help="default: what a contrastive run was evaluated with, or the folder says (1_Pooling), else mean",
-    )
-    parser.add_argument("--input", type=pathlib.Path, help="file with one more text a line")
-    parser.add_argument("--output", type=pathlib.Path, help="file for the vectors: .npy, [texts, D], float32")
-    parser.add_argument("texts", nargs="*", help="texts to embed")
-    options = parser.parse_args(list(argv[1:]))
-    texts = [*options.texts, *entry.lines(options.input, "--input")]
-    if not texts:
-        raise UserError(
-            "There is nothing to embed: write texts behind the options, or name a file with --input."
-        )
+    """Prints the cosines of all texts with each other, or the vectors as JSON; keeps vectors in a file."""
+    options = _parser().options(argv)
+    texts = table.texts(options)
 
     import numpy as np
 
@@ -41,12 +29,31 @@ def main(argv: Sequence[str]) -> int:
     ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())
     how = {"pooling": reading.pooling, "row_length": reading.length}
     vectors = embed.embed(ready, list(map(reading.text, texts)), **how)
+    if options.json:
+        each = zip(texts, vectors.tolist(), strict=True)
+        table.write("\n".join(table.as_json({"text": t, "vector": v}) for t, v in each), options.output)
+        return 0
     note = "" if reading.scaled else " (to length 1, which the folder does not do)"
     print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {reading.pooling}{note}; cosines:")
     print(embed.table(texts[:20], vectors[:20]))
     if options.output:
         np.save(options.output, vectors)
     return 0
+
+
+def _parser() -> table.Parser:
+    parser = table.Parser(__name__, __doc__)
+    table.add_model(parser, "an encoder")
+    parser.add_argument(
+        "--pooling",
+        choices=("mean", "cls", "cls_mlp"),
+        help="default: what a contrastive run was evaluated with, or the folder says (1_Pooling), else mean",
+    )
+    table.add_texts(parser, "text to embed")
+    table.add_answers(
+        parser, "a text: {text, vector}", "file for the vectors: .npy, or with --json JSON lines"
+    )
+    return parser
 
 
 def _pooling(run: Any) -> Any:

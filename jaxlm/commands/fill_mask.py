@@ -1,31 +1,38 @@
-"""`python -m jaxlm.fill_mask --run=DIR "Paris is the [MASK] of France."`: uses a trained masked language model.
+"""Fills every [MASK] of a text with a masked language model.
 
-DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is.
+jaxlm fill_mask --run=runs/wiki "Paris is the [MASK] of France."
+jaxlm fill_mask --run=hf:path/to/bert --input=sentences.txt --json --output=filled.jsonl
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxlm import entry
+from jaxlm.commands import options as table
 from jaxlm.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the likeliest tokens for every [MASK]."""
-    parser = argparse.ArgumentParser(prog="python -m jaxlm.fill_mask", description=__doc__)
-    entry.add_model(parser, "a masked language model")
-    parser.add_argument("--top", type=int, default=5, help="candidates per mask")
-    parser.add_argument("sentences", nargs="+", help="text with [MASK]")
-    options = parser.parse_args(list(argv[1:]))
+    parser = table.Parser(__name__, __doc__)
+    table.add_model(parser, "a masked language model")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="candidates per mask; default: 5")
+    table.add_texts(parser, "text with [MASK]")
+    table.add_answers(parser, "a [MASK]: {text, candidates: [{token, probability}]}")
+    options = parser.options(argv)
+    sentences = table.texts(options)
+    if not 1 <= options.top <= 1000:
+        raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
 
     from jaxlm.infer import fill_mask, loaded  # after parsing, so that --help answers at once
 
-    if not 1 <= options.top <= 1000:
-        raise UserError(f"--top={options.top}: allowed: 1 to 1000.")
     ready = loaded.of_options(options)
     ready.require("filling masks", ("encoder",), ("tokens",))
-    print(fill_mask.table(fill_mask.fill(ready, options.sentences, top=options.top)))
+    filled = fill_mask.fill(ready, sentences, top=options.top)
+    if options.json:
+        table.write("\n".join(table.as_json(one.to_json()) for one in filled), options.output)
+    else:
+        table.write(fill_mask.table(filled), options.output)
     return 0
 
 

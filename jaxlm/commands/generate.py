@@ -1,35 +1,33 @@
-"""`python -m jaxlm.generate --run=DIR --prompt="Once upon a time"`: text from a decoder or an encoder-decoder.
+"""Text from a decoder, which goes on from a prompt, or an encoder-decoder, which gets it as source.
 
-DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as it is. Without --temperature the
-likeliest token is taken every time (greedy). A decoder goes on from the prompt; an encoder-decoder gets it as source.
+    jaxlm generate --run=runs/stories "Once upon a time"
+    jaxlm generate --run=hf:path/to/model "The capital of France is" --max-new-tokens=20 --temperature=0.8
+    jaxlm generate --run=model.gguf --input=prompts.txt --json --output=answers.jsonl
+
+Without --temperature the likeliest token is taken every time (greedy).
 """
 
 import argparse
-import json
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jaxlm import entry
-from jaxlm.errors import UserError, check_text
+from jaxlm.commands import options as table
+from jaxlm.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints what the model writes, and on stderr how fast."""
-    options = _parser().parse_args(list(argv[1:]))
-    prompts = [*options.prompt, *entry.lines(options.prompts_file, "--prompts-file")]
-    if not prompts:
-        raise UserError("There is nothing to go on from: give --prompt=TEXT, or --prompts-file=FILE.")
+    options = _parser().options(argv)
+    prompts = table.texts(options)
 
-    for prompt in prompts:
-        check_text(prompt, "--prompt")
     from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
 
     how = _sampling(options)
     ready = loaded.of_options(options)
     framed = frame.of_loaded(ready)
-    live = len(prompts) == 1 and not options.json
+    live = len(prompts) == 1 and not options.json and options.output is None
     if live:
         _write("" if framed.encoder_decoder else prompts[0])
     found, speed = answers.answer(
@@ -44,10 +42,12 @@ def main(argv: Sequence[str]) -> int:
     )
     if live:
         _write("\n")
-    for number, one in enumerate([] if live else found, 1):
+    elif options.json:
+        table.write("\n".join(table.as_json(one.to_json()) for one in found), options.output)
+    else:
         between = " => " if framed.encoder_decoder else ""
-        line = f"[{number}] {one.prompt}{between}{one.text}"
-        print(json.dumps(one.to_json(), ensure_ascii=not _is_utf8()) if options.json else line)
+        said = (f"[{number}] {one.prompt}{between}{one.text}" for number, one in enumerate(found, 1))
+        table.write("\n".join(said), options.output)
     ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))
     sys.stdout.flush()
     print(f"ended by: {ends}\n{speed}, compiling left out", file=sys.stderr)
@@ -70,12 +70,10 @@ def _sampling(options: argparse.Namespace) -> Any:
     return how
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m jaxlm.generate", description=__doc__)
+def _parser() -> table.Parser:
+    parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
-    entry.add_model(parser, "a decoder or an encoder-decoder")
-    add("--prompt", action="append", default=[], help="text to go on from; may be given several times")
-    add("--prompts-file", type=pathlib.Path, help="file with one more prompt a line")
+    table.add_model(parser, "a decoder or an encoder-decoder")
     add("--max-new-tokens", type=int, default=64, help="default: 64")
     add("--temperature", type=float, default=0.0, help="default: 0, the likeliest token every time (greedy)")
     add("--top-k", type=int, default=0, help="draw from the k likeliest tokens; default: 0, from all")
@@ -94,12 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
-    add("--json", action="store_true", help="one line of JSON a prompt, with ids and log-probabilities")
+    table.add_texts(parser, "prompt")
+    table.add_answers(parser, "a prompt, with ids and log-probabilities")
     return parser
-
-
-def _is_utf8() -> bool:
-    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 def _write(text: str) -> None:

@@ -36,7 +36,7 @@ class Share:
     """One corpus of a mixture."""
 
     name: str  # in metrics: eval/NAME/loss
-    corpus: Corpus
+    corpus: Corpus  # where its text comes from
     weight: float  # of its rows among all; 0: as many as it has
     epochs: float  # of it in a stage at most, then the others share its room; 0: no limit
 
@@ -45,7 +45,7 @@ class Share:
 class Mixture:
     """Several corpora whose rows alternate. The tokenizer is trained on all of them, by their weights."""
 
-    shares: tuple[Share, ...]
+    shares: tuple[Share, ...]  # one for each corpus
     temperature: float  # weights count as weight ** (1 / temperature); 1: as they are
 
     def validate(self, where: str) -> None:
@@ -74,22 +74,23 @@ class Mixture:
 class Data:
     """Where the text comes from and how rows are filled with it.
 
-    `corpus`: `builtin:pydocs`, a path or glob (text, JSONL, Parquet; plain, .gz, .zst; local or fsspec URL),
-    `tfds:NAME`, `hf:NAME`, or a folder made by jaxlm.prepare_corpus. Each corpus of a `mixture`, which stands
-    in place of `corpus`, has its own fields, columns, steps and held-out shares.
+    Each corpus of a `mixture`, which stands in place of `corpus`, has its own fields, columns, steps and shares.
     """
 
+    # A path, glob or folder of text, JSONL or Parquet (plain, .gz, .zst; local or fsspec URL), tfds:NAME, hf:NAME,
+    # builtin:pydocs (docstrings of what is installed), or a folder made by `jaxlm data`
     corpus: str
-    text_field: str = "text"
-    text_fields: tuple[
-        str, ...
-    ] = ()  # two or more, for records of texts that belong together; not text_field then
+    text_field: str = "text"  # the field or column that holds the text
+    # Two or more, for records of texts that belong together; not text_field then
+    text_fields: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.corpus.columns
     steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     mixture: Mixture | None = None  # several corpora; corpus is "" then
+    # How rows are filled: a document each; documents one after the other, cut at the end of a row; or whole ones that
+    # fit together. Attention never crosses a document
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
-    test_share: float
+    test_share: float  # held out for `jaxlm evaluate --split=test`, in the same way
     cache: str = (
         ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
     )
@@ -133,7 +134,7 @@ class Data:
 class Evaluation:
     """When and on how much held-out text the model is evaluated. The masks of an evaluation never change."""
 
-    every_steps: int = 1000
+    every_steps: int = 1000  # steps between evaluations; the last step is evaluated, too
     rows: int = 512  # held-out rows per evaluation; 0 means all
     patience: int = (
         0  # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
@@ -152,7 +153,7 @@ class Checkpointing:
 
     every_steps: int = 0  # 0: by time only
     every_minutes: float = 15.0  # 0: by steps only
-    keep: Keep = dataclasses.field(default_factory=Keep)
+    keep: Keep = dataclasses.field(default_factory=Keep)  # which checkpoints stay
     # Of the files of a checkpoint when it is written and restored; size: for storage that has checksums of its own
     check: Literal["size", "sha256"] = "sha256"
 
@@ -166,7 +167,7 @@ class Checkpointing:
 class Logging:
     """What is reported, where and how often."""
 
-    every_steps: int = 10
+    every_steps: int = 10  # steps between lines of metrics
     wandb: str = ""  # Weights & Biases project; empty: off
     watchdog_minutes: float = 30.0  # without a step for this long, all stacks are written to crash/; 0: off
 
@@ -180,26 +181,26 @@ class Logging:
 class Run:
     """Everything that determines a run. See the package docstring for the meaning of defaults."""
 
-    model: Any
-    objective: Any
-    tokenizer: Any
-    optimizer: Any
-    data: Data
-    stages: tuple[Stage, ...]
-    steps: int
+    model: Any  # sizes of the model, such as Bert
+    objective: Any  # what is predicted, such as MaskedLM
+    tokenizer: Any  # trained on the corpus (WordPiece, Unigram, Bpe, ByteBpe), or Pretrained(path=...)
+    optimizer: Any  # such as AdamW, with the schedule of its learning rate
+    data: Data  # where the text comes from
+    stages: tuple[Stage, ...]  # parts of the run with row lengths of their own
+    steps: int  # optimizer steps of the whole run
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
-    seed: int
+    seed: int  # of initial weights, order, masks and dropout: the same seed gives the same run
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
     view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
     dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
     compiler_options: Literal["auto", "none"] = "auto"  # auto: by kind of device, see runtime/xla_flags.py
-    mesh: Mesh = dataclasses.field(default_factory=Mesh)
-    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)  # how the devices share the work
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)  # when held-out text is read
     evaluators: tuple[Any, ...] = ()  # beside the held-out loss, see jaxlm/evaluate/evaluator.py
-    checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)
-    logging: Logging = dataclasses.field(default_factory=Logging)
+    checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)  # when the run is saved
+    logging: Logging = dataclasses.field(default_factory=Logging)  # what is reported
     # Whose weights (not its optimizer) a new run starts from: a run folder, a model folder, or hf:DIR
     init_from: str = ""
     # How the entries begin that a larger vocabulary adds: the mean of all entries, or as drawn for a new model

@@ -146,7 +146,7 @@ def _resolve(name: Any, where: str) -> type:
     if not name.startswith("jaxlm."):
         raise UserError(
             f"{where}: {name:.200} is not a class of jaxlm, and a folder's own choice is never imported. Fix: name, "
-            "with --config=FILE in the same command, the recipe that defines or imports it."
+            "with --recipe=FILE in the same command, the recipe that defines or imports it."
         )
     module, _, attribute = name.rpartition(".")
     try:

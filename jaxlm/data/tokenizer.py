@@ -25,8 +25,8 @@ BYTE_PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 class WordPiece:
     """BERT's tokenizer, trained on the training split. lowercase also strips accents."""
 
-    vocab_size: int
-    lowercase: bool
+    vocab_size: int  # special tokens included
+    lowercase: bool  # lower case, and no accents
     sample_bytes: ClassVar[int] = 256 * MIB  # of text to train on: about half a minute
 
     def validate(self, where: str) -> None:
@@ -108,7 +108,7 @@ class Pretrained:
     What tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it say counts: see `settings`.
     """
 
-    path: str
+    path: str  # tokenizer.json, .model, vocab.txt or vocab.json, or a folder with one
     sample_bytes: ClassVar[int] = 0  # nothing to train
 
     def validate(self, where: str) -> None:

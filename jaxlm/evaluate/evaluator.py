@@ -53,7 +53,7 @@ class Evaluator(Protocol):
 class HeldOutLoss:
     """Loss and measures of the objective on held-out rows: `eval/loss`, `eval/<measure>`; of every source, too."""
 
-    every_steps: int = 0
+    every_steps: int = 0  # 0: at every evaluation of the run
     rows: int = 0  # at most; 0: all
 
     def start(self, ready: Ready) -> HeldOut:

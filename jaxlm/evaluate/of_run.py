@@ -11,7 +11,7 @@ import jax
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Ready
-from jaxlm.exchange import bases, stored
+from jaxlm.exchange import bases, model_folder, stored
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs
 
@@ -20,12 +20,14 @@ def measure(
     name: str, *, split: inputs.Split, step: int | None, rows: int, base: str, say: Callable[[str], None]
 ) -> tuple[int, dict[str, float]]:
     """(step, {metric: value}). UserError for what is no run, or a split that its corpus does not have."""
-    step = stored.best_step(expanded(name)) if step is None else step
-    found = stored.open_stored(name, say=say, step=step)
-    if found.run is None:
+    if name.startswith(stored.HF) or name.endswith(".gguf") or model_folder.is_one(expanded(name)):
         raise UserError(
             f"{name} is a model without a run: its data and objective are not known. Name a run folder."
         )
+    stored.check_ours(expanded(name))
+    step = stored.best_step(expanded(name)) if step is None else step
+    found = stored.open_stored(name, say=say, step=step)
+    assert found.run is not None
     mesh = meshes.make(found.run.mesh)
     with jax.set_mesh(mesh):
         program, weights, frozen = bases.opened(found, base, mesh, say)

@@ -125,12 +125,17 @@ def open_stored(
     path = expanded(name)
     if model_folder.is_one(path):
         return _of_folder(path, say)
-    if (path / "config.json").is_file() and not (path / "checkpoints").exists():
-        raise UserError(
-            f"{name} is not a run folder (no checkpoints). If it is a Hugging Face folder, write {HF}{name}."
-        )
+    check_ours(path)
     checkpoints, newest = open_run(name, say=say)
     return of_run(checkpoints, newest if step is None else step, name)
+
+
+def check_ours(path: pathlib.Path) -> None:
+    """UserError for what looks like a Hugging Face folder, whose name begins with `hf:`."""
+    if (path / "config.json").is_file() and not is_ours(path):
+        raise UserError(
+            f"{path} is not a run folder (no checkpoints). If it is a Hugging Face folder, write {HF}{path}."
+        )
 
 
 def is_ours(path: pathlib.Path) -> bool:

@@ -28,6 +28,11 @@ class Filled:
     sentence: str
     candidates: tuple[tuple[str, float], ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        shares = [{"token": token, "probability": share} for token, share in self.candidates]
+        return {"text": self.sentence, "candidates": shares}
+
 
 def check(tokenizer: Any, sentences: Sequence[str], *, row_length: int) -> None:
     """UserError for what `fill` would refuse."""

@@ -18,6 +18,7 @@ from jaxlm.convert.table import check_names
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import bases, model_folder, stored, tokenizer_files
+from jaxlm.exchange.stored import HF
 from jaxlm.formats.weights import Pickles
 from jaxlm.infer.predict import Predictor
 from jaxlm.models.build import Dtype, build
@@ -27,12 +28,12 @@ from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import AXES, SPLIT, Mesh
 
 _ANY_LENGTH = 2048  # of a model without a longest row
-_TEXT = "It writes text: python -m jaxlm.generate."
+_TEXT = "It writes text: jaxlm generate."
 _USES: dict[Kind, str] = {
-    "encoder": "It fills masks or embeds texts: python -m jaxlm.fill_mask or python -m jaxlm.embed.",
+    "encoder": "It fills masks or embeds texts: jaxlm fill_mask or jaxlm embed.",
     "decoder": _TEXT,
     "encoder_decoder": _TEXT,
-    "pair": "Its discriminator embeds texts: python -m jaxlm.embed.",
+    "pair": "Its discriminator embeds texts: jaxlm embed.",
 }
 
 
@@ -55,13 +56,11 @@ class Loaded(Predictor):
 
 
 def of_options(options: argparse.Namespace) -> Loaded:
-    """What a command's options say, see `entry.add_model`; `config` is a recipe that defines classes of the run."""
+    """What the options of `commands.options.add_model` say."""
     given = {axis: size for axis in AXES if (size := vars(options).get(f"mesh.{axis}")) is not None}
     how = {"dtype": options.precision, "mesh": Mesh(**given) if given else SPLIT}
-    if options.config:
-        flags.load(options.config)
-    if options.hf:
-        return load_hf(options.hf, **how)
+    if options.recipe:
+        flags.load(options.recipe)
     return load(options.run, step=options.step, base=options.base, **how)
 
 
@@ -73,15 +72,21 @@ def load(
     dtype: Dtype = "float32",
     mesh: Mesh = SPLIT,
 ) -> Loaded:
-    """A run folder or a model folder; `base`: where the frozen weights of a run with a view are now, if they moved.
+    """A run folder, a model folder, `hf:DIR` or a .gguf file.
 
-    UserError where there is none.
+    `base`: where the frozen weights of a run with a view are now, if they moved. UserError where there is no model.
     """
+    if (name := str(path)).startswith(HF) or name.endswith(".gguf"):
+        if given := [option for option, value in (("--step", step is not None), ("--base", base)) if value]:
+            raise UserError(f"{name} is no run, and {given[0]} is about one. Fix: leave {given[0]} out.")
+        return load_hf(name.removeprefix(HF), dtype=dtype, mesh=mesh)
     path = expanded(path)
     if not path.is_dir():
         raise UserError(
-            f"{path}: no such folder. Name the --workdir of a run, or what jaxlm.convert_checkpoint made."
+            f"{path}: no such folder. Name a run (the --workdir of its training), a model folder (made by `jaxlm "
+            f"import`), or a Hugging Face folder as {HF}DIR."
         )
+    stored.check_ours(path)
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = stored.open_stored(str(path), say=print, step=step)

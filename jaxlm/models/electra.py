@@ -55,10 +55,10 @@ class Electra(_Sizes):
 
     kind: ClassVar[Kind] = "pair"
 
-    generator_hidden: int
-    generator_layers: int
-    generator_heads: int
-    generator_mlp: int
+    generator_hidden: int  # width of the generator's residual stream
+    generator_layers: int  # number of the generator's blocks
+    generator_heads: int  # attention heads of the generator
+    generator_mlp: int  # width between the two matrices of the generator's MLP
 
     @property
     def discriminator(self) -> ElectraEncoder:

@@ -31,21 +31,21 @@ class Gpt2:
     kind: ClassVar[Kind] = "decoder"
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
-    hidden: int
-    layers: int
-    heads: int
-    mlp: int
-    max_positions: int
+    hidden: int  # width of the residual stream (d_model)
+    layers: int  # number of blocks
+    heads: int  # attention heads; hidden / heads is the width of each
+    mlp: int  # width between the two matrices of an MLP (d_ff)
+    max_positions: int  # the longest row: positions are learned, one vector each
     embedding_dropout: float  # on tokens + positions
     dropout: float  # on what attention and MLP add
     attention_dropout: float  # on attention probabilities; above 0 rules out the fused kernels
-    norm_epsilon: float
-    activation: Activation
+    norm_epsilon: float  # added to the variance, under the root
+    activation: Activation  # of the MLP: gelu (erf), gelu_tanh, relu, silu
     init_scale: float  # what ends a residual branch starts with init_scale / sqrt(2 layers)
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"
-    remat: stack.Remat = "none"
-    attention: kernels.Implementation = "auto"
+    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "Gpt2Module":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

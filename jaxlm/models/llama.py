@@ -32,27 +32,27 @@ class Llama:
     kind: ClassVar[Kind] = "decoder"
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
-    hidden: int
-    layers: int
-    heads: int
+    hidden: int  # width of the residual stream (d_model)
+    layers: int  # number of blocks
+    heads: int  # attention heads of the queries
     kv_heads: int  # as many as heads: multi-head; 1: multi-query; between: grouped-query attention
-    head_dim: int
-    mlp: int
-    activation: Activation
+    head_dim: int  # width of one attention head
+    mlp: int  # width of the gated hidden units (d_ff)
+    activation: Activation  # of the MLP: gelu (erf), gelu_tanh, relu, silu
     max_positions: int  # the longest row; positions are computed, so nothing else depends on it
-    rope: rope.Rope
-    norm_epsilon: float
+    rope: rope.Rope  # rotary positions: base frequency and how it is stretched to longer rows
+    norm_epsilon: float  # added to the variance, under the root
     embeddings: Literal["tied", "untied"]  # tied: the decoder is the table of token embeddings
     biases: self_attention.Biases  # of attention: "none" Llama, Mistral, Qwen3; "qkv" Qwen2
     qk_norm: Literal["none", "head"]  # head: RMS norm on every head's queries and keys (Qwen3)
     windows: tuple[
         int, ...
     ]  # tokens a layer sees back, itself included, in turns; 0: all. (4096,) is Mistral's
-    init_scale: float
+    init_scale: float  # standard deviation of initial weights
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"
-    remat: stack.Remat = "none"
-    attention: kernels.Implementation = "auto"
+    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "LlamaModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -36,23 +36,23 @@ class ModernBert:
     kind: ClassVar[Kind] = "encoder"
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
-    hidden: int
-    layers: int
-    heads: int
+    hidden: int  # width of the residual stream (d_model)
+    layers: int  # number of blocks
+    heads: int  # attention heads; hidden / heads is the width of each
     mlp: int  # gated hidden units: the published 1152 has matrices of 2304
-    activation: Activation
+    activation: Activation  # of the MLP: gelu (erf), gelu_tanh, relu, silu
     max_positions: int  # the longest row; positions are computed, so nothing else depends on it
     window: int  # tokens around its own that a query of a local layer sees, half before and half behind it
     global_every: int  # the first layer and every such one after it see the whole text, the others a window
     global_base: float  # of RoPE in global layers
-    local_base: float
+    local_base: float  # of RoPE in local layers
     dropout: float  # on what attention adds
-    norm_epsilon: float
+    norm_epsilon: float  # added to the variance, under the root
     init_scale: float  # what adds to the residual starts smaller, by sqrt(2 * layers)
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"
-    remat: stack.Remat = "none"
-    attention: kernels.Implementation = "auto"
+    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     @property
     def kinds(self) -> tuple[Attends, ...]:

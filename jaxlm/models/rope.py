@@ -29,7 +29,7 @@ class Unscaled:
 class Linear:
     """Position interpolation (Chen et al., 2306.15595): every angle divided by `factor`."""
 
-    factor: float
+    factor: float  # how many times longer rows become
 
     def apply(self, inverse: np.ndarray, base: float) -> tuple[np.ndarray, float]:
         """See Unscaled."""
@@ -40,7 +40,7 @@ class Linear:
 class Llama3:
     """Llama 3.1's: slow angles divided by `factor`, fast ones kept, a ramp between (Dubey et al., 2407.21783)."""
 
-    factor: float
+    factor: float  # how many times longer rows become
     low_frequency: float  # turns in `original` positions below which an angle is divided; published: 1
     high_frequency: float  # turns above which it is kept; published: 4
     original: int  # positions of the first training
@@ -57,7 +57,7 @@ class Llama3:
 class Yarn:
     """YaRN (Peng et al., 2309.00071): a ramp over dimensions, and the softmax sharpened."""
 
-    factor: float
+    factor: float  # how many times longer rows become
     original: int  # positions of the first training
     beta_fast: float  # turns in `original` positions above which an angle is kept; published: 32
     beta_slow: float  # turns below which it is divided; published: 1
@@ -80,8 +80,8 @@ Scaling = Unscaled | Linear | Llama3 | Yarn
 class Rope:
     """`base` is 10,000 as published, 500,000 in Llama 3."""
 
-    base: float
-    scaling: Scaling
+    base: float  # angles turn by base^(-2i / head_dim) a position; 10,000 as published
+    scaling: Scaling  # Unscaled(), Linear, Llama3 or Yarn
 
     def validate(self, where: str) -> None:
         """UserError for what gives no angles."""

@@ -30,25 +30,25 @@ class T5:
     kind: ClassVar[Kind] = "encoder_decoder"
 
     vocab_size: int  # real tokens; the table inside is padded to a multiple of 128
-    hidden: int
-    encoder_layers: int
-    decoder_layers: int
-    heads: int
+    hidden: int  # width of the residual stream (d_model)
+    encoder_layers: int  # number of blocks of the encoder
+    decoder_layers: int  # number of blocks of the decoder
+    heads: int  # attention heads
     head_dim: int  # heads x head_dim need not be hidden
-    mlp: int
-    activation: Activation
+    mlp: int  # width between the two matrices of an MLP (d_ff)
+    activation: Activation  # of the MLP: gelu (erf), gelu_tanh, relu, silu
     gate: Literal["none", "gated"]  # of the MLP; gated: activation(x W_gate) * (x W_in)
     # What scores the tokens: embeddings, of features scaled by 1/sqrt(hidden); embeddings; or a table of its own
     head: Literal["scaled", "tied", "untied"]
     buckets: int  # of relative positions
     max_distance: int  # from here on, all distances share a bucket
     dropout: float  # everywhere; above 0 rules out the fused kernels of attention
-    norm_epsilon: float
+    norm_epsilon: float  # added to the variance, under the root
     init_factor: float  # of all initial standard deviations
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"
-    remat: stack.Remat = "none"
-    attention: kernels.Implementation = "auto"
+    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "T5Module":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -30,21 +30,21 @@ class Transformer:
     vocab_size: (
         int  # of source and target together; real tokens, the table inside is padded to a multiple of 128
     )
-    hidden: int
-    encoder_layers: int
-    decoder_layers: int
-    heads: int
-    mlp: int
+    hidden: int  # width of the residual stream (d_model)
+    encoder_layers: int  # number of blocks of the encoder
+    decoder_layers: int  # number of blocks of the decoder
+    heads: int  # attention heads; hidden / heads is the width of each
+    mlp: int  # width between the two matrices of an MLP (d_ff)
     max_positions: int  # the longest row; positions are computed, so nothing else depends on it
-    activation: Activation
+    activation: Activation  # of the MLP: gelu (erf), gelu_tanh, relu, silu
     dropout: float  # on embeddings and on what attention and MLP add
     attention_dropout: float  # on attention probabilities; above 0 rules out the fused kernels
     activation_dropout: float  # on the hidden units of the MLP
-    norm_epsilon: float
+    norm_epsilon: float  # added to the variance, under the root
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"
-    remat: stack.Remat = "none"
-    attention: kernels.Implementation = "auto"
+    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "TransformerModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -30,8 +30,8 @@ class Contrastive(Objective):
 
     whole_batch = True
 
-    temperature: float
-    pooling: embeddings.Pooling
+    temperature: float  # cosines are divided by it; published: 0.05
+    pooling: embeddings.Pooling  # mean of a text, its [CLS], or that through the pooler
     max_tokens: int  # of a text, without [CLS] and [SEP]; the rest is cut off
     items_per_row: int  # at most: texts, or groups of texts that belong together; 1 is one a row
 

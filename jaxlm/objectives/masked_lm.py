@@ -35,8 +35,8 @@ class MaskedLM(Objective):
 
     rate: float  # share of a row's tokens, special ones included, that are predicted in training
     evaluation_rate: float  # the same in evaluation
-    mask_share: float
-    random_share: float
+    mask_share: float  # of the chosen tokens: become [MASK]
+    random_share: float  # of the chosen tokens: become a random one; the rest stays as it is
     unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
     chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
 

@@ -25,7 +25,7 @@ class Task:
     """One of the objectives of a run."""
 
     name: str  # of its metrics: train/<name>/mlm_loss, eval/<name>/mlm_loss
-    objective: Any
+    objective: Any  # what is trained, such as MaskedLM
     weight: float  # of its loss in the sum that is minimised
     rows: int  # of every global batch
     data: Any = None  # a config.Data of its own; None: the run's. The tokenizer is the run's in any case
@@ -57,7 +57,7 @@ class Task:
 class MultiTask:
     """The tasks share the model; each uses the heads its objective asks for."""
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task, ...]  # two or more, trained in the same steps
 
     def validate(self, where: str) -> None:
         """At least one task, no name twice; the tasks check themselves."""

@@ -29,7 +29,7 @@ class Phrases:
     """Shares of the three levels, and the lexicon's sizes; ERNIE-Gram: sizes (200_000, 100_000)."""
 
     token_share: float  # of the places chosen; what is left of 1 is phrases
-    word_share: float
+    word_share: float  # of the places chosen: whole words
     sizes: tuple[int, ...]  # how many phrases of 2, 3, ... tokens
     file: str = ""  # a lexicon that an earlier run mined (.npz); empty: mined from the training split
     mined_tokens: ClassVar[int] = 50_000_000  # of the training split, from its beginning

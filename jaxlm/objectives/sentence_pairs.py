@@ -45,7 +45,7 @@ class SentencePairs(Objective):
     question: ClassVar[str]  # name of the term of the pairs
     negatives: ClassVar[Literal["random", "swapped"]]  # what pairs of label 1 are
 
-    masked_lm: MaskedLM
+    masked_lm: MaskedLM  # what is predicted of the tokens of a pair
     short_share: float  # of documents cut into pairs of a random shorter length
     duplicates: int  # times each training document is cut into pairs, with other draws
     pairs_per_row: int  # at most: the pair slots C of a packed row

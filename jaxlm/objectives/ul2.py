@@ -26,7 +26,7 @@ MODE_TOKEN = 1  # at the beginning of every source
 class Denoiser:
     """R: short spans, few tokens. X: long spans or many tokens. S: the end of the text, `density` of it on average."""
 
-    mode: Literal["R", "X", "S"]
+    mode: Literal["R", "X", "S"]  # R: regular, X: extreme, S: sequential
     density: float  # share of the tokens that are hidden
     mean_span: float  # tokens; of S nothing depends on it
 
@@ -55,7 +55,7 @@ class MixtureOfDenoisers(generative.Generative):
     """
 
     denoisers: tuple[Denoiser, ...]  # one is drawn for every row; repeat one to draw it more often
-    form: Literal["decoder", "encoder_decoder"]
+    form: Literal["decoder", "encoder_decoder"]  # whether source and target share a row
     decoder_start: generative.Start  # of an encoder-decoder's target row
 
     def validate(self, where: str) -> None:

@@ -52,8 +52,8 @@ class Ngrams:
     ALBERT (Lan et al., 1909.11942, section 4.1): longest 3, of "words".
     """
 
-    longest: int
-    of: Literal["tokens", "words"]
+    longest: int  # tokens or words that are chosen together, at most
+    of: Literal["tokens", "words"]  # what neighbours are counted in
 
     def validate(self, where: str) -> None:
         """UserError for n-grams of nothing."""

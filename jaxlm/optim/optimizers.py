@@ -26,7 +26,7 @@ Link = optax.GradientTransformation
 class Optimizer:
     """What all optimizers share. `make` is the whole interface; a new one defines `direction`."""
 
-    schedule: Schedule
+    schedule: Schedule  # the learning rate over the steps, such as WarmupLinear
     weight_decay: float  # 0: none
     clip_norm: float  # global gradient norm above which gradients are scaled down; 0: never
 
@@ -54,7 +54,7 @@ class Optimizer:
 class _WithMoments(Optimizer):
     b1: float  # decay of the first moment
     b2: float  # decay of the second moment
-    epsilon: float
+    epsilon: float  # added to the root of the second moment
 
     def validate(self, where: str) -> None:
         """Checks the decays and epsilon."""
@@ -176,7 +176,7 @@ class Muon(_WithMoments):
     momentum: float  # published: 0.95, Nesterov
     iterations: int  # of Newton-Schulz; published: 5
     update_rms: float  # of a matrix; 0.2 is AdamW's (Liu et al. 2025); 0: factor sqrt(max(1, cols/rows))
-    rest_schedule: Schedule
+    rest_schedule: Schedule  # learning rate of all that is no hidden matrix
 
     def validate(self, where: str) -> None:
         """Checks momentum, iterations and scale."""

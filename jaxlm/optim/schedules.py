@@ -26,7 +26,7 @@ class Schedule:
     """What all schedules share: a linear warm-up from 0, then `after_warmup`."""
 
     peak: float  # learning rate at the end of the warm-up
-    warmup: str  # duration
+    warmup: str  # duration: "10%" of the run, or "1000 steps"
 
     def validate(self, where: str) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -114,7 +114,7 @@ class WarmupCosine(_WithEnd):
 class Polynomial(_WithEnd):
     """Warm-up, then end + (peak - end) * (1 - progress)^power."""
 
-    power: float
+    power: float  # 1: a straight line; 2: a parabola
 
     def validate(self, where: str) -> None:
         """The power must be positive."""
@@ -155,8 +155,8 @@ class WarmupStableDecay(_WithEnd):
     / 2.
     """
 
-    decay: str  # duration
-    shape: Literal["linear", "sqrt", "cosine"]
+    decay: str  # duration of the decay, which ends with the run: "10%", or "1000 steps"
+    shape: Literal["linear", "sqrt", "cosine"]  # of the decay: linear, 1 - sqrt, or half a cosine
 
     def validate(self, where: str) -> None:
         """Checks the decay and its shape."""

@@ -8,6 +8,7 @@ same step. Before the loop a signal ends the process at once with 75: what was f
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -116,6 +117,11 @@ class StopRequest:
         elif now - self._first > _SAME_REQUEST_S:
             _tell(f"{name} again: stopping now")
             self._exit_now(130 if number == signal.SIGINT else 143)
+
+
+def end_on_term() -> None:
+    """SIGTERM ends the process as an exception does, so that nothing half written stays."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def _tell(text: str) -> None:

@@ -27,9 +27,9 @@ _A, _B = "/lora_a", "/lora_b"  # behind the path of a matrix
 class LoRA:
     """Published: rank 4 to 64, alpha about twice the rank, scaling "rank" (2106.09685) or "sqrt" (2312.03732)."""
 
-    rank: int
+    rank: int  # columns of the thin matrices; published: 4 to 64
     alpha: float  # what is added is scaled by alpha / rank, or alpha / sqrt(rank)
-    scaling: Literal["rank", "sqrt"]
+    scaling: Literal["rank", "sqrt"]  # what alpha is divided by: the rank, or its square root
     targets: str = MATRICES  # regular expression: the matrices whose path begins with a match
     also: str = (
         ""  # regular expression: parameters that are trained as they are, such as a new head; empty: none

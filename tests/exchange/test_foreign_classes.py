@@ -9,7 +9,7 @@ import pytest
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.commands import convert_checkpoint, embed, fill_mask, generate, inspect_checkpoint
+from jaxlm.commands import convert_checkpoint, embed, fill_mask, generate, inspect
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs
 
@@ -42,11 +42,11 @@ def folder(request, tmp_path, monkeypatch) -> pathlib.Path:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_no_command_imports_what_a_folder_names(folder, door):
-    with pytest.raises(UserError, match="folder.payload.X is not a class of jaxlm.*--config=FILE"):
+    with pytest.raises(UserError, match="folder.payload.X is not a class of jaxlm.*--recipe=FILE"):
         DOORS[door]()
     assert not pathlib.Path("RAN").exists() and "folder.payload" not in sys.modules
 
 
 def test_inspecting_a_folder_runs_nothing(folder):
-    assert inspect_checkpoint.main(["", "folder", "--meta"]) == 0
+    assert inspect.main(["", "folder", "--meta"]) == 0
     assert not pathlib.Path("RAN").exists()

@@ -8,12 +8,12 @@ import pytest
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.commands import inspect_checkpoint
+from jaxlm.commands import inspect as command
 from jaxlm.errors import UserError
 
 
 def inspect(arguments):
-    return inspect_checkpoint.main(["", *arguments])
+    return command.main(["", *arguments])
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pytest
 
-from jaxlm.commands.prepare_corpus import parse_tokenizer
+from jaxlm.commands.data import parse_tokenizer
 from jaxlm.data import tokenizer
 from jaxlm.errors import UserError
 

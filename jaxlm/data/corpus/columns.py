@@ -23,7 +23,7 @@ RESERVED = (
 class Label:
     """One of a few names, such as a class: a string, whole number or truth value of the record."""
 
-    field: str
+    field: str  # the field of the record
 
     def read(self, value: Any, where: str) -> str:
         """The name; UserError for anything else."""
@@ -36,7 +36,7 @@ class Label:
 class Number:
     """A finite number, such as a score."""
 
-    field: str
+    field: str  # the field of the record
 
     def read(self, value: Any, where: str) -> float:
         """The number; UserError for anything else."""

@@ -23,24 +23,20 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 @dataclasses.dataclass(kw_only=True)
 class Corpus:
-    """Where the text is, and how much of it is held out.
+    """Where the text is, and how much of it is held out."""
 
-    source: a path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
-        'tfds:NAME[:SPLIT]', 'hf:NAME[@CONFIG][:SPLIT]', 'builtin:pydocs', or a folder of prepared shards.
-    text_field: the field or column that holds the text (JSONL, Parquet, tfds, hf).
-    text_fields: several of them, for records of texts that belong together; in place of text_field.
-    columns: what else is read of every record, and kept beside the shards.
-    steps: what is done to every record before it is split and tokenised, in this order.
-    validation_share, test_share: shares of documents, chosen by a hash of the text; 0 makes no such split.
-    """
-
+    # A path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
+    # tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT], builtin:pydocs, or a folder of prepared shards
     source: str
-    text_field: str = "text"
+    text_field: str = "text"  # the field or column that holds the text (JSONL, Parquet, tfds, hf)
+    # Several fields in place of text_field, for records of texts that belong together
     text_fields: tuple[str, ...] = ()
-    columns: tuple[Column, ...] = ()
-    steps: tuple[Step, ...] = ()
-    validation_share: float
-    test_share: float
+    columns: tuple[Column, ...] = ()  # what else is read of every record, and kept beside the shards
+    steps: tuple[
+        Step, ...
+    ] = ()  # what is done to every record before it is split and tokenised, in this order
+    validation_share: float  # of the documents, by a hash of their text; 0: no such split
+    test_share: float  # held out for a test at the end, in the same way; 0: no such split
 
     @property
     def wanted(self) -> Wanted:

@@ -22,7 +22,7 @@ class Spans:
     Without a label, the name of the field is the label. If the object has a "text", that must be what stands there.
     """
 
-    field: str
+    field: str  # the field of the record that holds them
     text: str  # the text field that it is about
 
     def check(self, texts: tuple[str, ...], where: str) -> None:
@@ -67,10 +67,10 @@ class Tags:
     parts of speech.
     """
 
-    field: str
+    field: str  # the field of the record that holds them
     text: str  # the field of the words
     between: str  # what stands between two words in the text: " ", or "" in Chinese
-    scheme: Literal["bio", "words"]
+    scheme: Literal["bio", "words"]  # bio: B-PER, I-PER, O; words: every word is a span
 
     def check(self, texts: tuple[str, ...], where: str) -> None:
         """UserError unless the words are one of the texts, and the scheme is known."""
@@ -136,7 +136,7 @@ class Turns:
     Every turn is tokenised by itself, as it would be alone, and no token stands between two: a template comes later.
     """
 
-    field: str
+    field: str  # the field of the record that holds them
 
     @property
     def text(self) -> str:

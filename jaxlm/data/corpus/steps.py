@@ -45,8 +45,8 @@ class Clean(Step):
 class KeepLength(Step):
     """Documents whose number of characters is within bounds."""
 
-    shortest: int
-    longest: int
+    shortest: int  # characters
+    longest: int  # characters
 
     def validate(self, where: str) -> None:
         """An interval."""

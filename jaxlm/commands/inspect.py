@@ -1,14 +1,12 @@
 """What a checkpoint holds, without building a model or touching a device.
 
-    python -m jaxlm.inspect_checkpoint RUN_FOLDER                  steps, then the arrays of the newest
-    python -m jaxlm.inspect_checkpoint RUN_FOLDER/checkpoints/1200 --verify --meta
+    jaxlm inspect runs/wiki
+    jaxlm inspect runs/wiki/checkpoints/1200 --verify --meta
 
-In: a run folder, a checkpoints folder or a step's folder. Out: names, shapes, dtypes, bytes; with --meta the
-metadata; with --verify every file is compared with its SHA-256 (exit code 78 when one differs). Changes
-nothing.
+Prints the steps, then names, shapes, dtypes and bytes of the newest one's arrays. Changes nothing. Exit code 78 when
+--verify finds a file that does not have its SHA-256.
 """
 
-import argparse
 import json
 import math
 from collections.abc import Sequence
@@ -18,21 +16,21 @@ import numpy as np
 
 from jaxlm import entry
 from jaxlm.checkpoint import store
+from jaxlm.commands import options as table
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jaxlm.inspect_checkpoint", description="Shows what a checkpoint holds."
-    )
-    parser.add_argument("path", help="a run folder, its checkpoints folder, or the folder of one step")
-    parser.add_argument("--step", type=int, help="another step than the newest")
+    parser = table.Parser(__name__, __doc__)
+    where = "a run folder, a model folder, its checkpoints folder, or the folder of one step"
+    parser.add_argument("path", metavar="RUN", help=where)
+    parser.add_argument("--step", type=int, metavar="N", help="another step than the newest")
     parser.add_argument(
         "--verify", action="store_true", help="compare every file of every step with its SHA-256"
     )
     parser.add_argument("--meta", action="store_true", help="print the metadata as JSON")
-    options = parser.parse_args(list(argv[1:]))
+    options = parser.options(argv)
     checkpoints, step = store.find_run(options.path)
     step = step if options.step is None else options.step
     show_steps(checkpoints)

@@ -1,18 +1,19 @@
 """Prepare a corpus ahead of time: text → tokenizer → shards, in a folder that training reads at once.
 
-    python -m jaxlm.prepare_corpus --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=DIR
+    jaxlm data --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=shards/mine
+    jaxlm data --source=nli.jsonl --text-fields=anchor,positive --tokenizer=bert/vocab.txt --output=shards/nli
 
 Does what training would do on its first run, and may be killed and run again: finished parts are kept. Prints the size
 of the corpus, how long its documents are, how much of it the tokenizer does not know, and the config line to use.
 """
 
-import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 
 from jaxlm import entry, errors
+from jaxlm.commands import options as table
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import columns, corpus
 from jaxlm.data.shards import prepare, shards
@@ -86,14 +87,9 @@ def config_line(made: prepare.Prepared) -> str:
     )
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> table.Parser:
     """The command line."""
-    options = argparse.ArgumentParser(
-        prog="python -m jaxlm.prepare_corpus",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    options = table.Parser(__name__, __doc__)
     add = options.add_argument
     add(
         "--source",
@@ -101,9 +97,9 @@ def parser() -> argparse.ArgumentParser:
         help="path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://), "
         "tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT] or builtin:pydocs",
     )
-    add("--text_field", default="text", help="field or column that holds the text (default: text)")
+    add("--text-field", default="text", help="field or column that holds the text (default: text)")
     add(
-        "--text_fields",
+        "--text-fields",
         default="",
         help="two or more fields whose texts belong together, with commas between: anchor,positive",
     )
@@ -117,9 +113,9 @@ def parser() -> argparse.ArgumentParser:
         help="folder for the shards (default: a folder in the cache, $JAXLM_CACHE or ~/.cache/jaxlm)",
     )
     add("--sentences", action="store_true", help="record sentences: needed for next sentence prediction")
-    add("--validation_share", type=float, default=0.01, help="share of documents held out (default: 0.01)")
+    add("--validation-share", type=float, default=0.01, help="share of documents held out (default: 0.01)")
     add(
-        "--test_share",
+        "--test-share",
         type=float,
         default=0.01,
         help="share of documents held out for a final test (default: 0.01)",
@@ -134,7 +130,7 @@ def _names(words: str) -> tuple[str, ...]:
 
 def main(argv: Sequence[str]) -> int:
     """Prepare and report; the exit status."""
-    options = parser().parse_args(list(argv[1:]))
+    options = parser().options(argv)
     with signals.EndingAtOnce():
         made = prepare.prepare(
             corpus.Corpus(

@@ -1,0 +1,76 @@
+"""A run or a model folder becomes a Hugging Face folder, which transformers loads.
+
+jaxlm export runs/wiki exported --check
+jaxlm export runs/wiki exported --dtype=bfloat16 --shard-size=2GB --step=1200
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxlm import entry
+from jaxlm.commands import compare
+from jaxlm.commands import options as table
+from jaxlm.errors import EXIT_DONE, UserError
+from jaxlm.runtime import signals
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Converts, and compares where that is asked for."""
+    options = _parser().options(argv)
+    signals.end_on_term()
+
+    from jaxlm.config import flags  # after parsing, so that --help answers at once
+    from jaxlm.data.places import expanded
+    from jaxlm.exchange import exporting
+
+    if options.recipe:
+        flags.load(options.recipe)
+    target = expanded(options.target)
+    exporting.to_hf(
+        expanded(options.source),
+        target,
+        say=print,
+        step=options.step,
+        dtype=options.dtype,
+        shard_bytes=_bytes(options.shard_size),
+        pooling=options.pooling,
+        base=options.base,
+    )
+    if options.check:
+        return compare.told(options.source, str(target), base=options.base)
+    return EXIT_DONE
+
+
+def _bytes(text: str | None) -> int | None:
+    """'5GB' -> 5 * 10**9."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?i?B?)", text, re.IGNORECASE)
+    if match is None or match[2].upper() not in _UNITS or float(match[1]) <= 0:
+        raise UserError(f"--shard-size={text}: a size such as 5GB, 500MB or 2GiB.")
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def _parser() -> table.Parser:
+    parser = table.Parser(__name__, __doc__)
+    add = parser.add_argument
+    add("source", metavar="RUN", help="a run folder or a model folder")
+    add("target", metavar="DIR", help="the Hugging Face folder to make; it must not exist, or be empty")
+    add(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16", "source"],
+        help="default: float32 of a run, source (as it came in) of a model folder",
+    )
+    add("--shard-size", metavar="SIZE", help="largest file of weights; default: 5GB, or as it came in")
+    add("--pooling", choices=["cls", "mean", "cls_mlp"], help="add sentence-transformers' files")
+    table.add_checkpoint(parser)
+    compare.add_check(parser)
+    return parser
+
+
+def run() -> NoReturn:
+    """The command itself: the process ends with its exit code."""
+    entry.run(main)

@@ -1,0 +1,204 @@
+"""The one table of options: what every command calls the same. In: argv. Out: a namespace, or a UserError.
+
+`--run RUN` names a model; texts stand behind the options, or one a line in `--input FILE` (`-`: stdin); `--output FILE`
+and `--json` (a line of JSON an answer) say where answers go and how. Dashes and underscores mean the same. What was
+spelled otherwise before (`--hf`, `--prompt`, `--prompts-file`, `--config`) is understood.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn
+
+from jaxlm.errors import UserError, check_text, did_you_mean
+
+# Former spelling -> today's, and what then stands before its value. "": the value is a text.
+_FORMER = {
+    "--hf": ("--run", "hf:"),
+    "--config": ("--recipe", ""),
+    "--prompts-file": ("--input", ""),
+    "--prompt": ("", ""),
+}
+_AXES = {
+    "data": "share the rows, each with all weights; default: the rest",
+    "fsdp": "share rows and weights; default: all devices, if no size is given",
+    "tensor": "share heads, MLP and vocabulary",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """The options of a command; `doc` of its module is the help, and holds examples. What is mistyped is a UserError."""
+
+    def __init__(self, module: str, doc: str | None) -> None:
+        name = module.rpartition(".")[2].rstrip("_")
+        super().__init__(
+            prog=f"jaxlm {name}",
+            usage=f"jaxlm {name} [OPTION ...] [ARGUMENT ...]",
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.takes_texts = False
+
+    def options(self, argv: Sequence[str]) -> argparse.Namespace:
+        """What `argv` says (argv[0] is the program)."""
+        words, texts = present(argv[1:], self._option_string_actions)
+        found, rest = self.parse_known_intermixed_args([*words, *([] if self.takes_texts else texts)])
+        for word in rest:
+            known = did_you_mean(word.partition("=")[0], self._option_string_actions)
+            kind = "option" if word.startswith("-") else "argument"
+            raise UserError(
+                f"{self.prog}: unknown {kind} {word}.{known} `{self.prog} --help` lists what there is."
+            )
+        if self.takes_texts:
+            found.texts += texts
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """argparse's refusals, with the closest choice and what the missing options are."""
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        close = did_you_mean(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice else ""
+        lacking = message.partition("arguments are required: ")[2].split(", ")
+        for action in self._actions:
+            if {*action.option_strings, str(action.metavar)} & set(lacking):
+                message += f"\n  {'/'.join(action.option_strings) or action.metavar}: {action.help}"
+        raise UserError(
+            f"{self.prog}: {message}{'' if chr(10) in message else '.'}{close}\n{self._example()}"
+        )
+
+    def _example(self) -> str:
+        found = re.search(rf"^ *({re.escape(self.prog)} .*)$", self.description or "", re.MULTILINE)
+        return f"For example: {found[1]}" if found else f"See {self.prog} --help."
+
+
+def present(words: Sequence[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(`words` as they are spelled today, texts that stand behind `--` or were options before)."""
+    known, made, texts = set(known), [], []
+    given: Iterator[str] = iter(words)
+    for word in given:
+        if word == "--":
+            texts += given
+            break
+        name, equals, value = word.partition("=")
+        if not re.fullmatch(r"--[a-zA-Z][\w.-]*", name):
+            made.append(word)
+            continue
+        name = name.replace("_", "-")
+        today, before = ("", None) if name in known else _FORMER.get(name, ("", None))
+        if before is None or (today and today not in known):
+            made.append(name + equals + value)
+            continue
+        if not equals and (value := next(given, None)) is None:
+            raise UserError(f"{word}: there is no value behind it. It is written {today or 'TEXT'} today.")
+        if today:
+            made.append(f"{today}={'' if value.startswith(before) else before}{value}")
+        else:
+            texts.append(value)
+    if sum(word.partition("=")[0] == "--run" for word in made) > 1:
+        raise UserError("--run (or --hf, which is --run=hf:DIR) is given twice: name one model.")
+    return made, texts
+
+
+def add_run(parser: Parser, what: str) -> None:
+    """The options that name a run and its checkpoint; `what` it must be."""
+    parser.add_argument("--run", required=True, metavar="RUN", help=what)
+    add_checkpoint(parser)
+
+
+def add_checkpoint(parser: Parser) -> None:
+    """Which checkpoint of a run, and what it needs to be opened."""
+    add = parser.add_argument
+    add(
+        "--step", type=int, metavar="N", help="checkpoint of a run to use; default: the best, else the newest"
+    )
+    add("--base", default="", metavar="DIR", help="of a run with a view: where its frozen weights are now")
+    add_recipe(parser)
+
+
+def add_recipe(parser: Parser) -> None:
+    """The recipe that defines classes of the run's own."""
+    text = "recipe of a run with classes of its own; it is executed"
+    parser.add_argument("--recipe", metavar="FILE", help=text)
+
+
+def add_model(parser: Parser, what: str) -> None:
+    """The options that name a model and its weights, which `infer.loaded.of_options` reads."""
+    add_run(parser, f"{what}: a run folder, a model folder, hf:DIR or a .gguf file")
+    add = parser.add_argument
+    add(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of weights and computation; bfloat16 takes half the memory; default: float32",
+    )
+    for axis, role in _AXES.items():
+        add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
+
+
+def add_texts(parser: Parser, what: str) -> None:
+    """Texts behind the options, or in a file, which `texts` reads."""
+    parser.takes_texts = True
+    parser.add_argument(
+        "texts", nargs="*", metavar="TEXT", help=f"{what}; behind --, it may begin with a dash"
+    )
+    parser.add_argument("--input", metavar="FILE", help="file with one more text a line; -: stdin")
+
+
+def add_answers(
+    parser: Parser, each: str, output: str = "file for the answers instead of the terminal"
+) -> None:
+    """Where answers go, and their form; `each`: what a line of JSON holds."""
+    parser.add_argument("--output", type=_place, metavar="FILE", help=output)
+    parser.add_argument("--json", action="store_true", help=f"a line of JSON {each}")
+
+
+def texts(options: argparse.Namespace) -> list[str]:
+    """The texts of a command line, at least one. UserError where there is none, or one cannot be read."""
+    found = [*options.texts, *lines(options.input)]
+    if not found:
+        raise UserError(
+            'There is no text: write "TEXT" behind the options, or name a file with --input=FILE (-: stdin).'
+        )
+    for text in found:
+        check_text(text, "TEXT")
+    return found
+
+
+def lines(path: str | None) -> list[str]:
+    """The lines of --input that are not blank; none without it."""
+    if path is None:
+        return []
+    try:
+        read = sys.stdin.buffer.read() if path == "-" else pathlib.Path(path).expanduser().read_bytes()
+        return [line for line in read.decode().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--input={path}: cannot be read as UTF-8 text: {error}.") from error
+
+
+def write(answers: str, to: pathlib.Path | None) -> None:
+    """Prints the answers, or makes them the contents of a file."""
+    if to is None:
+        print(answers, flush=True)
+        return
+    try:
+        to.write_text(answers + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--output={to}: cannot be written: {error.strerror}.") from error
+
+
+def as_json(value: Any) -> str:
+    """A line of JSON; letters that the terminal cannot show are escaped."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not utf8)
+
+
+def _place(text: str) -> pathlib.Path:
+    """A file that can be made, known before anything is computed."""
+    path = pathlib.Path(text).expanduser()
+    if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text} cannot be written: a file in a folder that exists")
+    return path
