@@ -1,6 +1,7 @@
 """ALBERT-base v2: one block 12 times, 768 wide, masked n-grams + sentence order, 4,096 rows of 512 (Lan et al., 2019).
 
 Command     python -m jaxlm.train --config=configs/albert_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  11,813,810
 Data        the built-in corpus by default, which is far too small for it: bring Wikipedia + books (16 GB)
 Expect      with the published v2 data and 10M steps, average 82.3 of SQuAD 1.1 and 2.0, MNLI 84.6, SST-2 and RACE (dev)
 Hardware    64 to 512 TPU v3 chips when published; not yet trained to the end with jaxlm

@@ -1,6 +1,7 @@
 """BART-base: 6 + 6 layers, 768 wide, denoising (Lewis et al., 1910.13461).
 
 Command     python -m jaxlm.train --config=configs/bart_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  139,420,416
 Data        the released weights come from bart_large.py's 160 GB; the paper's comparison, section 4, had books and
             Wikipedia and 1M steps
 Rows        512 tokens of text, damaged: spans of 30 % of it hidden, all sentences shuffled

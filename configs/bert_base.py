@@ -1,6 +1,7 @@
 """BERT-base as published: 12 layers, 768 wide, masked LM + next sentence, 1M steps of 256 rows (Devlin et al., 2019).
 
 Command     python -m jaxlm.train --config=configs/bert_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  110,106,428
 Data        the built-in corpus by default, which is far too small for it: bring Wikipedia + books (16 GB of text)
 Rows        128 tokens for 90 % of the steps, 512 for the last 10 %; 42.6e9 token slots in all
 Expect      with the published data, GLUE 79.6 (BERT-base, test), masked-LM accuracy near 0.70

@@ -1,6 +1,7 @@
 """BERT-base by the modern recipe: masked LM only, 30 % masked, no dropout, packed rows, large batch, bfloat16.
 
 Command     python -m jaxlm.train --config=configs/bert_base_fast.py --config.data.corpus=PATH_OR_GLOB
+Parameters  109,514,298
 Source      MosaicBERT (4,096 rows of 128 tokens, 70k steps, peak 5e-4, warm-up 6 %, linear to 2 %), with BERT's own
             architecture; evaluation always masks 15 %, so its loss compares with bert_base.py's
 Expect      MosaicBERT's own architecture reaches GLUE 84.3 (dev) with this schedule on 36.7e9 tokens of C4

@@ -1,6 +1,7 @@
 """BERT-large: 24 layers, 1024 wide, 16 heads (Devlin et al., 2019); otherwise the recipe of bert_base.py.
 
 Command     python -m jaxlm.train --config=configs/bert_large.py --config.data.corpus=PATH_OR_GLOB
+Parameters  336,226,108
 Expect      with the published data, GLUE 82.1 (test), SQuAD 1.1 F1 90.9
 Hardware    4 days on 64 TPU v2 chips when published; not yet trained to the end with jaxlm
 """

@@ -2,6 +2,7 @@
 
 Command     python -m jaxlm.train --config=configs/bert_multi_task.py --config.data.corpus=PATH_OR_GLOB \\
                 --config.objective.tasks[2].data.corpus=OTHER_PATH_OR_GLOB
+Parameters  110,106,428
 Data        the built-in corpus for all tasks by default, which is far too small: bring your own. The tokenizer is
             trained on the main corpus, which the first two tasks read; the third reads its own
 Tasks       words: masked LM, 160 of 256 rows a step; order: masked LM and sentence order, 64 rows; sentences: SimCSE

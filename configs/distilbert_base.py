@@ -1,6 +1,7 @@
 """DistilBERT-base: 6 layers, 768 wide, with the published run's optimizer, by masked LM alone (Sanh et al., 2019).
 
 Command     python -m jaxlm.train --config=configs/distilbert_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  66,985,530
 Data        Wikipedia + books when published: three passes over about 4.3e9 tokens, which are the 6,200 steps
 Expect      published: GLUE 77.0 (dev), distilled from BERT-base (79.5) and begun with its layers; less without
 Hardware    90 hours on 8 V100 when published; not yet trained to the end with jaxlm

@@ -1,6 +1,7 @@
 """ELECTRA-base: 12 layers, 768 wide, with a generator of a third of it (Clark et al., 2020); else electra_small.py.
 
 Command     python -m jaxlm.train --config=configs/electra_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  119,386,427
 Expect      with the published data (Wikipedia + books), GLUE 85.1 (dev); released weights: MNLI 88.8
 Hardware    4 days on 16 TPU v3 chips when published; not yet trained to the end with jaxlm
 """

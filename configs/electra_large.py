@@ -1,6 +1,7 @@
 """ELECTRA-large: 24 layers, 1024 wide, a generator of a quarter of it (Clark et al., 2020); else electra_base.py.
 
 Command     python -m jaxlm.train --config=configs/electra_large.py --config.data.corpus=PATH_OR_GLOB
+Parameters  354,655,291
 Expect      with XLNet's data (33e9 tokens), GLUE 89.0 (dev) after 400k steps; released weights: MNLI 90.9
 Hardware    not published as time; a quarter of RoBERTa-large's compute; not yet trained to the end with jaxlm
 """

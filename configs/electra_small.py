@@ -1,6 +1,7 @@
 """ELECTRA-small as published: 12 layers 256 wide, and a generator of a quarter of it (Clark et al., 2020).
 
 Command     python -m jaxlm.train --config=configs/electra_small.py --config.data.corpus=PATH_OR_GLOB
+Parameters  14,196,219
 Data        the built-in corpus by default, which is far too small for it: bring Wikipedia + books (16 GB of text)
 Expect      with the published data, GLUE 79.9 (dev) after 1M steps
 Hardware    4 days on 1 V100 when published; not yet trained to the end with jaxlm

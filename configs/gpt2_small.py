@@ -1,6 +1,7 @@
 """GPT-2 small (124M): 12 layers, 768 wide, next token (Radford et al., 2019), trained as in nanoGPT: 600k steps.
 
 Command     python -m jaxlm.train --config=configs/gpt2_small.py --config.data.corpus=PATH_OR_GLOB
+Parameters  124,439,808
 Data        the built-in corpus by default, which is far too small for it: bring web text (OpenWebText: 9e9 tokens)
 Rows        1,024 tokens; 512 of them a step, 3.1e11 tokens in all
 Source      the architecture is OpenAI's; its optimizer was never published, so rates, decay and dropout 0 are nanoGPT's

@@ -1,6 +1,7 @@
 """Llama-2-7B: Llama-7B's shape, rows of 4,096, 2.0e12 tokens (Touvron et al., 2307.09288); otherwise llama_7b.py.
 
 Command     python -m jaxlm.train --config=configs/llama2_7b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  6,738,415,616
 Rows        4,096 tokens; 1,024 of them a step, as in Llama 1 4M tokens
 Expect      with the published data (a new mix of public sources), MMLU 45.3 (5-shot), HellaSwag 77.2 (0-shot)
 Hardware    184,320 A100-80 hours when published; not yet trained to the end with jaxlm

@@ -1,6 +1,7 @@
 """Llama-3.2-1B: 16 layers, 2048 wide, 32 heads on 8 key/value heads, tied, 128k positions; otherwise llama3_8b.py.
 
 Command     python -m jaxlm.train --config=configs/llama3_2_1b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  1,235,814,400
 Source      config.json of the release. It was cut out of Llama-3.1-8B and trained on 9e12 tokens with the logits of
             larger models, by settings that were not published: those here are llama3_8b.py's
 Expect      the released weights: MMLU 32.2 (5-shot)

@@ -1,6 +1,7 @@
 """Llama-3-8B: 32 layers, 4096 wide, 8 key/value heads, 128k vocabulary, rows of 8,192, 15e12 tokens (Meta, 2407.21783).
 
 Command     python -m jaxlm.train --config=configs/llama3_8b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  8,030,261,248
 Source      shape and peak rate: table 3 of the paper. The warm-up of 8,000 steps, the cosine to 1 % of the peak and the
             first batch of 4M tokens are those of the 405B; the paper does not give the 8B's
 Expect      with the published data, MMLU 66.6 (5-shot)

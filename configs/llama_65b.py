@@ -1,6 +1,7 @@
 """Llama-65B: 80 layers, 8192 wide, 1.4e12 tokens, rate 1.5e-4 (Touvron et al., 2302.13971); otherwise llama_7b.py.
 
 Command     python -m jaxlm.train --config=configs/llama_65b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  65,285,660,672
 Expect      with the published data, MMLU 63.4 (5-shot), HellaSwag 84.2 (0-shot)
 Hardware    1,022,362 A100-80 hours when published; not yet trained to the end with jaxlm
 """

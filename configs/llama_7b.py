@@ -1,6 +1,7 @@
 """Llama-7B: 32 layers, 4096 wide, next token, 1.0e12 tokens in steps of 4M (Touvron et al., 2302.13971).
 
 Command     python -m jaxlm.train --config=configs/llama_7b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  6,738,415,616
 Data        the built-in corpus by default, which is far too small for it: bring 1e12 tokens (CommonCrawl, C4, GitHub,
             Wikipedia, books, ArXiv, StackExchange when published)
 Rows        2,048 tokens; 2,048 of them a step

@@ -1,6 +1,7 @@
 """ModernBERT-base: 22 layers, 768 wide, masked LM at 30 %, 1.7e12 tokens in rows of 1,024 (Warner et al., 2024).
 
 Command     python -m jaxlm.train --config=configs/modernbert_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  149,655,232
 Data        2e12 tokens of English web pages, code and papers when published
 Rows        1,024 tokens; 364,300 steps of 4,608 rows are the published 1.719e12 tokens, 10,600 more the decay over 50e9
 Expect      with the published data and all three phases, GLUE 88.4 (dev), MNLI 89.1

@@ -1,6 +1,7 @@
 """ModernBERT-large: 28 layers, 1024 wide, 16 heads (Warner et al., 2024); otherwise the recipe of modernbert_base.py.
 
 Command     python -m jaxlm.train --config=configs/modernbert_large.py --config.data.corpus=PATH_OR_GLOB
+Parameters  395,881,664
 Expect      with the published data and all phases, GLUE 90.4 (dev), MNLI 90.8
 Hardware    8 H100: 420 hours for this phase when published; not yet trained to the end with jaxlm
 Differs     the published run goes on at 5e-5 with a decay of 1e-6 after 900e9 tokens; this one keeps its rate

@@ -1,6 +1,7 @@
 """Qwen2.5-0.5B: 24 layers, 896 wide, 14 heads on 2, tied (Qwen team, 2412.15115); otherwise qwen2_5_7b.py.
 
 Command     python -m jaxlm.train --config=configs/qwen2_5_0_5b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  494,032,768
 Expect      the released weights: MMLU 47.5 (5-shot), HellaSwag 52.1 (10-shot)
 Hardware    not published; not yet trained with jaxlm
 """

@@ -1,6 +1,7 @@
 """Qwen2.5-1.5B: 28 layers, 1536 wide, 12 heads on 2, tied (Qwen team, 2412.15115); otherwise qwen2_5_7b.py.
 
 Command     python -m jaxlm.train --config=configs/qwen2_5_1_5b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  1,543,714,304
 Expect      the released weights: MMLU 60.9 (5-shot), HellaSwag 67.9 (10-shot)
 Hardware    not published; not yet trained with jaxlm
 """

@@ -1,6 +1,7 @@
 """Qwen2.5-7B: 28 layers, 3584 wide, 28 heads on 4 key/value heads with biases, 18e12 tokens (Qwen team, 2412.15115).
 
 Command     python -m jaxlm.train --config=configs/qwen2_5_7b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  7,615,616,512
 Source      shape: table 1 and config.json of the release. Rates and batch sizes came from scaling laws that were not
             published: the settings are llama3_8b.py's, rows of 4,096 tokens (its first stage)
 Expect      the released weights: MMLU 74.2 (5-shot), HellaSwag 80.2 (10-shot)

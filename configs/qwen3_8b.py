@@ -1,6 +1,7 @@
 """Qwen3-8B: 36 layers, 4096 wide, 32 heads on 8 key/value heads with QK norm, 36e12 tokens (Qwen team, 2505.09388).
 
 Command     python -m jaxlm.train --config=configs/qwen3_8b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  8,190,735,360
 Source      shape: table 1 and config.json of the release. Rates and batch sizes were not published: the settings are
             llama3_8b.py's, rows of 4,096 tokens (its first stage, 30e12 tokens)
 Expect      the released base weights: MMLU 76.89 (5-shot)

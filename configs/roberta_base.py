@@ -1,6 +1,7 @@
 """RoBERTa-base as published: 12 layers, 768 wide, masked LM alone, 500k steps of 8,192 rows of 512 (Liu et al., 2019).
 
 Command     python -m jaxlm.train --config=configs/roberta_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  124,697,433
 Data        160 GB of text when published (books, Wikipedia, news, web pages, stories); masks are drawn anew every time
 Expect      with the published data, GLUE 86.4 (dev, single task, mean of the eight), MNLI 87.6
 Hardware    1,024 V100, a day for 100k steps of the large model when published; not yet trained to the end with jaxlm

@@ -1,6 +1,7 @@
 """RoBERTa-large: 24 layers, 1024 wide, 16 heads (Liu et al., 2019); otherwise the recipe of roberta_base.py.
 
 Command     python -m jaxlm.train --config=configs/roberta_large.py --config.data.corpus=PATH_OR_GLOB
+Parameters  355,412,057
 Expect      with the published data, GLUE 88.9 (dev, single task, mean of the eight), MNLI 90.2
 Hardware    1,024 V100, about one day for 100k steps when published; not yet trained to the end with jaxlm
 """

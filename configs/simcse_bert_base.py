@@ -3,6 +3,7 @@
 Command     python -m jaxlm.train --config=configs/simcse_bert_base.py:DIR --config.data.corpus=PATH
             DIR: a Hugging Face folder of bert-base-uncased, whose weights and tokenizer the run starts from; without
             it the model starts from nothing and its tokenizer is trained on the corpus
+Parameters  109,482,240
 Data        one short text per document: the published 10^6 sentences of Wikipedia, a line each in JSONL
 Settings    as published: batches of 64, 32 tokens, rate 3e-5 falling to 0, 1 epoch, temperature 0.05, dropout 0.1, the
             MLP (BERT's pooler) in training only: `python -m jaxlm.embed` takes [CLS] itself

@@ -2,6 +2,7 @@
 
 Command     python -m jaxlm.train --config=configs/simcse_bert_base_supervised.py:DIR --config.data.corpus=PATH
             DIR: a Hugging Face folder of bert-base-uncased, as in simcse_bert_base.py
+Parameters  109,482,240
 Data        JSONL with the fields anchor, positive and negative: the published 275,601 triples of SNLI and MultiNLI
 Settings    as published: batches of 512, 32 tokens a text, rate 5e-5 falling to 0, 3 epochs, temperature 0.05, the MLP
             (BERT's pooler) in training and in use

@@ -1,6 +1,7 @@
 """SmolLM2-135M: 30 layers, 576 wide, 9 heads on 3, 2e12 tokens at 3e-3 (2502.02737); otherwise smollm2_1_7b.py.
 
 Command     python -m jaxlm.train --config=configs/smollm2_135m.py --config.data.corpus=PATH_OR_GLOB
+Parameters  134,515,008
 Rows        2,048 tokens; 512 of them a step (1M tokens), as in the run file of SmolLM
 Expect      with the published data, HellaSwag 42.1, ARC (mean) 43.9, PIQA 68.4
 Hardware    64 H100 when published; not yet trained to the end with jaxlm

@@ -1,6 +1,7 @@
 """SmolLM2-1.7B: 24 layers, 2048 wide, 11e12 tokens, a stable rate, decayed at the end (Ben Allal et al., 2502.02737).
 
 Command     python -m jaxlm.train --config=configs/smollm2_1_7b.py --config.data.corpus=PATH_OR_GLOB
+Parameters  1,711,376,384
 Data        the built-in corpus by default, which is far too small for it: FineWeb-Edu, DCLM, Stack-Edu, FineMath, ...
 Rows        2,048 tokens; 1,024 of them a step (2M tokens)
 Expect      with the published data, HellaSwag 68.7, ARC (mean) 60.5, PIQA 77.6

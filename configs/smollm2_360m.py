@@ -1,6 +1,7 @@
 """SmolLM2-360M: 32 layers, 960 wide, 15 heads on 5, 4e12 tokens at 3e-3 (2502.02737); otherwise smollm2_1_7b.py.
 
 Command     python -m jaxlm.train --config=configs/smollm2_360m.py --config.data.corpus=PATH_OR_GLOB
+Parameters  361,821,120
 Rows        2,048 tokens; 512 of them a step (1M tokens), as in the run file of SmolLM
 Expect      with the published data, HellaSwag 54.5, ARC (mean) 53.0, PIQA 71.7
 Hardware    64 H100 when published; not yet trained to the end with jaxlm

@@ -1,6 +1,7 @@
 """T5-base: 12 + 12 layers, 768 wide, span corruption, 2^19 steps of 128 rows (Raffel et al., 1910.10683, section 3.1).
 
 Command     python -m jaxlm.train --config=configs/t5_base.py --config.data.corpus=PATH_OR_GLOB
+Parameters  222,903,552
 Data        C4 (750 GB of text) when published. These are the settings of the paper's baseline: 34e9 tokens; the weights
             that were released saw 2^20 steps of 2,048 rows (--config.steps=1048576 --config.batch_size=2048)
 Rows        568 tokens of text: 512 of source with its sentinels, 114 of target

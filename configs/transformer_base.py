@@ -1,6 +1,7 @@
 """The Transformer, base model: 6 + 6 layers, 512 wide, translation from scratch (Vaswani et al., 1706.03762).
 
 Command     python -m jaxlm.train --config=configs/transformer_base.py --config.data.corpus=PAIRS.tsv
+Parameters  63,082,496
 Data        4.5M pairs of WMT 2014 English-German when published. A .tsv has `source TAB target` a line; of JSONL name
             the two fields: --config.data.text_fields="('en', 'de')"
 Rows        pairs packed into 256 tokens of source and 256 of target: 25k a batch of each, as published

@@ -2,8 +2,6 @@
 
 import sys
 
-if sys.version_info < (3, 11):  # noqa: UP036: this file parses on older versions, what it would import does not
-    sys.stderr.write(
-        "jaxlm needs Python 3.11 or newer; %s is %d.%d.\n" % ((sys.executable,) + sys.version_info[:2])
-    )  # noqa
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.stderr.write(f"jaxlm needs Python 3.11 or newer; {sys.executable} is {sys.version.split()[0]}.\n")
     sys.exit(78)

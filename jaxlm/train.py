@@ -1,9 +1,9 @@
 """The run, top to bottom: config, mesh, data, model, objective, state, sharded step, loop, checkpoints, evaluation.
 
-    python -m jaxlm.train --config=configs/bert_base.py [--config.KEY=VALUE ...] [--workdir=DIR]
+    jaxlm train bert_base [--config.KEY=VALUE ...] [--workdir=DIR]     (also: python -m jaxlm.train --config=bert_base)
 
-The same command line continues an interrupted run, to the same bits. Exit codes: 0 done, 75 saved and resumable,
-70 numerical failure, 78 the configuration or the input is wrong.
+The same command line continues an interrupted run, to the same bits; so does --workdir=DIR alone. Exit codes: 0 done,
+75 saved and resumable, 70 numerical failure, 78 the configuration or the input is wrong.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
         command = flags.parse(argv)
         if command.explain:
-            print(flags.explain(command.run, command.overrides))
+            print(flags.explain(command.run, command.overrides, command.source))
             return 0
         return train(command, early).code
 

@@ -17,10 +17,8 @@ from jaxlm.errors import UserError
 class Keep:
     """Which checkpoints are kept; a step stays when any of the three rules wants it."""
 
-    latest: int = (
-        2  # two, because the newest may turn out to be damaged, or made just before training diverges
-    )
-    every_steps: int = 0  # keep each multiple of this for good; 0: none
+    latest: int = 2  # of the newest; two, as the newest may be damaged, or made just before training diverges
+    every_steps: int = 0  # each multiple of this for good; 0: none
     best: int = 1  # that many with the best `best_metric` stay, and a new best is saved at once; 0: neither
     best_metric: str = "eval/loss"  # of metrics.jsonl, such as eval/loss or eval/mlm_accuracy
     best_mode: Literal["min", "max"] = "min"  # whether a smaller or a larger value is better

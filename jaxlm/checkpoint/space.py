@@ -46,7 +46,7 @@ def check_space(directory: str | os.PathLike, bytes_needed: int, keep: Keep, *, 
         "checkpoints of "
         f"{_gib(bytes_needed)} (checkpoint.keep.latest={keep.latest} + checkpoint.keep.best={keep.best} + "
         "the one being "
-        "written). Free some space, lower checkpoint.keep.latest or checkpoint.keep.best, or put workdir on "
+        "written). Free some space, keep fewer (--config.checkpoint.keep.latest=1, --config.checkpoint.keep.best=0), or put workdir on "
         "another disk."
     )
 

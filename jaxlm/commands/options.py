@@ -31,7 +31,7 @@ _AXES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """The options of a command; `doc` of its module is the help, and holds examples. What is mistyped is a UserError."""
+    """The options of a command; `doc` of its module is the help, with examples. What is mistyped is a UserError."""
 
     def __init__(self, module: str, doc: str | None) -> None:
         name = module.rpartition(".")[2].rstrip("_")

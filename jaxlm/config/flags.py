@@ -1,7 +1,8 @@
 """Reads a recipe and its overrides from a command line. In: argv. Out: `Command` with a validated Run.
 
-`ml_collections.config_flags` loads `--config=configs/x.py` and applies `--config.key=value` with the type of the key;
-unknown keys and flags are answered with the closest known one.
+`--config=bert_base` (or just `bert_base`) names a recipe, `--config.key=value` changes a value of it, with the type of
+the key (`ml_collections.config_flags`) or, for an object, as `Name(field=value)` (`config.swap`). Without a recipe the
+run of `--workdir` goes on with its own configuration. Unknown keys and flags are answered with the right one.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from jaxlm.config import former, recipes, tree
+from jaxlm.config import folder, former, hints, recipes, swap, tree, usage
 from jaxlm.config.schema import Run
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, did_you_mean
@@ -24,6 +25,7 @@ from jaxlm.errors import UserError, did_you_mean
 # Literals are checked by Run.validate, whose message lists the choices.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
 _NAME = "config"  # of the flag; config_flags calls the recipe's module NAME_config
+_OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,57 +37,120 @@ class Command:
     overrides: dict[str, Any]
     explain: bool
     allow_config_change: bool
+    source: str = "recipe"  # where all other values come from
 
 
 def parse(argv: Sequence[str]) -> Command:
     """Parses `argv` (argv[0] is the program). Raises UserError for anything the user typed wrong."""
-    argv, path = recipes.located(argv)
-    values, config = _definitions(argv)
-    with _neighbours(path):
-        _check_overrides(argv, path)
+    values = _definitions()
     try:
-        with _neighbours(path):
-            rest = values(argv)
-    except flags.UnrecognizedFlagError as error:
-        raise UserError(f"Unknown flag --{error.flagname}.{did_you_mean(error.flagname, values)}") from error
+        rest = values([argv[0], *map(_spelled, argv[1:])], known_only=True)[1:]
+    except flags.Error as error:
+        raise UserError(f"Bad command line: {error}") from error
+    overrides, others = _sorted(rest)
+    named = [word for word in others if not word.startswith("-")]
+    if values.config is None and named:
+        values.config, others = named[0], [word for word in others if word != named[0]]
+    path = None if values.config is None else recipes.located(values.config)
+    if values.recipe:
+        _recipe(recipes.located(values.recipe, "--recipe"))
+    run = _start(path, values.workdir)
+    for word in others:
+        _refuse(word, run, values)
+    if values.help:
+        print(usage.general() if run is None else usage.of_run(run, values.config or values.workdir))
+        raise SystemExit(0)
+    if run is None:
+        lost = f" {values.workdir} holds no run to continue." if values.workdir else ""
+        raise UserError(f"No recipe given.{lost} {recipes.hint()}")
+    run, given = _overridden(run, overrides, path or values.workdir)
+    tree.trust(run)
+    run.validate()
+    workdir = values.workdir or f"runs/{recipes.file(path or '').stem}"
+    where = local_folder(workdir, "--workdir")
+    source = "recipe" if path else "run folder"
+    return Command(run, where, given, values.explain, values.allow_config_change, source)
+
+
+def _definitions() -> flags.FlagValues:
+    """The flags of a training command, but for `--config.KEY`."""
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)
+    define, switch = flags.DEFINE_string, flags.DEFINE_bool
+    define(_NAME, None, "Recipe: a name such as bert_base, or a file.", flag_values=values)
+    define("workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values)
+    define(
+        "recipe", None, "File with the classes of the run in --workdir; it is executed.", flag_values=values
+    )
+    switch("explain", False, "Print every resolved value and its origin, then stop.", flag_values=values)
+    switch("allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values)
+    switch("help", False, "Show every key with its meaning.", short_name="h", flag_values=values)
+    return values
+
+
+def _spelled(word: str) -> str:
+    """A flag with underscores, as flags and keys are defined."""
+    found = re.fullmatch(r"(--?)([a-zA-Z][\w.\[\]-]*)(=.*)?", word, re.DOTALL)
+    return word if found is None else f"{found[1]}{found[2].replace('-', '_')}{found[3] or ''}"
+
+
+def _sorted(rest: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(overrides as --config.key=value, all other words)."""
+    overrides, others = [], []
+    words = iter(rest)
+    for word in words:
+        found = _OVERRIDE.fullmatch(word)
+        if found is None:
+            others.append(word)
+        elif found[3] is None and not found[1]:
+            overrides.append(f"{word}={next(words, '')}")
+        else:
+            overrides.append(word)
+    return overrides, others
+
+
+def _start(path: str | None, workdir: str | None) -> Run | None:
+    """The run before its overrides: of the recipe, else of the run folder."""
+    if path is not None:
+        return _recipe(path)
+    place = None if workdir is None else folder.RunFolder(local_folder(workdir, "--workdir"))
+    return folder.saved_run(place) if place is not None and place.config.exists() else None
+
+
+def _refuse(word: str, run: Run | None, values: flags.FlagValues) -> None:
+    """UserError for a word that is no flag, with what was meant."""
+    name, equals, value = word.lstrip("-").partition("=")
+    if not word.startswith("-"):
+        raise UserError(f"Unexpected argument {word!r}: overrides are written --config.key=value.")
+    if run is not None and hints.is_key(run, name):
+        raise UserError(
+            f"Unknown flag --{name}: values of the run are written --config.{name}{equals}{value}."
+        )
+    near = did_you_mean(name, values)
+    meant = "" if run is None else hints.hint(run, name)
+    raise UserError(f"Unknown flag --{name}.{meant or near}")
+
+
+def _overridden(run: Run, words: Sequence[str], where: str) -> tuple[Run, dict[str, Any]]:
+    """(the run with its overrides, objects first; {key: value} of them)."""
+    made, plain = {}, []
+    for word in words:
+        _, key, text = _OVERRIDE.fullmatch(word).groups()  # pyright: ignore[reportOptionalMemberAccess]
+        if not hints.is_key(run, key):
+            if meant := hints.hint(run, key):
+                raise UserError(f"Unknown config key --config.{key} in {where}.{meant}")
+            raise UserError(f"Unknown config key --config.{key} in {where}.{hints.closest(run, key)}")
+        if text is not None and swap.is_component(run, key, text):
+            made[key] = swap.swapped(run, key, text, f"--config.{key}={text}")
+        else:
+            plain.append(word)
+    fields = flags.FlagValues()
+    try:
+        holder = config_flags.DEFINE_config_dataclass(_NAME, run, flag_values=fields, sys_argv=["", *plain])
+        fields(["", *plain])
     except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"Bad command line: {error}{former.advice(error)}") from error
-    if values.help:
-        print(f"usage: python -m jaxlm.train --config=RECIPE [--config.KEY=VALUE ...]\n{values.get_help()}")
-        raise SystemExit(0)
-    if len(rest) > 1:
-        raise UserError(f"Unexpected argument {rest[1]!r}: overrides are written --config.key=value.")
-    if path is None:
-        raise UserError(f"No recipe given. {recipes.hint()}")
-    run = config.value
-    tree.trust(run, sys.modules[f"{_NAME}_config"])
-    run.validate()
-    overrides = config_flags.get_override_values(values["config"])
-    workdir = local_folder(values.workdir or f"runs/{recipes.file(path).stem}", "--workdir")
-    return Command(run, workdir, overrides, values.explain, values.allow_config_change)
-
-
-def _definitions(argv: list[str]) -> tuple[flags.FlagValues, Any]:
-    """The flags of a training command, and the holder of the config."""
-    values = flags.FlagValues()
-    config = config_flags.DEFINE_config_file(
-        _NAME,
-        None,
-        "Recipe, e.g. bert_base or a file; override with --config.key=value.",
-        flag_values=values,
-        sys_argv=argv,
-    )
-    flags.DEFINE_string(
-        "workdir", None, "Run folder. Default: runs/ + the recipe's name.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "explain", False, "Print every resolved value and its origin, then stop.", flag_values=values
-    )
-    flags.DEFINE_bool(
-        "allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values
-    )
-    flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=values)
-    return values, config
+    return holder.value, made | config_flags.get_override_values(fields[_NAME])
 
 
 def local_folder(path: str, where: str) -> pathlib.Path:
@@ -100,11 +165,11 @@ def load(path: str | pathlib.Path) -> Run:
     return parse(["load", f"--config={path}"]).run
 
 
-def explain(run: Run, overrides: dict[str, Any]) -> str:
-    """Every resolved value, one a line, with its origin: recipe, default or command line."""
+def explain(run: Run, overrides: dict[str, Any], source: str = "recipe") -> str:
+    """Every resolved value, one a line, with its origin: `source`, default or command line."""
     rows = [("key", "value", "origin")]
     for path, value, has_default in tree.leaves(run):
-        rows.append((path, repr(value), _origin(run, path, value, has_default, overrides)))
+        rows.append((path, repr(value), _origin(run, path, value, has_default, overrides) or source))
     for path, node in tree.nodes(run, ""):
         if path:
             rows.append((path, type(node).__name__, "type"))
@@ -118,20 +183,20 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
     if any(path == key or path.startswith((f"{key}.", f"{key}[")) for key in overrides):
         return "command line"
     if not has_default:
-        return "recipe"
+        return ""
     parent: Any = run
     *above, name = re.findall(r"\w+|\[\d+\]", path)
     for step in above:
         parent = parent[int(step[1:-1])] if step.startswith("[") else getattr(parent, step)
     field = next(f for f in dataclasses.fields(parent) if f.name == name)
     default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # pyright: ignore
-    return "default" if value == default else "recipe"
+    return "default" if value == default else ""
 
 
 @contextlib.contextmanager
-def _neighbours(path: str | None) -> Iterator[None]:
+def _neighbours(path: str) -> Iterator[None]:
     """Lets a recipe import the recipes beside it, as a script may import the modules beside it."""
-    folder = str(recipes.file(path or ".").parent.absolute())
+    folder = str(recipes.file(path).parent.absolute())
     sys.path.insert(0, folder)
     try:
         yield
@@ -140,9 +205,10 @@ def _neighbours(path: str | None) -> Iterator[None]:
 
 
 def _recipe(path: str) -> Run:
-    """Executes a recipe. UserError when it cannot be loaded or does not give a Run."""
+    """Executes a recipe, whose classes may be named from here on. UserError when it gives no Run."""
     try:
-        run = config_flags.config_flags.ConfigFileFlagParser(_NAME).parse(path)
+        with _neighbours(path):
+            run = config_flags.config_flags.ConfigFileFlagParser(_NAME).parse(path)
     except UserError:
         raise
     except Exception as error:
@@ -151,35 +217,5 @@ def _recipe(path: str) -> Run:
         raise UserError(f"The recipe {path} cannot be loaded: {shown}") from error
     if not isinstance(run, Run):
         raise UserError(f"The recipe {path} gives {type(run).__name__}; its get_config() must return a Run.")
+    tree.trust(run, sys.modules[f"{_NAME}_config"])
     return run
-
-
-def _check_overrides(argv: Sequence[str], path: str | None) -> None:
-    """Answers an unknown key before config_flags does, with the closest known key."""
-    keys = [m.group(1) for a in argv if (m := re.match(r"--?(?:no)?config\.([^=]+)", a))]
-    if path is None:
-        return
-    run = _recipe(path)
-    known = [key for key, _, _ in tree.leaves(run)] + [key for key, _ in tree.nodes(run, "") if key]
-    for key in keys:
-        element = re.fullmatch(r"(.*)\[\d+\]", key)
-        if (
-            key in known
-            or (element and element.group(1) in known)
-            or any(k.startswith(f"{key}[") for k in known)
-        ):
-            continue
-        last = key.rpartition(".")[2]
-        hint = did_you_mean(key, known) or did_you_mean(last, [k.rpartition(".")[2] for k in known])
-        siblings = _siblings(key, known)
-        raise UserError(f"Unknown config key --config.{key} in {path}.{hint} {siblings}".rstrip())
-
-
-def _siblings(key: str, known: list[str]) -> str:
-    parent = key.rpartition(".")[0]
-    inside = f"{parent}." if parent else ""
-    names = sorted({k[len(inside) :].split(".")[0].split("[")[0] for k in known if k.startswith(inside)})
-    if not names:
-        return ""
-    place = f"config.{parent}" if parent else "config"
-    return f"Known in {place}: {', '.join(names)}."

@@ -137,6 +137,11 @@ def disk_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
     return places.disk_errors(folder.root, fix)
 
 
+def saved_run(folder: RunFolder) -> Run:
+    """The run of the folder's config.json. UserError for what is none, and for classes that no recipe was named for."""
+    return run_of(_read(folder.config), str(folder.config))
+
+
 def run_of(value: Any, where: str) -> Run:
     """The Run that a run folder, or the metadata of a checkpoint, holds as JSON. UserError when it holds none."""
     run = tree.from_json(value)

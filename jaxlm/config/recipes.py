@@ -5,8 +5,6 @@ where there is no such file. Either may go on with `:ARGUMENT`, which the recipe
 """
 
 import pathlib
-import re
-from collections.abc import Sequence
 
 import jaxlm
 from jaxlm.errors import UserError, did_you_mean
@@ -24,31 +22,20 @@ def file(config: str) -> pathlib.Path:
     return pathlib.Path(config.split(":")[0])
 
 
-def located(argv: Sequence[str]) -> tuple[list[str], str | None]:
-    """(argv with the path of the recipe it names, that path). UserError for a recipe that does not exist."""
-    argv = list(argv)
-    for i, argument in enumerate(argv):
-        if match := re.fullmatch(r"--?config(?:=(.*))?", argument):
-            given = match[1] or (argv[i + 1] if i + 1 < len(argv) else "")
-            path = _located(given)
-            argv[i : i + 1 + (not match[1])] = [f"--config={path}"]
-            return argv, path
-    return argv, None
-
-
-def _located(given: str) -> str:
+def located(given: str, flag: str = "--config") -> str:
+    """The path of the recipe that `given` names, with its argument. UserError for a recipe that does not exist."""
     if file(given).is_file():
         return given
     name, colon, argument = given.partition(":")
     found = shipped().get(name.removeprefix("configs/").removesuffix(".py"))
     if found is None:
-        raise UserError(f"--config={given}: no such file. {hint(given)}")
+        raise UserError(f"{flag}={given}: no such file. {hint(given)}")
     return f"{found}{colon}{argument}"
 
 
 def hint(given: str = "") -> str:
-    """What --config may be."""
+    """What --config may be, with the recipes that there are for a name that is none of them."""
     known = [*map(str, sorted(pathlib.Path("configs").glob("*.py"))), *shipped()]
     close = did_you_mean(given, known) or did_you_mean(file(given).stem, known)
-    listed = "" if close else f" Recipes of jaxlm: {', '.join(shipped())}."
-    return f"Name a file, or a recipe of jaxlm such as --config=bert_base.{close}{listed}"
+    listed = f" Recipes of jaxlm: {', '.join(shipped())}." if given and not close else ""
+    return f"Name a file, or a recipe that `jaxlm recipes` lists, such as --config=bert_base.{close}{listed}"

@@ -62,7 +62,9 @@ class Mixture:
             _within(share.epochs, 0.0, 1e9, f"{at}.epochs")
         _within(self.temperature, 1e-3, 1e3, f"{where}.temperature")
         if not self.shares or all(share.epochs for share in self.shares):
-            raise UserError(f"{where}.shares: every corpus ends. Fix: epochs=0 (no limit) for one of them.")
+            raise UserError(
+                f"{where}.shares: every corpus ends. Fix: --{where}.shares[0].epochs=0.0 (no limit), or another."
+            )
 
     def weights(self, rows: Sequence[float]) -> list[float]:
         """Of every source, given how many rows, or how much text, it has."""
@@ -90,13 +92,12 @@ class Data:
     # fit together. Attention never crosses a document
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
-    test_share: float  # held out for `jaxlm evaluate --split=test`, in the same way
+    test_share: float  # of the documents, held out for `jaxlm evaluate --split=test`, in the same way
     cache: str = (
         ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
     )
-    check: Literal["auto", "size", "sha256"] = (
-        "auto"  # of shards when opened; auto: SHA-256 up to 1 GiB, sizes always
-    )
+    # How shards are checked when they are opened; auto: sizes always, SHA-256 up to 1 GiB
+    check: Literal["auto", "size", "sha256"] = "auto"
     workers: int = 0  # reader processes; 0 reads with two threads in this process
     prefetch: int = 4  # batches kept ready on the devices
 
@@ -105,8 +106,8 @@ class Data:
         self.corpus_config().check(where)
         if self.mixture is not None and self.corpus:
             raise UserError(
-                f"{where}.corpus={self.corpus!r}, and there is a {where}.mixture, too. Fix: {where}.corpus='', or "
-                "mixture=None."
+                f"{where}.corpus={self.corpus!r}, and there is a {where}.mixture, too. Fix: --{where}.corpus= or "
+                f"--{where}.mixture=None."
             )
         _within(self.workers, 0, 1024, f"{where}.workers")
         _within(self.prefetch, 1, 1024, f"{where}.prefetch")
@@ -151,10 +152,10 @@ class Evaluation:
 class Checkpointing:
     """When checkpoints are written and which are kept."""
 
-    every_steps: int = 0  # 0: by time only
-    every_minutes: float = 15.0  # 0: by steps only
+    every_steps: int = 0  # steps between checkpoints; 0: by time only
+    every_minutes: float = 15.0  # minutes between checkpoints; 0: by steps only
     keep: Keep = dataclasses.field(default_factory=Keep)  # which checkpoints stay
-    # Of the files of a checkpoint when it is written and restored; size: for storage that has checksums of its own
+    # How files of a checkpoint are checked when written and restored; size: for storage with checksums of its own
     check: Literal["size", "sha256"] = "sha256"
 
     def validate(self, where: str) -> None:
@@ -193,12 +194,17 @@ class Run:
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
     view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
-    dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
-    compiler_options: Literal["auto", "none"] = "auto"  # auto: by kind of device, see runtime/xla_flags.py
+    precision: Literal["auto", "float32", "bfloat16"] = (
+        "auto"  # of the computation; auto: bfloat16 on TPU and GPU
+    )
+    # Of the random numbers of dropout; auto: rbg on TPU, which is faster there, else threefry2x32
+    dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"
+    compiler_options: Literal["auto", "none"] = (
+        "auto"  # of XLA; auto: by kind of device, see docs/performance.md
+    )
     mesh: Mesh = dataclasses.field(default_factory=Mesh)  # how the devices share the work
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)  # when held-out text is read
-    evaluators: tuple[Any, ...] = ()  # beside the held-out loss, see jaxlm/evaluate/evaluator.py
+    evaluators: tuple[Any, ...] = ()  # what else is evaluated, beside the held-out loss (jaxlm/evaluate)
     checkpoint: Checkpointing = dataclasses.field(default_factory=Checkpointing)  # when the run is saved
     logging: Logging = dataclasses.field(default_factory=Logging)  # what is reported
     # Whose weights (not its optimizer) a new run starts from: a run folder, a model folder, or hf:DIR
@@ -255,15 +261,15 @@ class Run:
         if self.fill and not ("mlm" in terms and self.model.kind == "encoder" and "tokens" in self.heads):
             raise UserError(
                 f"{where}.fill: {objective} with {type(self.model).__name__} trains no model that fills masks. Fix: "
-                f"{where}.fill=(), or an encoder with MaskedLM."
+                f'"--{where}.fill=()", or an encoder with MaskedLM.'
             )
         for i, sentence in enumerate(self.fill):
             if not any(mask in sentence for mask in SPECIAL_NAMES["mask"]):
                 raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")
         if self.generate and "lm" not in terms:
             raise UserError(
-                f"{where}.generate: {objective} trains no generation. Fix: {where}.generate=(), or an objective such "
-                "as CausalLM."
+                f'{where}.generate: {objective} trains no generation. Fix: "--{where}.generate=()", or an '
+                "objective such as CausalLM."
             )
 
     def _validate_stages(self, where: str) -> None:

@@ -13,6 +13,6 @@ def traced(profile: str, steps: int, where: str) -> range:
     if found is None or not 1 <= int(found[1]) < int(found[2]) or int(found[1]) > steps:
         raise UserError(
             f"{where}={profile!r}: allowed is START:STOP, two step numbers with 1 <= START < STOP and START at most "
-            f"{steps}, the last step; steps START to STOP - 1 are traced. Fix: for example {where}=10:13, or nothing."
+            f"{steps}, the last step; steps START to STOP - 1 are traced. Fix: for example --{where}=10:13, or nothing."
         )
     return range(int(found[1]), int(found[2]))

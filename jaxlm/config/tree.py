@@ -134,6 +134,11 @@ def trust(*places: Any) -> None:
         _of_recipe.update({_name(kind): kind for kind in kinds if dataclasses.is_dataclass(kind)})
 
 
+def trusted() -> list[type]:
+    """The dataclasses of the recipes that this process was told to use."""
+    return list(_of_recipe.values())
+
+
 def _name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 

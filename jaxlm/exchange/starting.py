@@ -36,7 +36,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
     if stored.run is not None and stored.run.view:
         raise UserError(
             f"config.init_from={name} holds what was trained on top of other weights. Fix: merge the two first, "
-            f"python -m jaxlm.convert_checkpoint to_hf {name} DIR, then --config.init_from=hf:DIR."
+            f"jaxlm export {name} DIR, then --config.init_from=hf:DIR."
         )
     _check_tokenizer(run, stored, tokenizer, say)
     check_model(run, stored)
@@ -177,8 +177,8 @@ def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -
     else:
         first = f"{stored.fingerprint[:16]} there, {tokenizer.fingerprint[:16]} here"
     raise UserError(
-        f"config.init_from={name} was trained with another tokenizer ({first}). Fix: --config.tokenizer of that "
-        f'run, e.g. tokenizer=Pretrained(path="{path}").'
+        f"config.init_from={name} was trained with another tokenizer ({first}). Fix: "
+        f"--config.tokenizer=\"Pretrained(path='{path}')\"."
     )
 
 

@@ -40,5 +40,5 @@ def row_length(row_length: int, longest: int, where: str) -> None:
     if row_length > longest:
         raise UserError(
             f"{where}.max_positions={longest}: rows are {row_length} tokens long. Shorten the rows to {longest} tokens "
-            f"at most, or set {where}.max_positions={row_length}."
+            f"at most, or --{where}.max_positions={row_length}."
         )

@@ -119,7 +119,7 @@ def choose(case: Case, requested: Implementation = "auto") -> Choice:
         if obstacles[requested] is not None:
             raise UserError(
                 f"model.attention={requested!r} cannot run here: {obstacles[requested]}. "
-                'Use "auto", which takes a kernel where one fits, or "xla".'
+                "Fix: --config.model.attention=auto, which takes a kernel where one fits, or xla."
             )
         return _form_of_mask(case, Choice(requested, "asked for"))
     native = _NATIVE.get(case.platform)

@@ -159,7 +159,7 @@ class DropoutContrastive(Contrastive):
             found = " and ".join(f"{where}.{name}={getattr(model, name)}" for name in names) or f"{where}"
             raise UserError(
                 f"{found}: {type(self).__name__} tells the two encodings of a text apart by dropout alone, and without "
-                f"it there is nothing to learn. Fix: {where}.dropout=0.1 (published), or PairContrastive."
+                f"it there is nothing to learn. Fix: --{where}.dropout=0.1 (published), or PairContrastive."
             )
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:

@@ -90,7 +90,7 @@ class MultiTask:
             listed = " + ".join(f"{number} ({name})" for name, number in rows.items())
             raise UserError(
                 f"{where}.batch_size={batch_size}: the rows of the tasks are {listed} = {sum(rows.values())}. Fix: "
-                f"{where}.batch_size={sum(rows.values())}, or other {where}.objective.tasks[i].rows."
+                f"--{where}.batch_size={sum(rows.values())}, or other --{where}.objective.tasks[i].rows."
             )
         for i, task in enumerate(self.tasks):
             if task.rows % accumulate:

@@ -78,8 +78,8 @@ class Objective:
         if self.whole_batch and accumulate > 1:
             raise UserError(
                 f"{where}.accumulate={accumulate}: the loss of {type(self).__name__} compares all items of a batch "
-                f"with each other, so micro-batches would train on something else. Fix: {where}.accumulate=1; make "
-                f"room with {where}.model.remat or more devices."
+                f"with each other, so micro-batches would train on something else. Fix: --{where}.accumulate=1; make "
+                f"room with --{where}.model.remat=block or more devices."
             )
 
     def check(self, vocabulary: Vocabulary) -> None:

@@ -45,7 +45,7 @@ class ReplacedTokens(Objective):
         if self.masked_lm.chunk:
             raise UserError(
                 f"{where}.masked_lm.chunk={self.masked_lm.chunk}: samples are drawn from the logits of all masks at "
-                f"once, so nothing would be saved. Fix: {where}.masked_lm.chunk=0."
+                f"once, so nothing would be saved. Fix: --{where}.masked_lm.chunk=0."
             )
 
     def check(self, vocabulary: Vocabulary) -> None:

@@ -134,7 +134,9 @@ class InverseSquareRoot(Schedule):
     def after_warmup(self, warmup: int, horizon: Horizon, where: str) -> Rate:
         """peak * sqrt(W / step); needs W > 0, the rate's only scale."""
         if warmup == 0:
-            raise UserError(f'{where}.warmup={self.warmup!r}: must be above 0. Write "10000 steps", say.')
+            raise UserError(
+                f'{where}.warmup={self.warmup!r}: must be above 0. Fix: --{where}.warmup="10000 steps", say.'
+            )
         return lambda step: self.peak * jnp.sqrt(warmup / step)
 
 

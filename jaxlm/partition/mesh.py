@@ -32,12 +32,12 @@ class Mesh:
     """Devices per mesh axis; one of them may be -1, which takes what is left."""
 
     data: int = -1  # replicas of everything; spans slices
-    fsdp: int = 1  # batch, with parameters and optimizer state split over it
-    tensor: int = 1  # heads, MLP and vocabulary
+    fsdp: int = 1  # devices that share the batch, with parameters and optimizer state split over it
+    tensor: int = 1  # devices that share heads, MLP and vocabulary
     # Not implemented yet: 1 is all that is allowed.
-    context: int = 1  # positions of a row
-    expert: int = 1  # experts
-    stage: int = 1  # pipeline stages
+    context: int = 1  # devices that share the positions of a row; not implemented: 1
+    expert: int = 1  # devices that share experts; not implemented: 1
+    stage: int = 1  # pipeline stages; not implemented: 1
 
     def validate(self, where: str) -> None:
         """Raises UserError for the first size that cannot work on any machine."""
@@ -51,7 +51,7 @@ class Mesh:
             if (size := getattr(self, name)) != 1:
                 raise UserError(
                     f"{where}.{name}={size}: {what} are not implemented; the devices would repeat each other's work. "
-                    f"Allowed is 1. Fix: {where}.{name}=1, and those devices in data, fsdp or tensor."
+                    f"Allowed is 1. Fix: --{where}.{name}=1, and those devices in data, fsdp or tensor."
                 )
         if len(rest := [name for name in AXES if getattr(self, name) == -1]) > 1:
             raise UserError(
@@ -68,7 +68,7 @@ class Mesh:
         if rest is None and stated != devices:
             raise UserError(
                 f"{where}: {shown} needs {stated} devices, there are {devices}. "
-                f"Set one axis to -1 ({where}.data=-1) to use them all."
+                f"Fix: --{where.lstrip('-')}.data=-1 uses them all."
             )
         if rest is not None:
             if devices % stated:

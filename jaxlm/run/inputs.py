@@ -124,7 +124,7 @@ def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -
     One of every stream; held-out rows of a mixture are one of every source. UserError for a split that a corpus lacks.
     """
     if any(split not in splits for stream in text.streams for splits in stream.sources.values()):
-        raise UserError(f"there is no {split} split: set data.{split}_share above 0 in the recipe.")
+        raise UserError(f"there is no {split} split. A run with --config.data.{split}_share=0.01 has one.")
     if split == "train":
         return tuple(_train_rows(text, stream, stage, number) for stream in text.streams)
     return tuple(

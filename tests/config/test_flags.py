@@ -40,7 +40,7 @@ def test_the_workdir_is_named_after_the_recipe():
             "--config.model.layer=3",
             r'Unknown config key --config\.model\.layer in .*Did you mean "model\.layers"\?',
         ),
-        ("--config.modle.layers=3", r'Did you mean "model\.layers"\?'),
+        ("--config.modle.layers=3", r"Here it is --config\.model\.layers: number of blocks"),
         ("--config.setps=3", r'Did you mean "steps"\?'),
         ("--confg=3", r'Unknown flag --confg\. Did you mean "config"\?'),
         ("--config.model.layers=many", r"config\.model\.layers=many: invalid literal for int"),
@@ -94,7 +94,7 @@ def test_a_missing_recipe_lists_the_ones_there_are(monkeypatch):
         flags.parse(["train", "--config=configs/bert_bas.py"])
     with pytest.raises(UserError, match=r"no such file.*Recipes of jaxlm: .*bert_large.*t5_small"):
         flags.parse(["train", "--config=zzzzzzzz"])
-    with pytest.raises(UserError, match="No recipe given.*bert_large"):
+    with pytest.raises(UserError, match="No recipe given.*jaxlm recipes.*--config=bert_base"):
         flags.parse(["train"])
 
 
@@ -102,14 +102,11 @@ def test_a_missing_recipe_lists_the_ones_there_are(monkeypatch):
 def test_recipes_of_jaxlm_are_found_from_anywhere(tmp_path, monkeypatch, named):
     there = flags.parse(["train", f"--config={ROOT}/configs/bert_base.py"])
     monkeypatch.chdir(tmp_path)
-    for words in ([f"--config={named}"], ["--config", named]):
+    for words in ([f"--config={named}"], ["--config", named], [named]):
         here = flags.parse(["train", *words])
         assert here.run == there.run and here.workdir == there.workdir
-    found = f"{ROOT}/configs/continue_causal.py:hf:some/model"
-    assert recipes.located(["--config=continue_causal:hf:some/model", "--x"]) == (
-        [f"--config={found}", "--x"],
-        found,
-    )
+    found = recipes.located("continue_causal:hf:some/model")
+    assert found == f"{ROOT}/configs/continue_causal.py:hf:some/model"
 
 
 def test_a_recipe_of_ones_own_goes_before_one_of_jaxlm(tmp_path, monkeypatch):

@@ -56,7 +56,7 @@ def test_json_round_trip_rebuilds_the_objects(trusted):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"type": "os.system", "command": "true"}, "os.system is not a class of jaxlm.*--config=FILE"),
+        ({"type": "os.system", "command": "true"}, "os.system is not a class of jaxlm.*--recipe=FILE"),
         ({"type": "this.X"}, "this.X is not a class of jaxlm"),
         ({"type": "jaxlm.nowhere.Thing"}, "cannot find the config class jaxlm.nowhere.Thing"),
         ({"type": "jaxlm..Thing"}, "cannot find the config class"),

@@ -73,7 +73,7 @@ def test_the_fields_of_a_record_are_texts_of_one_item():
 
 
 def test_records_with_another_number_of_fields_are_refused():
-    with pytest.raises(UserError, match=r"records of 2 texts .* needs 3 .*data.text_fields"):
+    with pytest.raises(UserError, match=r"records of 2 texts .* needs 3 .*--config.data.text_fields"):
         make([[5, 9], [2, 3]], unit="fields", number=3)
     with pytest.raises(UserError, match="there are no texts"):
         make([[0], []])

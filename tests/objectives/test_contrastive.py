@@ -212,7 +212,7 @@ def test_a_model_without_dropout_is_refused_with_the_fix():
 
 
 def test_micro_batches_are_refused_and_so_are_settings_that_cannot_work():
-    with pytest.raises(UserError, match=r"config.accumulate=2.*Fix: config.accumulate=1"):
+    with pytest.raises(UserError, match=r"config.accumulate=2.*Fix: --config.accumulate=1"):
         dropout_objective().check_batch(8, 2, "config")
     dropout_objective().check_batch(8, 1, "config")
     for name, value in (

@@ -206,7 +206,7 @@ def test_messages_name_the_key_and_the_fix():
         objective(temperature=0.0).validate("config.objective")
     chunked = objective()
     chunked.masked_lm = dataclasses.replace(chunked.masked_lm, chunk=8)
-    with pytest.raises(UserError, match=r"masked_lm\.chunk=8.*Fix: config\.objective\.masked_lm\.chunk=0"):
+    with pytest.raises(UserError, match=r"masked_lm\.chunk=8.*Fix: --config\.objective\.masked_lm\.chunk=0"):
         chunked.validate("config.objective")
 
 

@@ -93,7 +93,7 @@ def check_fields(text_fields: tuple[str, ...], where: str) -> None:
     if len(text_fields) == 1 or len(set(text_fields)) != len(text_fields):
         raise UserError(
             f"{where}.text_fields={tuple(text_fields)}: two or more different fields whose texts belong together. For "
-            f"one field set {where}.text_field instead."
+            f"one field: --{where}.text_field=NAME instead."
         )
 
 
@@ -108,7 +108,8 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if kind == "builtin":
         if len(corpus.wanted.names) > 1:
             raise UserError(
-                f'corpus "{corpus.source}": has text only. Fix: text_fields=() and columns=(), or another corpus.'
+                f'corpus "{corpus.source}": has text only. Fix: "--config.data.text_fields=()" "--config.data.columns=()", '
+                "or another corpus."
             )
         return builtin.open_builtin(rest, cache, log)
     if kind in ("tfds", "hf"):

@@ -34,7 +34,7 @@ def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
     if len(wanted.names) > 1:
         raise UserError(
             f"corpus file {path}: a text file has no fields, and {', '.join(wanted.names)} are asked for. Use JSONL or "
-            "Parquet, or leave text_fields and columns empty."
+            Parquet, or "--config.data.text_fields=()" "--config.data.columns=()".'
         )
     lines: list[str] = []
     size = 0
@@ -151,8 +151,8 @@ def _value(record: dict, name: str, where: str) -> Any:
     if name not in record:
         names = ", ".join(sorted(map(str, record))) or "none"
         raise UserError(
-            f'{where}: no field "{name}".{did_you_mean(name, map(str, record))} Fields there: {names}. Set text_field '
-            "(or text_fields) to what holds the text."
+            f'{where}: no field "{name}".{did_you_mean(name, map(str, record))} Fields there: {names}. Name '
+            "what holds the text: --config.data.text_field=NAME (of `jaxlm data`: --text-field=NAME)."
         )
     return record[name]
 

@@ -194,7 +194,7 @@ def _check(items: Items, row_length: int, method: str, max_items: int) -> None:
     if method == "concatenate":
         raise UserError(
             "packing='concatenate' cuts items where a row ends, and sentence pairs cannot be cut. "
-            "Use packing='best_fit' (or 'none')."
+            "Fix: --config.data.packing=best_fit (or none)."
         )
     if _longest(items) + items.overhead > row_length:
         raise UserError(

@@ -74,8 +74,7 @@ def _table(shards: Shards) -> np.ndarray:
     if length.shape[1] != 2:
         raise UserError(
             f"records of {length.shape[1]} texts: translation needs two, source and target. Fix: a .tsv of `source TAB "
-            'target`, with data.text_fields=("source", "target"); or JSONL or Parquet, with its two fields in '
-            "data.text_fields."
+            "target`, or JSONL or Parquet with two fields: --config.data.text_fields=\"('source', 'target')\"."
         )
     table = np.empty(len(length), _KIND)
     table["document"], table["start"], table["length"] = np.arange(len(length)), starts(length), length

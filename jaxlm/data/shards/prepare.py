@@ -109,13 +109,13 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
     if not same:
         raise UserError(
             f"shards {directory}: made with tokenizer {index['tokenizer']['config']}, the run asks for {asked}. "
-            f'Set tokenizer=Pretrained(path="{directory}"), or prepare the corpus again.'
+            f"Fix: --config.tokenizer=\"Pretrained(path='{directory}')\", or prepare the corpus again."
         )
     for name in ("validation_share", "test_share"):
         if getattr(text, name) != index["corpus"][name]:
             raise UserError(
                 f"shards {directory}: prepared with {name}={index['corpus'][name]}, the run asks for "
-                f"{getattr(text, name)}. Set {name}={index['corpus'][name]}, or prepare the corpus again."
+                f"{getattr(text, name)}. Fix: --config.data.{name}={index['corpus'][name]}, or prepare the corpus again."
             )
     columns, done = {column.field for column in text.columns}, index["corpus"].get("steps", [])
     if steps.describe(text.steps) != done or not columns <= index["columns"].keys():
@@ -126,7 +126,7 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
     if sentences and not index["sentences"]:
         raise UserError(
             f"shards {directory}: made without sentences, which this objective needs. Prepare them again with "
-            "sentences (python -m jaxlm.prepare_corpus --sentences)."
+            "sentences (`jaxlm data --sentences`)."
         )
     return Prepared(directory=directory, tokenizer=made, index=index)
 
@@ -234,13 +234,15 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     for split, share in shares.items():
         if share and not documents[split]:
             enough = min(0.5, 3 / total)
-            more = f"Set it to {enough:.2g} or more, set" if enough > share else "Set"
+            flag = f"--config.data.{split}_share"
+            more = f"{flag}={enough:.2g} or more, " if enough > share else ""
             raise UserError(
                 f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty "
-                f"(copies stay together). {more} {split}_share=0 for no such split, or use more documents. {_DOCUMENTS}"
+                f"(copies stay together). Fix: {more}{flag}=0 for no such split, or more documents. {_DOCUMENTS}"
             )
     if not documents["train"]:
         raise UserError(
-            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Set "
-            f"validation_share=0 and test_share=0 for no such splits, or use more documents. {_DOCUMENTS}"
+            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Fix: "
+            "--config.data.validation_share=0 and --config.data.test_share=0 for no such splits, or more documents. "
+            f"{_DOCUMENTS}"
         )

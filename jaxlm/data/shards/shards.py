@@ -127,7 +127,7 @@ class Shards:
             how = "text_fields" if name == "fields" else "columns"
             raise UserError(
                 f"shards {self._place.directory}: these documents have no {name}, which this objective needs. Fix: "
-                f"name the fields of the records in data.{how} (docs/data.md)."
+                f"name the fields of the records with --config.data.{how} (docs/data.md)."
             )
         values = self._arrays[name]
         one = len(values) == len(self) or name in self._place.of_tokens
@@ -153,7 +153,7 @@ class Shards:
         if "sentences" not in self._arrays:
             raise UserError(
                 f"shards {self._place.directory}: made without sentences, which this objective needs. Prepare them "
-                "again with sentences (python -m jaxlm.prepare_corpus --sentences)."
+                "again with sentences (`jaxlm data --sentences`)."
             )
         offsets = self._arrays["sentence_offsets"]
         return self._arrays["sentences"][offsets[k] : offsets[k + 1]].astype(np.int32)
@@ -177,13 +177,13 @@ def open_shards(
     if tokenizer_fingerprint is not None and tokenizer_fingerprint != made_with:
         raise UserError(
             f"shards {directory}: made with tokenizer {made_with[:12]}, but the tokenizer in use is "
-            f"{tokenizer_fingerprint[:12]}. Use the tokenizer in that folder "
-            f'(Pretrained(path="{directory}")), or prepare the corpus again with yours.'
+            f"{tokenizer_fingerprint[:12]}. Fix: the tokenizer in that folder, "
+            f"--config.tokenizer=\"Pretrained(path='{directory}')\", or prepare the corpus again with yours."
         )
     if split not in index["splits"]:
         raise UserError(
             f'shards {directory}: no split "{split}"; there is: {", ".join(index["splits"])}. '
-            f"Set {split}_share above 0 in the corpus and prepare it again."
+            f"Fix: prepare it again, with `jaxlm data --{split}-share=0.01`."
         )
     entry = index["splits"][split]
     entries = indices.files_of(entry)

@@ -30,7 +30,7 @@ def train(
     if vocab_size <= least:
         raise UserError(
             f"tokenizer vocab_size={vocab_size}: the special tokens and the 256 bytes alone take {least}. "
-            f"Set vocab_size well above {least}."
+            f"Fix: --config.tokenizer.vocab_size=N, with N well above {least}."
         )
     library = tokenizers.Tokenizer(models.BPE())
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)

@@ -30,7 +30,7 @@ def train(texts: Iterable[str], vocab_size: int, lowercase: bool) -> json_tokeni
     if vocab_size <= least:
         raise UserError(
             f"tokenizer vocab_size={vocab_size}: the special tokens and characters of this corpus alone take {least}. "
-            f"Set vocab_size well above {least}."
+            f"Fix: --config.tokenizer.vocab_size=N, with N well above {least}."
         )
     library = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     library.normalizer = _normalizer(lowercase)
