@@ -46,7 +46,8 @@ def check_space(directory: str | os.PathLike, bytes_needed: int, keep: Keep, *, 
         "checkpoints of "
         f"{_gib(bytes_needed)} (checkpoint.keep.latest={keep.latest} + checkpoint.keep.best={keep.best} + "
         "the one being "
-        "written). Free some space, keep fewer (--config.checkpoint.keep.latest=1, --config.checkpoint.keep.best=0), or put workdir on "
+        "written). Free some space, keep fewer, "
+        "with --config.checkpoint.keep.latest=1 or --config.checkpoint.keep.best=0, or put workdir on "
         "another disk."
     )
 

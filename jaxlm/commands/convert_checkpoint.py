@@ -1,8 +1,10 @@
-"""The names that conversions had before: `from_hf` is `jaxlm import`, `to_hf` `jaxlm export`, `check` `jaxlm compare`.
+"""The names that conversions had before.
 
-python -m jaxlm.convert_checkpoint from_hf DIR OUT [--check]
-python -m jaxlm.convert_checkpoint to_hf RUN DIR [--check]
-python -m jaxlm.convert_checkpoint check A B
+    python -m jaxlm.convert_checkpoint from_hf DIR OUT [--check]     today: jaxlm import DIR OUT
+    python -m jaxlm.convert_checkpoint to_hf RUN DIR [--check]       today: jaxlm export RUN DIR
+    python -m jaxlm.convert_checkpoint check A B                     today: jaxlm compare A B
+
+Options are those of the commands of today.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
 """A run or a model folder becomes a Hugging Face folder, which transformers loads.
 
-jaxlm export runs/wiki exported --check
-jaxlm export runs/wiki exported --dtype=bfloat16 --shard-size=2GB --step=1200
+    jaxlm export runs/wiki exported --check
+    jaxlm export runs/wiki exported --dtype=bfloat16 --shard-size=2GB --step=1200
+
+Of a run the best checkpoint is used when it kept one, else the newest; LoRA's matrices are merged.
 """
 
 import re

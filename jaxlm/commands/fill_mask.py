@@ -1,7 +1,9 @@
 """Fills every [MASK] of a text with a masked language model.
 
-jaxlm fill_mask --run=runs/wiki "Paris is the [MASK] of France."
-jaxlm fill_mask --run=hf:path/to/bert --input=sentences.txt --json --output=filled.jsonl
+    jaxlm fill_mask --run=runs/wiki "Paris is the [MASK] of France."
+    jaxlm fill_mask --run=hf:path/to/bert --input=sentences.txt --json --output=filled.jsonl
+
+A text may hold several masks; each is filled by itself.
 """
 
 from collections.abc import Sequence

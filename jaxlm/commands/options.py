@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         close = did_you_mean(choice[1], re.findall(r"[\w.-]+", choice[2])) if choice else ""
         lacking = message.partition("arguments are required: ")[2].split(", ")
         for action in self._actions:
-            if {*action.option_strings, str(action.metavar)} & set(lacking):
+            if {*(action.option_strings or [str(action.metavar)])} & set(lacking):
                 message += f"\n  {'/'.join(action.option_strings) or action.metavar}: {action.help}"
         raise UserError(
             f"{self.prog}: {message}{'' if chr(10) in message else '.'}{close}\n{self._example()}"

@@ -23,7 +23,7 @@ _OFFERS = {
     "model": ("module", "models"),
     "objective": ("check_model", "objectives"),
     "tokenizer": ("sample_bytes", "data.tokenizer"),
-    "optimizer": ("make", "optim.optimizers"),
+    "optimizer": ("direction", "optim.optimizers"),
     "view": ("split", "views"),
 }
 _PLAIN = (str, int, float, bool)

@@ -117,7 +117,9 @@ def _memory(facts: Preflight) -> str:
         share = facts.memory_per_device / facts.memory_capacity
         text += f", {100 * share:.0f}% of {gib(facts.memory_capacity)}"
         if share > 1:
-            text += "  DOES NOT FIT: a smaller --config.batch_size, larger --config.accumulate or --config.mesh.fsdp, or remat"
+            text += (
+                "  DOES NOT FIT: lower --config.batch_size, raise --config.accumulate or --config.mesh.fsdp"
+            )
     return text
 
 

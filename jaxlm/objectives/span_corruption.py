@@ -110,8 +110,8 @@ def check_sentinels(tokens: int, config: object, sentinels: int, where: str) -> 
     if needed > sentinels:
         raise UserError(
             f"{where}: a text that fills a row has {tokens} tokens, and at density {density} and mean span {mean_span} "
-            f"needs {needed} sentinels; there are {sentinels}. Fix: a tokenizer with more (--config.tokenizer.sentinels), "
-            "longer spans, or shorter rows."
+            f"needs {needed} sentinels; there are {sentinels}. Fix: a tokenizer with more "
+            "(--config.tokenizer.sentinels), longer spans, or shorter rows."
         )
 
 

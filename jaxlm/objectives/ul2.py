@@ -88,7 +88,8 @@ class MixtureOfDenoisers(generative.Generative):
         if len(vocabulary.sentinels) <= len(MODES):
             raise UserError(
                 f"a mixture of denoisers takes three sentinels for its modes and needs others for spans; the tokenizer "
-                f"has {len(vocabulary.sentinels)}. Fix: a tokenizer with more (--config.tokenizer.sentinels); T5 has 100."
+                f"has {len(vocabulary.sentinels)}. Fix: a tokenizer with more, "
+                "such as --config.tokenizer.sentinels=100, which T5 has."
             )
 
     def check_length(self, row_length: int, vocabulary: Vocabulary, where: str) -> None:

@@ -264,7 +264,8 @@ def test_empty_corpora_and_empty_splits_are_errors_that_say_what_to_change(tmp_p
             run(tmp_path / "empty.jsonl", tmp_path, config=config)
     (tmp_path / "one.txt").write_text("just one document")
     with pytest.raises(
-        UserError, match="--config.data.validation_share=0 (and --config.data.test_share=0 )?for no such split"
+        UserError,
+        match="--config.data.validation_share=0 (and --config.data.test_share=0 )?for no such split",
     ):
         run(settings(tmp_path / "one.txt", validation_share=0.98, test_share=0), tmp_path, config=pretrained)
     run(settings(tmp_path / "one.txt", validation_share=0, test_share=0), tmp_path, config=pretrained)
@@ -278,7 +279,9 @@ def test_a_share_that_leaves_a_split_empty_is_answered_with_one_that_is_larger(t
         run(few, tmp_path, config=pretrained)
     (tmp_path / "copies.txt").write_text("\n\n".join(["the same words"] * 200))
     copies = settings(tmp_path / "copies.txt", validation_share=0.1, test_share=0.1)
-    with pytest.raises(UserError, match=r"\(copies stay together\)\. Fix: --config\.data\.validation_share=0 for"):
+    with pytest.raises(
+        UserError, match=r"\(copies stay together\)\. Fix: --config\.data\.validation_share=0 for"
+    ):
         run(copies, tmp_path, config=pretrained)
 
 

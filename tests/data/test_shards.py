@@ -186,7 +186,10 @@ def test_another_tokenizer_is_refused(made, copy):
 
 
 def test_index_errors_are_explained(copy):
-    with pytest.raises(UserError, match=r'no split "test"; there is: train, validation\. Fix: prepare it again, with `jaxlm data --test-share=0\.01`'):
+    with pytest.raises(
+        UserError,
+        match=r'no split "test"; there is: train, validation\. Fix: prepare it again, with `jaxlm data --test-share=0\.01`',
+    ):
         opened(copy, "test")
     index = json.loads((copy / "index.json").read_text())
     for change, message in (

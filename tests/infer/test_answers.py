@@ -131,7 +131,7 @@ def test_the_command_gives_an_encoder_decoder_its_source(tmp_path, capsys):
     [
         ("--temperature=-1", "--temperature"),
         ("--seed=-1", "--seed"),
-        ("--prompts-file=/no/file", "prompts-file"),
+        ("--prompts-file=/no/file", "--input=/no/file: cannot be read"),
     ],
 )
 def test_the_command_refuses_what_cannot_work_before_it_loads_anything(argument, message):

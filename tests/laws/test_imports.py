@@ -54,7 +54,11 @@ def test_a_module_imports_only_what_its_package_may(path):
     if package in TOP | {"__init__"} or _is_door(path):
         return
     if package in FLOORS:
-        allowed = {*ALLOWED, *FLOORS[: FLOORS.index(package)], *({"entry", "train"} if package == "commands" else ())}
+        allowed = {
+            *ALLOWED,
+            *FLOORS[: FLOORS.index(package)],
+            *({"entry", "train"} if package == "commands" else ()),
+        }
     else:
         assert package in ALLOWED, f"{package} is not in the table of this test: decide what it may import."
         allowed = ALLOWED[package]

@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from jaxlm.config import flags
+from jaxlm.models import cost
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
@@ -19,6 +20,10 @@ RECIPES = sorted((ROOT / "configs").glob("*.py"))
 def test_recipe_builds_abstractly(path):
     run = flags.load(path)
     program = Program.of(run, meshes.make(Mesh(fsdp=4, tensor=2)))
+    counted = f"Parameters  {cost.count_real_parameters(program.model):,}\n"
+    assert counted in path.read_text(), (
+        f"its docstring must have the line {counted!r}, which `jaxlm recipes` reads"
+    )
     assert all(
         leaf.sharding.mesh == program.mesh for leaf in jax.tree.leaves((program.state, program.params))
     )

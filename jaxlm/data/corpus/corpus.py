@@ -108,8 +108,8 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if kind == "builtin":
         if len(corpus.wanted.names) > 1:
             raise UserError(
-                f'corpus "{corpus.source}": has text only. Fix: "--config.data.text_fields=()" "--config.data.columns=()", '
-                "or another corpus."
+                f'corpus "{corpus.source}": has text only. Fix: another corpus, or '
+                '"--config.data.text_fields=()" "--config.data.columns=()".'
             )
         return builtin.open_builtin(rest, cache, log)
     if kind in ("tfds", "hf"):

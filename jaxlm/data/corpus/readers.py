@@ -34,7 +34,7 @@ def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
     if len(wanted.names) > 1:
         raise UserError(
             f"corpus file {path}: a text file has no fields, and {', '.join(wanted.names)} are asked for. Use JSONL or "
-            Parquet, or "--config.data.text_fields=()" "--config.data.columns=()".'
+            'Parquet, or "--config.data.text_fields=()" "--config.data.columns=()".'
         )
     lines: list[str] = []
     size = 0

@@ -95,7 +95,7 @@ class Mixed:
         if all(limits):
             raise UserError(
                 f"every source of the mixture ({', '.join(self.names)}) has a limit of epochs, so that it ends. Fix: "
-                "epochs=0 for one of them."
+                "--config.data.mixture.shares[0].epochs=0.0, or another."
             )
         self.phases = schedule(weights, limits)
         self._starts = [phase.start for phase in self.phases]

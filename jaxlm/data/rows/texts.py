@@ -111,7 +111,7 @@ def _fields(shards: Shards, texts: int) -> Columns:
         raise UserError(
             f"records of {length.shape[1]} texts where the objective needs {texts} "
             f"({', '.join(('anchor', 'positive', 'hard negative')[:texts])}): this is no corpus of text pairs. Fix: "
-            f"name the {texts} fields of its records, --config.data.text_fields=\"('anchor', 'positive')\" (docs/data.md)."
+            f"name {texts} fields of a record, --config.data.text_fields=\"('anchor', 'positive')\" (docs/data.md)."
         )
     return np.arange(len(length)), starts(length), length
 

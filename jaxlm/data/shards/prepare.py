@@ -115,7 +115,7 @@ def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bo
         if getattr(text, name) != index["corpus"][name]:
             raise UserError(
                 f"shards {directory}: prepared with {name}={index['corpus'][name]}, the run asks for "
-                f"{getattr(text, name)}. Fix: --config.data.{name}={index['corpus'][name]}, or prepare the corpus again."
+                f"{getattr(text, name)}. Fix: --config.data.{name}={index['corpus'][name]}, or prepare it again."
             )
     columns, done = {column.field for column in text.columns}, index["corpus"].get("steps", [])
     if steps.describe(text.steps) != done or not columns <= index["columns"].keys():
