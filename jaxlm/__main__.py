@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import keyword
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 from jaxlm import entry
@@ -19,7 +20,7 @@ EXAMPLES = """\
     jaxlm generate --run=hf:path/to/model "Once upon a time" --max-new-tokens=40"""
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Runs the command of a verb, which ends the process, or prints what there is."""
     verb, *words = argv[1:] or ["--help"]
     if verb in ("--help", "-h", "help"):

@@ -8,6 +8,8 @@ import zipfile
 
 import pytest
 
+from jaxlm.commands import GROUPS
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow  # pip fetches the build backend
@@ -49,9 +51,16 @@ def test_a_recipe_of_jaxlm_is_found(call, config):
     assert done.returncode == 0 and "batch_size" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("door", sorted(p.stem for p in (ROOT / "jaxlm" / "commands").glob("[a-z]*.py")))
-def test_every_command_opens(call, door):
-    done = call("-m", f"jaxlm.{door}", "--help")
+VERBS = [f"jaxlm {verb}" for group in GROUPS.values() for verb in group]
+DOORS = ["jaxlm.evaluate"]
+DOORS += [
+    f"jaxlm.{path.stem}" for path in sorted((ROOT / "jaxlm").glob("[a-z]*.py")) if "run()" in path.read_text()
+]
+
+
+@pytest.mark.parametrize("command", [*VERBS, *DOORS])
+def test_every_command_opens(call, command):
+    done = call("-m", *command.split(), "--help")
     assert done.returncode == 0, done.stderr
 
 

@@ -27,9 +27,10 @@ def test_flags_that_the_documentation_types_are_the_tool_s():
     text = "\n".join(page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
     typed = re.findall(r"python (tools/\w+\.py)([^\n`#|]*)", text)
     assert len(typed) > 8
+    commands = "".join(path.read_text() for path in (ROOT / "jaxlm" / "commands").glob("*.py"))
     for tool, words in typed:
-        command = ROOT / "jaxlm" / "commands" / pathlib.Path(tool).name
-        known = (command if command.is_file() else ROOT / tool).read_text()
+        known = (ROOT / tool).read_text()
+        known += commands if "jaxlm.commands" in known else ""
         for flag in re.findall(r"--[a-z][\w-]*", words):
             assert f'"{flag}"' in known, f"{tool} {flag}"
 
