@@ -48,9 +48,8 @@ def parse(argv: Sequence[str]) -> Command:
     except flags.Error as error:
         raise UserError(f"Bad command line: {error}") from error
     overrides, others = _sorted(rest)
-    named = [word for word in others if not word.startswith("-")]
-    if values.config is None and named:
-        values.config, others = named[0], [word for word in others if word != named[0]]
+    if values.config is None:
+        values.config = _named(others)
     path = None if values.config is None else recipes.located(values.config)
     if values.recipe:
         _recipe(recipes.located(values.recipe, "--recipe"))
@@ -107,6 +106,15 @@ def _sorted(rest: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             overrides.append(word)
     return overrides, others
+
+
+def _named(words: list[str]) -> str | None:
+    """Takes the recipe out of the words: the first that is neither a flag nor, perhaps, the value of one."""
+    for i, word in enumerate(words):
+        value = i > 0 and words[i - 1].startswith("-") and "=" not in words[i - 1]
+        if not word.startswith("-") and not value:
+            return words.pop(i)
+    return None
 
 
 def _start(path: str | None, workdir: str | None) -> Run | None:

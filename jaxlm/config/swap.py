@@ -31,7 +31,10 @@ _PLAIN = (str, int, float, bool)
 
 def is_component(run: Run, key: str, text: str) -> bool:
     """Whether `key` holds an object or a tuple of some; where there is none yet, whether `text` is one."""
-    present = _at(run, key)
+    try:
+        present = _at(run, key)
+    except (AttributeError, IndexError, TypeError):  # an element that is not there
+        return False
     if isinstance(present, (tuple, list)):
         above, _, name = key.rpartition(".")
         of_parent = {field.name: typing.get_args(field.type) for field in dataclasses.fields(_at(run, above))}
@@ -85,13 +88,14 @@ def _at(run: Any, key: str) -> Any:
     return run
 
 
-def _value(node: ast.expr, present: Any, where: str) -> Any:
+def _value(node: ast.expr, present: Any, where: str, name: str = "") -> Any:
+    """What is written; `present` stands there now; `name` of the field inside an object."""
     if isinstance(node.func if isinstance(node, ast.Call) else node, ast.Name):
-        return _component(node, present, where)
+        return _component(node, present, where, name)
     if isinstance(node, (ast.Tuple, ast.List)):
         there = [*present] if isinstance(present, (tuple, list)) else []
         there += [None] * (len(node.elts) - len(there))
-        return tuple(_value(item, old, where) for item, old in zip(node.elts, there, strict=False))
+        return tuple(_value(item, old, where, name) for item, old in zip(node.elts, there, strict=False))
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
@@ -100,7 +104,7 @@ def _value(node: ast.expr, present: Any, where: str) -> Any:
         raise UserError(f"{where}: {shown} is neither a literal nor an object. {_form(key, text)}") from error
 
 
-def _component(node: Any, present: Any, where: str) -> Any:
+def _component(node: Any, present: Any, where: str, name: str) -> Any:
     call = node if isinstance(node, ast.Call) else ast.Call(func=node, args=[], keywords=[])
     kind = _kind(call.func.id, where)  # pyright: ignore[reportAttributeAccessIssue]
     fields = [field for field in dataclasses.fields(kind) if field.init]
@@ -118,25 +122,31 @@ def _component(node: Any, present: Any, where: str) -> Any:
             raise UserError(
                 f"{where}: {kind.__name__} has no field {keyword.arg}.{close} Its fields: {', '.join(names)}."
             )
-        given[keyword.arg] = _value(keyword.value, getattr(present, keyword.arg, None), where)
+        there = getattr(present, keyword.arg, None)
+        given[keyword.arg] = _value(keyword.value, there, where, keyword.arg)
     if type(present) is kind:
         given = {name: getattr(present, name) for name in names} | given
     lacking = [field.name for field in fields if field.name not in given and not tree.has_default(field)]
     if lacking:
-        raise UserError(_missing(kind, given, lacking, present, where))
+        raise UserError(_missing(kind, given, lacking, present, where, name))
     return kind(**given)
 
 
-def _missing(kind: type, given: dict[str, Any], lacking: list[str], present: Any, where: str) -> str:
+def _missing(
+    kind: type, given: dict[str, Any], lacking: list[str], present: Any, where: str, name: str
+) -> str:
     """Which fields are not there, what they mean, and how it can be typed with the values of the object there is."""
     means = meanings.of(kind)
     lines = [f"{where}: {kind.__name__} also needs {', '.join(lacking)}."]
-    lines += [f"  {name}: {means[name]}" for name in lacking]
-    shown = {name: as_text(value) for name, value in given.items()}
-    shown |= {name: as_text(getattr(present, name)) if hasattr(present, name) else "..." for name in lacking}
-    whole = ", ".join(f"{name}={value}" for name, value in shown.items())
+    lines += [f"  {field}: {means[field]}" for field in lacking]
+    shown = {field: as_text(value) for field, value in given.items()}
+    shown |= {
+        field: as_text(getattr(present, field)) if hasattr(present, field) else "..." for field in lacking
+    }
+    whole = f"{kind.__name__}({', '.join(f'{field}={value}' for field, value in shown.items())})"
     taken = "It is written" if "..." in shown.values() else f"Fix, with what {type(present).__name__} has now"
-    return "\n".join([*lines, f'{taken}: {where.partition("=")[0]}="{kind.__name__}({whole})"'])
+    typed = f"{name}={whole}" if name else f'{where.partition("=")[0]}="{whole}"'
+    return "\n".join([*lines, f"{taken}: {typed}"])
 
 
 def as_text(value: Any) -> str:
@@ -157,11 +167,8 @@ def _kind(name: str, where: str) -> type:
     if name not in known:
         same = [one for one in (*own, *known) if one.lower() == name.lower()]
         close = did_you_mean(name, same or [*own, *known])
-        listed = (
-            f" Allowed are: {', '.join(allowed)}."
-            if (allowed := choices(where[9:].partition("=")[0]))
-            else ""
-        )
+        allowed = ", ".join(choices(where.removeprefix("--config.").partition("=")[0]))
+        listed = f" Allowed are: {allowed}." if allowed else ""
         raise UserError(f"{where}: there is no component {name}.{close}{listed}")
     return getattr(importlib.import_module(known[name]), name)
 

@@ -69,8 +69,23 @@ def test_a_folder_without_a_run_says_so(tmp_path):
         UserError, match=rf"No recipe given\. {tmp_path} holds no run to continue\. .*jaxlm recipes"
     ):
         again(f"--workdir={tmp_path}")
-    with pytest.raises(UserError, match=r"Unexpected argument 'gpt2_small'"):
-        again("bert_base", "gpt2_small")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bert_base", "gpt2_small"], r"Unexpected argument 'gpt2_small'"),
+        (["bert_base", "bert_base"], r"Unexpected argument 'bert_base'"),
+        (["--steps", "100", "bert_base"], r"Unknown flag --steps: .* written --config\.steps"),
+        (["bert_bas"], r'no such file\. .*Did you mean "bert_base"\?'),
+        (["bert_base", "--config.stages[7]=Stage(length=8, share=1.0)"], r"Did you mean \"stages\[1\]\"\?"),
+        (["bert_base", "--config.stages[7].length=8"], r"Unknown config key --config\.stages\[7\]\.length"),
+        (["bert_base", "--workdir"], "Bad command line: Missing value for flag --workdir"),
+    ],
+)
+def test_a_command_line_that_cannot_be_is_one_message(words, message):
+    with pytest.raises(UserError, match=message):
+        again(*words)
 
 
 def test_a_run_with_classes_of_its_own_names_the_flag_and_imports_nothing(tmp_path, monkeypatch):

@@ -53,6 +53,17 @@ def test_what_is_missing_is_named_with_a_line_that_can_be_typed():
     assert made.weight_decay == 0.1 and (made.b2, made.schedule) == (before.b2, before.schedule)
 
 
+def test_what_is_missing_inside_an_object_is_named_there():
+    with pytest.raises(UserError, match=r"WarmupCosine also needs peak, warmup, end\.") as refused:
+        run(
+            f"--config.optimizer={ADAMW}".replace(
+                "WarmupLinear(peak=1e-3, warmup='10%', end=0.0)", "WarmupCosine()"
+            )
+        )
+    now = "schedule=WarmupCosine(peak=0.02, warmup='40 steps', end=0.0)"
+    assert str(refused.value).endswith(f"Fix, with what WarmupLinear has now: {now}")
+
+
 def test_parts_of_components_tuples_and_defaults():
     cosine = run(
         "--config.optimizer.schedule=WarmupCosine(peak=1e-2, warmup='5%', end=0.0)"
