@@ -82,7 +82,7 @@ def _rows(path: str, node: Any) -> Iterator[tuple[str, str, str]]:
 
 def _title(path: str, kind: type) -> str:
     """The part of the run, its class, and the first sentence about it."""
-    said = re.split(r"(?<=[.:])\s|\n\n", inspect.getdoc(kind) or "")[0]
+    said = re.split(r"(?<=\.)\s+(?=[A-Z])|\n\n", inspect.getdoc(kind) or "")[0]
     return textwrap.fill(f"{path}: {kind.__name__}. {' '.join(said.split())}", _width())
 
 

@@ -27,7 +27,7 @@ class Optimizer:
     """What all optimizers share. `make` is the whole interface; a new one defines `direction`."""
 
     schedule: Schedule  # the learning rate over the steps, such as WarmupLinear
-    weight_decay: float  # 0: none
+    weight_decay: float  # of matrices, times the learning rate; 0: none
     clip_norm: float  # global gradient norm above which gradients are scaled down; 0: never
 
     def validate(self, where: str) -> None:
@@ -135,7 +135,7 @@ class Adafactor(Optimizer):
 class Sgd(Optimizer):
     """Gradient descent with heavy-ball momentum; weight decay joins the gradient, as in torch.optim."""
 
-    momentum: float  # 0: none
+    momentum: float  # share of the sum of gradients so far that is kept; 0: none
 
     def validate(self, where: str) -> None:
         """Checks the momentum."""

@@ -30,6 +30,11 @@ def test_every_verb_explains_itself_with_an_example(verb, capsys):
     assert re.search(rf"^    jaxlm {verb}\b", said, re.MULTILINE), said
 
 
+def test_every_command_is_a_verb_of_the_table():
+    files = {path.stem.rstrip("_") for path in (ROOT / "jaxlm" / "commands").glob("[a-z]*.py")}
+    assert files - {"options", "convert_checkpoint"} == set(VERBS)
+
+
 def test_the_first_screen_lists_all_verbs_and_needs_nothing_but_python():
     # What is installed is slow to import, and may be what is broken.
     check = "import sys; from jaxlm import __main__ as j; j.main(['jaxlm', '--help']);"
