@@ -83,7 +83,7 @@ def test_a_source_ends_after_its_epochs_and_the_others_share_its_room():
     assert len(mixed.phases) == 3 and {s for s, _ in found[mixed.phases[-1].start :]} == {0}
     middle = [s for s, _ in found[mixed.phases[1].start : mixed.phases[2].start]]
     assert abs(middle.count(0) - 3 * len(middle) / (4 if 1 in middle else 3.5)) < 2
-    with pytest.raises(UserError, match=r"every source .*a, b, c.* epochs=0"):
+    with pytest.raises(UserError, match=r"every source .*a, b, c.*shares\[0\]\.epochs=0"):
         make(epochs=(1, 1, 1))
 
 

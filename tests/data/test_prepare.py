@@ -313,7 +313,7 @@ def test_prepared_folders_are_sources_when_they_are_what_the_run_asks_for(tmp_pa
         assert again.index == made.index and again.tokenizer.fingerprint == made.tokenizer.fingerprint
     other = tokenizer.WordPiece(vocab_size=402, lowercase=True)
     for text, config, message in (
-        (settings(place), other, rf"made with tokenizer.*401.*Pretrained\(path=\"{place}\"\)"),
+        (settings(place), other, rf"made with tokenizer.*401.*Pretrained\(path='{place}'\)"),
         (settings(place, test_share=0.2), CONFIG, r"prepared with test_share=0\.05"),
     ):
         with pytest.raises(UserError, match=message):

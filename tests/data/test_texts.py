@@ -141,7 +141,7 @@ def test_an_empty_or_missing_field_is_named_with_its_line(tmp_path):
         prepared(path, tmp_path, ("a", "b"))
     with pytest.raises(UserError, match=r'pairs.jsonl:1: no field "positive"'):
         prepared(path, tmp_path, ("a", "positive"))
-    with pytest.raises(UserError, match="text_field instead"):
+    with pytest.raises(UserError, match="--text-field=NAME instead"):
         prepared(path, tmp_path, ("a",))
     plain = tmp_path / "plain.txt"
     plain.write_text("one\n\ntwo\n")

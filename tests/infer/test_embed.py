@@ -109,7 +109,7 @@ def test_the_table_holds_the_cosines(ready, words):
 
 
 def test_nothing_to_embed_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="nothing to embed"):
+    with pytest.raises(UserError, match="There is no text"):
         command.main(["embed", f"--run={tmp_path}"])
     with pytest.raises(UserError, match=r"--input=.*missing.txt"):
         command.main(["embed", f"--run={tmp_path}", f"--input={tmp_path / 'missing.txt'}"])

@@ -91,9 +91,12 @@ def check_shares(validation_share: float, test_share: float, where: str) -> None
 def check_fields(text_fields: tuple[str, ...], where: str) -> None:
     """UserError for one field only, or a name twice."""
     if len(text_fields) == 1 or len(set(text_fields)) != len(text_fields):
+        flag = (
+            f"--{where}.text_field" if where.startswith("config") else "--text-field"
+        )  # the latter of `jaxlm data`
         raise UserError(
             f"{where}.text_fields={tuple(text_fields)}: two or more different fields whose texts belong together. For "
-            f"one field: --{where}.text_field=NAME instead."
+            f"one field: {flag}=NAME instead."
         )
 
 
