@@ -88,8 +88,7 @@ class Data:
     columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.corpus.columns
     steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     mixture: Mixture | None = None  # several corpora; corpus is "" then
-    # How rows are filled: a document each; documents one after the other, cut at the end of a row; or whole ones that
-    # fit together. Attention never crosses a document
+    # How rows are filled: a document each; documents cut at the end of a row; whole ones that fit together
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float  # of the documents, held out for `jaxlm evaluate --split=test`, in the same way

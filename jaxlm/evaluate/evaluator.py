@@ -1,6 +1,6 @@
 """What measures a model: any number of objects, each with its cadence. In: a program, its text, a split. Out: metrics.
 
-Held-out loss is one (`HeldOutLoss`); a recipe adds others in `evaluators=(...)`, and `python -m jaxlm.evaluate` runs
+Held-out loss is one (`HeldOutLoss`); a recipe adds others in `evaluators=(...)`, and `jaxlm evaluate` runs
 them on a split of a trained run. Nothing is registered.
 """
 

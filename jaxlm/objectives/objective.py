@@ -122,5 +122,5 @@ class Objective:
         """What stands around a prompt, as in the rows that `prepare` lays out. UserError: it trains no generation."""
         raise UserError(
             f"A model trained with {type(self).__name__} does not generate text: that takes a decoder or an encoder-"
-            "decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: python -m jaxlm.fill_mask."
+            "decoder (CausalLM, SpanCorruption, ...). A masked language model fills gaps: jaxlm fill_mask."
         )
