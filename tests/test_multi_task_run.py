@@ -19,15 +19,6 @@ from tests.runs import metrics
 
 RECIPE = "tests/recipes/tiny_tasks.py"
 FEW = ("--config.steps=24", "--config.evaluation.every_steps=8", "--config.logging.every_steps=2")
-# Compiling is most of a test's time.
-XLA = " ".join(
-    f"--xla_{flag}"
-    for flag in (
-        "force_host_platform_device_count=1",
-        "backend_optimization_level=0",
-        "llvm_disable_expensive_passes=true",
-    )
-)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +41,7 @@ def weights(workdir: pathlib.Path, step: int) -> list[np.ndarray]:
 def start(train_command, corpora):
     """Starts the recipe with both corpora."""
     return lambda workdir, *overrides, **environment: train_command(
-        workdir, *FEW, *corpora, *overrides, recipe=RECIPE, XLA_FLAGS=XLA, **environment
+        workdir, *FEW, *corpora, *overrides, recipe=RECIPE, **environment
     )
 
 
