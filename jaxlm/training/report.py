@@ -200,9 +200,8 @@ def dump_rows(parts: Any, rows: Sequence[StreamRows], batches: list[int], step: 
 
 
 def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
-    size, rows = read.stream.batch_rows, read.rows
-    numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
-    listed = {i: rows.listed(i) for i in numbers}
+    numbers = [i for batch in batches for i in read.numbers(batch)]
+    listed = {i: read.rows.listed(i) for i in numbers}
     items = {i: found.get("", found) for i, found in listed.items()}  # of a mixture with the source
     return {"rows": [numbers[0], numbers[-1]], "items": items}
 

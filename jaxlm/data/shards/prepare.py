@@ -80,6 +80,7 @@ def prepare(
             "sentences": sentences,
             "columns": text.columns,
             "corpus": {**text.describe(), "identity": identity},
+            "origins": source.names(),
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
         index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
