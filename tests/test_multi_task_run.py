@@ -54,6 +54,24 @@ def start(train_command, corpora):
     )
 
 
+def test_the_rows_of_every_task_are_attested_and_shown_with_both_texts_of_a_pair(corpus, corpora, tmp_path):
+    command = [
+        "train",
+        f"--config={RECIPE}",
+        f"--config.data.corpus={corpus}",
+        *corpora,
+        "--config.mesh.data=1",
+    ]
+    run = flags.parse(command).run
+    state, again, rows = runs.consumed_and_replayed(run, tmp_path, 3)
+    assert state["hash"] == again
+    assert [row.task for row in rows] == ["words"] * 4 + ["order"] * 2 + ["texts"] * 2
+    files = {row.task: {pathlib.Path(part.where).name.split(":")[0] for part in row.parts} for row in rows}
+    assert files == {"words": {"docs.jsonl"}, "order": {"docs.jsonl"}, "texts": {"half.jsonl"}}
+    pairs = [[part.item for part in row.parts] for row in rows if row.task == "order"]
+    assert all(items == [i for i in range(1, len(items) // 2 + 1) for _ in "ab"] for items in pairs)
+
+
 @pytest.fixture(scope="module")
 def trained(start, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("tasks") / "run"

@@ -1,7 +1,7 @@
 """Shows which documents a step of a run saw, or replays what the run has read.
 
     python -m jaxlm.stream --run=runs/wiki --step=1200 [--rows=0:4] [--json]
-    python -m jaxlm.stream --run=runs/wiki --verify [--step=1000]
+    python -m jaxlm.stream --run=runs/wiki --verify [--step=1000] [--processes=8]
 
 --verify computes the hash of a checkpoint's stream again, from the shards alone: no device, model or second host is
 asked. When it is another, the training documents that changed are named (exit code 78).
@@ -42,12 +42,14 @@ def main(argv: Sequence[str]) -> int:
         "--rows", default="", metavar="A:B", help="of each task only rows A to B - 1 of the step"
     )
     parser.add_argument("--verify", action="store_true", help="replay the stream and compare its hash")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="of --verify; default: 1")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--recipe", metavar="FILE", help="recipe of a run with classes of its own; it is executed"
     )
     options = parser.parse_args(list(argv[1:]))
-    if options.step is None and not options.verify:
+    step: int | None = options.step
+    if step is None and not options.verify:
         raise UserError("--step=N: name the step to show, or ask for --verify.")
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
@@ -56,18 +58,18 @@ def main(argv: Sequence[str]) -> int:
     if options.recipe:
         flags.load(options.recipe)
     if options.verify:
-        return verify(seen.saved(options.run, options.step), as_json=options.json)
+        return verify(seen.saved(options.run, options.step), max(options.processes, 1), as_json=options.json)
     show(seen.saved(options.run, None), options.step, _slice(options.rows), as_json=options.json)
     return EXIT_DONE
 
 
-def verify(saved: "Saved", *, as_json: bool) -> int:
+def verify(saved: "Saved", processes: int, *, as_json: bool) -> int:
     """Replays all that a checkpoint's run has read; the exit code."""
     from jaxlm.run import attested, inputs, seen
 
     text = inputs.text(saved.run, _say)
     started = time.perf_counter()
-    found, rows = attested.replayed(saved.run, text, list(saved.read))
+    found, rows = attested.replayed(saved.run, text, saved.read, processes)
     seconds = time.perf_counter() - started
     same = found == saved.hash
     known, changes = (True, []) if same else seen.changes(text, saved.folder.stream)

@@ -23,9 +23,9 @@ def batches(spans: Spans, first: int) -> Spans:
     return tuple((max(a - 1 - first, 0), b - first) for a, b in spans if b > first)
 
 
-def differ_from(one: Spans, other: Spans) -> int | None:
-    """The first step that reads other rows; None when none does."""
-    one, other = (tuple(tuple(span) for span in spans) for spans in (one, other))
+def differ_from(given: Any, asked: Any) -> int | None:
+    """The first step that may read other rows; None when none does. Spans as in JSON will do."""
+    one, other = ([tuple(span) for span in spans] for spans in (given, asked))
     if one == other:
         return None
     common = next(

@@ -6,14 +6,14 @@ the shards, without devices, hosts or model.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxlm.config import Run
-from jaxlm.data import attest
+from jaxlm.data import attest, pipeline, workers
+from jaxlm.data.rows.mixture import AnyRows
 from jaxlm.run import inputs
 from jaxlm.run.inputs import Text
-from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import distributed
 
 READ_AT_ONCE = 256  # rows
@@ -60,21 +60,32 @@ class Attested:
         return {"version": attest.VERSION, "since": self.since, "hash": f"{value:064x}", "read": read}
 
 
-def rows_read(run: Run, text: Text, read: list[Stretch]) -> Iterator[tuple[StreamRows, range]]:
-    """Every batch of these stretches: the rows of a task and which of them."""
+def replayed(run: Run, text: Text, read: Sequence[Stretch], processes: int = 1) -> tuple[str, int]:
+    """(hash, rows) of these stretches, read from the shards again; `processes` share them, as hosts would."""
+    shares = []
     for stretch in read:
-        of_stage = inputs.rows(run, text, run.stages[stretch.stage], "train", number=stretch.stage)
-        for one in of_stage:
-            for batch in range(stretch.start - stretch.first, stretch.end - stretch.first):
-                yield one, one.numbers(batch)
+        batches = range(stretch.start - stretch.first, stretch.end - stretch.first)
+        size = max(-(-len(batches) // processes), 1)
+        for one in inputs.rows(run, text, run.stages[stretch.stage], "train", number=stretch.stage):
+            known = (one.rows, one.label, one.stream.batch_rows, one.excluded)
+            shares += [(*known, batches[at : at + size]) for at in range(0, len(batches), size)]
+    if processes == 1:
+        found = [_added(*share) for share in shares]
+    else:
+        with workers.pool(processes) as pool:
+            found = list(pool.map(_added, *zip(*shares, strict=True)))
+    return f"{sum(value for value, _ in found) % 2**attest.BITS:064x}", sum(rows for _, rows in found)
 
 
-def replayed(run: Run, text: Text, read: list[Stretch]) -> tuple[str, int]:
-    """(hash, rows) of these stretches, read from the shards again."""
-    value = rows = 0
-    for one, numbers in rows_read(run, text, read):
-        for at in range(0, len(numbers), READ_AT_ONCE):
-            some = numbers[at : at + READ_AT_ONCE]
-            value += attest.total(attest.digests(one.rows.read(some), one.label, some))
-            rows += len(some)
-    return f"{value % 2**attest.BITS:064x}", rows
+def _added(
+    rows: AnyRows, label: str, batch_rows: int, excluded: pipeline.Spans, batches: range
+) -> tuple[int, int]:
+    """The sum of the digests of some batches of a task, and how many rows they are. Runs in a worker."""
+    value = count = 0
+    together = max(READ_AT_ONCE // batch_rows, 1)
+    for at in range(0, len(batches), together):
+        some = batches[at : at + together]
+        numbers = [i for batch in some for i in pipeline.row_numbers(batch, batch_rows, excluded)]
+        value += attest.total(attest.digests(rows.read(numbers), label, numbers))
+        count += len(numbers)
+    return value, count
