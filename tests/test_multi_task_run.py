@@ -55,14 +55,7 @@ def start(train_command, corpora):
 
 
 def test_the_rows_of_every_task_are_attested_and_shown_with_both_texts_of_a_pair(corpus, corpora, tmp_path):
-    command = [
-        "train",
-        f"--config={RECIPE}",
-        f"--config.data.corpus={corpus}",
-        *corpora,
-        "--config.mesh.data=1",
-    ]
-    run = flags.parse(command).run
+    run = run_of(corpus, corpora, "--config.mesh.data=2", "--config.mesh.tensor=4")
     state, again, rows = runs.consumed_and_replayed(run, tmp_path, 3)
     assert state["hash"] == again
     assert [row.task for row in rows] == ["words"] * 4 + ["order"] * 2 + ["texts"] * 2

@@ -80,7 +80,6 @@ def prepare(
             "sentences": sentences,
             "columns": text.columns,
             "corpus": {**text.describe(), "identity": identity},
-            "origins": source.names(),
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
         index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
@@ -187,7 +186,7 @@ def _make(
         for split in corpus.SPLITS
     }
     _check_splits(text, {split: sum(r["documents"] for r in records) for split, records in found.items()})
-    about = {**about, "steps": done.report()}
+    about = {**about, "origins": source.names(), "steps": done.report()}
     index = assembly.assemble(
         directory, {split: records for split, records in found.items() if records}, made, about
     )
