@@ -65,7 +65,7 @@ def test_rows_are_of_both_sources_and_held_out_rows_of_each(recipe, tmp_path):
 
 
 def test_the_rows_of_a_mixture_are_attested_and_shown_with_their_source(recipe, tmp_path):
-    run = flags.parse(["train", f"--config={recipe}", "--config.data.corpus="]).run
+    run = flags.parse(["train", f"--config={recipe}"]).run
     state, again, rows = runs.consumed_and_replayed(run, tmp_path, 3)
     assert state["read"] == [(0, 0, 0, 3)] and state["hash"] == again
     assert [row.source for row in rows].count("words") == 2 and len(rows) == 8
