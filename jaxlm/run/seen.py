@@ -25,7 +25,7 @@ from jaxlm.run.inputs import Text
 from jaxlm.run.streams import StreamRows
 
 READ_AT_ONCE = 1024  # documents
-UNKNOWN = "(prepared before origins were kept: prepare again)"
+UNKNOWN = "(file unknown: prepared by an earlier version; delete the folder of shards and prepare again)"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
