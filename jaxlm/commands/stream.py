@@ -49,8 +49,6 @@ def main(argv: Sequence[str]) -> int:
     )
     options = parser.parse_args(list(argv[1:]))
     step: int | None = options.step
-    if step is None and not options.verify:
-        raise UserError("--step=N: name the step to show, or ask for --verify.")
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.run import seen
@@ -58,8 +56,10 @@ def main(argv: Sequence[str]) -> int:
     if options.recipe:
         flags.load(options.recipe)
     if options.verify:
-        return verify(seen.saved(options.run, options.step), max(options.processes, 1), as_json=options.json)
-    show(seen.saved(options.run, None), options.step, _slice(options.rows), as_json=options.json)
+        return verify(seen.saved(options.run, step), max(options.processes, 1), as_json=options.json)
+    if step is None:
+        raise UserError("--step=N: name the step to show, or ask for --verify.")
+    show(seen.saved(options.run, None), step, _slice(options.rows), as_json=options.json)
     return EXIT_DONE
 
 
@@ -103,15 +103,13 @@ def _no_document(known: bool) -> str:
 
 def show(saved: "Saved", step: int, rows: slice, *, as_json: bool) -> None:
     """Prints the documents of a step."""
-    from jaxlm.run import inputs, seen
+    from jaxlm.run import attested, inputs, seen
 
     stretch = _stretch(saved, step)
     text = inputs.text(saved.run, _say)
     fingerprints = {
         name: value
-        for one in inputs.rows(
-            saved.run, text, saved.run.stages[stretch.stage], "train", number=stretch.stage
-        )
+        for one in attested.rows_of(saved.run, text, stretch)
         for name, value in one.fingerprint(f"stage {stretch.stage} rows").items()
     }
     changed = [name for name, value in fingerprints.items() if saved.fingerprints.get(name, value) != value]

@@ -9,11 +9,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxlm.config import Run
+from jaxlm.config import Run, excluded
 from jaxlm.data import attest, pipeline, workers
 from jaxlm.data.rows.mixture import AnyRows
 from jaxlm.run import inputs
 from jaxlm.run.inputs import Text
+from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import distributed
 
 READ_AT_ONCE = 256  # rows
@@ -60,13 +61,20 @@ class Attested:
         return {"version": attest.VERSION, "since": self.since, "hash": f"{value:064x}", "read": read}
 
 
+def rows_of(run: Run, text: Text, stretch: Stretch) -> tuple[StreamRows, ...]:
+    """The rows of every task as they were in a stretch: `run.steps` may have moved the stages since."""
+    passed = excluded.batches(run.exclude, stretch.first)
+    made = inputs.rows(run, text, run.stages[stretch.stage], "train", number=stretch.stage)
+    return tuple(dataclasses.replace(one, excluded=passed) for one in made)
+
+
 def replayed(run: Run, text: Text, read: Sequence[Stretch], processes: int = 1) -> tuple[str, int]:
     """(hash, rows) of these stretches, read from the shards again; `processes` share them, as hosts would."""
     shares = []
     for stretch in read:
         batches = range(stretch.start - stretch.first, stretch.end - stretch.first)
         size = max(-(-len(batches) // processes), 1)
-        for one in inputs.rows(run, text, run.stages[stretch.stage], "train", number=stretch.stage):
+        for one in rows_of(run, text, stretch):
             known = (one.rows, one.label, one.stream.batch_rows, one.excluded)
             shares += [(*known, batches[at : at + size]) for at in range(0, len(batches), size)]
     if processes == 1:

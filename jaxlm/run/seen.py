@@ -5,8 +5,9 @@ document is named whose tokens are others today, whether its file was edited or 
 """
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -19,8 +20,7 @@ from jaxlm.data.shards.known import Known
 from jaxlm.data.shards.shards import Shards
 from jaxlm.data.tokenizer import Pretrained
 from jaxlm.errors import UserError
-from jaxlm.run import inputs
-from jaxlm.run.attested import Stretch
+from jaxlm.run.attested import Stretch, rows_of
 from jaxlm.run.inputs import Text
 from jaxlm.run.streams import StreamRows
 
@@ -87,15 +87,16 @@ class SeenRow:
 
 def rows_of_step(run: Run, text: Text, stretch: Stretch, step: int, wanted: slice) -> Iterator[SeenRow]:
     """The `wanted` rows of every task in a step, which lies in `stretch`."""
-    for one in inputs.rows(run, text, run.stages[stretch.stage], "train", number=stretch.stage):
+    known_of = functools.cache(Shards.known)  # reads the index
+    for one in rows_of(run, text, stretch):
         for number in one.numbers(step - 1 - stretch.first)[wanted]:
-            yield _row(text, one, number)
+            yield _row(text, one, number, known_of)
 
 
-def _row(text: Text, one: StreamRows, number: int) -> SeenRow:
+def _row(text: Text, one: StreamRows, number: int, known_of: Callable[[Shards], Known | None]) -> SeenRow:
     source, items = one.rows.placed(number)
     shards = one.stream.sources[source]["train"]
-    found = shards.known()
+    found = known_of(shards)
     parts = []
     for item, places in enumerate(items, 1):
         for document, start, length in places:
