@@ -57,8 +57,8 @@ def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
             raise UserError(
                 f"The {name} changed since the checkpoint was saved ({saved[name][:16]} then, {value[:16]} now): the "
                 "corpus, or the packages that builtin:pydocs reads, are not the same. Continuing would train on other "
-                "tokens; `python -m jaxlm.stream --verify` names the documents. Fix: restore the old corpus or its "
-                "cache folder, or start a new run in another --workdir."
+                "tokens; `python -m jaxlm.stream --run=DIR --verify` names the documents. Fix: restore the old corpus "
+                "or its cache folder, or start a new run in another --workdir."
             )
 
 
