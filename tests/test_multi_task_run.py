@@ -45,6 +45,17 @@ def start(train_command, corpora):
     )
 
 
+def test_the_rows_of_every_task_are_attested_and_shown_with_both_texts_of_a_pair(corpus, corpora, tmp_path):
+    run = run_of(corpus, corpora, "--config.mesh.data=2", "--config.mesh.tensor=4")
+    state, again, rows = runs.consumed_and_replayed(run, tmp_path, 3)
+    assert state["hash"] == again
+    assert [row.task for row in rows] == ["words"] * 4 + ["order"] * 2 + ["texts"] * 2
+    files = {row.task: {pathlib.Path(part.where).name.split(":")[0] for part in row.parts} for row in rows}
+    assert files == {"words": {"docs.jsonl"}, "order": {"docs.jsonl"}, "texts": {"half.jsonl"}}
+    pairs = [[part.item for part in row.parts] for row in rows if row.task == "order"]
+    assert all(items == [i for i in range(1, len(items) // 2 + 1) for _ in "ab"] for items in pairs)
+
+
 @pytest.fixture(scope="module")
 def trained(start, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("tasks") / "run"

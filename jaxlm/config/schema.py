@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import tree
+from jaxlm.config import excluded, tree
 from jaxlm.config.traced import traced
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
@@ -190,6 +190,9 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
+    # follows. Each counts steps as the run with the spans before it did
+    exclude: tuple[tuple[int, int], ...] = ()
     view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of compute; auto: bfloat16 on TPU and GPU
@@ -229,6 +232,7 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
+        excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps, f"{where}.profile")
         for text in (*self.fill, *self.generate):
             check_text(text, where)
