@@ -136,6 +136,7 @@ class Batch:
     source_segments_BS: Array | None = None
     source_positions_BS: Array | None = None
     targets: Any = None  # of the objective, see `Targets`; None: nothing is asked
+    digests_B: Array | None = None  # of the rows read, on the host only (data.attest); no step takes them
     # No row has more segments, each of them one run, with padding only behind them. None: not known
     most_segments: int | None = dataclasses.field(default=None, metadata={"static": True})
 

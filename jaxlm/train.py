@@ -47,10 +47,10 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
     from jaxlm.partition import mesh as meshes
-    from jaxlm.run import inputs, streams
+    from jaxlm.run import inputs, seen, streams
     from jaxlm.run.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
-    from jaxlm.training import samples
+    from jaxlm.training import excluded, samples
     from jaxlm.training.loop import Loop, Parts
 
     # ------------------------------------------------------------------------------------------ process and folder
@@ -95,6 +95,9 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
         scope.callback(checkpoints.close)
         bytes_needed, present = space.state_bytes(program.state), len(checkpoints.steps())
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
+        with distributed.ending_together():
+            if is_main:
+                excluded.go_back(checkpoints, run, console.say)
         start = checkpoints.newest_intact()
         meta = None
         if start is None and place.has_checkpoints():
@@ -127,6 +130,8 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
         with distributed.ending_together(), folder.disk_errors(place):
             if is_main:
                 folder.claim(place, run)
+                if start is None:
+                    seen.keep(text, place.stream)
                 place.tokenizer.mkdir(exist_ok=True)
                 text.tokenizer.save(place.tokenizer)
                 tokenizer_files.keep(run.tokenizer, text.tokenizer, place.tokenizer)

@@ -93,6 +93,8 @@ def train_command(corpus, tmp_path_factory):
     import subprocess
     import sys
 
+    from tests.runs import XLA
+
     root = pathlib.Path(__file__).parents[1]
     cache = tmp_path_factory.getbasetemp() / "cache"
 
@@ -100,7 +102,7 @@ def train_command(corpus, tmp_path_factory):
         workdir, *overrides: str, recipe: str = "tests/recipes/tiny.py", devices: int = 1, **environment: str
     ):
         command = [sys.executable, "-m", "jaxlm.train", f"--config={recipe}", f"--workdir={workdir}"]
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = f"--xla_force_host_platform_device_count={devices} {XLA}"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAXLM_CACHE": str(cache), **environment}
         return subprocess.Popen(
             [*command, f"--config.data.corpus={corpus}", *overrides],

@@ -10,6 +10,13 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from jaxlm.checkpoint.store import Checkpoints
+from jaxlm.config import Run
+from jaxlm.partition import mesh as meshes
+from jaxlm.run import inputs, seen
+from jaxlm.run.attested import Attested, Stretch, replayed
+from jaxlm.run.seen import SeenRow
+
 # Wall-clock measurements differ between any two runs; everything else must not.
 CLOCKS = ("time/", "throughput/")
 # Compiling is most of a test's time.
@@ -49,8 +56,28 @@ def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 
+def attested(workdir: pathlib.Path, step: int) -> dict:
+    """What a checkpoint says of the rows that were consumed."""
+    return Checkpoints(workdir / "checkpoints", None).meta(step)["stream"]
+
+
+def consumed_and_replayed(run: Run, cache: pathlib.Path, steps: int) -> tuple[dict, str, list[SeenRow]]:
+    """(stream of the first steps as a loop takes them, its replay's hash, the rows of the last step); trains nothing."""
+    run.data.cache = str(cache)
+    text, mesh, taking = inputs.text(run, lambda line: None), meshes.make(run.mesh), Attested(None, 0)
+    rows = inputs.rows(run, text, run.stages[0], "train")
+    with inputs.train_feed(text, rows, mesh, start=0, taken=taking.taking(0, 0, 0)) as feed:
+        feed.peek()  # reading ahead is not consuming
+        for _ in range(steps):
+            next(feed)
+    read = [Stretch(*one) for one in taking.state()["read"]]
+    shown = list(seen.rows_of_step(run, text, read[-1], steps, slice(None)))
+    return taking.state(), replayed(run, text, read)[0], shown
+
+
 def assert_same_run(one: pathlib.Path, other: pathlib.Path, step: int) -> None:
-    """The same arrays in the checkpoint of `step`, the same metrics, and no step twice or missing."""
+    """The same arrays and stream in the checkpoint of `step`, the same metrics, and no step twice or missing."""
+    assert attested(one, step) == attested(other, step)
     a, b = final_state(one, step), final_state(other, step)
     assert a.keys() == b.keys()
     for name in a:

@@ -64,6 +64,15 @@ def test_rows_are_of_both_sources_and_held_out_rows_of_each(recipe, tmp_path):
     assert len(seeds) == 4, "neither sources nor stages share an order"
 
 
+def test_the_rows_of_a_mixture_are_attested_and_shown_with_their_source(recipe, tmp_path):
+    run = flags.parse(["train", f"--config={recipe}"]).run
+    state, again, rows = runs.consumed_and_replayed(run, tmp_path, 3)
+    assert state["read"] == [(0, 0, 0, 3)] and state["hash"] == again
+    assert [row.source for row in rows].count("words") == 2 and len(rows) == 8
+    files = {row.source: {pathlib.Path(part.where).name.split(":")[0] for part in row.parts} for row in rows}
+    assert files == {"docs": {"docs.jsonl"}, "words": {"words.jsonl"}}
+
+
 def test_a_killed_run_ends_like_one_that_was_not_and_reports_every_source(train_command, recipe, tmp_path):
     def finish(name, code=0, **environment):
         process = train_command(tmp_path / name, "--config.data.corpus=", recipe=str(recipe), **environment)
@@ -74,6 +83,7 @@ def test_a_killed_run_ends_like_one_that_was_not_and_reports_every_source(train_
     finish("killed", code=-9, JAXLM_FAULT="kill@step=13")
     finish("killed")
     whole, killed = runs.metrics(tmp_path / "whole"), runs.metrics(tmp_path / "killed")
+    assert runs.attested(tmp_path / "whole", 24) == runs.attested(tmp_path / "killed", 24)
     assert whole == killed
     last = next(line for line in reversed(whole) if "eval/loss" in line)
     assert {

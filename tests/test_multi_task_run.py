@@ -19,15 +19,6 @@ from tests.runs import metrics
 
 RECIPE = "tests/recipes/tiny_tasks.py"
 FEW = ("--config.steps=24", "--config.evaluation.every_steps=8", "--config.logging.every_steps=2")
-# Compiling is most of a test's time.
-XLA = " ".join(
-    f"--xla_{flag}"
-    for flag in (
-        "force_host_platform_device_count=1",
-        "backend_optimization_level=0",
-        "llvm_disable_expensive_passes=true",
-    )
-)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +41,19 @@ def weights(workdir: pathlib.Path, step: int) -> list[np.ndarray]:
 def start(train_command, corpora):
     """Starts the recipe with both corpora."""
     return lambda workdir, *overrides, **environment: train_command(
-        workdir, *FEW, *corpora, *overrides, recipe=RECIPE, XLA_FLAGS=XLA, **environment
+        workdir, *FEW, *corpora, *overrides, recipe=RECIPE, **environment
     )
+
+
+def test_the_rows_of_every_task_are_attested_and_shown_with_both_texts_of_a_pair(corpus, corpora, tmp_path):
+    run = run_of(corpus, corpora, "--config.mesh.data=2", "--config.mesh.tensor=4")
+    state, again, rows = runs.consumed_and_replayed(run, tmp_path, 3)
+    assert state["hash"] == again
+    assert [row.task for row in rows] == ["words"] * 4 + ["order"] * 2 + ["texts"] * 2
+    files = {row.task: {pathlib.Path(part.where).name.split(":")[0] for part in row.parts} for row in rows}
+    assert files == {"words": {"docs.jsonl"}, "order": {"docs.jsonl"}, "texts": {"half.jsonl"}}
+    pairs = [[part.item for part in row.parts] for row in rows if row.task == "order"]
+    assert all(items == [i for i in range(1, len(items) // 2 + 1) for _ in "ab"] for items in pairs)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import subprocess
 import pytest
 
 from jaxlm.monitor import metrics
+from jaxlm.run import inputs, seen
+from jaxlm.run.attested import replayed
 from tests.runtime.two_hosts import two_hosts
 
 FLAGS = (
@@ -25,8 +27,8 @@ def start_pair(train_command):
     """Starts `python -m jaxlm.train` as both hosts of a run; what is left of them is killed."""
     started: list[subprocess.Popen] = []
 
-    def start(workdir: pathlib.Path, *overrides: str) -> list[subprocess.Popen]:
-        pair = [train_command(workdir, *FLAGS, *overrides, **host) for host in two_hosts()]
+    def start(workdir: pathlib.Path, *overrides: str, hosts: int = 2) -> list[subprocess.Popen]:
+        pair = [train_command(workdir, *FLAGS, *overrides, **host) for host in two_hosts(hosts=hosts)]
         started.extend(pair)
         return pair
 
@@ -34,6 +36,12 @@ def start_pair(train_command):
     for process in started:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def cache(tmp_path_factory) -> pathlib.Path:
+    """Of the started runs."""
+    return tmp_path_factory.getbasetemp() / "cache"
 
 
 def read_until(process: subprocess.Popen, beginning: str) -> str:
@@ -54,7 +62,7 @@ def ends(pair: list[subprocess.Popen], code: int) -> str:
 
 
 @pytest.mark.timeout(900)  # six processes
-def test_both_go_on_when_one_cannot_write_metrics_and_stop_and_resume_together(start_pair, tmp_path):
+def test_both_go_on_when_one_cannot_write_metrics_and_stop_and_resume_together(start_pair, tmp_path, cache):
     workdir = tmp_path / "run"
     pair = start_pair(workdir, "--config.steps=100000")
     read_until(pair[0], "step 1/")
@@ -79,3 +87,22 @@ def test_both_go_on_when_one_cannot_write_metrics_and_stop_and_resume_together(s
     output = ends(start_pair(workdir, f"--config.steps={step + 3}", "--allow_config_change"), 0)
     assert f"resumed from the checkpoint of step {step}" in output and "WARNING" not in output
     assert [line["step"] for line in metrics.read(workdir)] == list(range(1, step + 4))
+    assert_replayed(workdir, cache, step + 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_four_hosts_consume_what_one_replays(start_pair, tmp_path, cache):
+    hosts = start_pair(tmp_path / "run", "--config.steps=20", hosts=4)
+    outputs = [process.communicate(timeout=800)[0] for process in hosts]
+    assert [process.returncode for process in hosts] == [0] * 4, outputs
+    assert_replayed(tmp_path / "run", cache, 20)
+
+
+def assert_replayed(workdir: pathlib.Path, cache: pathlib.Path, step: int) -> None:
+    """One process finds in the shards the hash that the hosts added up."""
+    found = seen.saved(str(workdir), step)
+    found.run.data.cache = str(cache)
+    assert found.since == 0
+    text = inputs.text(found.run, lambda line: None)
+    assert replayed(found.run, text, found.read) == (found.hash, step * found.run.batch_size)

@@ -165,12 +165,12 @@ class Checkpoints:
             for later in [s for s in self._folders.all() if s > step]:
                 self._folders.remove(later)
 
-    def set_aside_from(self, step: int) -> list[int]:
-        """Renames `step` and newer ones to `<step>.diverged`, for a run that went wrong from there on; returns them."""
+    def set_aside_from(self, step: int, why: str = "diverged") -> list[int]:
+        """Renames `step` and newer ones to `<step>.<why>`, for a run that went wrong from there on; returns them."""
         self.wait()
         found = [s for s in self.steps() if s >= step]
         for bad in found if self._main else []:
-            self._folders.set_aside(bad, "diverged")
+            self._folders.set_aside(bad, why)
         return found
 
     close = wait

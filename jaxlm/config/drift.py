@@ -1,7 +1,8 @@
 """Compares the configuration of a run folder with the one asked for. In: two JSON trees. Out: what changed, by weight.
 
-Operational values (fields with a default) may change. Values of the schedule (steps, optimizer, EMA) need
-`--allow_config_change`. Values that decide what the weights are or which tokens they see are refused.
+Operational values (fields with a default) may change. Values of the schedule (steps, optimizer, EMA), and the steps
+that are excluded (see training.excluded), need `--allow_config_change`. Values that decide what the weights are or
+which tokens they see are refused.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from jaxlm.config.schema import Run
 from jaxlm.errors import UserError
 
 SCHEDULE = ("optimizer.", "steps", "ema_decay")
+EXCLUDE = "exclude"  # has a default, and decides which rows are read: changed only knowingly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +34,16 @@ def check(saved: dict, run: Run, *, allow: bool, workdir: str) -> list[Change]:
     Raises UserError that shows the difference when the model, tokenizer, objective or data order changed, or when the
     schedule changed and `allow` is false.
     """
-    old = dict(_flatten(former.present(saved)))
+    old = {EXCLUDE: [], **dict(_flatten(former.present(saved)))}
     new = dict(_flatten(tree.to_json(run)))
-    operational = {path for path, _, has_default in tree.leaves(run) if has_default}
+    operational = {path for path, _, has_default in tree.leaves(run) if has_default} - {EXCLUDE}
     changes = [
         Change(path, old.get(path, "absent"), new.get(path, "absent"))
         for path in sorted(old.keys() | new.keys())
         if old.get(path, "absent") != new.get(path, "absent")
     ]
     serious = [change for change in changes if change.path not in operational]
-    refused = [change for change in serious if not change.path.startswith(SCHEDULE)]
+    refused = [change for change in serious if not change.path.startswith((*SCHEDULE, EXCLUDE))]
     if refused:
         raise UserError(
             f"{workdir} holds another run: its model, tokenizer, objective or data order differ.\n{_list(refused)}\n"

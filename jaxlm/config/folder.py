@@ -1,8 +1,8 @@
 """The run folder on disk. In: a workdir and a Run. Out: a `RunFolder` whose config.json agrees with the Run.
 
-workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, checkpoints/<step>/, samples/, profile/,
-crash/}. A folder with something else in it is refused before anything is written into it. Guarantees: one run at a
-time works in a folder; what the disk refuses is a UserError that names the file.
+workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, stream/, checkpoints/<step>/, samples/,
+profile/, crash/}. A folder with something else in it is refused before anything is written into it. Guarantees: one
+run at a time works in a folder; what the disk refuses is a UserError that names the file.
 """
 
 import contextlib
@@ -40,6 +40,11 @@ class RunFolder:
     def tokenizer(self) -> pathlib.Path:
         """The tokenizer's own files."""
         return self.root / "tokenizer"
+
+    @property
+    def stream(self) -> pathlib.Path:
+        """What was known of the training documents when the run began."""
+        return self.root / "stream"
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -154,7 +159,7 @@ def _foreign(folder: RunFolder) -> bool:
     """Whether something stands there besides a run, or the traces of a start that was killed before config.json."""
     known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK}
     if folder.has_checkpoints():  # which hold the configuration, too: config.json was lost
-        known |= {"metrics.jsonl", "tensorboard", "samples", "profile", "wandb"}
+        known |= {"metrics.jsonl", "tensorboard", "samples", "profile", "wandb", "stream"}
     return not known.issuperset(os.listdir(folder.root))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import tree
+from jaxlm.config import excluded, tree
 from jaxlm.config.traced import traced
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
@@ -83,8 +83,7 @@ class Data:
     # builtin:pydocs (docstrings of what is installed), or a folder made by `jaxlm data`
     corpus: str
     text_field: str = "text"  # the field or column that holds the text
-    # Two or more, for records of texts that belong together; not text_field then
-    text_fields: tuple[str, ...] = ()
+    text_fields: tuple[str, ...] = ()  # two or more in its place: texts that belong together
     columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.corpus.columns
     steps: tuple[Step, ...] = ()  # what is done to every record before it is tokenised
     mixture: Mixture | None = None  # several corpora; corpus is "" then
@@ -92,9 +91,8 @@ class Data:
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float  # of the documents, held out for `jaxlm evaluate --split=test`, in the same way
-    cache: str = (
-        ""  # folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
-    )
+    # Folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
+    cache: str = ""
     # How shards are checked when they are opened; auto: sizes always, SHA-256 up to 1 GiB
     check: Literal["auto", "size", "sha256"] = "auto"
     workers: int = 0  # reader processes; 0 reads with two threads in this process
@@ -136,9 +134,8 @@ class Evaluation:
 
     every_steps: int = 1000  # steps between evaluations; the last step is evaluated, too
     rows: int = 512  # held-out rows per evaluation; 0 means all
-    patience: int = (
-        0  # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
-    )
+    # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
+    patience: int = 0
 
     def validate(self, where: str) -> None:
         """Checks the counts."""
@@ -154,8 +151,7 @@ class Checkpointing:
     every_steps: int = 0  # steps between checkpoints; 0: by time only
     every_minutes: float = 15.0  # minutes between checkpoints; 0: by steps only
     keep: Keep = dataclasses.field(default_factory=Keep)  # which checkpoints stay
-    # How files of a checkpoint are checked when written and restored; size: for storage with checksums of its own
-    check: Literal["size", "sha256"] = "sha256"
+    check: Literal["size", "sha256"] = "sha256"  # of its files; size: for storage with checksums of its own
 
     def validate(self, where: str) -> None:
         """Checks the intervals."""
@@ -191,13 +187,15 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int  # of initial weights, order, masks and dropout: the same seed gives the same run
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
+    # follows. Each counts steps as the run with the spans before it did
+    exclude: tuple[tuple[int, int], ...] = ()
     view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = (
         "auto"  # of the computation; auto: bfloat16 on TPU and GPU
     )
-    # Of the random numbers of dropout; auto: rbg on TPU, which is faster there, else threefry2x32
-    dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"
+    dropout_generator: Literal["auto", "threefry2x32", "rbg"] = "auto"  # auto: rbg on TPU, else threefry2x32
     compiler_options: Literal["auto", "none"] = (
         "auto"  # of XLA; auto: by kind of device, see docs/performance.md
     )
@@ -235,6 +233,7 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
+        excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps, f"{where}.profile")
         for text in (*self.fill, *self.generate):
             check_text(text, where)

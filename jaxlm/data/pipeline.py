@@ -15,7 +15,7 @@ from absl import flags
 
 from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.cached import Cache
-from jaxlm.data import draws
+from jaxlm.data import attest, draws
 from jaxlm.data.rows import packing
 from jaxlm.data.rows.items import Asked, Shards
 from jaxlm.data.rows.mixture import AnyRows
@@ -23,6 +23,7 @@ from jaxlm.data.rows.rows import Rows
 
 # Measured on 2 cores: 2 threads and a buffer of 8 read 10.5 M tokens/s, the default 16 threads 4.8 M.
 THREADS, BUFFER = 2, 8
+Spans = Sequence[tuple[int, int]]  # [first, end) of batches, each as the spans before it have numbered them
 
 
 def make_rows(
@@ -60,14 +61,19 @@ def host_batches(
     train: bool,
     limit: int = 0,
     workers: int = 0,
+    label: str = "",
+    excluded: Spans = (),
 ) -> grain.DatasetIterator:
     """Iterates over batches `start`, `start` + 1, ...; close() it when done, or its workers live on.
 
     `host_rows` are the rows of each global batch that this host holds, as rising offsets in [0, batch_size): see
     feed.host_rows. Training never ends. Evaluation reads every row once (the first `limit`, unless 0), with masks that
     depend on (seed, row) only, and fills the last batch with empty rows.
+
+    With a `label` batches carry the digests of their rows (see attest). Batches `excluded` are passed over.
     """
-    make = _MakeBatch(rows, objective, vocabulary, batch_size, np.unique(host_rows), seed, train, limit)
+    fixed = (objective, vocabulary, batch_size, np.unique(host_rows), seed, train, limit)
+    make = _MakeBatch(rows, *fixed, label, tuple(excluded))
     if not train or workers <= 0:
         workers = 0  # an evaluation is over before processes have started
     steps = grain.MapDataset.range(start, max(make.steps(), start)).map(make)
@@ -83,6 +89,13 @@ def host_batches(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
         )
     return iter(batches)
+
+
+def row_numbers(step: int, batch_size: int, excluded: Spans) -> range:
+    """The rows of batch `step`. A span excluded moves what follows it up; the last span was chosen last."""
+    for first, end in reversed(excluded):
+        step += (end - first) * (step >= first)
+    return range(step * batch_size, (step + 1) * batch_size)
 
 
 def evaluation_steps(rows: AnyRows, batch_size: int, limit: int = 0) -> int:
@@ -102,20 +115,24 @@ class _MakeBatch:
     seed: int
     train: bool
     limit: int
+    label: str
+    excluded: Spans
 
     def steps(self) -> int:
         """End of the stream."""
         return sys.maxsize if self.train else evaluation_steps(self.rows, self.batch_size, self.limit)
 
     def __call__(self, step: int) -> Batch:
-        numbers = [int(step) * self.batch_size + offset for offset in self.host_rows.tolist()]
+        first = row_numbers(int(step), self.batch_size, self.excluded).start
+        numbers = [first + offset for offset in self.host_rows.tolist()]
         real = numbers if self.train else [i for i in numbers if i < _evaluated(self.rows, self.limit)]
         rows = [*self.rows.read(real), *[self.rows.empty()] * (len(numbers) - len(real))]
         batch = stacked([self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)])
         # One segment per item unless the objective says otherwise. A power of two, so that a step is compiled once
         # for sources whose fullest rows differ a little.
         most = batch.most_segments or len(rows[0].first_C)
-        return dataclasses.replace(batch, most_segments=1 << (most - 1).bit_length())
+        digests = attest.digests(rows, self.label, numbers) if self.label else None
+        return dataclasses.replace(batch, most_segments=1 << (most - 1).bit_length(), digests_B=digests)
 
     def _prepare(self, row: Row, i: int) -> Batch:
         rng = draws.generator(self.seed, "train draws" if self.train else "evaluation draws", i)

@@ -12,7 +12,7 @@ import jax
 
 from jaxlm.batch import Batches, Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.config import Run, Stage
+from jaxlm.config import Run, Stage, excluded
 from jaxlm.data import draws, feed, pipeline
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.rows import mixture
@@ -126,7 +126,9 @@ def rows(run: Run, text: Text, stage: Stage, split: Split, *, number: int = 0) -
     if any(split not in splits for stream in text.streams for splits in stream.sources.values()):
         raise UserError(f"there is no {split} split. A run with --config.data.{split}_share=0.01 has one.")
     if split == "train":
-        return tuple(_train_rows(text, stream, stage, number) for stream in text.streams)
+        passed = excluded.batches(run.exclude, run.stage_steps()[number][0])
+        made = [_train_rows(text, stream, stage, number) for stream in text.streams]
+        return tuple(dataclasses.replace(read, stage=number, excluded=passed) for read in made)
     return tuple(
         StreamRows(stream, _rows(text, stream, stage, split, source, stream.seed), source)
         for stream in text.streams
@@ -162,10 +164,15 @@ def _rows(text: Text, stream: Stream, stage: Stage, split: Split, source: str, s
 
 
 def train_feed(
-    text: Text, rows: Sequence[StreamRows], mesh: jax.sharding.Mesh, *, start: int
+    text: Text,
+    rows: Sequence[StreamRows],
+    mesh: jax.sharding.Mesh,
+    *,
+    start: int,
+    taken: Callable[[int], None] = lambda digest: None,
 ) -> streams.Feeds:
-    """Global training batches from the stage's batch `start` on, prefetched."""
-    return streams.Feeds([(r.stream, _train_feed(text, r, mesh, start)) for r in rows])
+    """Global training batches from the stage's batch `start` on, prefetched. `taken`: see streams.Feeds."""
+    return streams.Feeds([(r.stream, _train_feed(text, r, mesh, start)) for r in rows], taken)
 
 
 def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: int) -> feed.Feed:
@@ -180,6 +187,8 @@ def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: in
         seed=read.rows.seed,
         train=True,
         workers=stream.data.workers,
+        label=read.label,
+        excluded=read.excluded,
     )
     return feed.Feed(batches, sharding, batch_size=stream.batch_rows, prefetch=stream.data.prefetch)
 

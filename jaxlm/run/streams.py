@@ -4,14 +4,14 @@ Every task is a stream with its own rows, plan, epochs and draws; a run of one o
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import jax
 
 from jaxlm.batch import Batches
 from jaxlm.config import Data, Run
-from jaxlm.data import draws
+from jaxlm.data import draws, pipeline
 from jaxlm.data.feed import Feed
 from jaxlm.data.rows.mixture import AnyRows
 from jaxlm.data.shards.shards import Shards
@@ -53,6 +53,17 @@ class StreamRows:
     stream: Stream
     rows: AnyRows
     source: str = ""
+    stage: int = 0
+    excluded: pipeline.Spans = ()  # batches of the stage that are passed over
+
+    @property
+    def label(self) -> str:
+        """What the digests of its rows are of."""
+        return " of ".join(filter(None, (f"stage {self.stage}", self.stream.name)))
+
+    def numbers(self, batch: int) -> range:
+        """The rows of it in batch `batch` of the stage."""
+        return pipeline.row_numbers(batch, self.stream.batch_rows, self.excluded)
 
     def fingerprint(self, what: str) -> dict[str, str]:
         """{what, with task and source: of everything that decides the rows}."""
@@ -83,28 +94,35 @@ def stream_seed(run: Run, task: Task) -> int:
 
 
 class Feeds:
-    """One feed per stream, in step: iterates over what the train step takes. A context manager."""
+    """One feed per stream, in step: iterates over what the train step takes. A context manager.
 
-    def __init__(self, feeds: Sequence[tuple[Stream, Feed]]) -> None:
-        self._feeds = list(feeds)
+    `taken` gets the sum of the digests of every batch that next() gives away (see run.attested).
+    """
+
+    def __init__(self, feeds: Sequence[tuple[Stream, Feed]], taken: Callable[[int], None]) -> None:
+        self._feeds, self._taken = list(feeds), taken
         self._ahead: Batches | None = None
         self.wait_s = 0.0  # time that the last next() waited for data
 
     def peek(self) -> Batches:
         """What the following next() gives, for which that one does not wait."""
-        self._ahead = next(self)
+        self._ahead = self._read()
         return self._ahead
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batches:
-        if self._ahead is not None:
+        if self._ahead is None:
+            batch = self._read()
+            self.wait_s = sum(feed.wait_s for _, feed in self._feeds)
+        else:
             batch, self._ahead, self.wait_s = self._ahead, None, 0.0
-            return batch
-        batch = {stream.name: next(feed) for stream, feed in self._feeds}
-        self.wait_s = sum(feed.wait_s for _, feed in self._feeds)
+        self._taken(sum(feed.read for _, feed in self._feeds))
         return batch
+
+    def _read(self) -> Batches:
+        return {stream.name: next(feed) for stream, feed in self._feeds}
 
     def close(self) -> None:
         """Ends the threads and closes the sources."""

@@ -101,6 +101,17 @@ def from_main(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(number))
 
 
+def total(number: int) -> int:
+    """The sum of the numbers of all hosts, each below 2^256, modulo 2^256."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    mine = np.frombuffer(number.to_bytes(32, "little"), np.uint8)
+    every = np.asarray(multihost_utils.process_allgather(mine))
+    return sum(int.from_bytes(one.tobytes(), "little") for one in every) % 2**256
+
+
 def first_problem(problem: str) -> str:
     """The first text that is not empty among those of all hosts (cut to 512 bytes), on all hosts; "" where all are."""
     if jax.process_count() == 1:

@@ -32,6 +32,7 @@ from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.profile import Trace
 from jaxlm.monitor.throughput import peak_flops
 from jaxlm.run import inputs
+from jaxlm.run.attested import Attested
 from jaxlm.run.program import Program
 from jaxlm.run.step import TrainState
 from jaxlm.run.streams import Feeds, StreamRows
@@ -95,6 +96,7 @@ class Loop:
         limit = self.run_config.time_limit_minutes
         self.deadline = time.monotonic() + 60.0 * limit if limit else None
         self.latest_metrics: dict[str, float] = {}
+        self.attested = Attested(meta, start)
         self.fingerprints: dict[str, str] = {"tokenizer": parts.text.tokenizer.fingerprint}
         if meta is not None:
             self.journal.restore(meta["meter"])
@@ -138,7 +140,8 @@ class Loop:
         mine |= {k: v for r in held_out for k, v in r.fingerprint(f"stage {number} held-out rows").items()}
         report.check_same(self.saved_fingerprints, mine)
         self.fingerprints |= mine
-        with inputs.train_feed(parts.text, rows, parts.program.mesh, start=step - first) as feed:
+        taken = self.attested.taking(number, first, step)
+        with inputs.train_feed(parts.text, rows, parts.program.mesh, start=step - first, taken=taken) as feed:
             batch = feed.peek()
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
@@ -244,6 +247,7 @@ class Loop:
                 "early_stopping": self.early.state(),
                 "fingerprints": self.fingerprints,
                 "examples": step * self.run_config.batch_size,
+                "stream": self.attested.state(),
                 "base": dataclasses.asdict(self.parts.base),
                 **report.provenance(self.run_config),
             }

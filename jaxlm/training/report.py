@@ -57,7 +57,8 @@ def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
             raise UserError(
                 f"The {name} changed since the checkpoint was saved ({saved[name][:16]} then, {value[:16]} now): the "
                 "corpus, or the packages that builtin:pydocs reads, are not the same. Continuing would train on other "
-                "tokens. Fix: restore the old corpus or its cache folder, or start a new run in another --workdir."
+                "tokens; `python -m jaxlm.stream --run=DIR --verify` names the documents. Fix: restore the old corpus "
+                "or its cache folder, or start a new run in another --workdir."
             )
 
 
@@ -200,9 +201,8 @@ def dump_rows(parts: Any, rows: Sequence[StreamRows], batches: list[int], step: 
 
 
 def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
-    size, rows = read.stream.batch_rows, read.rows
-    numbers = [i for batch in batches for i in range(batch * size, (batch + 1) * size)]
-    listed = {i: rows.listed(i) for i in numbers}
+    numbers = [i for batch in batches for i in read.numbers(batch)]
+    listed = {i: read.rows.listed(i) for i in numbers}
     items = {i: found.get("", found) for i, found in listed.items()}  # of a mixture with the source
     return {"rows": [numbers[0], numbers[-1]], "items": items}
 

@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 
 import jax
@@ -7,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxlm.batch import Batch
-from jaxlm.data.feed import Feed, host_rows
+from jaxlm.data.feed import Feed, first_holders, host_rows
 from jaxlm.objectives.targets import TokenTargets
 
 B, T, M = 8, 6, 5
@@ -92,6 +93,30 @@ def test_rows_of_a_host_follow_from_the_sharding_not_from_its_number():
         )
         assert host_rows(sharding, B, set(devices[host].flat)).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]][host]
     assert host_rows(sharding, B).tolist() == list(range(8))
+
+
+@pytest.mark.parametrize("spec", [P(("data", "fsdp")), P("data"), P(None)], ids=str)
+def test_every_row_is_counted_by_one_host_however_the_mesh_lies_over_hosts(spec):
+    devices, sharding = mesh(2, 2, 2).devices, NamedSharding(mesh(2, 2, 2), spec)
+    for axes in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        for hosts in (1, 2, 4, 8):
+            laid = devices.transpose(axes).reshape(hosts, -1)
+            process = {device: host for host, mine in enumerate(laid) for device in mine}
+            first_B = first_holders(sharding, B, process.__getitem__)
+            for host, mine in enumerate(laid):
+                held = host_rows(sharding, B, set(mine))
+                assert set(np.flatnonzero(first_B == host)) <= set(held)
+                assert (first_B[held] <= host).all()
+
+
+def test_digests_stay_on_the_host_and_are_added_up():
+    digests_B = np.random.default_rng(0).integers(0, 256, (B, 32), np.uint8)
+    source = iter([dataclasses.replace(batch(0), digests_B=digests_B), batch(1)])
+    with Feed(source, SHARDINGS[1], batch_size=B) as feed:
+        assert next(feed).digests_B is None
+        assert feed.read == sum(int.from_bytes(bytes(row), "little") for row in digests_B) % 2**256
+        next(feed)
+        assert feed.read == 0
 
 
 def test_an_error_of_the_source_reaches_the_caller_after_the_good_batches():

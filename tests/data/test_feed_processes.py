@@ -17,6 +17,7 @@ import jax, numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from jaxlm.batch import Batch
 from jaxlm.data.feed import Feed, host_rows
+from jaxlm.runtime import distributed
 
 port, process, layout = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process)
@@ -28,12 +29,15 @@ spec = P("data") if layout != "data_over_hosts" else P(("data", "tensor"))
 sharding = NamedSharding(mesh, spec)
 rows = host_rows(sharding, 16)
 tokens = (100 * rows[:, None] + np.arange(3)).astype(np.int32)
-host = Batch(tokens_BT=tokens, segments_BT=tokens, positions_BT=tokens, types_BT=tokens)
+digests = np.zeros((len(rows), 32), np.uint8)
+digests[:, 0] = rows + 1
+host = Batch(tokens_BT=tokens, segments_BT=tokens, positions_BT=tokens, digests_B=digests)
 with Feed(iter([host]), sharding, batch_size=16) as feed:
     batch = next(feed)
+read = distributed.total(feed.read)
 weigh = lambda x: (x * np.arange(1, 17)[:, None]).sum()
 total = jax.jit(weigh, out_shardings=NamedSharding(mesh, P()))(batch.tokens_BT)
-print(json.dumps({"rows": rows.tolist(), "total": int(total)}))
+print(json.dumps({"rows": rows.tolist(), "total": int(total), "read": read}))
 """
 
 
@@ -56,6 +60,7 @@ def test_two_processes_make_one_global_batch_on_any_layout(layout):
     got = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
     tokens = 100 * np.arange(16)[:, None] + np.arange(3)
     assert {g["total"] for g in got} == {int((tokens * np.arange(1, 17)[:, None]).sum())}
+    assert {g["read"] for g in got} == {16 * 17 // 2}, "every row once, also where both hold it"
     expected = {
         "data_over_hosts": [list(range(8)), list(range(8, 16))],
         "tensor_over_hosts": [list(range(16))] * 2,

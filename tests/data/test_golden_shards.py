@@ -12,6 +12,7 @@ import pytest
 
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.shards import prepare, shards
+from jaxlm.data.shards.known import DIGESTS, ORIGINS
 from jaxlm.data.tokenizer import WordPiece
 from jaxlm.errors import UserError
 
@@ -63,7 +64,8 @@ def test_the_same_records_give_the_same_fingerprint_today(folder):
     made = prepare.prepare(corpus, config, sentences=False, cache=folder / "cache", log=lambda _: None)
     old, new = json.loads((folder / "fields" / "index.json").read_text()), made.index
     assert new["format"] == 2 and new["fingerprint"] == old["fingerprint"]
-    assert list(new["splits"]["train"]["arrays"]) == ["lengths", "fields"]
+    assert list(new["splits"]["train"]["arrays"]) == ["lengths", DIGESTS, ORIGINS, "fields"]
+    assert shards.open_shards(folder / "fields", "train", tokenizer_fingerprint=None).known() is None
     opened = [
         shards.open_shards(f, "train", tokenizer_fingerprint=None)
         for f in (folder / "fields", made.directory)

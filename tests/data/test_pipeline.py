@@ -9,7 +9,7 @@ import pytest
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data import pipeline
+from jaxlm.data import attest, pipeline
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 
@@ -134,8 +134,8 @@ def test_a_stream_starts_at_any_step():
 def test_reader_processes_change_nothing(tmp_path):
     rows = make_rows(cache=Cache(tmp_path))
     rows[0]
-    inside = [fields(b) for b in batches(5, 7, rows=rows)]
-    outside = [fields(b) for b in batches(5, 7, rows=rows, workers=2)]
+    inside = [fields(b) for b in batches(5, 7, rows=rows, label="x", excluded=((6, 8),))]
+    outside = [fields(b) for b in batches(5, 7, rows=rows, label="x", excluded=((6, 8),), workers=2)]
     assert digest(inside) == digest(outside)
 
 
@@ -226,3 +226,33 @@ def test_evaluation_pairs_are_made_once_whatever_the_duplicates():
     train, evaluation = make_rows(PAIRS, train=True), make_rows(PAIRS, train=False)
     assert len(train.items.lengths) > 1.5 * len(evaluation.items.lengths)
     assert train.plan.max_items <= 3
+
+
+@pytest.mark.parametrize("objective", [MASKED, PAIRS], ids=["documents", "pairs"])
+def test_digests_add_up_to_the_same_on_1_2_4_and_8_hosts_and_when_the_rows_are_read_again(objective):
+    rows, found = make_rows(objective), set()
+    for hosts in (1, 2, 4, 8):
+        share = BATCH // hosts
+        parts = [range(h * share, (h + 1) * share) for h in range(hosts)]
+        made = [batches(3, 9, objective, host_rows=part, label="stage 0") for part in parts]
+        found.add(sum(attest.total(batch.digests_B) for host in made for batch in host) % 2**attest.BITS)
+    numbers = list(range(3 * BATCH, 12 * BATCH))[::-1]  # in any order
+    found.add(attest.total(attest.digests(rows.read(numbers), "stage 0", numbers)))
+    assert len(found) == 1
+    plain, labelled = batches(3, 1, objective)[0], batches(3, 1, objective, label="stage 0")[0]
+    assert plain.digests_B is None and labelled.digests_B.shape == (BATCH, 32)
+
+
+def test_what_is_drawn_counts_for_nothing():
+    rows, other = make_rows(), MaskedLM(**{**vars(MASKED), "rate": 0.1})
+    one, two = (batches(0, 2, objective, rows=rows, label="x") for objective in (MASKED, other))
+    assert any((a.tokens_BT != b.tokens_BT).any() for a, b in zip(one, two, strict=True))
+    assert all((a.digests_B == b.digests_B).all() for a, b in zip(one, two, strict=True))
+
+
+def test_excluded_batches_are_passed_over_and_the_rest_stays_in_order():
+    whole, rows = batches(0, 16), make_rows()
+    # Batches 3 and 4, then what was 3 of those left (5), then what is 6 to 8 (9 to 11) of those left after that.
+    made = batches(1, 8, rows=rows, excluded=((3, 5), (3, 4), (6, 9)))
+    expected = [whole[i] for i in (1, 2, 6, 7, 8, 12, 13, 14)]
+    assert digest(map(fields, made)) == digest(map(fields, expected))

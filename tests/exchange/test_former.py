@@ -20,6 +20,8 @@ from jaxlm.evaluate import of_run
 from jaxlm.exchange import exporting, model_folder, stored
 from jaxlm.models.build import build
 from jaxlm.models.paths import nest
+from jaxlm.run import seen
+from jaxlm.run.attested import Stretch
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 HEADS = ["tokens", "pooler", "nsp"]
@@ -90,6 +92,8 @@ def test_a_run_of_before_goes_on_to_the_losses_it_had_and_is_measured_as_it_meas
     for step in (3, 4):
         assert after[step] == pytest.approx(before[step], rel=1e-5)
     saved = stored.open_stored(str(run), say=print)
+    attested = seen.saved(str(run), None)
+    assert (attested.since, attested.read) == (2, (Stretch(0, 0, 2, 4),)), "nothing is said of steps 1 and 2"
     assert saved.step == 4 and not any("_head/" in path for path in saved.shapes)
     assert ("heads/nsp/w" in saved.shapes) == (recipe == "recipe")
     _, measured = of_run.measure(str(run), split="validation", step=4, rows=8, base="", say=print)

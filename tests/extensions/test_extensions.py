@@ -12,7 +12,7 @@ from jaxlm.commands import fill_mask
 from jaxlm.models.encoded import Encoded
 from jaxlm.objectives.targets import TokenTargets
 from tests.extensions import balanced, r_drop
-from tests.runs import XLA, assert_same_run, killed_and_whole
+from tests.runs import assert_same_run, killed_and_whole
 from tests.views.programs import BERT, batch, perturbed, program, run, steps
 
 RECIPE, STEPS = "tests/extensions/r_drop.py", 8
@@ -21,7 +21,7 @@ RECIPE, STEPS = "tests/extensions/r_drop.py", 8
 @pytest.fixture(scope="module")
 def runs(train_command, tmp_path_factory):
     """(folder of a run that was killed and resumed, that of one that was not), with both extensions."""
-    start = lambda workdir, **fault: train_command(workdir, recipe=RECIPE, XLA_FLAGS=XLA, **fault)
+    start = lambda workdir, **fault: train_command(workdir, recipe=RECIPE, **fault)
     return killed_and_whole(start, tmp_path_factory.mktemp("extensions"), at=5, resumed=" 3")
 
 

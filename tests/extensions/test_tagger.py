@@ -9,7 +9,7 @@ import pytest
 from jaxlm.errors import UserError
 from jaxlm.run import inputs
 from tests.extensions import tagger_run
-from tests.runs import XLA, assert_same_run, killed_and_whole
+from tests.runs import assert_same_run, killed_and_whole
 
 RECIPE, STEPS = "tests/extensions/tagger_run.py", 40
 # "May" is a person or a month, and only what stands before it tells which.
@@ -43,7 +43,7 @@ def tagged(tmp_path_factory):
 def runs(tagged, train_command, tmp_path_factory):
     """(folder of a run that was killed and resumed, that of one that was not)."""
     start = lambda workdir, **fault: train_command(
-        workdir, f"--config.data.corpus={tagged}", recipe=RECIPE, XLA_FLAGS=XLA, **fault
+        workdir, f"--config.data.corpus={tagged}", recipe=RECIPE, **fault
     )
     return killed_and_whole(start, tmp_path_factory.mktemp("tagger"), at=18, resumed="")
 

@@ -3,7 +3,7 @@
 import socket
 
 
-def two_hosts(devices: int = 1) -> list[dict[str, str]]:
+def two_hosts(devices: int = 1, hosts: int = 2) -> list[dict[str, str]]:
     """What each process needs in its environment; `devices` is per process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -11,6 +11,6 @@ def two_hosts(devices: int = 1) -> list[dict[str, str]]:
     common = {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAXLM_COORDINATOR": f"127.0.0.1:{port}",
-        "JAXLM_NUM_PROCESSES": "2",
+        "JAXLM_NUM_PROCESSES": str(hosts),
     }
-    return [{**common, "JAXLM_PROCESS_ID": str(index)} for index in range(2)]
+    return [{**common, "JAXLM_PROCESS_ID": str(index)} for index in range(hosts)]

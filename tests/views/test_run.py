@@ -22,7 +22,7 @@ from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
 from tests.recipes import tiny
-from tests.runs import XLA, assert_same_run, final_state, finish
+from tests.runs import assert_same_run, final_state, finish
 
 RECIPE = "tests/recipes/views/lora.py"
 STEPS = 12
@@ -48,9 +48,7 @@ def story(train_command, tmp_path_factory):
     root = tmp_path_factory.mktemp("views")
     base = model_folder(root / "base", seed=5)
     first, again = f"--config.init_from={base}", root / "killed"
-    start = lambda workdir, *words, **more: train_command(
-        workdir, *FEW, *words, recipe=RECIPE, XLA_FLAGS=XLA, **more
-    )
+    start = lambda workdir, *words, **more: train_command(workdir, *FEW, *words, recipe=RECIPE, **more)
     finish(start(root / "whole", first))
     finish(start(again, first, JAXLM_FAULT="kill@step=7"), -signal.SIGKILL)
     moved = base.rename(root / "moved")

@@ -76,10 +76,13 @@ class PyDocs:
     def text_bytes(self) -> int:
         return self.path.stat().st_size
 
+    def names(self) -> list[str]:
+        return [str(self.path)]
+
     def records(self) -> Iterator[Record]:
         with open(self.path, encoding="utf-8") as stream:
-            for line in stream:
-                yield Record((json.loads(line)["text"],))
+            for number, line in enumerate(stream, 1):
+                yield Record((json.loads(line)["text"],), origin=(0, number))
 
     def sample(self, limit: int) -> Iterator[Record]:
         return first_bytes(self.records(), limit)

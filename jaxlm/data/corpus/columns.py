@@ -15,6 +15,7 @@ from jaxlm.errors import UserError
 # No column may have such a name: arrays of every folder of shards, and what kinds of items say of themselves.
 RESERVED = (
     *("lengths", "fields", "sentences", "sentence_offsets", "token_offsets"),
+    *("document_digests", "document_origins"),
     *("following token", "negative pair"),
 )
 

@@ -133,9 +133,13 @@ class Files:
     def text_bytes(self) -> int:
         return sum(file.text_bytes for file in self.files)
 
+    def names(self) -> list[str]:
+        return [file.path for file in self.files]
+
     def records(self) -> Iterator[Record]:
-        for file in self.files:
-            yield from readers.read(file.path, self.wanted)
+        for number, file in enumerate(self.files):
+            for record in readers.read(file.path, self.wanted):
+                yield dataclasses.replace(record, origin=(number, record.origin[1])) if number else record
 
     def sample(self, limit: int) -> Iterator[Record]:
         """The first documents of every file, an equal share each; what short files leave goes to later ones."""

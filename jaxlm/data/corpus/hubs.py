@@ -47,12 +47,15 @@ class Tfds:
         name = self.split.split("[")[0]
         return int(self.builder.info.splits[name].num_bytes or 0) if name in self.builder.info.splits else 0
 
+    def names(self) -> list[str]:
+        return [f"tfds:{self.name}:{self.split}"]
+
     def records(self) -> Iterator[Record]:
         with reading(f'corpus "tfds:{self.name}"', fix=f'Prepare it again: "tfds build {self.name}".'):
             for start in range(0, len(self.source), READ_AT_ONCE):
                 keys = list(range(start, min(start + READ_AT_ONCE, len(self.source))))
                 for key, record in zip(keys, self.source.__getitems__(keys), strict=True):
-                    made = readers.of(record, self.wanted, f"tfds:{self.name} record {key}")
+                    made = readers.of(record, self.wanted, f"tfds:{self.name} record {key}", key)
                     if made.texts[0]:
                         yield made
 
@@ -99,10 +102,13 @@ class HuggingFace:
         splits = self.data.info.splits or {}
         return int(splits[self.split].num_bytes or 0) if self.split in splits else 0
 
+    def names(self) -> list[str]:
+        return [f"hf:{self.name}:{self.split}"]
+
     def records(self) -> Iterator[Record]:
         with reading(f'corpus "hf:{self.name}"', fix="Check the network, or download it and read its files."):
             for number, record in enumerate(self.data):
-                made = readers.of(record, self.wanted, f"hf:{self.name} record {number}")
+                made = readers.of(record, self.wanted, f"hf:{self.name} record {number}", number)
                 if made.texts[0]:
                     yield made
 

@@ -37,19 +37,20 @@ def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
             'Parquet, or "--config.data.text_fields=()" "--config.data.columns=()".'
         )
     lines: list[str] = []
-    size = 0
+    size = first = 0
     for number, whole in _lines(path):
         # A line may end in a bare carriage return, too.
         for line in io.StringIO(whole, newline="") if "\r" in whole else (whole,):
             size += len(line)
             if line.strip():
+                first = first if lines else number
                 lines.append(line)
             if lines and (not line.strip() or size > LONGEST_DOCUMENT):
                 _check_length(size, path, number)
-                yield Record(("".join(lines).strip(),))
+                yield Record(("".join(lines).strip(),), origin=(0, first))
                 lines, size = [], 0
     if lines:
-        yield Record(("".join(lines).strip(),))
+        yield Record(("".join(lines).strip(),), origin=(0, first))
 
 
 def read_columns(path: str, wanted: Wanted) -> Iterator[Record]:
@@ -64,7 +65,7 @@ def read_columns(path: str, wanted: Wanted) -> Iterator[Record]:
                 f"({', '.join(wanted.names)}), which name the columns in order. Fix: text_fields with a name for each, "
                 "or repair the line."
             )
-        yield of(dict(zip(wanted.names, columns, strict=True)), wanted, f"{path}:{number}")
+        yield of(dict(zip(wanted.names, columns, strict=True)), wanted, f"{path}:{number}", number)
 
 
 def read_json_lines(path: str, wanted: Wanted) -> Iterator[Record]:
@@ -85,7 +86,7 @@ def read_json_lines(path: str, wanted: Wanted) -> Iterator[Record]:
             raise UserError(
                 f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
             )
-        yield of(record, wanted, f"{path}:{number}")
+        yield of(record, wanted, f"{path}:{number}", number)
 
 
 def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
@@ -104,11 +105,11 @@ def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
         for batch in table.iter_batches(batch_size=16, columns=list(wanted.names)):
             for record in batch.to_pylist():
                 row += 1
-                yield of(record, wanted, f"{path}: row {row}")
+                yield of(record, wanted, f"{path}: row {row}", row)
 
 
-def of(record: dict, wanted: Wanted, where: str) -> Record:
-    """The fields of a record, texts stripped; one text may be empty, of several none."""
+def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
+    """The fields of a record, texts stripped; one text may be empty, of several none. `number`: of its line or row."""
     given, pieces = {}, []
     for name in wanted.texts:
         of_list = next(iter(wanted.lists(name)), None)
@@ -132,7 +133,8 @@ def of(record: dict, wanted: Wanted, where: str) -> Record:
             values.append(column.read(value, given[column.text], where))
         else:
             values.append(column.read(value, record[column.text], where))
-    return Record(texts, tuple(values), tuple(pieces) if any(pieces) else (), where if values else "")
+    of_texts = tuple(pieces) if any(pieces) else ()
+    return Record(texts, tuple(values), of_texts, where if values else "", (0, number))
 
 
 def field(record: dict, text_field: str, where: str) -> str:

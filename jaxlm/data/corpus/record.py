@@ -15,6 +15,8 @@ class Record:
     # Of every text (start, end) of what is tokenised by itself, as it would be alone; (): the whole text.
     pieces: tuple[tuple[tuple[int, int], ...], ...] = ()
     where: str = dataclasses.field(default="", compare=False)  # file and line, for messages about values
+    # Number of its file in `Source.names()`, and of its (first) line or row there
+    origin: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
 
     @property
     def characters(self) -> int:

@@ -17,6 +17,10 @@ class Source(Protocol):
         """Estimate of the bytes of text; 0 when unknown."""
         ...
 
+    def names(self) -> list[str]:
+        """The files, or the one place, that the origins of records count."""
+        ...
+
     def records(self) -> Iterator[Record]:
         """All documents in a fixed order, none of them empty."""
         ...

@@ -95,7 +95,8 @@ class Steps:
         for step, counts in zip(self.steps, self.counts, strict=True):
             made = step.apply(record)
             if made is not None:
-                made = dataclasses.replace(made, texts=tuple(text.strip() for text in made.texts))
+                texts = tuple(text.strip() for text in made.texts)
+                made = dataclasses.replace(made, texts=texts, origin=record.origin)
                 _check_spans(step, record, made)
             if made is None or not all(made.texts):
                 counts["dropped"] += 1

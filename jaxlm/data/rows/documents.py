@@ -38,6 +38,10 @@ class _OfDocuments:
             self._fingerprint = self.carried.fingerprint(plain)
         return self._fingerprint
 
+    def documents(self, place: Place) -> list[Place]:
+        """An item is its document."""
+        return [place]
+
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """Tokens [start, start + length) of document k, laid out, for every (k, start, length)."""
         documents = read(self.shards, (k for k, _, _ in places))

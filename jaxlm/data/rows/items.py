@@ -56,6 +56,10 @@ class Items(Protocol):
         """Of everything that decides what the items are."""
         ...
 
+    def documents(self, place: Place) -> list[Place]:
+        """What of which documents stands in a piece, in order; without special tokens."""
+        ...
+
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """Tokens [start, start + length) of item k, with special tokens, for every (k, start, length), in order."""
         ...

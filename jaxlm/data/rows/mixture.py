@@ -136,6 +136,11 @@ class Mixed:
         source, k = self.place(i)
         return {self.names[source]: self.sources[source].listed(k)[""]}
 
+    def placed(self, i: int) -> tuple[str, list[list[items.Place]]]:
+        """The source of row i, and of each of its items what of which documents it holds."""
+        source, k = self.place(i)
+        return self.names[source], self.sources[source].placed(k)[1]
+
     def read(self, numbers: Sequence[int]) -> list[Row]:
         """Several rows, in the order asked; those of one source are read together."""
         places = [self.place(i) for i in numbers]

@@ -30,6 +30,11 @@ class Pairs(TableItems):
         """Tokens of both segments."""
         return block["length_a"].astype(np.uint32) + block["length_b"]
 
+    def documents(self, place: Place) -> list[Place]:
+        """Where a and b are from."""
+        a, start_a, b, start_b, length_a, length_b, _ = self.table[place[0]].item()
+        return [(a, start_a, length_a), (b, start_b, length_b)]
+
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """[CLS] a [SEP] b [SEP], text 0 up to the first [SEP] and 1 after it; a place is always a whole pair."""
         wanted = [self.table[k].item() for k, _, _ in places]

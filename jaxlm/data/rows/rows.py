@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlm.batch import NONE, Row, Vocabulary
 from jaxlm.data import draws
-from jaxlm.data.rows.items import Items, Piece
+from jaxlm.data.rows.items import Items, Piece, Place
 from jaxlm.data.rows.plan import Plan
 
 
@@ -70,6 +70,10 @@ class Rows:
     def listed(self, i: int) -> dict[str, list[int]]:
         """The items of row i; "" is their source where there is one only."""
         return {"": [item for item, _, _ in self.plan.pieces(self.plan_row(i))]}
+
+    def placed(self, i: int) -> tuple[str, list[list[Place]]]:
+        """The source of row i, and of each of its items what of which documents it holds."""
+        return "", [self.items.documents(place) for place in self.plan.pieces(self.plan_row(i))]
 
     def __getitem__(self, i: int) -> Row:
         return self.read([i])[0]

@@ -34,6 +34,11 @@ class Texts(TableItems):
         """Tokens of all texts of an item."""
         return block["length"].sum(axis=1, dtype=np.uint32)
 
+    def documents(self, place: Place) -> list[Place]:
+        """The texts of an item, all of one document."""
+        row = self.table[place[0]]
+        return [(int(row["document"]), start, end - start) for start, end in spans_of(row)]
+
     def pieces(self, places: Sequence[Place]) -> list[Piece]:
         """[CLS] text [SEP] for every text of the item; a place is always a whole item."""
         wanted = [self.table[k] for k, _, _ in places]

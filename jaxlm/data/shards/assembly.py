@@ -15,6 +15,7 @@ from jaxlm.data.corpus.columns import Column, Label
 from jaxlm.data.corpus.spans import SPANS
 from jaxlm.data.shards import index as indices
 from jaxlm.data.shards import labels, parts
+from jaxlm.data.shards.known import DIGESTS, ORIGINS
 from jaxlm.data.tokenizer import Tokenizer
 
 Records = list[dict[str, Any]]
@@ -25,7 +26,7 @@ def assemble(
 ) -> dict[str, Any]:
     """Name the shards, write arrays and index; the index.
 
-    `about`: key, dtype, sentences, columns, steps, corpus, tokenizer_config.
+    `about`: key, dtype, sentences, columns, steps, corpus, origins, tokenizer_config.
     """
     names = {
         column.field: labels.inventory(by_split, number, column.field)
@@ -58,6 +59,7 @@ def assemble(
         "corpus": about["corpus"],
         "columns": {column.field: names.get(column.field) for column in about["columns"]},
         "steps": about["steps"],
+        "origins": about["origins"],
         "splits": splits,
     }
     index["fingerprint"] = indices.fingerprint_of(index)
@@ -70,6 +72,9 @@ def _split(
 ) -> dict[str, Any]:
     entries = [_shard(directory, record, len(records)) for record in records]
     arrays = {"lengths": _write(directory, split, records, "lengths", np.uint32)}
+    for name, dtype in ((DIGESTS, np.uint64), (ORIGINS, np.uint32)):
+        if all(_found(directory, record, name) is not None for record in records):  # not in parts of before
+            arrays[name] = _write(directory, split, records, name, dtype)
     if _found(directory, records[0], "fields") is not None:
         arrays["fields"] = _write(directory, split, records, "fields", np.uint32)
     elif with_sentences:

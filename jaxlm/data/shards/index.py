@@ -1,7 +1,8 @@
 """The index of a prepared folder: what is in it, and whether it is whole. In: index.json. Out: a checked dict.
 
 Format 2 names its arrays: `splits[split]["arrays"]` is {"lengths": {file, bytes, sha256}, ...}, and `seal` is the
-SHA-256 of all the rest. Format 1 had a list of arrays and no seal; it is read as if it were format 2.
+SHA-256 of all the rest. `origins` (absent in folders of before) are the files that its documents came from.
+Format 1 had a list of arrays and no seal; it is read as if it were format 2.
 """
 
 import hashlib

@@ -25,6 +25,7 @@ from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record, Value
 from jaxlm.data.shards import encoding
 from jaxlm.data.shards.index import FORMAT, digest
+from jaxlm.data.shards.known import DIGESTS, ORIGINS, of_tokens
 
 FOLDER = "parts"
 BATCH_CHARACTERS = 2**20  # encoded at once: bounds memory, and enough for the library's threads
@@ -91,7 +92,7 @@ def shard_file(directory: str | os.PathLike[str], record: dict[str, Any]) -> Pat
 def load_array(directory: str | os.PathLike[str], name: str, array: str) -> np.ndarray | None:
     """'lengths': tokens a document; 'fields': of each text; 'sentences': of each, 'counts' of them a document.
 
-    'column_0', ...: the values of the columns. None: the part has no such array.
+    `known.DIGESTS`, `known.ORIGINS`; 'column_0', ...: the values of the columns. None: the part has no such array.
     """
     with np.load(Path(directory) / FOLDER / f"{name}.npz") as arrays:
         return arrays.get(array)
@@ -133,6 +134,8 @@ class _Tally:
         self.counts = dict.fromkeys(("documents", "tokens", "characters", "text_bytes", "unknown_tokens"), 0)
         self.content = hashlib.sha256()
         self.lengths: list[int] = []
+        self.digests: list[int] = []
+        self.origins: list[tuple[int, int]] = []
         self.known: dict[str, list[np.ndarray]] = {}
         # Column -> name -> its number in this part, and where it was met first.
         self.labels: dict[str, dict[str, tuple[int, str]]] = {}
@@ -146,6 +149,8 @@ class _Tally:
             self.counts["unknown_tokens"] += int((ids == self.unknown).sum())
         self.content.update(len(ids).to_bytes(8, "little") + raw)
         self.lengths.append(len(ids))
+        self.digests.append(of_tokens(ids))
+        self.origins.append(record.origin)
         for name, values in known.items():
             self.content.update(values.tobytes())
             if not name.startswith("column_"):  # those have no numbers yet
@@ -169,6 +174,8 @@ class _Tally:
 
     def arrays(self) -> Arrays:
         arrays: Arrays = {"lengths": np.array(self.lengths, np.uint32)}
+        arrays[DIGESTS] = np.array(self.digests, np.uint64)
+        arrays[ORIGINS] = np.array(self.origins, np.uint32).reshape(-1)
         arrays |= {name: np.concatenate(values) for name, values in self.known.items()}
         if "sentences" in arrays:
             arrays["counts"] = np.array([len(lengths) for lengths in self.known["sentences"]], np.int64)

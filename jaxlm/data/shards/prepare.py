@@ -186,7 +186,7 @@ def _make(
         for split in corpus.SPLITS
     }
     _check_splits(text, {split: sum(r["documents"] for r in records) for split, records in found.items()})
-    about = {**about, "steps": done.report()}
+    about = {**about, "origins": source.names(), "steps": done.report()}
     index = assembly.assemble(
         directory, {split: records for split, records in found.items() if records}, made, about
     )

@@ -17,6 +17,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 
 from jaxlm.data.corpus import files
 from jaxlm.data.shards import index as indices
+from jaxlm.data.shards.known import DIGESTS, ORIGINS, Known
 from jaxlm.errors import UserError
 
 # 'auto' hashes a split up to this size: a second or so. Beyond, ArrayRecord's own checksums catch bad chunks, and only
@@ -140,6 +141,13 @@ class Shards:
             return np.array(values[k])
         offsets = self._arrays["token_offsets"]
         return np.array(values[offsets[k] : offsets[k + 1]])
+
+    def known(self) -> Known | None:
+        """Of every document where it came from, and its digest; None of folders made before these were kept."""
+        if DIGESTS not in self._arrays:
+            return None
+        names = indices.read(self._place.directory)["origins"]
+        return Known(digests=self._arrays[DIGESTS], origins=self.array(ORIGINS), names=tuple(names))
 
     def labels(self, name: str) -> tuple[str, ...]:
         """The names of a column of labels or spans, in the order of their numbers; of one of numbers none."""
