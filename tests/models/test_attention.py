@@ -196,7 +196,9 @@ def test_the_capability_table(change, name, reason):
 
 def test_a_kernel_asked_for_by_name_is_taken_or_refused():
     assert kernels.choose(dataclasses.replace(CASE, key_length=128), "splash").name == "splash"
-    with pytest.raises(UserError, match=r"model\.attention='cudnn'.*NVIDIA GPU.*Fix: --config\.model\.attention=auto"):
+    with pytest.raises(
+        UserError, match=r"model\.attention='cudnn'.*NVIDIA GPU.*Fix: --config\.model\.attention=auto"
+    ):
         kernels.choose(CASE, "cudnn")
     assert kernels.choose(CASE, "xla").name == "xla"
 
