@@ -53,6 +53,11 @@ class RunFolder:
         return saved or any(self.checkpoints.glob("*.corrupt"))
 
     @property
+    def isolation(self) -> pathlib.Path:
+        """What was measured before every stage of every start: one line of JSON each."""
+        return self.root / "isolation.jsonl"
+
+    @property
     def samples(self) -> pathlib.Path:
         """Text the model produced."""
         return self.root / "samples"
