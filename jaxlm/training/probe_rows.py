@@ -140,12 +140,16 @@ def _alone(row: Batch, number: int) -> tuple[Batch, list[np.ndarray], list[np.nd
         places.append(moved)
         laid = {side[0]: getattr(row, side[0])[moved] % VOCABULARY, side[1]: 1, side[2]: np.arange(length)}
         if side is _TARGET:
-            laid |= {n: getattr(row, n)[moved] for n in ("types_BT", "prefix_BT") if getattr(row, n) is not None}
+            laid |= {
+                n: getattr(row, n)[moved] for n in ("types_BT", "prefix_BT") if getattr(row, n) is not None
+            }
         values |= {name: np.where(kept[-1], value, 0).astype(np.int32) for name, value in laid.items()}
     return dataclasses.replace(row, **values), kept, places
 
 
-def _case(laid: Sequence[tuple[Batch, list[np.ndarray], list[np.ndarray]]], *, exact: bool, what: str) -> Case:
+def _case(
+    laid: Sequence[tuple[Batch, list[np.ndarray], list[np.ndarray]]], *, exact: bool, what: str
+) -> Case:
     batches, kept, places = zip(*laid, strict=True)
     together = lambda found: tuple(np.stack(rows) for rows in zip(*found, strict=True))
     return Case(batch=stacked(batches), kept=together(kept), places=together(places), exact=exact, what=what)
