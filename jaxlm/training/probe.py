@@ -36,7 +36,7 @@ class Difference:
     what: str = ""
 
     def or_larger(self, other: "Difference") -> "Difference":
-        """NaN is larger than everything."""
+        """NaN, a share of infinity, is larger than everything."""
         return self if self.size >= other.size or math.isnan(self.size) else other
 
 
@@ -182,12 +182,13 @@ def _apart(x_BTD: jax.Array, packed_BTD: jax.Array, kept_BT: jax.Array, places_B
 
 
 def _largest_feature(x_BTD: jax.Array) -> jax.Array:
-    return jnp.abs(x_BTD.astype(jnp.float32)).max(axis=-1)
+    x_BTD = jnp.abs(x_BTD.astype(jnp.float32))
+    return jnp.where(jnp.isnan(x_BTD), jnp.inf, x_BTD).max(axis=-1)  # XLA's max may lose a NaN
 
 
 def _largest(values_BT: jax.Array, size: float, what: str, places: np.ndarray | None = None) -> Difference:
     """`places`: where these stand in the packed rows."""
     values = np.asarray(values_BT)
-    row, place = divmod(int(np.argmax(values)), values.shape[1])  # the first NaN, if there is one
+    row, place = divmod(int(np.argmax(values)), values.shape[1])
     shown = place if places is None else int(places[row, place])
     return Difference(float(values[row, place]) / size, row, shown, what)
