@@ -52,7 +52,9 @@ def prove(
         with distributed.ending_together():
             real = _first_batch(parts, read, span)
         for config in probe.models(parts.run.model):
-            _judge(parts, read, span, probe.measure(parts.program, config, real, names))
+            started = time.perf_counter()
+            found = probe.measure(parts.program, config, real, names)
+            _judge(parts, read, span, found, time.perf_counter() - started)
 
 
 def _first_batch(parts: Any, read: StreamRows, span: report.Span) -> Batch:
@@ -80,12 +82,12 @@ def _first_batch(parts: Any, read: StreamRows, span: report.Span) -> Batch:
     return batch
 
 
-def _judge(parts: Any, read: StreamRows, span: report.Span, found: Measured) -> None:
+def _judge(parts: Any, read: StreamRows, span: report.Span, found: Measured, seconds: float) -> None:
     dtype, platform = parts.program.model.dtype, parts.program.mesh.devices.flat[0].platform
     allowed, kernel = tolerance(dtype, platform), " and ".join(found.kernels)
     worst = found.worst(allowed)
     if distributed.is_main():
-        _note(parts, read, span, found, passed=worst is None)
+        _note(parts, read, span, found, {"seconds": round(seconds, 2), "passed": worst is None})
     of = f" of task {read.stream.name}" if read.stream.name else ""
     if worst is None:
         parts.console.say(
@@ -104,7 +106,7 @@ def _judge(parts: Any, read: StreamRows, span: report.Span, found: Measured) -> 
     )
 
 
-def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, *, passed: bool) -> None:
+def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, more: dict[str, Any]) -> None:
     program = parts.program
     line = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -120,7 +122,7 @@ def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, *, p
         **{name: getattr(found, name).size for name in ("forward", "gradient", "replaced", "reached")},
         "tolerance": tolerance(program.model.dtype, program.mesh.devices.flat[0].platform),
         "documents_end": found.ends[:4],
-        "passed": passed,
+        **more,
     }
     with parts.place.isolation.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

@@ -19,7 +19,8 @@ from jaxlm.config import Run, Stage, tree
 from jaxlm.data.rows.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
-from jaxlm.models import cost, kernels
+from jaxlm.models import cost
+from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.objectives import unigram
@@ -72,12 +73,7 @@ class Span:
 
 
 def facts(
-    parts: Any,
-    span: Span,
-    rows: Sequence[StreamRows],
-    batch: Any,
-    compiled: Any,
-    attention: Sequence[kernels.Choice],
+    parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[Choice]
 ) -> table.Preflight:
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
@@ -93,7 +89,7 @@ def facts(
     return table.Preflight(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
         precision=f"{parts.program.model.dtype} compute, float32 weights",
-        attention="; ".join(dict.fromkeys(f"{choice.name} ({choice.reason})" for choice in attention)),
+        attention="; ".join(dict.fromkeys(f"{c.name} ({c.reason})" for c in attention)),
         compiler=" ".join(parts.program.compiler_options()),
         parameters=cost.count_parameters(parts.program.params),
         stage=f"stage {span.number + 1} of {len(run.stages)}: " if len(run.stages) > 1 else "",
