@@ -136,6 +136,17 @@ def _wrong(mask, fault):
     return dataclasses.replace(mask, allowed_BTS=fault(mask.allowed_BTS))
 
 
+def splash(q, k, v, mask, *rest):
+    """The TPU's kernel, interpreted."""
+    return attentions.splash_attention(q, k, v, mask, interpret=True)
+
+
+def splash_over_an_edge(q, k, v, mask, *rest):
+    """The same, told that the last key of the first tile belongs to the document behind it."""
+    seen = mask.segments_BS.at[:, 127].set(mask.segments_BS[:, 128])
+    return splash(q, k, v, dataclasses.replace(mask, segments_BS=seen))
+
+
 def leaky_in_one_pass(fault, *, forward):
     """The same, forward alone or backward alone."""
 
@@ -165,6 +176,15 @@ def test_a_visible_foreign_key_is_refused(fault, precision, monkeypatch):
     assert found.replaced.size > 1e-3 and found.reached.size > 1e-3
     if fault is at_an_edge:
         assert found.replaced.place == 128
+
+
+def test_the_kernel_of_tpus_is_isolated_and_refused_with_a_fault_at_the_edge_of_a_tile(monkeypatch):
+    monkeypatch.setattr(attentions, "xla_attention", splash)
+    found = measured("gpt2_small")
+    assert refused(found) is None and found.replaced.size == found.reached.size == 0.0
+    monkeypatch.setattr(attentions, "xla_attention", splash_over_an_edge)
+    found = measured("gpt2_small")
+    assert refused(found) is not None and found.replaced.place == 128
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
