@@ -1,8 +1,8 @@
 """The run folder on disk. In: a workdir and a Run. Out: a `RunFolder` whose config.json agrees with the Run.
 
-workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, checkpoints/<step>/, samples/, profile/,
-crash/, isolation.jsonl}. A folder with something else in it is refused before anything is written into it. Guarantees: one run at a
-time works in a folder; what the disk refuses is a UserError that names the file.
+workdir/{config.json, run.log, metrics.jsonl, isolation.jsonl, tensorboard/, tokenizer/, checkpoints/<step>/, samples/,
+profile/, crash/}. A folder with something else in it is refused before anything is written into it. Guarantees: one run
+at a time works in a folder; what the disk refuses is a UserError that names the file.
 """
 
 import contextlib

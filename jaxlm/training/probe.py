@@ -33,7 +33,6 @@ class Difference:
     size: float = 0.0
     row: int = 0
     place: int = 0
-    what: str = ""
 
     def or_larger(self, other: "Difference") -> "Difference":
         """NaN, a share of infinity, is larger than everything."""
@@ -54,10 +53,10 @@ class Measured:
     def worst(self, allowed: float) -> tuple[str, Difference, float] | None:
         """(what failed, by how much, what was allowed)."""
         checks = (
-            ("its features change when other documents of the row are replaced", self.replaced, 0.0),
-            ("the gradient of other documents of the row reaches it", self.reached, 0.0),
-            ("its features are not those of the document alone", self.forward, allowed),
-            ("its gradient is not that of the document alone", self.gradient, allowed),
+            ("features change when other documents of the row are replaced", self.replaced, 0.0),
+            ("gradients of other documents arrive", self.reached, 0.0),
+            ("features are not those of the document alone", self.forward, allowed),
+            ("the gradient is not that of the document alone", self.gradient, allowed),
         )
         return next((one for one in checks if not one[1].size <= one[2]), None)
 
@@ -118,12 +117,12 @@ class _Probe:
         if not self.packed:
             self.packed, self.sizes = found, [float(size) or 1.0 for size in sizes]
         for values_BT, size in zip(reached, self.sizes[1:], strict=True):
-            yield "reached", _largest(values_BT, size, case.what)
+            yield "reached", _largest(values_BT, size)
         sides = (len(kept) - 1, *range(len(kept)))  # of the features, and of every gradient
         for i, side in enumerate(sides):
             values_BT = self.apart(found[i], self.packed[i], kept[side], places[side])
             name = "gradient" if i else "replaced" if case.exact else "forward"
-            yield name, _largest(values_BT, self.sizes[i], case.what, case.places[side])
+            yield name, _largest(values_BT, self.sizes[i], case.places[side])
 
     def _features(self, params: Any, batch: Batch, kept: Any, places: Any) -> tuple[list, list, list]:
         """([features, gradient of every side], gradients outside of `kept`, the largest number of each in `kept`)."""
@@ -186,9 +185,9 @@ def _largest_feature(x_BTD: jax.Array) -> jax.Array:
     return jnp.where(jnp.isnan(x_BTD), jnp.inf, x_BTD).max(axis=-1)  # XLA's max may lose a NaN
 
 
-def _largest(values_BT: jax.Array, size: float, what: str, places: np.ndarray | None = None) -> Difference:
+def _largest(values_BT: jax.Array, size: float, places: np.ndarray | None = None) -> Difference:
     """`places`: where these stand in the packed rows."""
     values = np.asarray(values_BT)
     row, place = divmod(int(np.argmax(values)), values.shape[1])
     shown = place if places is None else int(places[row, place])
-    return Difference(float(values[row, place]) / size, row, shown, what)
+    return Difference(float(values[row, place]) / size, row, shown)

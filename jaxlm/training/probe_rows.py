@@ -30,7 +30,6 @@ class Case:
     kept: tuple[np.ndarray, ...]  # bool [B, T]: places that are compared
     places: tuple[np.ndarray, ...]  # int32 [B, T]: where they stand in the packed rows
     exact: bool  # nothing but other documents differs: not a bit may change
-    what: str  # for people
 
 
 def sides(batch: Batch) -> list[Side]:
@@ -51,11 +50,11 @@ def probe_rows(real: Batch, rows: int) -> list[Batch]:
 
 def cases(rows: Sequence[Batch]) -> Iterator[Case]:
     """The packed rows first; then some documents replaced by others, then each of four documents alone."""
-    yield _case([_changed(row, None) for row in rows], exact=False, what="packed")
+    yield _case([_changed(row, None) for row in rows], exact=False)
     for kept in ((0, 2), (1, 3), (0, 1), (2, 3)):  # tells any two groups apart, both ways
-        yield _case([_changed(row, kept) for row in rows], exact=True, what="with other documents beside it")
+        yield _case([_changed(row, kept) for row in rows], exact=True)
     for number in range(min(_GROUPS, max(int(row.segments_BT.max()) for row in rows))):
-        yield _case([_alone(row, number) for row in rows], exact=False, what="alone")
+        yield _case([_alone(row, number) for row in rows], exact=False)
 
 
 def ends(row: Batch) -> list[int]:
@@ -147,12 +146,10 @@ def _alone(row: Batch, number: int) -> tuple[Batch, list[np.ndarray], list[np.nd
     return dataclasses.replace(row, **values), kept, places
 
 
-def _case(
-    laid: Sequence[tuple[Batch, list[np.ndarray], list[np.ndarray]]], *, exact: bool, what: str
-) -> Case:
+def _case(laid: Sequence[tuple[Batch, list[np.ndarray], list[np.ndarray]]], *, exact: bool) -> Case:
     batches, kept, places = zip(*laid, strict=True)
     together = lambda found: tuple(np.stack(rows) for rows in zip(*found, strict=True))
-    return Case(batch=stacked(batches), kept=together(kept), places=together(places), exact=exact, what=what)
+    return Case(batch=stacked(batches), kept=together(kept), places=together(places), exact=exact)
 
 
 def _row(batch: Batch, r: int) -> Batch:

@@ -172,7 +172,7 @@ def leaky_in_one_pass(fault, *, forward):
 def test_a_visible_foreign_key_is_refused(fault, precision, monkeypatch):
     monkeypatch.setattr(attentions, "xla_attention", leaky(fault))
     found = measured(precision=precision)
-    assert refused(found, precision) == "its features change when other documents of the row are replaced"
+    assert refused(found, precision) == "features change when other documents of the row are replaced"
     assert found.replaced.size > 1e-3 and found.reached.size > 1e-3
     if fault is at_an_edge:
         assert found.replaced.place == 128
@@ -192,7 +192,7 @@ def test_the_kernel_of_tpus_is_isolated_and_refused_with_a_fault_at_the_edge_of_
 def test_a_leak_in_one_direction_alone_is_refused(forward, precision, monkeypatch):
     monkeypatch.setattr(attentions, "xla_attention", leaky_in_one_pass(at_an_edge, forward=forward))
     found = measured("gpt2_small", precision)  # a decoder: the key before is the one that could be seen
-    words = "features change when" if forward else "gradient of other documents"
+    words = "features change when" if forward else "gradients of other documents"
     assert words in refused(found, precision)
     assert (found.replaced.size > 1e-3) == forward and (found.reached.size > 1e-3) == (not forward)
 
@@ -205,7 +205,7 @@ def test_positions_that_a_model_counts_on_are_refused(precision, monkeypatch):
     )
     monkeypatch.setattr(post_norm.Embeddings, "__call__", lambda self, b: right(self, running(b)))
     found = measured(precision=precision)
-    assert refused(found, precision) == "its features are not those of the document alone"
+    assert refused(found, precision) == "features are not those of the document alone"
     assert found.forward.size > 0.2 and found.replaced.size == 0.0
 
 
