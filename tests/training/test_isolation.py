@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import json
 import pathlib
+import types
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ from jaxlm.models import attention as attentions
 from jaxlm.models import masks, post_norm
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
+from jaxlm.run import inputs
 from jaxlm.run.program import Program
-from jaxlm.training import isolation, probe, probe_rows
+from jaxlm.training import isolation, probe, probe_rows, report
 from tests.runs import finish
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -245,6 +247,22 @@ def test_any_two_documents_of_a_made_row_are_told_apart_both_ways():
                     replaced = segments[r] == other
                     assert (tokens(found[0])[r] != tokens(packed)[r])[replaced].all()
                     assert (tokens(found[0])[r] == tokens(packed)[r])[segments[r] == one].all()
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "tests/recipes/objectives").glob("*.py")))
+def test_rows_of_every_objective_count_positions_anew_and_are_probed(name, corpus, tmp_path_factory):
+    run = flags.load(ROOT / f"tests/recipes/objectives/{name}.py")
+    run.data.corpus, run.data.cache = corpus, str(tmp_path_factory.getbasetemp() / "objectives")
+    run.data.validation_share, run.tokenizer.vocab_size = 0.2, 701
+    text, stage = inputs.text(run, lambda _: None), run.stages[0]
+    (read,) = inputs.rows(run, text, stage, "train")
+    span = report.Span(stage, 0, 0, run.steps, 0)
+    first = isolation._first_batch(types.SimpleNamespace(text=text), read, span)
+    *made, real = probe_rows.probe_rows(first, 4)
+    assert real.segments_BT.max() > 0 and all(row.segments_BT.max() > 1 for row in made)
+    for case in probe_rows.cases([*made, real]):
+        shapes = lambda batch: {k: v.shape[1:] for k, v in vars(batch).items() if isinstance(v, np.ndarray)}
+        assert shapes(case.batch) == shapes(first) and case.batch.most_segments == first.most_segments
 
 
 # ----------------------------------------------------------------------------------------------------- whole runs
