@@ -23,7 +23,7 @@ class Damaged(ValueError):
 
 
 class NumericalError(ArithmeticError):
-    """Training diverged: too many non-finite steps in a row."""
+    """What is computed is wrong: too many non-finite steps in a row, or documents of a row that see each other."""
 
 
 def check_text(text: str, where: str) -> None:

@@ -59,7 +59,14 @@ def test_the_rows_of_every_task_are_attested_and_shown_with_both_texts_of_a_pair
 @pytest.fixture(scope="module")
 def trained(start, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("tasks") / "run"
-    return workdir, finish(start(workdir, "--config.show_batch=1"))
+    return workdir, finish(start(workdir, "--config.show_batch=1", "--config.check_isolation=true"))
+
+
+def test_isolation_is_shown_for_the_rows_of_every_task(trained):
+    workdir, output = trained
+    lines = [json.loads(line) for line in (workdir / "isolation.jsonl").read_text().splitlines()]
+    assert [line["task"] for line in lines] == ["words", "order", "texts"] and all(x["passed"] for x in lines)
+    assert output.count("packed = alone") == 3
 
 
 def test_every_task_is_shown_measured_and_compared(trained):

@@ -19,6 +19,7 @@ FLAGS = (
     "--config.logging.every_steps=1",
     "--config.checkpoint.every_steps=30",
     "--config.evaluation.every_steps=1000000",
+    "--config.check_isolation=true",
 )
 
 
@@ -86,6 +87,7 @@ def test_both_go_on_when_one_cannot_write_metrics_and_stop_and_resume_together(s
 
     output = ends(start_pair(workdir, f"--config.steps={step + 3}", "--allow_config_change"), 0)
     assert f"resumed from the checkpoint of step {step}" in output and "WARNING" not in output
+    assert output.count("packed = alone") == 1, "hosts prove together that documents cannot see each other"
     assert [line["step"] for line in metrics.read(workdir)] == list(range(1, step + 4))
     assert_replayed(workdir, cache, step + 3)
 

@@ -1,8 +1,8 @@
 """The run folder on disk. In: a workdir and a Run. Out: a `RunFolder` whose config.json agrees with the Run.
 
-workdir/{config.json, run.log, metrics.jsonl, tensorboard/, tokenizer/, stream/, checkpoints/<step>/, samples/,
-profile/, crash/}. A folder with something else in it is refused before anything is written into it. Guarantees: one
-run at a time works in a folder; what the disk refuses is a UserError that names the file.
+workdir/{config.json, run.log, metrics.jsonl, isolation.jsonl, tensorboard/, tokenizer/, stream/, checkpoints/<step>/,
+samples/, profile/, crash/}. A folder with something else in it is refused before anything is written into it.
+Guarantees: one run at a time works in a folder; what the disk refuses is a UserError that names the file.
 """
 
 import contextlib
@@ -56,6 +56,11 @@ class RunFolder:
         folders = Folders(self.checkpoints)
         saved = len(folders.all()) > 1 or bool(folders.committed())
         return saved or any(self.checkpoints.glob("*.corrupt"))
+
+    @property
+    def isolation(self) -> pathlib.Path:
+        """What was measured before every stage of every start: one line of JSON each."""
+        return self.root / "isolation.jsonl"
 
     @property
     def samples(self) -> pathlib.Path:

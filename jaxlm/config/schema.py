@@ -210,6 +210,8 @@ class Run:
     resize_vocabulary: Literal["refuse", "mean", "normal"] = "refuse"
     # How further learned positions begin: the known ones again, stretched over all, or as drawn for a new model
     extend_positions: Literal["refuse", "repeat", "interpolate", "normal"] = "refuse"
+    # Whether a probe shows before every stage that documents of a row cannot see each other, see docs/data.md
+    check_isolation: bool = True
     non_finite_limit: int = 10  # non-finite steps in a row after which the run stops with exit code 70
     time_limit_minutes: float = 0.0  # save and exit 75 after this long; 0: no limit
     profile: str = ""  # START:STOP: trace steps START to STOP - 1 into the run folder, for XProf

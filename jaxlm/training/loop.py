@@ -26,6 +26,7 @@ from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Measuring, Ready
 from jaxlm.exchange.bases import Base
+from jaxlm.models import kernels
 from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
@@ -39,7 +40,7 @@ from jaxlm.run.streams import Feeds, StreamRows
 from jaxlm.runtime import distributed, fault, memory, xla_flags
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
-from jaxlm.training import report
+from jaxlm.training import isolation, report
 from jaxlm.training.journal import Journal
 
 
@@ -173,7 +174,7 @@ class Loop:
     ) -> Callable[[TrainState, Any, Batches], tuple]:
         """The compiled step of a stage; prints the preflight table."""
         parts = self.parts
-        with report.recorded_attention() as attention, xla_flags.known():
+        with kernels.recorded() as attention, xla_flags.known():
             compiled = parts.program.train_step().lower(self.state, parts.frozen, batch).compile()
         facts = report.facts(parts, span, rows, batch, compiled, attention)
         if jax.default_backend() == "cpu":
@@ -181,6 +182,7 @@ class Loop:
         parts.console.say(preflight.table(facts))
         with distributed.ending_together():
             preflight.check_fits(facts)
+        isolation.prove(parts, rows, span, attention)
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None
         self.journal.start_clock(facts.flops_per_step or 0.0, total_peak)

@@ -3,12 +3,11 @@
 Only reads; nothing here changes training.
 """
 
-import contextlib
 import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -20,7 +19,8 @@ from jaxlm.config import Run, Stage, tree
 from jaxlm.data.rows.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import UserError
-from jaxlm.models import cost, kernels
+from jaxlm.models import cost
+from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.objectives import unigram
@@ -62,15 +62,6 @@ def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:
             )
 
 
-@contextlib.contextmanager
-def recorded_attention() -> Iterator[list[str]]:
-    """Collects which attention kernels are chosen while a step is traced."""
-    found: list[str] = []
-    with kernels.recorded() as choices:
-        yield found
-        found += [f"{choice.name} ({choice.reason})" for choice in choices]
-
-
 @dataclasses.dataclass(frozen=True)
 class Span:
     """A stage of the run, and how far it is: steps [first, last), of which those before `step` are done."""
@@ -83,7 +74,7 @@ class Span:
 
 
 def facts(
-    parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[str]
+    parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[Choice]
 ) -> table.Preflight:
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
@@ -99,7 +90,7 @@ def facts(
     return table.Preflight(
         devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
         precision=f"{parts.program.model.dtype} compute, float32 weights",
-        attention="; ".join(dict.fromkeys(attention)),
+        attention="; ".join(dict.fromkeys(f"{c.name} ({c.reason})" for c in attention)),
         compiler=" ".join(parts.program.compiler_options()),
         parameters=cost.count_parameters(parts.program.params),
         stage=f"stage {span.number + 1} of {len(run.stages)}: " if len(run.stages) > 1 else "",

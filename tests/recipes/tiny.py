@@ -46,4 +46,5 @@ def get_config() -> Run:
         evaluation=Evaluation(every_steps=20, rows=16),
         checkpoint=Checkpointing(every_steps=7, every_minutes=0.0, keep=Keep(latest=2, best=1)),
         logging=Logging(every_steps=5),
+        check_isolation=False,  # a second a run; tests/training/test_isolation.py has it
     )
