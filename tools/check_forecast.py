@@ -26,9 +26,8 @@ def table(run: pathlib.Path) -> str:
     for share in _SHARES:
         stamp, step, _, eta = next(line for line in lines if int(line[1]) >= share * total)
         estimate, truth = seconds(eta), (end - _time(stamp)).total_seconds()
-        rows.append(
-            f"| {int(step) / total:.0%} | {estimate:.0f} s | {truth:.0f} s | {estimate / truth - 1:+.0%} |"
-        )
+        error = f"{estimate / truth - 1:+.0%}" if truth else "–"
+        rows.append(f"| {int(step) / total:.0%} | {estimate} s | {truth:.0f} s | {error} |")
     return "\n".join(rows)
 
 

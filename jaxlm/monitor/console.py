@@ -70,7 +70,7 @@ class Console:
         """What the live line says is done instead of training, until told ""; the first call starts the line."""
         self._doing = what
         if self._may_live and self._live is None:
-            self._live = live.Live(self._stream, self._line)
+            self._guarded(self._begin)
 
     def rest(self) -> None:
         """The live line is left as it stands; what is said from here on comes below it."""
@@ -85,6 +85,9 @@ class Console:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    def _begin(self) -> None:
+        self._live = live.Live(self._stream, self._line)
 
     def _line(self, width: int) -> live.Line:
         left = max(self._end - time.perf_counter(), 0.0) if math.isfinite(self._end) else math.nan

@@ -29,7 +29,7 @@ Draw = Callable[[int], Line]  # of a width in characters
 
 def possible(stream: TextIO) -> bool:
     """Whether lines on this stream can be drawn anew."""
-    return _notebook(stream) or (stream.isatty() and os.environ.get("TERM") != "dumb")
+    return _notebook(stream) or (stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"))
 
 
 class Live:
@@ -68,7 +68,8 @@ class _Terminal:
                 return False  # it stays visible: who is killed cannot give it back
 
         self._line = line
-        self._console = Shown(file=stream, force_jupyter=False, highlight=False, soft_wrap=True)
+        # That it is a terminal was decided above, whatever rich reads from the environment.
+        self._console = Shown(file=stream, force_terminal=True, force_interactive=True, force_jupyter=False)
         self._live = live.Live(
             console=self._console,
             auto_refresh=False,

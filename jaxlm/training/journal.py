@@ -34,6 +34,10 @@ def named(line: Line) -> dict[str, float]:
     return metrics
 
 
+def _held_out(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name == "eval/loss"}
+
+
 class Journal:
     """Follows one start of a run of `steps` steps in all."""
 
@@ -105,7 +109,6 @@ class Journal:
         """Writes `lines`, and with that of `step` the metrics of an evaluation; `last` writes what is left over."""
         if last and (rest := self._meter.cut()):
             lines.append(rest)
-        self._held_out = {"eval/loss": metrics["eval/loss"]} if "eval/loss" in metrics else self._held_out
         self._write(lines, at=step, extra=metrics)
 
     def flush(self) -> bool:
@@ -147,12 +150,14 @@ class Journal:
         for line in lines:
             metrics = {**named(line), **rates}
             joined = extra if line.step == at else {}
+            self._held_out |= _held_out(joined)
             self._writer.write(line.step, {**metrics, **joined})
             remaining = self._forecast.remaining_s()
             self._console.line(line.step, {**metrics, **self._held_out}, remaining_s=remaining)
             if joined:
                 extra = {}
         if extra:
+            self._held_out |= _held_out(extra)
             self._writer.write(at, extra)
 
     def _rates(self, lines: list[Line]) -> dict[str, float]:

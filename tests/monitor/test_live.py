@@ -12,6 +12,7 @@ import termios
 import pytest
 
 METRICS = {"train/loss": 3.21138, "eval/loss": 3.40121, "train/mlm_accuracy": 0.4567}
+LONG = "row 0: [CLS] the [MASK]→cat [bold]sat[/bold] :smile: on" + 20 * " the mat"
 TRAINING = f"""
 import sys, time
 from jaxlm.monitor.console import Console
@@ -27,7 +28,7 @@ try:
     print("a stranger's line", file=sys.stderr)
     console.doing("evaluating")
     time.sleep(1.2)
-    console.say("evaluation at step 120")
+    console.say("{LONG}")
     console.doing("")
     console.at(240, 3600.0)
     time.sleep(1.2)
@@ -37,7 +38,7 @@ try:
 finally:
     console.close()
 """
-PLAIN = "the table\nstep 120/1000  loss 3.2114  held-out 3.4012  accuracy 45.7%\nevaluation at step 120\nthe summary\n"
+PLAIN = "the table\nstep 120/1000  loss 3.2114  held-out 3.4012  accuracy 45.7%\n" + f"{LONG}\nthe summary\n"
 
 
 class Terminal:
@@ -122,7 +123,7 @@ def test_it_moves_every_second_while_nobody_tells_it_anything(shown):
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_texts_stand_above_the_line_and_the_summary_below_it(shown, columns):
     lines = screen(shown[columns][0])
-    assert lines[:3] == ["the table", "a stranger's line", "evaluation at step 120"]
+    assert lines[:3] == ["the table", "a stranger's line", LONG]
     assert "step 240/1000" in lines[3] and lines[4:] == ["the summary", ""]
 
 
