@@ -42,7 +42,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
     )
     assert "[MASK]→" in output and output.count("row 0: ") == 1
     *_, time, best, heading, fill, embed, evaluate, export = output.splitlines()
-    assert re.fullmatch(r"time: \d+s for 12 steps, \d\.\d+k useful tokens, \S+ tokens/s while training", time)
+    assert re.fullmatch(r"time: \S+ for 12 steps, \d\.\d+k useful tokens, \S+ tokens/s while training", time)
     losses = {line["step"]: line["eval/loss"] for line in lines(workdir) if "eval/loss" in line}
     assert best == f"best: step {min(losses, key=losses.get)}, eval/loss {min(losses.values()):.4f}"
     assert heading == "what to type next:"

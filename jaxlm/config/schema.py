@@ -137,9 +137,8 @@ class Evaluation:
     patience: int = (
         0  # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
     )
-    samples: bool = (
-        True  # each evaluation also writes samples/: what the model makes of `fill` and `generate`
-    )
+    # Whether each evaluation also writes to samples/ what the model makes of `fill` and `generate`
+    samples: bool = True
 
     def validate(self, where: str) -> None:
         """Checks the counts."""

@@ -123,7 +123,7 @@ class Forecast:
             self._per_token_s = took / max(self._units(leg), 1e-9)
         else:
             expected = self._evaluation_s(leg, pace)
-            self._first_s = max(took - expected, 0.0) if expected == expected else took
+            self._first_s = took if math.isnan(expected) else max(took - expected, 0.0)
         self._evaluated.add(self._number)
         self._evaluated_at = self.step
 

@@ -93,11 +93,7 @@ class _Terminal:
 
         line = self._line(self._console.width - 1)  # a full line would move the cursor to the next
         done, left = ("━", "─") if "utf" in self._console.encoding else ("#", "-")
-        bar = (
-            [("  " + line.done * done, "green"), (line.left * left, "bar.back")]
-            if line.done + line.left
-            else []
-        )
+        bar = (f"  {done * line.done}", "green"), (left * line.left, "bar.back")
         return Text.assemble((line.times, "bold"), *bar, line.rest, no_wrap=True, overflow="crop")
 
 
@@ -108,7 +104,7 @@ class _Notebook:
         from IPython.display import display  # pyright: ignore[reportMissingImports]
 
         self._stream, self._line = stream, line
-        self._shown = display(self._text(), raw=True, display_id=True)
+        self._shown: Any = display(self._text(), raw=True, display_id=True)
 
     def draw(self) -> None:
         self._shown.update(self._text(), raw=True)

@@ -215,9 +215,8 @@ class _TensorBoard:
             self.flush()
 
     def text(self, step: int, name: str, text: str) -> None:
-        self._events.text(
-            step, name, "".join(f"    {line}\n" for line in text.splitlines())
-        )  # Markdown, as it stands
+        as_it_stands = "".join(f"    {line}\n" for line in text.splitlines())  # in Markdown
+        self._events.text(step, name, as_it_stands)
 
     def flush(self) -> None:
         self._events.flush()

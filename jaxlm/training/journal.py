@@ -39,16 +39,9 @@ def _held_out(metrics: dict[str, float]) -> dict[str, float]:
 
 
 class Journal:
-    """Follows one start of a run of `steps` steps in all."""
+    """Follows one start of a run."""
 
-    def __init__(
-        self,
-        writer: Writer,
-        console: Console,
-        *,
-        every_steps: int,
-        forecast: Forecast,
-    ) -> None:
+    def __init__(self, writer: Writer, console: Console, *, every_steps: int, forecast: Forecast) -> None:
         self._writer, self._console, self._forecast = writer, console, forecast
         self._meter = Meter(every_steps)
         self._throughput = Throughput(flops_per_step=0.0, peak=None)
