@@ -116,3 +116,29 @@ def test_a_resumed_run_expects_what_is_left(clock):
     forecast.began(held_out=0.0)
     run(forecast, clock, 900, 950)
     assert forecast.remaining_s() == pytest.approx(PACE * 7.0 * 50)
+
+
+@pytest.mark.parametrize("wrong", [0.85, 1.0, 1.3])
+def test_a_whole_run_of_two_stages_is_within_a_quarter_from_a_tenth_on(clock, wrong):
+    """Also where steps of the second stage, evaluations and compilations cost `wrong` times what is expected of them."""
+    forecast = Forecast(LEGS, Due(evaluation=150, save=100, save_best=True), now=clock)
+    estimates = {}
+    for number, leg in enumerate(LEGS):
+        forecast.begins(number)
+        clock.now += START * (wrong if number else 1.0)
+        forecast.began(held_out=12_000)
+        for step in range(leg.first + 1, leg.last + 1):
+            clock.now += PACE * leg.cost * (wrong if number else 1.0)
+            forecast.stepped(step)
+            estimates[step] = (clock.now, forecast.remaining_s())
+            if step % 150 == 0 or step == 1000:
+                with forecast.pause("evaluation"):
+                    clock.now += wrong * (
+                        evaluations(first=1 - number, second=number) + START / 3 * (step in (150, 750))
+                    )
+            if step % 100 == 0 or step % 150 == 0:
+                with forecast.pause("save"):
+                    clock.now += 1.5
+    for share in (100, 250, 500, 750, 900):
+        then, estimate = estimates[share]
+        assert estimate == pytest.approx(clock.now - then, rel=0.25), share
