@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.runs import finish
+from tests.runs import assert_same_run, finish
 
 FEW = ("--config.steps=12", "--config.evaluation.every_steps=4", "--config.logging.every_steps=3")
 
@@ -41,9 +41,32 @@ def test_a_run_leaves_what_the_readme_says(trained):
         r"^step 3/12  loss \d\.\d+  accuracy .*lr .*grad .*tok/s .*data wait .*eta", output, re.MULTILINE
     )
     assert "[MASK]→" in output and output.count("row 0: ") == 1
+    *_, time, best, heading, fill, embed, evaluate, export = output.splitlines()
+    assert re.fullmatch(r"time: \S+ for 12 steps, \d\.\d+k useful tokens, \S+ tokens/s while training", time)
+    losses = {line["step"]: line["eval/loss"] for line in lines(workdir) if "eval/loss" in line}
+    assert best == f"best: step {min(losses, key=losses.get)}, eval/loss {min(losses.values()):.4f}"
+    assert heading == "what to type next:"
+    assert fill == f'  jaxlm fill_mask --run={workdir} "a [MASK] of tea"'
+    assert embed == f'  jaxlm embed --run={workdir} "a text" "another text"'
+    assert evaluate == f"  jaxlm evaluate --run={workdir} --split=test"
+    assert export == f"  jaxlm export {workdir} {workdir}-hf --check"
     assert re.search(
         r"masked-LM loss \d\.\d+ nats; unigram cross-entropy of the same tokens \d\.\d+ nats", output
     )
+
+
+def test_samples_at_evaluations_are_kept_and_change_no_bit(trained, train_command, tmp_path):
+    workdir = tmp_path / "run"
+    output = finish(train_command(workdir, *FEW, "--config.fill=('returns the [MASK].', 'if [MASK] is')"))
+    assert_same_run(trained[0], workdir, 12)
+    kept = {path.name: path.read_text() for path in (workdir / "samples").iterdir()}
+    assert kept.keys() == {"step-4.txt", "step-8.txt", "step-12.txt"}
+    assert len(set(kept.values())) == 3 and kept["step-12.txt"] in output
+    assert all(
+        text.startswith("returns the [MASK].\n    ") and text.count("%") == 10 for text in kept.values()
+    )
+    (events,) = (workdir / "tensorboard").iterdir()
+    assert events.read_bytes().count(b"samples/text_summary") == 3
 
 
 def test_metric_lines_have_the_documented_names(trained):
@@ -129,7 +152,8 @@ def test_early_stopping_ends_the_run_and_stays_ended(train_command, tmp_path):
 
 def test_a_checkpoint_continues_on_another_mesh(train_command, trained, tmp_path):
     workdir = tmp_path / "run"
-    finish(train_command(workdir, *FEW, JAXLM_FAULT="term@step=7"), 75)
+    stopped = finish(train_command(workdir, *FEW, JAXLM_FAULT="term@step=7"), 75)
+    assert stopped.splitlines()[-1] == f"  jaxlm train --workdir={workdir}"
     mesh = ("--config.mesh.fsdp=4", "--config.mesh.tensor=2")
     output = finish(train_command(workdir, *FEW, *mesh, devices=8))
     assert (

@@ -93,11 +93,6 @@ class SaveClock:
             return over
         return step % self._agree_every == 0 and self._agree(over)
 
-    def expected(self, steps: int, seconds: float) -> float:
-        """About how many saves come due in so many steps that take so long."""
-        by_steps = steps / self._every_steps if self._every_steps else 0.0
-        return max(by_steps, seconds / self._seconds if self._seconds else 0.0)
-
     def saved(self) -> None:
         """Starts the minutes again; call it after each save."""
         self._last = self._now()

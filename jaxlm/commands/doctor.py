@@ -38,7 +38,7 @@ TESTED: dict[str, tuple[str, str]] = {
 _ALSO_SHOWN = (
     "array-record",
     "ml-collections",
-    "tensorboardX",
+    "rich",
     "libtpu",
     "jax-cuda12-plugin",
     "jax-cuda13-plugin",

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import excluded, tree
+from jaxlm.config import excluded, shown, tree
 from jaxlm.config.traced import traced
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.corpus.steps import Step
-from jaxlm.data.tokens.subwords import SPECIAL_NAMES
 from jaxlm.errors import UserError, check_text
 from jaxlm.partition.mesh import Mesh
 
@@ -136,6 +135,8 @@ class Evaluation:
     rows: int = 512  # held-out rows per evaluation; 0 means all
     # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
     patience: int = 0
+    # whether each evaluation also writes to samples/ what the model makes of `fill` and `generate`
+    samples: bool = True
 
     def validate(self, where: str) -> None:
         """Checks the counts."""
@@ -216,8 +217,8 @@ class Run:
     time_limit_minutes: float = 0.0  # save and exit 75 after this long; 0: no limit
     profile: str = ""  # START:STOP: trace steps START to STOP - 1 into the run folder, for XProf
     show_batch: int = 0  # print this many rows as the model sees them
-    fill: tuple[str, ...] = ()  # sentences with [MASK] that are filled at the end
-    generate: tuple[str, ...] = ()  # prompts that are continued (or answered) at the end
+    fill: tuple[str, ...] = ()  # sentences with [MASK] that are filled at evaluations and at the end
+    generate: tuple[str, ...] = ()  # prompts that are continued (or answered) at evaluations and at the end
 
     def validate(self, where: str = "config") -> None:
         """Raises UserError for the first value that cannot work, naming its key; checks every component."""
@@ -247,30 +248,12 @@ class Run:
         self.objective.check_batch(self.batch_size, self.accumulate, where)
         self.objective.check_model(self.model, f"{where}.model")
         self._validate_stages(where)
-        self._validate_samples(where)
+        shown.check(self, where)
 
     @property
     def heads(self) -> Mapping[str, Any]:
         """What the objective puts on the model, by name (`jaxlm.models.heads`)."""
         return self.objective.heads(self.model)
-
-    def _validate_samples(self, where: str) -> None:
-        """Whether the model, trained like this, can make what is to be shown at the end."""
-        terms = {getattr(node, "token_term", "") for _, node in tree.nodes(self.objective, where)}
-        objective = type(self.objective).__name__
-        if self.fill and not ("mlm" in terms and self.model.kind == "encoder" and "tokens" in self.heads):
-            raise UserError(
-                f"{where}.fill: {objective} with {type(self.model).__name__} trains no model that fills masks. Fix: "
-                f'"--{where}.fill=()", or an encoder with MaskedLM.'
-            )
-        for i, sentence in enumerate(self.fill):
-            if not any(mask in sentence for mask in SPECIAL_NAMES["mask"]):
-                raise UserError(f"{where}.fill[{i}]={sentence!r} has no [MASK] to fill.")
-        if self.generate and "lm" not in terms:
-            raise UserError(
-                f'{where}.generate: {objective} trains no generation. Fix: "--{where}.generate=()", or an '
-                "objective such as CausalLM."
-            )
 
     def _validate_stages(self, where: str) -> None:
         shares = [stage.share for stage in self.stages]

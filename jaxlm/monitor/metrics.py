@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxlm.errors import UserError
+from jaxlm.monitor.events import Events
+from jaxlm.monitor.meanings import meaning
 
 FILE = "metrics.jsonl"
 _SHOWN_AFTER_S = 30.0  # TensorBoard sees a line after this long at the latest
@@ -36,7 +38,7 @@ class Writer:
         config: Mapping[str, Any] | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self._workdir, self._enabled, self._say = Path(workdir), enabled, say
+        self._workdir, self.enabled, self._say = Path(workdir), enabled, say
         self._use_tensorboard, self._wandb_project, self._config = tensorboard, wandb, config
         self._file: int | None = None
         self._unwritten, self._warned = "", False  # ASCII: json.dumps escapes the rest
@@ -49,7 +51,7 @@ class Writer:
 
         `expected` is `written()` at that step: where the file does not hold these lines, one warning says so.
         """
-        if not self._enabled:
+        if not self.enabled:
             return
         path = self._workdir / FILE
         try:
@@ -68,13 +70,14 @@ class Writer:
                 f"{self._lines} now; some were lost or changed. The run goes on with those there are."
             )
         if self._use_tensorboard:
-            self._start("TensorBoard", lambda: _TensorBoard(self._workdir / "tensorboard", step))
+            folder = self._workdir / "tensorboard"
+            self._start("TensorBoard", lambda: _TensorBoard(folder, step, self._config))
         if self._wandb_project:
             self._start("W&B", lambda: _Wandb(self._wandb_project, self._workdir, self._config))
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """One line; names that were already written for this step are left out."""
-        if not self._enabled:
+        if not self.enabled:
             return
         assert self._file is not None, "resume(step) opens the files"
         written = self._written.setdefault(step, set())
@@ -89,6 +92,11 @@ class Writer:
         self._to_file(sync=False)
         for name, tracker in list(self._trackers):
             self._try(name, lambda tracker=tracker: tracker.write(step, fresh))
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """A text of this step for TensorBoard, shown as it stands."""
+        for tracker in [tracker for _, tracker in self._trackers if isinstance(tracker, _TensorBoard)]:
+            self._try("TensorBoard", lambda tracker=tracker: tracker.text(step, name, text))
 
     def flush(self) -> bool:
         """Makes all lines durable; False when the disk does not take them, and then a checkpoint must not be saved."""
@@ -192,34 +200,30 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 
 class _TensorBoard:
-    """Without the SummaryWriter of tensorboardX, whose thread ends in a stack trace when the disk is full."""
-
-    def __init__(self, folder: Path, step: int) -> None:
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-        from tensorboardX.summary import scalar
-
+    def __init__(self, folder: Path, step: int, config: Mapping[str, Any] | None) -> None:
         folder.mkdir(exist_ok=True)
-        self._event, self._scalar, self._flushed = Event, scalar, time.monotonic()
-        self._writer = EventsWriter(str(folder / "events"), f".{os.getpid()}")
-        # This hides what an interrupted run wrote for steps that are trained again.
-        start = SessionLog(status=SessionLog.START)
-        self._writer.write_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+        self._events = Events(folder, meaning)
+        self._events.restart(step)
+        if config is not None:
+            self.text(step, "config", json.dumps(config, indent=2))
         self.flush()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            event = self._event(wall_time=time.time(), step=step, summary=self._scalar(name, value))
-            self._writer.write_event(event)
+            self._events.scalar(step, name, value)
         if time.monotonic() - self._flushed > _SHOWN_AFTER_S:
             self.flush()
 
+    def text(self, step: int, name: str, text: str) -> None:
+        as_it_stands = "".join(f"    {line}\n" for line in text.splitlines())  # in Markdown
+        self._events.text(step, name, as_it_stands)
+
     def flush(self) -> None:
-        self._writer.flush()
+        self._events.flush()
         self._flushed = time.monotonic()
 
     def close(self) -> None:
-        self._writer.close()
+        self._events.close()
 
 
 class _Wandb:

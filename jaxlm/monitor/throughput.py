@@ -7,9 +7,8 @@ rate.
 """
 
 import contextlib
-import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -76,12 +75,9 @@ class Throughput:
         *,
         flops_per_step: float,
         peak: float | None,
-        took: dict[str, float] | None = None,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._flops, self._peak, self._now = flops_per_step, peak, now
-        self.took = took or {}  # seconds of the last pause of each kind; the first evaluation compiles
-        self._pace = math.nan
         self.restart()
 
     def restart(self) -> None:
@@ -93,14 +89,13 @@ class Throughput:
         self._waited += seconds
 
     @contextlib.contextmanager
-    def excluded(self, kind: str) -> Iterator[None]:
+    def excluded(self) -> Iterator[None]:
         """The time inside (evaluating, saving) is not training time."""
         start = self._now()
         try:
             yield
         finally:
-            self.took[kind] = self._now() - start
-            self._left_out += self.took[kind]
+            self._left_out += self._now() - start
 
     def read(self, *, steps: int, useful_tokens: float) -> dict[str, float]:
         """The rates since the last reading, which these steps took; {} when no time went by."""
@@ -109,7 +104,6 @@ class Throughput:
         self.restart()
         if seconds <= 0 or steps <= 0:
             return {}
-        self._pace = seconds / steps
         rates = {
             "throughput/useful_tokens_per_second": useful_tokens / seconds,
             "throughput/steps_per_second": steps / seconds,
@@ -120,13 +114,3 @@ class Throughput:
         if self._peak:
             rates["throughput/mfu"] = self._flops * steps / (seconds * self._peak)
         return rates
-
-    def remaining_s(self, steps: int, pauses: Callable[[int, float], Mapping[str, float]]) -> float:
-        """Seconds that `steps` more steps take at the pace of the last reading; NaN before the first.
-
-        `pauses` says of the steps and their seconds how often each kind of pause is due; one takes what the last took.
-        """
-        seconds = self._pace * steps
-        return seconds + sum(
-            self.took.get(kind, 0.0) * times for kind, times in pauses(steps, seconds).items()
-        )

@@ -126,4 +126,5 @@ def end_on_term() -> None:
 
 def _tell(text: str) -> None:
     """Straight to the descriptor: a handler may run in the middle of another write to sys.stderr."""
-    os.write(2, f"{text}\n".encode())
+    below = "\n" if os.isatty(2) else ""  # the live line, which the cursor stands behind
+    os.write(2, f"{below}{text}\n".encode())

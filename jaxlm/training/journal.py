@@ -6,10 +6,11 @@ a resumed run writes the same lines.
 """
 
 import contextlib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from jaxlm.monitor.console import Console
+from jaxlm.monitor.forecast import Forecast
 from jaxlm.monitor.meter import Line, Meter
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.throughput import Throughput
@@ -17,6 +18,7 @@ from jaxlm.monitor.throughput import Throughput
 # A counter or rate is reported as it was in the last step, everything else as the mean over the line's steps.
 _LAST = {"learning_rate": "optim/learning_rate", "skipped_steps": "train/skipped_steps"}
 _MEAN = {"grad_norm": "optim/grad_norm"}
+_DOING = {"evaluation": "evaluating", "save": "saving"}
 _HIDDEN = {"useful_tokens", "skipped_in_a_row"}
 
 
@@ -32,23 +34,21 @@ def named(line: Line) -> dict[str, float]:
     return metrics
 
 
-class Journal:
-    """Follows one start of a run of `steps` steps in all."""
+def _held_out(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name == "eval/loss"}
 
-    def __init__(
-        self,
-        writer: Writer,
-        console: Console,
-        *,
-        steps: int,
-        every_steps: int,
-        pauses: Callable[[int, float], dict[str, float]],
-    ) -> None:
-        """`pauses`: (steps left, seconds they take) -> how often each kind of `excluded` is due in them."""
-        self._writer, self._console, self._steps, self._pauses = writer, console, steps, pauses
+
+class Journal:
+    """Follows one start of a run."""
+
+    def __init__(self, writer: Writer, console: Console, *, every_steps: int, forecast: Forecast) -> None:
+        self._writer, self._console, self._forecast = writer, console, forecast
         self._meter = Meter(every_steps)
         self._throughput = Throughput(flops_per_step=0.0, peak=None)
         self._unclocked = (0, 0.0)  # steps and useful tokens of the next line that its clock did not see
+        self._held_out: dict[str, float] = {}  # the newest loss
+        self._done = (0, 0.0)  # steps and useful tokens of the lines of this start
+        self._timed = (0.0, 0.0)  # useful tokens and seconds that were timed in it
 
     def state(self) -> dict[str, Any]:
         """JSON for the checkpoint. Catch up first."""
@@ -57,34 +57,46 @@ class Journal:
     def restore(self, state: dict[str, Any]) -> None:
         """Continues from `state()`."""
         self._meter.restore(state)
+        steps, tokens = self._waiting()
+        self._done = (-steps, -tokens)
 
-    def start_clock(self, flops_per_step: float, peak: float | None) -> None:
-        """A stage begins: rates count from here."""
+    def begins(self, stage: int) -> None:
+        """A stage is prepared, which takes until `start_clock`."""
         self.catch_up()
-        self._throughput = Throughput(flops_per_step=flops_per_step, peak=peak, took=self._throughput.took)
+        self._forecast.begins(stage)
+        self._console.doing("compiling")
+
+    def start_clock(self, flops_per_step: float, peak: float | None, *, held_out: float) -> None:
+        """The steps of a stage begin: rates count from here. `held_out`: tokens in all held-out rows."""
+        self._forecast.began(held_out)
+        self._console.doing("")
+        self._throughput = Throughput(flops_per_step=flops_per_step, peak=peak)
         # The next line may hold steps from before this clock started: a resumed run's, or the last stage's.
-        waiting = self._meter.state()
-        self._unclocked = (waiting["steps"], waiting["sums"].get("useful_tokens", (0.0, 0.0))[0])
+        self._unclocked = self._waiting()
 
     def step(self, step: int, measures: Any) -> None:
         """Takes the measures of a step; writes the lines that are complete by now."""
-        self._write(self._meter.add(step, measures))
+        self._write(self._read(self._meter.add(step, measures)))
 
     def waited(self, seconds: float) -> None:
         """The loop waited that long for data."""
         self._throughput.waited(seconds)
 
-    def excluded(self, kind: str) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def excluded(self, kind: Literal["evaluation", "save"]) -> Iterator[None]:
         """Time that does not count."""
-        return self._throughput.excluded(kind)
+        self._console.doing(_DOING[kind])
+        with self._throughput.excluded(), self._forecast.pause(kind):
+            yield
+        self._console.doing("")
 
     def catch_up(self) -> None:
         """Waits for every step so far, and writes its lines."""
-        self._write(self._meter.drain())
+        self._write(self.drain())
 
     def drain(self) -> list[Line]:
         """The lines of every step so far, for `evaluated`: an evaluation waits for the steps before it."""
-        return self._meter.drain()
+        return self._read(self._meter.drain())
 
     def evaluated(self, step: int, lines: list[Line], metrics: dict[str, float], *, last: bool) -> None:
         """Writes `lines`, and with that of `step` the metrics of an evaluation; `last` writes what is left over."""
@@ -109,25 +121,48 @@ class Journal:
         """The newest step whose measures are known."""
         return self._meter.read_to
 
+    def trained(self) -> tuple[int, float, float]:
+        """(steps, useful tokens, useful tokens per second of training) of this start. Catch up first."""
+        (steps, tokens), (waiting, their_tokens) = self._done, self._waiting()
+        timed, seconds = self._timed
+        return steps + waiting, tokens + their_tokens, timed / seconds if seconds else 0.0
+
+    def _waiting(self) -> tuple[int, float]:
+        """Steps and useful tokens of the next line so far."""
+        state = self._meter.state()
+        return state["steps"], state["sums"].get("useful_tokens", (0.0, 0.0))[0]
+
+    def _read(self, lines: list[Line]) -> list[Line]:
+        self._forecast.stepped(self.read_to)
+        self._console.at(self._forecast.step, self._forecast.remaining_s())
+        return lines
+
     def _write(self, lines: list[Line], *, at: int = 0, extra: dict[str, float] | None = None) -> None:
         """Writes log lines; `extra` joins the line of step `at`, so that every step has one line at most."""
         extra, rates = dict(extra or {}), self._rates(lines)
         for line in lines:
             metrics = {**named(line), **rates}
             joined = extra if line.step == at else {}
+            self._held_out |= _held_out(joined)
             self._writer.write(line.step, {**metrics, **joined})
-            remaining = self._throughput.remaining_s(self._steps - line.step, self._pauses)
-            self._console.line(line.step, metrics, remaining_s=remaining)
+            remaining = self._forecast.remaining_s()
+            self._console.line(line.step, {**metrics, **self._held_out}, remaining_s=remaining)
             if joined:
                 extra = {}
         if extra:
+            self._held_out |= _held_out(extra)
             self._writer.write(at, extra)
 
     def _rates(self, lines: list[Line]) -> dict[str, float]:
         """Rates over all lines that came due together."""
         if not lines:
             return {}
-        steps = sum(line.steps for line in lines) - self._unclocked[0]
-        tokens = sum(line.sums["useful_tokens"] for line in lines) - self._unclocked[1]
+        steps = sum(line.steps for line in lines)
+        tokens = sum(line.sums["useful_tokens"] for line in lines)
+        self._done = (self._done[0] + steps, self._done[1] + tokens)
+        steps, tokens = steps - self._unclocked[0], tokens - self._unclocked[1]
         self._unclocked = (0, 0.0)
-        return self._throughput.read(steps=steps, useful_tokens=tokens)
+        rates = self._throughput.read(steps=steps, useful_tokens=tokens)
+        if rates:
+            self._timed = (self._timed[0] + tokens, self._timed[1] + steps * rates["time/step_s"])
+        return rates

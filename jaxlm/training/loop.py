@@ -8,7 +8,6 @@ metrics.jsonl never runs ahead of, nor falls behind, the checkpoint it is resume
 
 import contextlib
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run, Stage
 from jaxlm.config.folder import RunFolder
 from jaxlm.config.traced import traced
-from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE, NumericalError
+from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Measuring, Ready
 from jaxlm.exchange.bases import Base
@@ -40,7 +39,7 @@ from jaxlm.run.streams import Feeds, StreamRows
 from jaxlm.runtime import distributed, fault, memory, xla_flags
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
-from jaxlm.training import isolation, report
+from jaxlm.training import isolation, plan, report, samples, summary
 from jaxlm.training.journal import Journal
 
 
@@ -78,9 +77,8 @@ class Loop:
         self.journal = Journal(
             parts.writer,
             parts.console,
-            steps=self.run_config.steps,
             every_steps=self.run_config.logging.every_steps,
-            pauses=self._pauses,
+            forecast=plan.forecast(parts, start),
         )
         self.early = EarlyStopping(self.run_config.checkpoint.keep, self.run_config.evaluation.patience)
         self.clock = SaveClock(
@@ -98,6 +96,7 @@ class Loop:
         self.deadline = time.monotonic() + 60.0 * limit if limit else None
         self.latest_metrics: dict[str, float] = {}
         self.attested = Attested(meta, start)
+        self.samples = ""  # of the last evaluation
         self.fingerprints: dict[str, str] = {"tokenizer": parts.text.tokenizer.fingerprint}
         if meta is not None:
             self.journal.restore(meta["meter"])
@@ -134,6 +133,7 @@ class Loop:
     def _stage(self, stage: Stage, number: int, first: int, last: int, step: int) -> int | None:
         """Trains one stage; an exit code ends the run."""
         parts, run = self.parts, self.run_config
+        self.journal.begins(number)
         rows = inputs.rows(run, parts.text, stage, "train", number=number)
         held_out = inputs.rows(run, parts.text, stage, "validation")
         self.held_out_rows = held_out
@@ -146,9 +146,9 @@ class Loop:
             batch = feed.peek()
             if run.show_batch and step == self.start and jax.process_count() == 1:
                 parts.console.say(report.shown(batch, parts.text.tokenizer.token, run.show_batch))
+            self.evaluators = self._started(stage, held_out)
             train_step = self._compile(rows, batch, report.Span(stage, number, first, last, step))
             del batch  # it would stay on the devices
-            self.evaluators = self._started(stage, held_out)
             while step < last:
                 step += 1
                 with self.trace.step(step), jax.transfer_guard("disallow"):
@@ -185,7 +185,8 @@ class Loop:
         isolation.prove(parts, rows, span, attention)
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None
-        self.journal.start_clock(facts.flops_per_step or 0.0, total_peak)
+        held_out = sum(len(read.rows) for read in self.held_out_rows) * span.stage.length
+        self.journal.start_clock(facts.flops_per_step or 0.0, total_peak, held_out=held_out)
         return compiled
 
     def _started(self, stage: Stage, rows: tuple[StreamRows, ...]) -> Sequence[tuple[int, Measuring]]:
@@ -213,10 +214,13 @@ class Loop:
         if patience_over:
             self.parts.console.say(f"stopped early: {self.early}")
         if done or patience_over:
-            report.finish(self.parts, self.state, self.held_out_rows, step, self.latest_metrics)
+            shown = self.samples or samples.keep(self.parts, self._weights, step)
+            summary.finished(
+                self.parts, self.journal, self.held_out_rows, step, self.latest_metrics, samples=shown
+            )
             return EXIT_DONE
         if stopping:
-            self.parts.console.say(f"saved at step {step}; the same command continues the run")
+            summary.interrupted(self.parts, self.journal, step)
             return EXIT_RESUMABLE
         return None
 
@@ -226,13 +230,20 @@ class Loop:
         lines = self.journal.drain()
         started = time.perf_counter()
         with self.journal.excluded("evaluation"):
-            weights = self.state.params if self.state.ema is None else self.state.ema
+            weights = self._weights
             self.latest_metrics = {name: value for one in due for name, value in one(weights).items()}
+            if self.run_config.evaluation.samples:
+                self.samples = samples.keep(self.parts, weights, step)
         better = self.early.update(step, self.latest_metrics)
         shown = {**self.latest_metrics, "time/evaluation_s": time.perf_counter() - started}
         self.journal.evaluated(step, lines, shown, last=step == self.run_config.steps or self.early.over)
         self.parts.console.say(report.evaluation_line(step, self.latest_metrics))
         return better
+
+    @property
+    def _weights(self) -> Any:
+        """What is evaluated."""
+        return self.state.params if self.state.ema is None else self.state.ema
 
     def _save(self, step: int, *, final: bool) -> None:
         """Everything measured up to `step` is on disk before the checkpoint is. All hosts save, or none does."""
@@ -276,24 +287,7 @@ class Loop:
         path = report.dump_rows(self.parts, rows, [s - first for s in bad if s >= first], step)
         # Its weights failed on so many batches that they are what is wrong: going on from them would fail for ever.
         aside = "".join(f"; {s} is now {s}.diverged" for s in self.parts.checkpoints.set_aside_from(good))
-        newest = self.parts.checkpoints.latest()
-        start = "from the beginning" if newest is None else f"from the checkpoint of step {newest}"
-        peak = f"--config.optimizer.schedule.peak={self.run_config.optimizer.schedule.peak / 10:g}"
-        raise NumericalError(
-            f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {self.journal.read_to}; "
-            f"nothing of them was applied. Rows and items they read: {path}. Fix: the same command with a lower "
-            f"learning rate, say {peak} --allow_config_change, or a longer optimizer.schedule.warmup, or with "
-            f"--config.precision=float32. It goes on {start}{aside}."
-        )
-
-    def _pauses(self, steps: int, seconds: float) -> dict[str, float]:
-        """How many evaluations and saves are due in the last `steps` steps, which take that long without them."""
-        run = self.run_config
-        evaluations = (
-            math.ceil(run.steps / run.evaluation.every_steps)
-            - (run.steps - steps) // run.evaluation.every_steps
-        )
-        return {"evaluation": evaluations, "save": self.clock.expected(steps, seconds)}
+        raise report.diverged(self.parts, in_a_row, self.journal.read_to, str(path), aside)
 
 
 def _poisoned(batch: Batches) -> Batches:

@@ -1,4 +1,4 @@
-"""What a run says of itself. In: its parts. Out: the preflight facts, provenance, the closing report.
+"""What a run says of itself. In: its parts. Out: the preflight facts, provenance, rows to look at.
 
 Only reads; nothing here changes training.
 """
@@ -18,18 +18,15 @@ from jaxlm.checkpoint import space
 from jaxlm.config import Run, Stage, tree
 from jaxlm.data.rows.mixture import Mixed
 from jaxlm.data.show import show_batch
-from jaxlm.errors import UserError
+from jaxlm.errors import NumericalError, UserError
 from jaxlm.models import cost
 from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
-from jaxlm.objectives import unigram
 from jaxlm.partition import state as partition
-from jaxlm.run import inputs
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import device_memory, distributed
-from jaxlm.training import samples
 
 
 def evaluation_line(step: int, metrics: Mapping[str, float]) -> str:
@@ -84,7 +81,7 @@ def facts(
         or "one device"
     )
     efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
-    flops = _flops(parts.program, batch)
+    per_step = flops(parts.program, batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Preflight(
@@ -102,8 +99,8 @@ def facts(
         if len(rows) == 1
         else None,  # several tasks have epochs of their own
         rows_per_step=run.batch_size,
-        flops_per_step=flops,
-        seconds_per_step=2.0 * flops / (matmul_rate(parts.program.model.dtype) * workers),
+        flops_per_step=per_step,
+        seconds_per_step=2.0 * per_step / (matmul_rate(parts.program.model.dtype) * workers),
         peak_flops=peak * jax.device_count() if peak else None,
         memory_per_device=device_memory.estimate(compiled),
         memory_capacity=device_memory.capacity(),
@@ -153,7 +150,7 @@ def _source_notes(read: StreamRows, steps: int) -> list[str]:
     ]
 
 
-def _flops(program: Program, batch: Any) -> int:
+def flops(program: Program, batch: Any) -> int:
     """Of a training step; of a run with a view only the products that its gradient takes."""
     run = program.run
     if not run.view:
@@ -191,46 +188,24 @@ def dump_rows(parts: Any, rows: Sequence[StreamRows], batches: list[int], step: 
     return path
 
 
+def diverged(parts: Any, in_a_row: int, read_to: int, dump: str, aside: str) -> NumericalError:
+    """What ends a run after so many steps in a row, up to `read_to`, that were not finite."""
+    newest = parts.checkpoints.latest()
+    start = "from the beginning" if newest is None else f"from the checkpoint of step {newest}"
+    peak = f"--config.optimizer.schedule.peak={parts.run.optimizer.schedule.peak / 10:g}"
+    return NumericalError(
+        f"{in_a_row} steps in a row had a loss or gradient that is not finite, up to step {read_to}; "
+        f"nothing of them was applied. Rows and items they read: {dump}. Fix: the same command with a lower "
+        f"learning rate, say {peak} --allow_config_change, or a longer optimizer.schedule.warmup, or with "
+        f"--config.precision=float32. It goes on {start}{aside}."
+    )
+
+
 def _listing(read: StreamRows, batches: list[int]) -> dict[str, Any]:
     numbers = [i for batch in batches for i in read.numbers(batch)]
     listed = {i: read.rows.listed(i) for i in numbers}
     items = {i: found.get("", found) for i, found in listed.items()}  # of a mixture with the source
     return {"rows": [numbers[0], numbers[-1]], "items": items}
-
-
-def finish(
-    parts: Any, state: Any, held_out: Sequence[StreamRows], step: int, metrics: Mapping[str, float]
-) -> None:
-    """Prints the held-out losses beside the unigram baseline, and what the model makes of the recipe's sentences."""
-    run, say = parts.run, parts.console.say
-    if jax.process_count() == 1:
-        for read in held_out:
-            _beside_baseline(parts, read, metrics)
-    if (run.fill or run.generate) and jax.process_count() == 1:
-        shown = samples.shown(parts, state.params if state.ema is None else state.ema)
-        parts.place.samples.mkdir(exist_ok=True)
-        (parts.place.samples / f"step-{step}.txt").write_text(shown + "\n", encoding="utf-8")
-        say(shown)
-    say(f"done: {step} steps; run folder {parts.place.root}")
-
-
-def _beside_baseline(parts: Any, read: StreamRows, metrics: Mapping[str, float]) -> None:
-    """The held-out loss of a task that predicts tokens, and that of a model that knows only how frequent they are."""
-    term, say = read.stream.objective.token_term, parts.console.say
-    loss = metrics.get("/".join(filter(None, ("eval", read.source, read.stream.task.of(f"{term}_loss")))))
-    if loss is None:
-        return
-    counts = unigram.counts(read.stream.sources[read.source]["train"], parts.text.vocabulary.size)
-    batches = inputs.evaluation_batches(parts.run, parts.text, [read])
-    asked = (one.targets.tokens for batch in batches for one in batch.values())
-    baseline = unigram.unigram_cross_entropy(counts, asked, parts.text.vocabulary.special_V)
-    named = {"mlm": "masked-LM", "lm": "LM"}.get(term, term)
-    of = f" of task {read.stream.name}" if read.stream.name else ""
-    of += f" on {read.source}" if read.source else ""
-    say(
-        f"held-out {named} loss{of} {loss:.4f} nats; unigram cross-entropy of the same tokens {baseline:.4f} nats"
-    )
-    say(f"the model is {baseline - loss:.4f} nats per predicted token below the unigram baseline")
 
 
 def _version(package: str) -> str:

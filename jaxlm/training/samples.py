@@ -1,10 +1,13 @@
-"""What a run shows of its model at its end: the recipe's sentences filled, its prompts answered.
+"""What a run shows of its model at evaluations and at its end: the recipe's sentences filled, its prompts answered.
 
-In: a Run and its tokenizer, before anything is trained; the weights, when it is over. Out: a refusal of what
-could not be shown; the text.
+In: a Run and its tokenizer, before anything is trained; the weights, later. Out: a refusal of what could not be shown;
+texts. They are compiled the first time only (the programs take the weights as arguments), greedy, and draw nothing of
+the run's: it ends in the same bits with and without them.
 """
 
 from typing import Any
+
+import jax
 
 from jaxlm.config import Run
 from jaxlm.infer import answers, fill_mask
@@ -22,8 +25,21 @@ def check(run: Run, text: Text) -> None:
         answers.check(run.model, text.tokenizer, run.objective.frame(text.vocabulary), run.generate)
 
 
-def shown(parts: Any, weights: Any) -> str:
-    """The recipe's sentences filled, and its prompts answered."""
+def keep(parts: Any, weights: Any, step: int) -> str:
+    """Writes what the model makes of the recipe's sentences and prompts to samples/ and TensorBoard; returns it.
+
+    '' where the recipe has none, and on several hosts.
+    """
+    if not (parts.run.fill or parts.run.generate) or jax.process_count() > 1:
+        return ""
+    text = _shown(parts, weights)
+    parts.place.samples.mkdir(exist_ok=True)
+    (parts.place.samples / f"step-{step}.txt").write_text(text + "\n", encoding="utf-8")
+    parts.writer.text(step, "samples", text)
+    return text
+
+
+def _shown(parts: Any, weights: Any) -> str:
     run, lines = parts.run, []
     predictor = Predictor(
         model=parts.program.model,

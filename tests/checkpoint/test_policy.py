@@ -58,13 +58,6 @@ def test_due_by_minutes_since_the_last_save():
     assert not clock.due(3)
 
 
-def test_saves_that_are_expected():
-    assert SaveClock(every_steps=10, every_minutes=0.0).expected(45, 600.0) == 4.5
-    assert SaveClock(every_steps=0, every_minutes=2.0).expected(45, 600.0) == 5.0
-    assert SaveClock(every_steps=10, every_minutes=2.0).expected(45, 600.0) == 5.0
-    assert SaveClock(every_steps=0, every_minutes=0.0).expected(45, 600.0) == 0.0
-
-
 def test_both_rules_off_is_never_due():
     clock = SaveClock(every_steps=0, every_minutes=0.0, now=lambda: 1e9)
     assert not any(clock.due(step) for step in range(1, 50))

@@ -1,7 +1,5 @@
 """Rates, with a clock that the test turns."""
 
-import math
-
 import pytest
 
 from jaxlm.monitor.throughput import Throughput, peak_flops
@@ -19,7 +17,7 @@ def test_rates_leave_out_what_is_excluded():
     clock = Clock()
     throughput = Throughput(flops_per_step=6e12, peak=4e12, now=clock)
     clock.now += 10.0
-    with throughput.excluded("evaluation"):
+    with throughput.excluded():
         clock.now += 1000.0
     throughput.waited(1.5)
     throughput.waited(0.5)
@@ -32,28 +30,6 @@ def test_rates_leave_out_what_is_excluded():
         "time/data_wait_share": 0.1,
         "throughput/mfu": 6e12 * 5 / (20.0 * 4e12),
     }
-
-
-def test_what_remains_includes_the_pauses_that_are_due_as_long_as_the_last_ones_were():
-    clock = Clock()
-    throughput = Throughput(flops_per_step=0.0, peak=None, now=clock)
-    for kind, seconds in (("evaluation", 900.0), ("evaluation", 100.0), ("save", 7.0)):
-        with throughput.excluded(kind):
-            clock.now += seconds
-    clock.now += 20.0
-    throughput.read(steps=5, useful_tokens=1.0)
-    asked = []
-
-    def due(steps: int, seconds: float) -> dict[str, float]:
-        asked.append((steps, seconds))
-        return {"evaluation": 2, "save": 0.5, "never seen": 9}
-
-    assert throughput.remaining_s(7, due) == 7 * 4.0 + 2 * 100.0 + 0.5 * 7.0
-    assert asked == [(7, 28.0)]
-    next_stage = Throughput(flops_per_step=0.0, peak=None, took=throughput.took, now=clock)
-    clock.now += 1.0
-    next_stage.read(steps=1, useful_tokens=1.0)
-    assert next_stage.remaining_s(1, due) == 1.0 + 2 * 100.0 + 0.5 * 7.0
 
 
 def test_each_reading_starts_anew():
@@ -69,7 +45,6 @@ def test_each_reading_starts_anew():
 
 def test_nothing_is_known_before_the_first_reading():
     throughput = Throughput(flops_per_step=1.0, peak=1.0, now=lambda: 5.0)
-    assert math.isnan(throughput.remaining_s(3, lambda steps, seconds: {}))
     assert throughput.read(steps=3, useful_tokens=9.0) == {}
 
 

@@ -15,7 +15,7 @@ from tools import check_kernels, show_objectives
 
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
-TESTED |= {"check_kernels", "flattened", "peers"}
+TESTED |= {"check_kernels", "check_forecast", "flattened", "peers"}
 
 
 def test_no_tool_is_left_out():
