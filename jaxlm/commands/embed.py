@@ -6,7 +6,7 @@ DIR is a run folder or a model folder; --hf=DIR reads a Hugging Face folder as i
 import argparse
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jaxlm import entry
 from jaxlm.errors import UserError
@@ -35,28 +35,13 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxlm.infer import embed, loaded, text_reading  # after parsing, so that --help answers at once
 
-    ready = loaded.of_options(options)
-    pooling = options.pooling or _pooling(ready.stored.run)
-    reading = text_reading.reading(ready, pooling)
-    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())
-    how = {"pooling": reading.pooling, "row_length": reading.length}
-    vectors = embed.embed(ready, list(map(reading.text, texts)), **how)
+    vectors, reading = text_reading.vectors(loaded.of_options(options), texts, options.pooling)
     note = "" if reading.scaled else " (to length 1, which the folder does not do)"
     print(f"{len(texts)} texts, {vectors.shape[1]} numbers each, pooling {reading.pooling}{note}; cosines:")
     print(embed.table(texts[:20], vectors[:20]))
     if options.output:
         np.save(options.output, vectors)
     return 0
-
-
-def _pooling(run: Any) -> Any:
-    """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
-    from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
-
-    if run is None or not isinstance(run.objective, Contrastive):
-        return None if run is None else "mean"
-    unsupervised = isinstance(run.objective, DropoutContrastive)
-    return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling
 
 
 def run() -> NoReturn:

@@ -35,10 +35,12 @@ class Command:
     overrides: dict[str, Any]
     explain: bool
     allow_config_change: bool
+    words: str  # as typed
 
 
 def parse(argv: Sequence[str]) -> Command:
     """Parses `argv` (argv[0] is the program). Raises UserError for anything the user typed wrong."""
+    words = " ".join(argv[1:])
     argv, path = recipes.located(argv)
     values, config = _definitions(argv)
     with _neighbours(path):
@@ -62,7 +64,7 @@ def parse(argv: Sequence[str]) -> Command:
     run.validate()
     overrides = config_flags.get_override_values(values["config"])
     workdir = local_folder(values.workdir or f"runs/{recipes.file(path).stem}", "--workdir")
-    return Command(run, workdir, overrides, values.explain, values.allow_config_change)
+    return Command(run, workdir, overrides, values.explain, values.allow_config_change, words)
 
 
 def _definitions(argv: list[str]) -> tuple[flags.FlagValues, Any]:
