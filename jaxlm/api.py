@@ -23,8 +23,10 @@ import numpy as np
 from jaxlm.batch import Batch
 from jaxlm.config import Run, flags
 from jaxlm.config.flags import Command
+from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, check_text
 from jaxlm.evaluate import of_run
+from jaxlm.exchange import exporting
 from jaxlm.exchange.sentence_transformers import Pooling
 from jaxlm.exchange.stored import HF
 from jaxlm.infer import answers, fill_mask, frame, loaded, logits, text_reading
@@ -115,6 +117,15 @@ class Model(Loaded):
         return of_run.measure(
             self.where, split=split, step=self.stored.step, rows=rows, base=self.base, say=print
         )[1]
+
+    def export(self, folder: str | pathlib.Path) -> pathlib.Path:
+        """Writes a Hugging Face folder, which must not exist, and returns its path. UserError for what has no place
+        in one."""
+        target = expanded(folder)
+        exporting.to_hf(
+            pathlib.Path(self.where), target, say=print, step=self.stored.step or None, base=self.base
+        )
+        return target
 
 
 def load_recipe(recipe: str | pathlib.Path) -> Run:
