@@ -7,7 +7,7 @@ The same command line continues an interrupted run, to the same bits; so does --
 """
 
 import contextlib
-import sys
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -34,8 +34,8 @@ def main(argv: Sequence[str]) -> int:
         return train(command, early).code
 
 
-def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
-    """Trains, or continues, one run. `early` handles signals until the loop does."""
+def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
+    """Trains, or continues, one run. `early` handles signals until the loop does; None: the process is not ours."""
     import jax
 
     from jaxlm.checkpoint import space
@@ -69,7 +69,7 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
                 scope.enter_context(folder.lock(place, console.say))
             changes = folder.changes(place, run, allow_config_change=allow)
         scope.enter_context(distributed.ending_when_a_peer_is_lost(console.say))
-        console.say(f"jaxlm: {' '.join(sys.argv[1:])}")
+        console.say(f"jaxlm: {command.words}")
         for change in changes:
             console.say(f"changed since the last start:{change}")
         compilation.enable(default_cache(), console.say)
@@ -136,8 +136,10 @@ def train(command: "Command", early: "EndingAtOnce") -> "Outcome":
                 text.tokenizer.save(place.tokenizer)
                 tokenizer_files.keep(run.tokenizer, text.tokenizer, place.tokenizer)
             writer.resume(start or 0, (meta or {}).get("metrics_file"))
-        stop = scope.enter_context(signals.StopRequest(say=console.say))
-        early.hand_over()
+        exit_now = signals.interrupt if early is None else os._exit
+        stop = scope.enter_context(signals.StopRequest(say=console.say, exit_now=exit_now))
+        if early is not None:
+            early.hand_over()
         dog = watchdog.Watchdog(place.root, minutes=run.logging.watchdog_minutes, say=console.say)
         scope.enter_context(dog)
         parts = Parts(

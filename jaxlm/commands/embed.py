@@ -8,7 +8,7 @@ With --output, and without --json, the vectors become a numpy array: [texts, D],
 """
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from jaxlm import entry
 from jaxlm.commands import options as table
@@ -23,12 +23,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxlm.infer import embed, loaded, text_reading  # after parsing, so that --help answers at once
 
-    ready = loaded.of_options(options)
-    pooling = options.pooling or _pooling(ready.stored.run)
-    reading = text_reading.reading(ready, pooling)
-    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if reading.pooling == "cls_mlp" else ())
-    how = {"pooling": reading.pooling, "row_length": reading.length}
-    vectors = embed.embed(ready, list(map(reading.text, texts)), **how)
+    vectors, reading = text_reading.vectors(loaded.of_options(options), texts, options.pooling)
     if options.json:
         each = zip(texts, vectors.tolist(), strict=True)
         table.write("\n".join(table.as_json({"text": t, "vector": v}) for t, v in each), options.output)
@@ -54,16 +49,6 @@ def _parser() -> table.Parser:
         parser, "a text: {text, vector}", "file for the vectors: .npy, or with --json JSON lines"
     )
     return parser
-
-
-def _pooling(run: Any) -> Any:
-    """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
-    from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
-
-    if run is None or not isinstance(run.objective, Contrastive):
-        return None if run is None else "mean"
-    unsupervised = isinstance(run.objective, DropoutContrastive)
-    return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling
 
 
 def run() -> NoReturn:

@@ -38,6 +38,7 @@ class Command:
     explain: bool
     allow_config_change: bool
     source: str = "recipe"  # where all other values come from
+    words: str = ""  # as typed
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -68,7 +69,8 @@ def parse(argv: Sequence[str]) -> Command:
     workdir = values.workdir or f"runs/{recipes.file(path or '').stem}"
     where = local_folder(workdir, "--workdir")
     source = "recipe" if path else "run folder"
-    return Command(run, where, given, values.explain, values.allow_config_change, source)
+    words = " ".join(argv[1:])
+    return Command(run, where, given, values.explain, values.allow_config_change, source, words)
 
 
 def _definitions() -> flags.FlagValues:

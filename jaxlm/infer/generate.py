@@ -117,7 +117,7 @@ def _rows(
     texts, limits = [*texts, *[texts[-1]] * more], [*limits, *[1] * more]
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
     return decode.Prompts(
-        batch=predictor.split(_sources(texts, frame) if frame.encoder_decoder else _left_padded(texts)),
+        batch=predictor.split(sources(texts, frame) if frame.encoder_decoder else _left_padded(texts)),
         limit_B=predictor.split(np.array(limits, np.int32)),
         stops=np.array(frame.stops or (decode.NONE,), np.int32),
         key_B=predictor.split(keys),
@@ -209,7 +209,7 @@ def _left_padded(texts: Sequence[Sequence[int]]) -> Batch:
     return Batch(tokens_BT=tokens, segments_BT=segments, positions_BT=positions)
 
 
-def _sources(texts: Sequence[Sequence[int]], frame: Frame) -> Batch:
+def sources(texts: Sequence[Sequence[int]], frame: Frame) -> Batch:
     """An encoder-decoder's sources, padded behind, and what its decoder begins with."""
     width = predict.size(max(map(len, texts)))
     tokens, segments = np.zeros((2, len(texts), width), np.int32)

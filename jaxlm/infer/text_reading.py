@@ -6,12 +6,13 @@ knows is in a table here: read, refused by name where it says what is not done h
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from tokenizers import normalizers
 
+from jaxlm.config import Run
 from jaxlm.data.tokens import settings
 from jaxlm.errors import UserError
 from jaxlm.exchange import sentence_transformers
@@ -19,8 +20,9 @@ from jaxlm.exchange.sentence_transformers import TRANSFORMER_FILES, Pooling
 from jaxlm.exchange.stored import Stored
 from jaxlm.formats import safetensors_file
 from jaxlm.formats.folder import parse
-from jaxlm.infer import frame
+from jaxlm.infer import embed, frame
 from jaxlm.infer.loaded import Loaded
+from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
 
 _FIX = "Give --pooling=mean, cls or cls_mlp to embed with the transformer alone."
 _ORDERS = (
@@ -88,6 +90,24 @@ class Reading:
         """The text as the tokenizer gets it."""
         text = self.prompt + text
         return normalizers.Lowercase().normalize_str(text) if self.lowercase else text
+
+
+def vectors(
+    ready: Loaded, texts: Sequence[str], pooling: Pooling | None = None
+) -> tuple[np.ndarray, Reading]:
+    """[texts, D], float32, of length 1, and how they were read. `pooling` counts instead of the run's or folder's."""
+    how = reading(ready, pooling or _trained(ready.stored.run))
+    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if how.pooling == "cls_mlp" else ())
+    read = list(map(how.text, texts))
+    return embed.embed(ready, read, pooling=how.pooling, row_length=how.length), how
+
+
+def _trained(run: Run | None) -> Pooling | None:
+    """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
+    if run is None or not isinstance(run.objective, Contrastive):
+        return None if run is None else "mean"
+    unsupervised = isinstance(run.objective, DropoutContrastive)
+    return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling
 
 
 def reading(ready: Loaded, pooling: Pooling | None) -> Reading:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from jaxlm.errors import EXIT_RESUMABLE
 
@@ -98,6 +98,8 @@ class StopRequest:
         self._distributed = jax.distributed.is_initialized()
         # jax.distributed has a SIGTERM handler of its own, in C++, that tells the other hosts: it must stay.
         caught = [s for s in _SIGNALS if not (self._distributed and s == signal.SIGTERM)]
+        if threading.current_thread() is not threading.main_thread():
+            caught = []  # only the main thread may have handlers
         for number in caught:
             self._earlier[number] = signal.signal(number, self._handle)
         return self
@@ -122,6 +124,11 @@ class StopRequest:
 def end_on_term() -> None:
     """SIGTERM ends the process as an exception does, so that nothing half written stays."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+
+
+def interrupt(code: int) -> NoReturn:
+    """Instead of ending a process that has more to do than this run, a notebook say."""
+    raise KeyboardInterrupt(f"stopped at once, exit code {code}")
 
 
 def _tell(text: str) -> None:

@@ -218,7 +218,7 @@ def test_no_token_copies_the_cache(kind):
 
     model = made({**DECODERS, **ENCODER_DECODERS}[kind])[0]
     frame = Frame(before=(), after=(1,), start=(0,), stops=()) if kind == "T5" else PLAIN
-    batch = generating._sources(PROMPTS, frame) if kind == "T5" else generating._left_padded(PROMPTS)
+    batch = generating.sources(PROMPTS, frame) if kind == "T5" else generating._left_padded(PROMPTS)
     one_B = np.ones(len(PROMPTS), np.int32)
     keys = jax.random.split(jax.random.key(0), len(PROMPTS))
     rows = decode.Prompts(batch=batch, limit_B=one_B, stops=one_B[:1], key_B=keys)

@@ -30,7 +30,7 @@ ALLOWED = {
 }
 # Above them, floor by floor: each imports what is below, nothing beside it and nothing above.
 FLOORS = ("run", "exchange", "infer", "evaluate", "training", "commands")
-TOP = {"train", "entry", "__main__"}
+TOP = {"api", "train", "entry", "__main__"}
 
 
 def _ours(path: pathlib.Path) -> set[str]:
