@@ -43,7 +43,9 @@ class Gpt2:
     activation: Activation  # of the MLP: gelu (erf), gelu_tanh, relu, silu
     init_scale: float  # what ends a residual branch starts with init_scale / sqrt(2 layers)
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    layer_loop: stack.Loop = (
+        "auto"  # scan compiles one block for all; auto: unrolled on GPUs, where it is faster
+    )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 

@@ -50,7 +50,9 @@ class Llama:
     ]  # tokens a layer sees back, itself included, in turns; 0: all. (4096,) is Mistral's
     init_scale: float  # standard deviation of initial weights
     # Operational: the same parameters and, to rounding, the same results.
-    layer_loop: stack.Loop = "scan"  # scan compiles one block for all; unrolled runs faster
+    layer_loop: stack.Loop = (
+        "auto"  # scan compiles one block for all; auto: unrolled on GPUs, where it is faster
+    )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 

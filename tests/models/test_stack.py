@@ -28,6 +28,14 @@ def by_hand(weights, x, keys, kinds):
     return x
 
 
+def test_auto_unrolls_on_gpus_what_is_not_too_deep(monkeypatch):
+    assert [stack.resolved(loop, 12) for loop in ("auto", "scan", "unrolled")] == ["scan", "scan", "unrolled"]
+    for platform, expected in {"gpu": "unrolled", "cuda": "unrolled", "tpu": "scan"}.items():
+        monkeypatch.setattr(stack.kernels, "platform", lambda platform=platform: platform)
+        assert stack.resolved("auto", 12) == expected and stack.resolved("auto", 80) == "scan"
+        assert stack.resolved("scan", 12) == "scan"
+
+
 @pytest.mark.parametrize("layers", [1, 3, 7])
 @pytest.mark.parametrize("kinds", [(1.0,), (2.0, -1.0), (1.0, 2.0, 3.0)])
 @pytest.mark.parametrize("loop", ["scan", "unrolled"])
