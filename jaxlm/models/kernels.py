@@ -30,7 +30,7 @@ Implementation = Literal["auto", "xla", "splash", "cudnn"]
 _KERNEL_FROM = 256
 
 # For every segment that a row may hold, cuDNN keeps softmax statistics of whole rows and starts work in its backward
-# pass, used or not: 33 of them, 6 used, take 1.7 times as long as its two kernels (docs/benchmarks.md).
+# pass, used or not: 65 of them, 3 used, take 1.7 times as long as its two kernels (docs/benchmarks.md).
 _MOST_SEGMENTS = 64
 
 Name = Literal["xla", "splash", "cudnn", "cudnn packed"]
