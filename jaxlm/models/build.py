@@ -6,7 +6,6 @@ takes values in place of arrays, see models/values.py.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
@@ -37,6 +36,7 @@ class Model:
     dtype: Dtype  # of the computation; parameters are float32
     axes: Params  # logical axis names, one tuple per parameter
     inputs: Params  # how many dimensions of a parameter are contracted with what comes in, without 'layers'
+    shapes: Params  # `init`'s result as `jax.ShapeDtypeStruct`s
     _graph: nnx.GraphDef
 
     def init(self, key: jax.Array) -> Params:
@@ -46,11 +46,6 @@ class Model:
     def bind(self, params: Params) -> Any:
         """The module over these parameters: a pytree, which jitted functions take as an argument, weights and all."""
         return nnx.merge(self._graph, params)
-
-    @functools.cached_property
-    def shapes(self) -> Params:
-        """`init`'s result as `jax.ShapeDtypeStruct`s."""
-        return jax.eval_shape(self.init, jax.random.key(0))
 
 
 def build(config: Config, heads: Mapping[str, Head] | None = None, *, dtype: Dtype = "float32") -> Model:
@@ -69,7 +64,8 @@ def build(config: Config, heads: Mapping[str, Head] | None = None, *, dtype: Dty
         if len(names) != len(shape):
             raise ValueError(f"{path}: axes {names} do not match shape {shape}.")
         axes[path], inputs[path] = tuple(names), variable.get_metadata("inputs")
-    return Model(config=config, heads=heads, dtype=dtype, axes=nest(axes), inputs=nest(inputs), _graph=graph)
+    named = {"axes": nest(axes), "inputs": nest(inputs), "shapes": _parameters(state)}
+    return Model(config=config, heads=heads, dtype=dtype, **named, _graph=graph)
 
 
 def _module(config: Config, heads: Mapping[str, Head], dtype: Dtype, key: jax.Array) -> Any:

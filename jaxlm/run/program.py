@@ -54,7 +54,7 @@ class Program:
         axes = view.axes(of_params)
         optimizer = run.optimizer.make(_horizon(run), axes)
         key = jax.random.key(run.seed)
-        params = jax.eval_shape(model.init, key)
+        params = model.shapes
         trained, frozen = jax.eval_shape(lambda params: view.split(params, of_params, key), params)
         state = jax.eval_shape(
             lambda trained: new_state(trained, optimizer, ema=run.ema_decay > 0.0), trained

@@ -4,6 +4,7 @@ Only reads; nothing here changes training.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import time
@@ -151,7 +152,17 @@ def _source_notes(read: StreamRows, steps: int) -> list[str]:
 
 
 def flops(program: Program, batch: Any) -> int:
-    """Of a training step; of a run with a view only the products that its gradient takes."""
+    """Of a training step on a batch of arrays or shapes; of a run with a view only what its gradient takes."""
+    alike = {
+        name: dataclasses.replace(one, most_segments=None) for name, one in batch.items()
+    }  # of no matter here
+    leaves, tree = jax.tree.flatten(alike)
+    return _flops(program, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=16)  # the forecast and the table of a stage ask for the same
+def _flops(program: Program, tree: Any, shapes: tuple[tuple, ...]) -> int:
+    batch = tree.unflatten([jax.ShapeDtypeStruct(*one) for one in shapes])
     run = program.run
     if not run.view:
         return cost.training_flops(run.model, _total_loss(program.tasks), batch, run.heads)
