@@ -3,6 +3,7 @@
 Every check is a function of a case; `LIMITS` has what each may reach. A check that must be exact returns 0 or 1.
 """
 
+import functools
 import json
 import pathlib
 import re
@@ -30,12 +31,17 @@ RATE, DECAY, EPSILON = (
 )  # epsilon: entries without a gradient but rounding must not follow its sign
 
 
+@functools.lru_cache(maxsize=2)
+def program(case: Case) -> Callable[[Any], tuple[tuple[Any, dict], Any]]:
+    """Parameters -> ((loss, outputs), gradients) on the case's batch: compiled once for all checks."""
+    model, batch = case.model(), case.kind.batch(case.config.vocab_size)
+    return jit(jax.value_and_grad(lambda p: case.kind.ours(model.bind(p), batch), has_aux=True))
+
+
 def forward(case: Case) -> dict[str, float]:
     """Outputs, loss and every gradient against transformers."""
-    hf, model = case.reference(), case.model()
-    batch = case.kind.batch(case.config.vocab_size)
-    run = jax.value_and_grad(lambda p: case.kind.ours(model.bind(p), batch), has_aux=True)
-    (loss, outputs), grads = jit(run)(case.params(hf))
+    hf, batch = case.reference(), case.kind.batch(case.config.vocab_size)
+    (loss, outputs), grads = program(case)(case.params(hf))
     their_loss, their_outputs = case.kind.theirs(hf, batch)
     their_loss.backward()
     real = np.asarray(batch.segments_BT) > 0
@@ -64,21 +70,20 @@ def _gradients(case: Case, hf: Any, grads: Any) -> float:
 
 def five_steps(case: Case) -> dict[str, float]:
     """The weights after five steps of AdamW, relative to how far they moved."""
-    hf, model = case.reference(seed=2), case.model()
+    hf = case.reference(seed=2)
     batch, params = case.kind.batch(case.config.vocab_size), case.params(hf)
     before = families.export_params(params, case.config)
     optimizer = optax.adamw(RATE, b1=0.9, b2=0.999, eps=EPSILON, weight_decay=DECAY)
     theirs = torch.optim.AdamW(hf.parameters(), lr=RATE, betas=(0.9, 0.999), eps=EPSILON, weight_decay=DECAY)
 
     @jit
-    def step(params: Any, state: Any) -> tuple[Any, Any]:
-        grads = jax.grad(lambda p: case.kind.ours(model.bind(p), batch)[0])(params)
+    def update(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     state = jit(optimizer.init)(params)
     for _ in range(5):
-        params, state = step(params, state)
+        params, state = update(params, state, program(case)(params)[1])
         theirs.zero_grad()
         case.kind.theirs(hf, batch)[0].backward()
         theirs.step()
@@ -97,18 +102,18 @@ def five_steps(case: Case) -> dict[str, float]:
 
 def variants(case: Case) -> dict[str, float]:
     """Unrolled layers, and all items packed into one row, against the scan over separate rows."""
-    model, batch = case.model(layer_loop="scan"), case.kind.batch(case.config.vocab_size)
-    params = case.params(case.reference())
+    batch, params = case.kind.batch(case.config.vocab_size), case.params(case.reference())
+    # Padding is -1e9: no scale to measure by.
+    known = lambda outputs: outputs["logits"][..., : case.config.vocab_size]
 
     def run(model: Any, batch: Any) -> tuple[Any, Any]:
         loss, outputs = jit(lambda p: case.kind.ours(model.bind(p), batch))(params)
-        return loss, outputs["logits"][
-            ..., : case.config.vocab_size
-        ]  # padding is -1e9: no scale to measure by
+        return loss, known(outputs)
 
-    loss, logits = run(model, batch)
+    (loss, outputs), _ = program(case)(params)
+    logits = known(outputs)
     one_loss, one = run(case.model(layer_loop="unrolled"), batch)
-    packed_loss, in_one_row = run(model, packed(batch))
+    packed_loss, in_one_row = run(case.model(), packed(batch))
     real = np.asarray(batch.segments_BT) > 0
     return {
         "unrolled": max(difference(one, logits), difference(one_loss, loss)),
@@ -136,7 +141,7 @@ def files(case: Case) -> dict[str, float]:
         assert not report["mismatched_keys"], report
         loaded = load_file(folder / "model.safetensors")
         again = families.import_params(loaded, families.config_from_hf(contents, list(loaded)))
-    ours = jit(lambda p: case.kind.ours(model.bind(p), batch))(params)
+    ours, _ = program(case)(params)
     theirs = case.kind.theirs(hf.eval(), batch)
     return {
         "export, from_pretrained": difference(ours[0], theirs[0].detach().numpy()),
