@@ -6,6 +6,7 @@ cannot.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from jaxlm.errors import UserError
 from jaxlm.monitor.console import duration, human
@@ -61,9 +62,13 @@ def table(facts: Preflight) -> str:
         ("time left", _time(facts)),
         *(("note", note) for note in facts.notes),
     ]
-    shown = [(name, text) for name, text in rows if text]
-    width = max(len(name) for name, _ in shown)
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown)
+    return "\n".join(columns([(name, text) for name, text in rows if text]))
+
+
+def columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """A line each, the texts below one another."""
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {text}" for name, text in rows]
 
 
 def check_fits(facts: Preflight) -> None:

@@ -221,10 +221,26 @@ def train(
         trainer = sentencepiece.SentencePieceTrainer
         trainer.train(sentence_iterator=_lines(texts), model_writer=model, **options)
     except RuntimeError as error:
-        raise UserError(
-            f"tokenizer vocab_size={vocab_size}: SentencePiece cannot train it: {error}"
-        ) from error
+        raise UserError(_untrainable(vocab_size, str(error))) from error
     return SentencePieceTokenizer(model.getvalue(), f"{kind}(vocab_size={vocab_size})")
+
+
+def _untrainable(vocab_size: int, problem: str) -> str:
+    """What to do about SentencePiece's own words."""
+    most = re.search(r"set it to a value <= (\d+)", problem)
+    least = re.search(r"smaller than required_chars\D+\d+ vs (\d+)", problem)
+    where = f"tokenizer vocab_size={vocab_size}: "
+    if most:
+        return (
+            f"{where}this corpus gives {most[1]} pieces, and a SentencePiece model has as many as it is asked for. "
+            f"Fix: --config.tokenizer.vocab_size={most[1]}, or more text."
+        )
+    if least:
+        return (
+            f"{where}the special tokens and characters of this corpus alone take {least[1]}. "
+            f"Fix: --config.tokenizer.vocab_size=N, with N well above {least[1]}."
+        )
+    return f"{where}SentencePiece cannot train it: {problem}"
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
