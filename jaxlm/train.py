@@ -173,11 +173,11 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
 def run() -> NoReturn:
     """The command itself: the process ends with its exit code."""
-    from jaxlm.monitor.preflight import SMALLER
+    from jaxlm.monitor.preflight import smaller
 
     entry.run(
         main,
-        when_out_of_memory=f"{SMALLER} The table at the start of a stage says what a step needs.",
+        when_out_of_memory=f"{smaller()} The table at the start of a stage says what a step needs.",
     )
 
 

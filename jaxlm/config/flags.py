@@ -134,7 +134,8 @@ def _refuse(word: str, run: Run | None, values: flags.FlagValues) -> None:
     """UserError for a word that is no flag, with what was meant."""
     name, equals, value = word.lstrip("-").partition("=")
     if not word.startswith("-"):
-        raise UserError(f"Unexpected argument {word!r}: overrides are written --config.key=value.")
+        text = " Text to train on: --config.data.corpus=" + word + "." if pathlib.Path(word).exists() else ""
+        raise UserError(f"Unexpected argument {word!r}: overrides are written --config.key=value.{text}")
     if run is not None and hints.is_key(run, name):
         raise UserError(
             f"Unknown flag --{name}: values of the run are written --config.{name}{equals}{value}."

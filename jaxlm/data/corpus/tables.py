@@ -48,7 +48,8 @@ def _below_header(rows: Iterator[_Row], path: str) -> Iterator[tuple[int, dict[s
             raise UserError(
                 f"{path}:{number}: {len(cells)} cells, and the header names {len(header)} columns "
                 f"({', '.join(header):.200}). A cell with a separator or a line break in it stands in double quotes, "
-                'with every quote inside it written twice (""). Repair or remove the row.'
+                'with every quote inside it written twice (""), and the first row names the columns. Repair or remove '
+                "the row."
             )
         yield number, dict(zip(header, cells, strict=True))
 

@@ -33,6 +33,7 @@ Space = Literal[
 ]  # what a text begins with: also behind a special token written in it, or not there
 # normalizer_spec { add_dummy_prefix: false }: of two messages behind one another, the second's fields count.
 _NO_PREFIX = b"\x1a\x02\x18\x00"
+LEAST_SIZE = 100  # of a vocabulary that a run may ask for
 LONGEST_LINE = 4000  # characters; the trainer drops lines of more than max_sentence_length bytes
 
 
@@ -231,9 +232,10 @@ def _untrainable(vocab_size: int, problem: str) -> str:
     least = re.search(r"smaller than required_chars\D+\d+ vs (\d+)", problem)
     where = f"tokenizer vocab_size={vocab_size}: "
     if most:
+        smaller = f"--config.tokenizer.vocab_size={most[1]}, or " if int(most[1]) >= LEAST_SIZE else ""
         return (
             f"{where}this corpus gives {most[1]} pieces, and a SentencePiece model has as many as it is asked for. "
-            f"Fix: --config.tokenizer.vocab_size={most[1]}, or more text."
+            f"Fix: {smaller}more text."
         )
     if least:
         return (
