@@ -37,11 +37,12 @@ def read_tsv(path: str, names: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
 
 
 def _below_header(rows: Iterator[_Row], path: str) -> Iterator[tuple[int, dict[str, str]]]:
-    _, header = next(rows, (0, []))
+    first, header = next(rows, (0, []))
     header = [name.strip() for name in header]
     if twice := {name for name in header if header.count(name) > 1 and name}:
         raise UserError(
-            f"{path}:1: two columns are called {min(twice)!r}. Every name of the header must be different: rename one."
+            f"{path}:{first}: two columns are called {min(twice)!r}. Every name of the header must be different: rename "
+            "one."
         )
     for number, cells in rows:
         if len(cells) != len(header):
@@ -73,11 +74,9 @@ def _in_order(
 def _first(path: str) -> tuple[str, Iterator[tuple[int, str]]]:
     """The first line that is not blank, "" without one; and all lines."""
     read = lines.numbered(path)
-    passed = []
     for one in read:
-        passed.append(one)
         if one[1].strip():
-            return one[1], itertools.chain(passed[-1:], read)
+            return one[1], itertools.chain([one], read)
     return "", iter(())
 
 
