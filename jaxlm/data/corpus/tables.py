@@ -41,8 +41,8 @@ def _below_header(rows: Iterator[_Row], path: str) -> Iterator[tuple[int, dict[s
     header = [name.strip() for name in header]
     if twice := {name for name in header if header.count(name) > 1 and name}:
         raise UserError(
-            f"{path}:{first}: two columns are called {min(twice)!r}. Every name of the header must be different: rename "
-            "one."
+            f"{path}:{first}: two columns are called {min(twice)!r}. Every name of the header must be different: "
+            "rename one."
         )
     for number, cells in rows:
         if len(cells) != len(header):
