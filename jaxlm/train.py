@@ -42,7 +42,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import folder, tree
     from jaxlm.data.places import default_cache
-    from jaxlm.errors import UserError
+    from jaxlm.errors import EXIT_DONE, UserError
     from jaxlm.exchange import bases, tokenizer_files
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
@@ -50,8 +50,8 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.run import inputs, seen, streams
     from jaxlm.run.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
-    from jaxlm.training import excluded, samples
-    from jaxlm.training.loop import Loop, Parts
+    from jaxlm.training import excluded, foreseen, preview, samples
+    from jaxlm.training.loop import Loop, Outcome, Parts
 
     # ------------------------------------------------------------------------------------------ process and folder
     run = command.run
@@ -63,9 +63,11 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     with scope:
         with distributed.ending_together(), folder.disk_errors(place):
             folder.check_free(place)
-            console = Console(place.root, total_steps=run.steps, enabled=is_main)
+            console = Console(
+                None if command.preflight else place.root, total_steps=run.steps, enabled=is_main
+            )
             scope.callback(console.close)
-            if is_main:
+            if is_main and not command.preflight:
                 scope.enter_context(folder.lock(place, console.say))
             changes = folder.changes(place, run, allow_config_change=allow)
         scope.enter_context(distributed.ending_when_a_peer_is_lost(console.say))
@@ -84,8 +86,16 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
         # --------------------------------------------------------------------------------------------------- data
         with distributed.ending_together():
+            if not place.has_checkpoints():
+                foreseen.check(program)
+                space.check_space(place.checkpoints, space.state_bytes(program.state), run.checkpoint.keep)
             text = inputs.text(run, console.say)
             samples.check(run, text)
+        if command.preflight:
+            state, frozen = program.start(bases.parameters(program, text.tokenizer, console.say))
+            parts = preview.Parts(run=run, place=place, text=text, program=program, console=console)
+            preview.show(parts, state, frozen)
+            return Outcome(code=EXIT_DONE, step=0, metrics={})
 
         # --------------------------------------------------------------------------------------------- checkpoints
         saving = run.checkpoint
@@ -163,11 +173,11 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
 def run() -> NoReturn:
     """The command itself: the process ends with its exit code."""
-    from jaxlm.monitor.preflight import SMALLER
+    from jaxlm.monitor.preflight import smaller
 
     entry.run(
         main,
-        when_out_of_memory=f"{SMALLER} The table at the start of a stage says what a step needs.",
+        when_out_of_memory=f"{smaller()} The table at the start of a stage says what a step needs.",
     )
 
 

@@ -94,8 +94,8 @@ def parser() -> table.Parser:
     add(
         "--source",
         required=True,
-        help="path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://), "
-        "tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT] or builtin:pydocs",
+        help="path, glob or folder of .txt, .csv, .tsv, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, "
+        "s3://), several with commas between, tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT] or builtin:pydocs",
     )
     add("--text-field", default="text", help="field or column that holds the text (default: text)")
     add(

@@ -39,6 +39,7 @@ class Command:
     allow_config_change: bool
     source: str = "recipe"  # where all other values come from
     words: str = ""  # as typed
+    preflight: bool = False  # measure what precedes a run, and stop
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -70,7 +71,8 @@ def parse(argv: Sequence[str]) -> Command:
     where = local_folder(workdir, "--workdir")
     source = "recipe" if path else "run folder"
     words = " ".join(argv[1:])
-    return Command(run, where, given, values.explain, values.allow_config_change, source, words)
+    explain, preflight = values.explain, values.preflight
+    return Command(run, where, given, explain, values.allow_config_change, source, words, preflight)
 
 
 def _definitions() -> flags.FlagValues:
@@ -84,6 +86,7 @@ def _definitions() -> flags.FlagValues:
         "recipe", None, "File with the classes of the run in --workdir; it is executed.", flag_values=values
     )
     switch("explain", False, "Print every resolved value and its origin, then stop.", flag_values=values)
+    switch("preflight", False, "Check and measure all that precedes a run, then stop.", flag_values=values)
     switch("allow_config_change", False, "Continue a run with a changed schedule.", flag_values=values)
     switch("help", False, "Show every key with its meaning.", short_name="h", flag_values=values)
     return values
@@ -131,7 +134,8 @@ def _refuse(word: str, run: Run | None, values: flags.FlagValues) -> None:
     """UserError for a word that is no flag, with what was meant."""
     name, equals, value = word.lstrip("-").partition("=")
     if not word.startswith("-"):
-        raise UserError(f"Unexpected argument {word!r}: overrides are written --config.key=value.")
+        text = " Text to train on: --config.data.corpus=" + word + "." if pathlib.Path(word).exists() else ""
+        raise UserError(f"Unexpected argument {word!r}: overrides are written --config.key=value.{text}")
     if run is not None and hints.is_key(run, name):
         raise UserError(
             f"Unknown flag --{name}: values of the run are written --config.{name}{equals}{value}."

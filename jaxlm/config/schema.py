@@ -78,8 +78,8 @@ class Data:
     Each corpus of a `mixture`, which stands in place of `corpus`, has its own fields, columns, steps and shares.
     """
 
-    # A path, glob or folder of text, JSONL or Parquet (plain, .gz, .zst; local or fsspec URL), tfds:NAME, hf:NAME,
-    # builtin:pydocs (docstrings of what is installed), or a folder made by `jaxlm data`
+    # A path, glob or folder of text, CSV, TSV, JSONL or Parquet (plain, .gz, .zst; local or fsspec URL), several with
+    # commas between, tfds:NAME, hf:NAME, builtin:pydocs (docstrings of what is installed), or a folder of `jaxlm data`
     corpus: str
     text_field: str = "text"  # the field or column that holds the text
     text_fields: tuple[str, ...] = ()  # two or more in its place: texts that belong together

@@ -28,6 +28,7 @@ RECIPE (or --config=RECIPE) is a name of `jaxlm recipes`, or a file; either may 
 --workdir=DIR           the run folder; default: runs/ and the recipe's name. A run that is there goes on
 --config.KEY=VALUE      another value than the recipe's; an object is written as Name(field=value, ...)
 --explain               prints every value and where it comes from, and stops
+--preflight             prepares the data, compiles every stage, says memory, time and tokens, and stops
 --allow-config-change   goes on with a changed schedule
 --recipe=FILE           with --workdir alone: the file that defines classes of that run; it is executed
 --help                  this; with a recipe: every key of it, with its value and its meaning"""

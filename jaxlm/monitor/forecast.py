@@ -49,6 +49,27 @@ class Due:
         return max(known, seconds / self.save_s if self.save_s else 0.0)
 
 
+def planned_s(
+    legs: Sequence[Leg],
+    due: Due,
+    step_s: Sequence[float],
+    starting_s: Sequence[float],
+    held_out: Sequence[float],
+) -> float:
+    """Seconds of a whole run, without its saves, given what was measured of every stage before any was trained.
+
+    A step, what precedes the first (packing, compiling), and the tokens of all held-out rows.
+    """
+    total = 0.0
+    for leg, step, starting, tokens in zip(legs, step_s, starting_s, held_out, strict=True):
+        times = due.evaluations(leg.first, leg.last)
+        times += leg is legs[-1] and leg.last % due.evaluation > 0
+        evaluation = _FORWARD * step * min(tokens, leg.evaluated) / leg.tokens
+        total += step * (leg.last - leg.first) + starting + times * evaluation
+        total += _FORWARD * starting * (times > 0)
+    return total
+
+
 class Forecast:
     """Follows one start of a run, from step `start`. `step`: the last that is known to be done."""
 

@@ -6,15 +6,10 @@ cannot.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from jaxlm.errors import UserError
 from jaxlm.monitor.console import duration, human
-
-SMALLER = (
-    "Fix, each with the same results: --config.accumulate=2 or more (smaller micro-batches), "
-    "--config.model.remat=block, --config.mesh.fsdp=N over more devices. Else: a smaller --config.batch_size, "
-    "shorter rows, a smaller model."
-)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +25,7 @@ class Preflight:
     packing_efficiency: float | None = None  # share of the positions that is not padding
     rows_per_epoch: int | None = None
     rows_per_step: int | None = None
+    accumulate: int = 1  # micro-batches of a step
     flops_per_step: float | None = None
     peak_flops: float | None = None  # FLOP/s of all devices together
     memory_per_device: float | None = None  # estimate
@@ -61,19 +57,33 @@ def table(facts: Preflight) -> str:
         ("time left", _time(facts)),
         *(("note", note) for note in facts.notes),
     ]
-    shown = [(name, text) for name, text in rows if text]
-    width = max(len(name) for name, _ in shown)
-    return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown)
+    return "\n".join(columns([(name, text) for name, text in rows if text]))
+
+
+def columns(rows: Sequence[tuple[str, str]]) -> list[str]:
+    """A line each, the texts below one another."""
+    width = max(len(name) for name, _ in rows)
+    return [f"  {name:<{width}}  {text}" for name, text in rows]
 
 
 def check_fits(facts: Preflight) -> None:
     """UserError when the step needs more memory than a device can have; nothing where either is not known."""
     needed, limit = facts.memory_per_device, facts.memory_limit
     if needed and limit and needed > limit:
+        enough = facts.accumulate * 2 ** math.ceil(math.log2(needed / limit))
         raise UserError(
             f"config.batch_size: a step of {human(facts.tokens_per_step)} tokens needs {gib(needed)} of memory per "
-            f"device, and there are {gib(limit)}. {SMALLER}"
+            f"device, and there are {gib(limit)}. {smaller(enough)}"
         )
+
+
+def smaller(accumulate: int = 2) -> str:
+    """What to do about a step that does not fit, with this many micro-batches or more."""
+    return (
+        f"Fix, each with the same results: --config.accumulate={accumulate} or more (smaller micro-batches), "
+        "--config.model.remat=block, --config.mesh.fsdp=N over more devices. Else: a smaller --config.batch_size, "
+        "shorter rows, a smaller model."
+    )
 
 
 def gib(size: float) -> str:

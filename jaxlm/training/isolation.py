@@ -39,11 +39,16 @@ def tolerance(dtype: str, platform: str) -> float:
 
 
 def prove(
-    parts: Any, rows: Sequence[StreamRows], span: report.Span, chosen: Collection[kernels.Choice]
+    parts: Any,
+    rows: Sequence[StreamRows],
+    span: report.Span,
+    chosen: Collection[kernels.Choice],
+    *,
+    keep: bool = True,
 ) -> None:
     """Says and notes what was measured. NumericalError when documents see each other, UserError for wrong positions.
 
-    `chosen`: what attention of the compiled train step runs on.
+    `chosen`: what attention of the compiled train step runs on. `keep`: whether the run folder notes it.
     """
     if not parts.run.check_isolation:
         return
@@ -54,7 +59,9 @@ def prove(
         for config in probe.models(parts.run.model):
             started = time.perf_counter()
             found = probe.measure(parts.program, config, real, names)
-            _judge(parts, read, span, found, time.perf_counter() - started)
+            if keep and distributed.is_main():
+                _note(parts, read, span, found, time.perf_counter() - started)
+            _judge(parts, read, span, found)
             tried |= set(found.kernels)
     if missed := ", ".join(sorted(names - tried)):
         parts.console.say(
@@ -87,12 +94,10 @@ def _first_batch(parts: Any, read: StreamRows, span: report.Span) -> Batch:
     return batch
 
 
-def _judge(parts: Any, read: StreamRows, span: report.Span, found: Measured, seconds: float) -> None:
+def _judge(parts: Any, read: StreamRows, span: report.Span, found: Measured) -> None:
     dtype, platform = parts.program.model.dtype, parts.program.mesh.devices.flat[0].platform
     allowed, kernel = tolerance(dtype, platform), " and ".join(found.kernels)
     worst = found.worst(allowed)
-    if distributed.is_main():
-        _note(parts, read, span, found, {"seconds": round(seconds, 2), "passed": worst is None})
     of = f" of task {read.stream.name}" if read.stream.name else ""
     if worst is None:
         parts.console.say(
@@ -111,8 +116,9 @@ def _judge(parts: Any, read: StreamRows, span: report.Span, found: Measured, sec
     )
 
 
-def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, more: dict[str, Any]) -> None:
+def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, seconds: float) -> None:
     program = parts.program
+    allowed = tolerance(program.model.dtype, program.mesh.devices.flat[0].platform)
     line = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "step": span.step,
@@ -125,9 +131,10 @@ def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, more
         "mesh": {name: size for name, size in program.mesh.shape.items() if size > 1},
         "jax": jax.__version__,
         **{name: getattr(found, name).size for name in ("forward", "gradient", "replaced", "reached")},
-        "tolerance": tolerance(program.model.dtype, program.mesh.devices.flat[0].platform),
+        "tolerance": allowed,
         "documents_end": found.ends[:4],
-        **more,
+        "seconds": round(seconds, 2),
+        "passed": found.worst(allowed) is None,
     }
     with parts.place.isolation.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")

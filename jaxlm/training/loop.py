@@ -25,8 +25,6 @@ from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Measuring, Ready
 from jaxlm.exchange.bases import Base
-from jaxlm.models import kernels
-from jaxlm.monitor import preflight
 from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.profile import Trace
@@ -36,10 +34,10 @@ from jaxlm.run.attested import Attested
 from jaxlm.run.program import Program
 from jaxlm.run.step import TrainState
 from jaxlm.run.streams import Feeds, StreamRows
-from jaxlm.runtime import distributed, fault, memory, xla_flags
+from jaxlm.runtime import distributed, fault
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
-from jaxlm.training import isolation, plan, report, samples, summary
+from jaxlm.training import compiled, plan, report, samples, summary
 from jaxlm.training.journal import Journal
 
 
@@ -172,22 +170,13 @@ class Loop:
     def _compile(
         self, rows: tuple[StreamRows, ...], batch: Batches, span: report.Span
     ) -> Callable[[TrainState, Any, Batches], tuple]:
-        """The compiled step of a stage; prints the preflight table."""
-        parts = self.parts
-        with kernels.recorded() as attention, xla_flags.known():
-            compiled = parts.program.train_step().lower(self.state, parts.frozen, batch).compile()
-        facts = report.facts(parts, span, rows, batch, compiled, attention)
-        if jax.default_backend() == "cpu":
-            memory.bound_freed_memory(facts.memory_per_device, facts.memory_capacity)
-        parts.console.say(preflight.table(facts))
-        with distributed.ending_together():
-            preflight.check_fits(facts)
-        isolation.prove(parts, rows, span, attention)
+        """The compiled step of a stage; says the preflight table and starts the clock."""
+        step, facts = compiled.step(self.parts, self.state, self.parts.frozen, rows, batch, span)
         peak = peak_flops(jax.devices()[0].device_kind)
         total_peak = peak * jax.device_count() if peak else None
         held_out = sum(len(read.rows) for read in self.held_out_rows) * span.stage.length
         self.journal.start_clock(facts.flops_per_step or 0.0, total_peak, held_out=held_out)
-        return compiled
+        return step
 
     def _started(self, stage: Stage, rows: tuple[StreamRows, ...]) -> Sequence[tuple[int, Measuring]]:
         """Every evaluator of the run with its cadence."""

@@ -11,6 +11,11 @@ from jaxlm.training import report
 
 def forecast(parts: Any, start: int) -> Forecast:
     """Of a start of the run from step `start`."""
+    return Forecast(*of(parts), start=start)
+
+
+def of(parts: Any) -> tuple[list[Leg], Due]:
+    """(its stages, when it pauses)."""
     run: Run = parts.run
     sets = sum(len(stream.sources) for stream in parts.text.streams)  # of held-out rows
     costs = _costs(parts)
@@ -31,7 +36,7 @@ def forecast(parts: Any, start: int) -> Forecast:
         save_s=60.0 * saving.every_minutes,
         save_best=saving.keep.best > 0,
     )
-    return Forecast(legs, due, start=start)
+    return legs, due
 
 
 def _costs(parts: Any) -> dict[int, float]:

@@ -100,6 +100,7 @@ def facts(
         if len(rows) == 1
         else None,  # several tasks have epochs of their own
         rows_per_step=run.batch_size,
+        accumulate=run.accumulate,
         flops_per_step=per_step,
         seconds_per_step=2.0 * per_step / (matmul_rate(parts.program.model.dtype) * workers),
         peak_flops=peak * jax.device_count() if peak else None,

@@ -280,7 +280,8 @@ def test_a_share_that_leaves_a_split_empty_is_answered_with_one_that_is_larger(t
     (tmp_path / "copies.txt").write_text("\n\n".join(["the same words"] * 200))
     copies = settings(tmp_path / "copies.txt", validation_share=0.1, test_share=0.1)
     with pytest.raises(
-        UserError, match=r"\(copies stay together\)\. Fix: --config\.data\.validation_share=0 for"
+        UserError,
+        match=r"\(copies stay together\)\. Fix: --config\.data\.validation_share=0 --config\.data\.test_share=0 for",
     ):
         run(copies, tmp_path, config=pretrained)
 

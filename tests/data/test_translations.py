@@ -118,5 +118,5 @@ def test_columns_of_a_tsv_are_the_text_fields_in_order(tmp_path):
     pieces = items.pieces([(k, 0, int(n)) for k, n in enumerate(items.lengths)])
     side = lambda piece, type: ready.tokenizer.decode(piece.tokens[piece.texts == type].tolist())
     assert {f"{side(p, 0)}\t{side(p, 1)}" for p in pieces} == set(lines)
-    with pytest.raises(UserError, match=r"pairs\.tsv\.gz:1: 2 columns, and there are 1 text fields \(text\)"):
+    with pytest.raises(UserError, match=r"pairs\.tsv\.gz:1: 2 columns, and 1 asked for \(text\)"):
         prepared()

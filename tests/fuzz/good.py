@@ -214,6 +214,7 @@ MAKERS = {
     "jsonl_xz": ("a.jsonl.xz", lambda path: path.write_bytes(lzma.compress(json_lines()))),
     "jsonl_bz2": ("a.jsonl.bz2", lambda path: path.write_bytes(bz2.compress(json_lines()))),
     "text": ("a.txt", lambda path: path.write_text("\n\n".join(TEXTS))),
+    "csv": ("a.csv", lambda path: path.write_text("".join(f'1,"{text}"\n' for text in ("text", *TEXTS)))),
     "tsv": ("a.tsv", lambda path: path.write_text("".join(text + "\n" for text in TEXTS))),
     "parquet": ("a.parquet", parquet),
 }  # fmt: skip

@@ -105,7 +105,8 @@ READERS: dict[str, Callable[[pathlib.Path], None]] = {
         read_tokenizer,
     ),
     **dict.fromkeys(
-        ("jsonl", "jsonl_gz", "jsonl_zst", "jsonl_xz", "jsonl_bz2", "text", "tsv", "parquet"), read_corpus
+        ("jsonl", "jsonl_gz", "jsonl_zst", "jsonl_xz", "jsonl_bz2", "text", "csv", "tsv", "parquet"),
+        read_corpus,
     ),
 }
 

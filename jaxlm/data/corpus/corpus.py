@@ -25,10 +25,11 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class Corpus:
     """Where the text is, and how much of it is held out."""
 
-    # A path, glob or folder of .txt, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
-    # tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT], builtin:pydocs, or a folder of prepared shards
+    # A path, glob or folder of .txt, .csv, .tsv, .jsonl or .parquet files (plain, .gz, .zst; local, gs://, s3://),
+    # several with commas between, tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT], builtin:pydocs, or a folder of prepared
+    # shards
     source: str
-    text_field: str = "text"  # the field or column that holds the text (JSONL, Parquet, tfds, hf)
+    text_field: str = "text"  # the field or column that holds the text (CSV, JSONL, Parquet, tfds, hf)
     # Several fields in place of text_field, for records of texts that belong together
     text_fields: tuple[str, ...] = ()
     columns: tuple[Column, ...] = ()  # what else is read of every record, and kept beside the shards

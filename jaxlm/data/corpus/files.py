@@ -7,6 +7,7 @@ and buckets (gs://, s3://, anything fsspec knows) behave the same. A damaged or 
 import bz2
 import contextlib
 import dataclasses
+import difflib
 import glob
 import gzip
 import hashlib
@@ -25,7 +26,7 @@ from jaxlm.errors import UserError, reading
 
 # Typical text compresses 3 to 4 times; only used to size shards and to show progress.
 INFLATION = {".gz": 4, ".zst": 4, ".bz2": 4, ".xz": 4, ".parquet": 3}
-KINDS = (".txt", ".text", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+KINDS = (".txt", ".text", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 # Below this a corpus is known by the hash of its bytes (a fraction of a second), above by name, size and time.
 HASHED_BYTES = 256 * 2**20
 
@@ -53,25 +54,44 @@ def suffixes(path: str) -> tuple[str, str]:
 
 
 def find(source: str) -> list[File]:
-    """The files that a path, glob, folder or URL names, sorted by path. UserError when there is none."""
-    found = _find_remote(source) if "://" in source else _find_local(source)
+    """The files that a path, glob, folder or URL names, by path, or several such, with commas between, in their order.
+
+    UserError when one names none.
+    """
+    found = _matching(source)
+    parts = [part.strip() for part in source.split(",") if part.strip()]
+    if not found and len(parts) > 1:
+        return list({file.path: file for part in parts for file in find(part)}.values())
     if not found:
-        why = (
-            " In a glob, [ begins a set of letters: write [[] for a bracket in a name."
-            if "[" in source
-            else ""
-        )
-        raise UserError(
-            f'corpus source "{source}": no such file, and no file matches it.{why} Allowed: a path, a glob such '
-            'as "data/*.jsonl.gz", a folder, a URL (gs://, s3://), "tfds:NAME", "hf:NAME" or "builtin:pydocs".'
-        )
+        raise UserError(_nothing_there(source))
     for file in found:
         if suffixes(file.path)[0] not in KINDS:
             raise UserError(
-                f"corpus file {file.path}: unknown kind. Allowed: {', '.join(KINDS)}, each plain or with "
-                ".gz, .zst, .bz2 or .xz behind it. Rename the file or narrow the glob."
+                f"corpus file {file.path}: unknown kind. Allowed: {', '.join(KINDS)}, each plain or with .gz, .zst, "
+                ".bz2 or .xz behind it. Fix: save it as one of these (of a spreadsheet: .csv), or narrow the glob."
             )
     return found
+
+
+def _matching(source: str) -> list[File]:
+    return _find_remote(source) if "://" in source else _find_local(source)
+
+
+def _nothing_there(source: str) -> str:
+    why = ""
+    if os.path.isdir(os.path.expanduser(source)):
+        return f'corpus source "{source}": no file of a known kind is in that folder. Allowed: {", ".join(KINDS)}.'
+    if "[" in source:
+        why = " In a glob, [ begins a set of letters: write [[] for a bracket in a name."
+    folder, name = os.path.split(os.path.expanduser(source))
+    if "://" not in source and os.path.isdir(folder or "."):
+        near = difflib.get_close_matches(name, os.listdir(folder or "."), n=1)
+        why += f' Did you mean "{os.path.join(folder, near[0])}"?' if near else ""
+    return (
+        f'corpus source "{source}": no such file, and no file matches it.{why} Allowed: a path, a glob such '
+        'as "data/*.jsonl.gz", a folder, several with commas between, a URL (gs://, s3://), "tfds:NAME", "hf:NAME" or '
+        '"builtin:pydocs".'
+    )
 
 
 def _find_local(source: str) -> list[File]:

@@ -1,26 +1,23 @@
 """Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
-`.txt`: documents are separated by blank lines. `.tsv`: one record a line, its columns in the order of the text fields
-and then of the others, no header. `.jsonl` (.ndjson, .json): one JSON object a line, the document in the text field.
-`.parquet`: one row a document. Streaming: one document (or Parquet batch) in memory.
+`.txt`: documents are separated by blank lines. `.csv`, `.tsv`: a row a document, see `tables`. `.jsonl` (.ndjson,
+.json): one JSON object a line, the document in the text field. `.parquet`: one row a document. Streaming: one document
+(or Parquet batch) in memory.
 What cannot be read is a UserError with file and line.
 """
 
-import codecs
+import dataclasses
 import io
 import json
+import shlex
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
-from jaxlm.data.corpus import extras, files, spans
+from jaxlm.data.corpus import extras, files, lines, spans, tables
 from jaxlm.data.corpus.columns import Label, Number, Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
-
-# A single document beyond this is a file without separators, not a document.
-LONGEST_DOCUMENT = 256 * 2**20
 
 
 def read(path: str, wanted: Wanted) -> Iterator[Record]:
@@ -33,44 +30,36 @@ def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
     """Blocks between blank lines; line breaks inside a block are kept."""
     if len(wanted.names) > 1:
         raise UserError(
-            f"corpus file {path}: a text file has no fields, and {', '.join(wanted.names)} are asked for. Use JSONL or "
-            'Parquet, or "--config.data.text_fields=()" "--config.data.columns=()".'
+            f"corpus file {path}: a text file has no fields, and {', '.join(wanted.names)} are asked for. Use CSV, "
+            'JSONL or Parquet, or "--config.data.text_fields=()" "--config.data.columns=()".'
         )
-    lines: list[str] = []
+    block: list[str] = []
     size = first = 0
-    for number, whole in _lines(path):
+    for number, whole in lines.numbered(path):
         # A line may end in a bare carriage return, too.
         for line in io.StringIO(whole, newline="") if "\r" in whole else (whole,):
             size += len(line)
             if line.strip():
-                first = first if lines else number
-                lines.append(line)
-            if lines and (not line.strip() or size > LONGEST_DOCUMENT):
-                _check_length(size, path, number)
-                yield Record(("".join(lines).strip(),), origin=(0, first))
-                lines, size = [], 0
-    if lines:
-        yield Record(("".join(lines).strip(),), origin=(0, first))
+                first = first if block else number
+                block.append(line)
+            if block and (not line.strip() or size > lines.LONGEST_DOCUMENT):
+                lines.check_length(size, path, number)
+                yield Record(("".join(block).strip(),), origin=(0, first))
+                block, size = [], 0
+    if block:
+        yield Record(("".join(block).strip(),), origin=(0, first))
 
 
-def read_columns(path: str, wanted: Wanted) -> Iterator[Record]:
-    """The columns of a line, as many as there are fields; blank lines are skipped."""
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        columns = line.rstrip("\r\n").split("\t")
-        if len(columns) != len(wanted.names):
-            raise UserError(
-                f"{path}:{number}: {len(columns)} columns, and there are {len(wanted.names)} text fields "
-                f"({', '.join(wanted.names)}), which name the columns in order. Fix: text_fields with a name for each, "
-                "or repair the line."
-            )
-        yield of(dict(zip(wanted.names, columns, strict=True)), wanted, f"{path}:{number}", number)
+def read_table(path: str, wanted: Wanted) -> Iterator[Record]:
+    """The wanted cells of every row; of a .tsv without a header the columns are the wanted ones in order."""
+    reader = tables.read_tsv if files.suffixes(path)[0] == ".tsv" else tables.read_csv
+    for number, cells in reader(path, wanted.names):
+        yield of(cells, wanted, f"{path}:{number}", number)
 
 
 def read_json_lines(path: str, wanted: Wanted) -> Iterator[Record]:
     """The text fields of one JSON object a line; blank lines are skipped."""
-    for number, line in _lines(path):
+    for number, line in lines.numbered(path):
         if not line.strip():
             continue
         try:
@@ -99,7 +88,7 @@ def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
     with files.opened(path) as stream:
         table = parquet.ParquetFile(stream)
         for name in wanted.names:
-            _value(dict.fromkeys(table.schema_arrow.names), name, path)
+            _value(dict.fromkeys(table.schema_arrow.names), name, wanted, path)
         row = 0
         # Few rows: a dictionary of one long text makes thousands of long rows out of a small file.
         for batch in table.iter_batches(batch_size=16, columns=list(wanted.names)):
@@ -114,7 +103,9 @@ def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
     for name in wanted.texts:
         of_list = next(iter(wanted.lists(name)), None)
         given[name] = (
-            of_list.join(_value(record, name, where), where) if of_list else field(record, name, where)
+            of_list.join(_value(record, name, wanted, where), where)
+            if of_list
+            else _text(record, name, wanted, where)
         )
         pieces.append(of_list.pieces(record[name], where) if of_list else ())
     texts = tuple(text.strip() for text in given.values())
@@ -126,7 +117,7 @@ def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
             )
     values = []
     for column in wanted.values:
-        value = _value(record, column.field, where)
+        value = _value(record, column.field, wanted, where)
         if isinstance(column, Label | Number):
             values.append(column.read(value, where))
         elif isinstance(column, Spans):
@@ -137,57 +128,58 @@ def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
     return Record(texts, tuple(values), of_texts, where if values else "", (0, number))
 
 
-def field(record: dict, text_field: str, where: str) -> str:
-    """`record[text_field]` as str; UserError that names the fields there are."""
-    value = _value(record, text_field, where)
+def _text(record: dict, name: str, wanted: Wanted, where: str) -> str:
+    """`record[name]` as str; UserError for anything else."""
+    value = _value(record, name, wanted, where)
     if isinstance(value, bytes):
-        return _decoded(value, where, 0)
+        return lines.decoded(value, where, 0)
     if not isinstance(value, str):
         raise UserError(
-            f'{where}: field "{text_field}" is {type(value).__name__}, not text. Repair or remove the record.'
+            f'{where}: field "{name}" is {type(value).__name__}, not text. Repair or remove the record.'
         )
     return spans.whole(value)
 
 
-def _value(record: dict, name: str, where: str) -> Any:
-    if name not in record:
-        names = ", ".join(sorted(map(str, record))) or "none"
-        raise UserError(
-            f'{where}: no field "{name}".{did_you_mean(name, map(str, record))} Fields there: {names}. Name '
-            "what holds the text: --config.data.text_field=NAME (of `jaxlm data`: --text-field=NAME)."
+def _value(record: dict, name: str, wanted: Wanted, where: str) -> Any:
+    """`record[name]`; UserError that names the fields there are, and the flag to type."""
+    if name in record:
+        return record[name]
+    there = [str(key) for key in record]
+    free = [key for key in there if key not in wanted.names]
+    # Unless a name is close, what holds the text is the longest.
+    longest = max(
+        free, key=lambda key: len(value) if isinstance(value := record.get(key), str) else 0, default="NAME"
+    )
+    near = did_you_mean(name, free)
+    meant = near.split('"')[1] if near else longest
+    raise UserError(
+        f'{where}: no field "{name}".{near} Fields there: {", ".join(map(_short, there)) or "none"}. '
+        f"Fix: {_naming(name, meant, wanted)}"
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 40 else f"{name[:40]}..."
+
+
+def _naming(name: str, meant: str, wanted: Wanted) -> str:
+    """The flags that read the field `meant` in place of `name`."""
+    if name not in wanted.texts:
+        columns = tuple(
+            dataclasses.replace(one, field=meant) if one.field == name else one for one in wanted.values
         )
-    return record[name]
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number and text of every line. UserError for one that does not end, before it fills the memory."""
-    with files.opened(path) as stream:
-        for number, raw in enumerate(iter(partial(stream.readline, LONGEST_DOCUMENT + 1), b""), 1):
-            _check_length(len(raw), path, number)
-            yield number, _decoded(raw, path, number)
-
-
-def _decoded(raw: bytes, path: str, number: int) -> str:
-    try:
-        # Not only at the beginning: `cat` of several files leaves their marks in the middle.
-        return raw.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError as error:
-        where = f"{path}:{number}" if number else path
-        raise UserError(f"{where}: not UTF-8 text ({error.reason}). Convert the file to UTF-8.") from error
-
-
-def _check_length(size: int, path: str, number: int) -> None:
-    if size > LONGEST_DOCUMENT:
-        raise UserError(
-            f"{path}:{number}: one line or document of more than {LONGEST_DOCUMENT >> 20} MiB. Separate the documents "
-            "of a text file with blank lines, or use JSONL."
-        )
+        return f'"--config.data.columns={columns}" (of `jaxlm data`: --labels or --numbers).'
+    if len(wanted.texts) == 1:
+        return f"--config.data.text_field={shlex.quote(meant)} (of `jaxlm data`: --text-field={shlex.quote(meant)})."
+    names = tuple(meant if one == name else one for one in wanted.texts)
+    return f'"--config.data.text_fields={names}" (of `jaxlm data`: --text-fields={",".join(names)}).'
 
 
 READERS: dict[str, Callable[[str, Wanted], Iterator[Record]]] = {
     ".txt": read_text,
     ".text": read_text,
-    ".tsv": read_columns,
+    ".csv": read_table,
+    ".tsv": read_table,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
     ".json": read_json_lines,

@@ -231,15 +231,15 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     if not total:
         raise trained.nothing(text)
     shares = {"validation": text.validation_share, "test": text.test_share}
-    for split, share in shares.items():
-        if share and not documents[split]:
-            enough = min(0.5, 3 / total)
-            flag = f"--config.data.{split}_share"
-            more = f"{flag}={enough:.2g} or more, " if enough > share else ""
-            raise UserError(
-                f"corpus {text.source}: {split}_share={share} of {total:,} documents left the {split} split empty "
-                f"(copies stay together). Fix: {more}{flag}=0 for no such split, or more documents. {_DOCUMENTS}"
-            )
+    if empty := [split for split, share in shares.items() if share and not documents[split]]:
+        flag, enough = "--config.data.{}_share={:.2g}".format, min(0.5, 3 / total)
+        more = " ".join(flag(split, enough) for split in empty if enough > shares[split] and total > 3)
+        asked = " and ".join(f"{split}_share={shares[split]}" for split in empty)
+        raise UserError(
+            f"corpus {text.source}: {asked} of {total:,} documents left the {' and the '.join(empty)} split empty "
+            f"(copies stay together). Fix: {f'{more} or more, ' if more else ''}"
+            f"{' '.join(flag(split, 0) for split in empty)} for no such split, or more documents. {_DOCUMENTS}"
+        )
     if not documents["train"]:
         raise UserError(
             f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Fix: "

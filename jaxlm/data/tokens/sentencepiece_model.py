@@ -33,6 +33,7 @@ Space = Literal[
 ]  # what a text begins with: also behind a special token written in it, or not there
 # normalizer_spec { add_dummy_prefix: false }: of two messages behind one another, the second's fields count.
 _NO_PREFIX = b"\x1a\x02\x18\x00"
+LEAST_SIZE = 100  # of a vocabulary that a run may ask for
 LONGEST_LINE = 4000  # characters; the trainer drops lines of more than max_sentence_length bytes
 
 
@@ -221,10 +222,27 @@ def train(
         trainer = sentencepiece.SentencePieceTrainer
         trainer.train(sentence_iterator=_lines(texts), model_writer=model, **options)
     except RuntimeError as error:
-        raise UserError(
-            f"tokenizer vocab_size={vocab_size}: SentencePiece cannot train it: {error}"
-        ) from error
+        raise UserError(_untrainable(vocab_size, str(error))) from error
     return SentencePieceTokenizer(model.getvalue(), f"{kind}(vocab_size={vocab_size})")
+
+
+def _untrainable(vocab_size: int, problem: str) -> str:
+    """What to do about SentencePiece's own words."""
+    most = re.search(r"set it to a value <= (\d+)", problem)
+    least = re.search(r"smaller than required_chars\D+\d+ vs (\d+)", problem)
+    where = f"tokenizer vocab_size={vocab_size}: "
+    if most:
+        smaller = f"--config.tokenizer.vocab_size={most[1]}, or " if int(most[1]) >= LEAST_SIZE else ""
+        return (
+            f"{where}this corpus gives {most[1]} pieces, and a SentencePiece model has as many as it is asked for. "
+            f"Fix: {smaller}more text."
+        )
+    if least:
+        return (
+            f"{where}the special tokens and characters of this corpus alone take {least[1]}. "
+            f"Fix: --config.tokenizer.vocab_size=N, with N well above {least[1]}."
+        )
+    return f"{where}SentencePiece cannot train it: {problem}"
 
 
 def _lines(texts: Iterable[str]) -> Iterator[str]:
