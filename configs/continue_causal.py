@@ -10,8 +10,7 @@ Expect      SmolLM2-135M-Instruct (4-bit GGUF, dequantised) on Wikipedia's lead 
 Hardware    two CPU cores: 144 tokens/s with SmolLM2-135M, 7 s a step of 4 rows
 """
 
-from smollm2_135m import get_config as smollm2_135m
-
+import jaxlm
 from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
 from jaxlm.data.tokenizer import Pretrained
 from jaxlm.exchange.stored import HF, open_stored
@@ -21,7 +20,7 @@ from jaxlm.optim.schedules import WarmupCosine
 
 def get_config(start: str = "") -> Run:
     """A short run at a low rate; `start` says what it starts from."""
-    run = smollm2_135m()
+    run = jaxlm.load_recipe("smollm2_135m")
     run.optimizer = AdamW(
         schedule=WarmupCosine(peak=5e-5, warmup="10%", end=5e-6),
         weight_decay=0.01,

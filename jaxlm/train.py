@@ -40,7 +40,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
-    from jaxlm.config import folder, tree
+    from jaxlm.config import executed, folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import UserError
     from jaxlm.exchange import bases, tokenizer_files
@@ -72,6 +72,9 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         console.say(f"jaxlm: {command.words}")
         for change in changes:
             console.say(f"changed since the last start:{change}")
+        code = executed.of_classes(run) if command.code is None else command.code
+        for line in folder.noted(place).changes(code):
+            console.say(f"changed since the last start: {line}")
         compilation.enable(default_cache(), console.say)
 
         # --------------------------------------------------------------------------------------------------- mesh
@@ -129,7 +132,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         scope.enter_context(writer)
         with distributed.ending_together(), folder.disk_errors(place):
             if is_main:
-                folder.claim(place, run)
+                folder.claim(place, run, code)
                 if start is None:
                     seen.keep(text, place.stream)
                 place.tokenizer.mkdir(exist_ok=True)
