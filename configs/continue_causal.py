@@ -12,8 +12,7 @@ Hardware    two CPU cores: 144 tokens/s with SmolLM2-135M, 7 s a step of 4 rows
 
 import jaxlm
 from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
-from jaxlm.data.tokenizer import Pretrained
-from jaxlm.exchange.stored import HF, open_stored
+from jaxlm.exchange import starting
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import WarmupCosine
 
@@ -35,8 +34,4 @@ def get_config(start: str = "") -> Run:
     run.evaluation = Evaluation(every_steps=25, rows=64)
     run.checkpoint = Checkpointing(every_minutes=15.0)
     run.logging = Logging(every_steps=5)
-    if start:
-        run.model = open_stored(start, say=print).config
-        inside = start.removeprefix(HF) if start.startswith(HF) else f"{start}/tokenizer"
-        run.tokenizer, run.init_from = Pretrained(path=inside), start
-    return run
+    return starting.take(run, start) if start else run

@@ -23,11 +23,11 @@ def get_config() -> Run:
     run.objective = MultiTask(
         tasks=(
             Task(name="words", objective=run.objective, weight=1.0, rows=24),
-            Task(name="sentences", objective=sentences, weight=0.1, rows=16),
+            Task(name="sentences", objective=sentences, weight=0.2, rows=16),
         )
     )
     run.batch_size = 40
-    run.steps = 800
+    run.steps = 700
     run.checkpoint.keep.best_metric = "eval/words/mlm_loss"
     run.fill = ()
     return run

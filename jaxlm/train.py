@@ -43,7 +43,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.config import executed, folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import UserError
-    from jaxlm.exchange import bases, tokenizer_files
+    from jaxlm.exchange import bases, starting, tokenizer_files
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
     from jaxlm.partition import mesh as meshes
@@ -87,6 +87,8 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
         # --------------------------------------------------------------------------------------------------- data
         with distributed.ending_together():
+            if run.init_from and not place.has_checkpoints():
+                starting.check(run, console.say)
             text = inputs.text(run, console.say)
             samples.check(run, text)
 

@@ -69,7 +69,9 @@ def has_own(run: Any) -> bool:
 
 def of_classes(run: Any) -> Code:
     """The files that define classes of a run, where it came from Python."""
-    return Code("", {path.name: sha for path, sha in _hashes(_classes(run)).items()})
+    modules = _classes(run)
+    recipe = str(sys.modules[MODULE].__file__) if MODULE in modules else ""
+    return Code(recipe, {path.name: sha for path, sha in _hashes(modules).items()})
 
 
 @contextlib.contextmanager
@@ -95,8 +97,10 @@ def _is_own(module: types.ModuleType | None, folder: pathlib.Path) -> bool:
 
 def _classes(run: Any) -> set[str]:
     """The modules of a run's classes that are not jaxlm's."""
-    modules = {type(node).__module__ for _, node in tree.nodes(run, "")}
-    return {name for name in modules if not name.startswith("jaxlm.")} - {MODULE}
+    kinds = {type(node) for _, node in tree.nodes(run, "")}
+    own = [kind for kind in kinds if not kind.__module__.startswith("jaxlm.")]
+    there = lambda kind: getattr(sys.modules.get(kind.__module__), kind.__name__, None) is kind
+    return {kind.__module__ for kind in own if there(kind)}  # or it was read anew since
 
 
 def _hashes(modules: set[str]) -> dict[pathlib.Path, str]:

@@ -177,7 +177,9 @@ def run_of(value: Any, where: str, folder: RunFolder | None = None) -> Run:
         run = tree.from_json(value)
     except tree.NotNamed as error:
         recipe = "" if folder is None else noted(folder).recipe
-        raise UserError(f"{error} The run was started with --recipe={recipe}" if recipe else str(error)) from None
+        raise UserError(
+            f"{error} The run was started with --recipe={recipe}" if recipe else str(error)
+        ) from None
     if not isinstance(run, Run):
         raise UserError(f"{where} holds no configuration of a run.")
     return run

@@ -66,7 +66,7 @@ def of_corpus(
 def nothing(text: corpus.Corpus) -> UserError:
     """The refusal of a corpus without a document to train on."""
     return UserError(
-        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty, that text_field="
+        f"corpus {text.name}: holds no documents to train on. Check that the files are not empty, that text_field="
         f'"{", ".join(text.wanted.texts)}" is right, and that the held-out shares leave some (0: nothing is held out).'
     )
 
