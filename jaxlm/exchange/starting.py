@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxlm.config import Run, flags, swap, tree
 from jaxlm.convert.table import listed
 from jaxlm.data.places import expanded
-from jaxlm.data.tokenizer import Pretrained
+from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs, tokenizer_files
@@ -74,7 +74,14 @@ def take(run: Run, start: str) -> Run:
         raise UserError(
             f"{start} is a {type(stored.config).__name__}. Fix: jaxlm train {CONTINUE[stored.config.kind]}:{start}"
         )
-    run.model, run.tokenizer = stored.config, Pretrained(path=_tokenizer_path(start))
+    path = _tokenizer_path(start)
+    theirs = tokenizer_files.open_files(stored.tokenizer, start)
+    if path.endswith(".gguf") or load(path).fingerprint != theirs.fingerprint:  # config.json says how it is used
+        raise UserError(
+            f"{start}: its tokenizer is no file of its own that a run can name. Fix: jaxlm import {start} models/it, "
+            f"then jaxlm train {CONTINUE[stored.config.kind]}:models/it."
+        )
+    run.model, run.tokenizer = stored.config, Pretrained(path=path)
     for stage in run.stages:
         stage.length = min(stage.length, getattr(run.model, "max_positions", _LONGEST))
     return run

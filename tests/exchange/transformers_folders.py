@@ -4,9 +4,10 @@ import pathlib
 from typing import Any
 
 from jaxlm.data.tokenizer import Bpe, ByteBpe, Unigram, WordPiece
+from jaxlm.exchange import tokenizer_files
 from tests.exchange.folders import TEXTS
 
-SENTENCES = [f"{text}, and number {i} is here" for i, text in enumerate(TEXTS)]
+SENTENCES = [f"{text}. Number {i} is here." for i, text in enumerate(TEXTS)]
 _WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 _ENCODER = {**_WIDTHS, "max_position_embeddings": 64}
 _HALF = {"layers": 2, "attention_heads": 4, "ffn_dim": 48}
@@ -89,11 +90,20 @@ def save(name: str, root: pathlib.Path) -> pathlib.Path:
         ids |= {"forced_eos_token_id": ids["eos_token_id"]}
         start = "eos_token_id" if name == "bart" else "pad_token_id"
         ids |= {"decoder_start_token_id": ids[start]}
-    made_config = getattr(transformers, config)(vocab_size=made.size, **{**ids, **settings})
+    made_config = getattr(transformers, config)(
+        vocab_size=made.size + (100 if name == "t5" else 0),  # its class may add sentinels
+        **{**ids, **settings},
+    )
     weights = getattr(transformers, model)(made_config)
     if name == "electra/generator":  # the pair shares its embeddings
         other = transformers.ElectraForPreTraining.from_pretrained(root / "electra" / "discriminator")
         weights.electra.embeddings.load_state_dict(other.electra.embeddings.state_dict())
     weights.save_pretrained(root / name)
     made.save(root / name)
+    if name == "t5":  # transformers saves it with all that its class adds
+        files = tokenizer_files.of_folder(root / name)
+        for file, text in tokenizer_files.for_transformers(
+            files, name, causal=False, types=False, length=64
+        ).items():
+            (root / name / file).write_bytes(text)
     return root / name
