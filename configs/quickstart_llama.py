@@ -1,7 +1,7 @@
 """A small Llama on the corpus of quickstart_gpt.py: rotary positions, RMSNorm, gated MLP, grouped keys and values.
 
 Command     python -m jaxlm.train --config=configs/quickstart_llama.py
-Parameters  0
+Parameters  1,238,144
 Data        builtin:pydocs, about 13 MB of technical English; the tokenizer is trained on it
 Expect      TODO
 Hardware    TODO

@@ -1,10 +1,12 @@
 """A small T5 that fills in hidden spans, on the corpus of quickstart_gpt.py: minutes on two CPU cores, no download.
 
 Command     python -m jaxlm.train --config=configs/quickstart_t5.py
-Parameters  0
+Parameters  1,959,680
 Data        builtin:pydocs, about 13 MB of technical English; the tokenizer is trained on it
-Expect      TODO
-Hardware    TODO
+Expect      held-out loss 4.63 nats a token, accuracy 30 %; unigram cross-entropy of the same tokens 5.87, so 1.2 nats
+            below it
+Hardware    two CPU cores: 235 s of CPU time (2026-11-26), 5 min 10 s in all on cores shared with five other processes
+            (load 8)
 """
 
 import jaxlm
