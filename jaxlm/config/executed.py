@@ -110,7 +110,7 @@ def _hashes(modules: set[str]) -> dict[pathlib.Path, str]:
 
 
 def _named(files: dict[pathlib.Path, str], folder: pathlib.Path) -> dict[str, str]:
-    """By path from `folder`; what came with jaxlm is left out, its version says what it is."""
+    """By path from `folder`; what came with jaxlm is left out elsewhere, its version says what it is."""
     shipped = set(recipes.shipped().values())
     return {
         (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix(): sha

@@ -76,9 +76,8 @@ def take(run: Run, start: str) -> Run:
         )
     path = _tokenizer_path(start)
     theirs = tokenizer_files.open_files(stored.tokenizer, start)
-    if (
-        path.endswith(".gguf") or load(path).fingerprint != theirs.fingerprint
-    ):  # config.json says how it is used
+    # A GGUF holds its own; of T5's SentencePiece model alone, config.json says how it is used.
+    if path.endswith(".gguf") or load(path).fingerprint != theirs.fingerprint:
         raise UserError(
             f"{start}: its tokenizer is no file of its own that a run can name. Fix: jaxlm import {start} models/it, "
             f"then jaxlm train {CONTINUE[stored.config.kind]}:models/it."
