@@ -116,7 +116,7 @@ def check_model(run: Run, stored: Stored) -> None:
     longest = getattr(theirs, "max_positions", _LONGEST)
     if told and longest < getattr(ours, "max_positions", _LONGEST):
         long = [i for i, stage in enumerate(run.stages) if stage.length > longest]
-        fixes += [f"--config.stages[{i}].length={longest}" for i in long]
+        fixes += [_typed(f"stages[{i}].length", longest) for i in long]
     if told:
         listed = "\n  ".join(told)
         raise UserError(
