@@ -6,13 +6,12 @@ Expect      with the published v2 data and 3M steps, average 85.7 of SQuAD 1.1 a
 Hardware    64 to 512 TPU v3 chips when published; not yet trained to the end with jaxlm
 """
 
-from albert_base import get_config as albert_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """albert_base.py with another shape."""
-    run = albert_base()
+    run = jaxlm.load_recipe("albert_base")
     run.model.hidden, run.model.layers, run.model.heads, run.model.mlp = 1024, 24, 16, 4096
     return run

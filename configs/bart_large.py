@@ -10,14 +10,13 @@ Differs     the optimizer's settings are RoBERTa's (the paper gives none); Sente
             vocabulary; documents of a packed row do not see each other; dropout stays on in the last 10 % of the steps
 """
 
-from bart_base import get_config as bart_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """bart_base.py with another shape."""
-    run = bart_base()
+    run = jaxlm.load_recipe("bart_base")
     run.model.hidden, run.model.encoder_layers, run.model.decoder_layers = 1024, 12, 12
     run.model.heads, run.model.mlp = 16, 4096
     return run

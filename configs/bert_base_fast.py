@@ -8,8 +8,7 @@ Expect      MosaicBERT's own architecture reaches GLUE 84.3 (dev) with this sche
 Hardware    8 A100-80: 11.5 hours when published; not yet trained to the end with jaxlm
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.optim.optimizers import AdamW
@@ -18,7 +17,7 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config() -> Run:
     """bert_base.py's model with another objective, optimizer and batch."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     run.model.dropout = run.model.attention_dropout = 0.0
     run.objective = MaskedLM(rate=0.3, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
     run.optimizer = AdamW(

@@ -6,13 +6,12 @@ Expect      with the published data, GLUE 82.1 (test), SQuAD 1.1 F1 90.9
 Hardware    4 days on 64 TPU v2 chips when published; not yet trained to the end with jaxlm
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """bert_base.py with another shape."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     run.model.hidden, run.model.layers, run.model.heads, run.model.mlp = 1024, 24, 16, 4096
     return run

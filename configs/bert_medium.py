@@ -5,13 +5,12 @@ Parameters  41,668,412
 Expect      GLUE 73.5 (test) with the published data; fits a Colab
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """bert_base.py with another shape."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     run.model.hidden, run.model.layers, run.model.heads, run.model.mlp = 512, 8, 8, 2048
     return run

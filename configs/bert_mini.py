@@ -5,13 +5,12 @@ Parameters  11,267,900
 Expect      GLUE 65.8 (test) with the published data; fits a Colab or a laptop
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """bert_base.py with another shape."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     run.model.hidden, run.model.layers, run.model.heads, run.model.mlp = 256, 4, 4, 1024
     return run

@@ -11,8 +11,7 @@ Expect      an example of how tasks are put together, not a published recipe: no
 Hardware    as bert_base.py
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Data, Run, Stage
 from jaxlm.objectives.contrastive import DropoutContrastive
 from jaxlm.objectives.masked_lm import MaskedLM
@@ -23,7 +22,7 @@ from jaxlm.objectives.units import Tokens
 
 def get_config() -> Run:
     """bert_base.py with three tasks and rows of 128 tokens."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     masked = MaskedLM(rate=0.15, evaluation_rate=0.15, mask_share=0.8, random_share=0.1, unit=Tokens())
     order = SentenceOrder(
         masked_lm=masked, short_share=0.1, swapped_share=0.5, duplicates=10, pairs_per_row=8

@@ -5,13 +5,12 @@ Parameters  4,433,468
 Expect      GLUE 64.2 (test) with the published data; fits a Colab or a laptop
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """bert_base.py with another shape."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     run.model.hidden, run.model.layers, run.model.heads, run.model.mlp = 128, 2, 2, 512
     return run

@@ -10,18 +10,16 @@ Expect      SmolLM2-135M-Instruct (4-bit GGUF, dequantised) on Wikipedia's lead 
 Hardware    two CPU cores: 144 tokens/s with SmolLM2-135M, 7 s a step of 4 rows
 """
 
-from smollm2_135m import get_config as smollm2_135m
-
+import jaxlm
 from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage
-from jaxlm.data.tokenizer import Pretrained
-from jaxlm.exchange.stored import HF, open_stored
+from jaxlm.exchange import starting
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import WarmupCosine
 
 
 def get_config(start: str = "") -> Run:
     """A short run at a low rate; `start` says what it starts from."""
-    run = smollm2_135m()
+    run = jaxlm.load_recipe("smollm2_135m")
     run.optimizer = AdamW(
         schedule=WarmupCosine(peak=5e-5, warmup="10%", end=5e-6),
         weight_decay=0.01,
@@ -36,8 +34,4 @@ def get_config(start: str = "") -> Run:
     run.evaluation = Evaluation(every_steps=25, rows=64)
     run.checkpoint = Checkpointing(every_minutes=15.0)
     run.logging = Logging(every_steps=5)
-    if start:
-        run.model = open_stored(start, say=print).config
-        inside = start.removeprefix(HF) if start.startswith(HF) else f"{start}/tokenizer"
-        run.tokenizer, run.init_from = Pretrained(path=inside), start
-    return run
+    return starting.take(run, start) if start else run

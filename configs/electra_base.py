@@ -6,14 +6,13 @@ Expect      with the published data (Wikipedia + books), GLUE 85.1 (dev); releas
 Hardware    4 days on 16 TPU v3 chips when published; not yet trained to the end with jaxlm
 """
 
-from electra_small import get_config as electra_small
-
+import jaxlm
 from jaxlm.config import Run, Stage
 
 
 def get_config() -> Run:
     """electra_small.py with another shape, longer rows, batch and rate (paper, table 6)."""
-    run = electra_small()
+    run = jaxlm.load_recipe("electra_small")
     model = run.model
     model.embedding, model.hidden, model.heads, model.mlp = 768, 768, 12, 3072
     model.generator_hidden, model.generator_heads, model.generator_mlp = 256, 4, 1024

@@ -6,14 +6,13 @@ Expect      with XLNet's data (33e9 tokens), GLUE 89.0 (dev) after 400k steps; r
 Hardware    not published as time; a quarter of RoBERTa-large's compute; not yet trained to the end with jaxlm
 """
 
-from electra_base import get_config as electra_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """electra_base.py with another shape, batch and masking rate (paper, table 6)."""
-    run = electra_base()
+    run = jaxlm.load_recipe("electra_base")
     model = run.model
     model.embedding, model.hidden, model.layers, model.heads, model.mlp = 1024, 1024, 24, 16, 4096
     model.generator_hidden, model.generator_layers, model.generator_heads, model.generator_mlp = (

@@ -7,14 +7,13 @@ Expect      OpenAI's weights, zero-shot: LAMBADA accuracy 60.12 %, WikiText-103 
 Hardware    not yet trained to the end with jaxlm
 """
 
-from gpt2_small import get_config as gpt2_small
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """gpt2_small.py with another shape and rate."""
-    run = gpt2_small()
+    run = jaxlm.load_recipe("gpt2_small")
     run.model.layers, run.model.hidden = 36, 1280
     run.model.heads, run.model.mlp = 20, 5120
     run.optimizer.schedule.peak, run.optimizer.schedule.end = 2.5e-4, 2.5e-5

@@ -7,14 +7,13 @@ Expect      OpenAI's weights, zero-shot: LAMBADA accuracy 55.48 %, WikiText-103 
 Hardware    not yet trained to the end with jaxlm
 """
 
-from gpt2_small import get_config as gpt2_small
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """gpt2_small.py with another shape and rate."""
-    run = gpt2_small()
+    run = jaxlm.load_recipe("gpt2_small")
     run.model.layers, run.model.hidden = 24, 1024
     run.model.heads, run.model.mlp = 16, 4096
     run.optimizer.schedule.peak, run.optimizer.schedule.end = 3e-4, 3e-5

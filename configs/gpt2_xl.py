@@ -7,15 +7,14 @@ Expect      OpenAI's weights, zero-shot: LAMBADA accuracy 63.24 %, WikiText-103 
 Hardware    not yet trained to the end with jaxlm
 """
 
-from gpt2_small import get_config as gpt2_small
-
+import jaxlm
 from jaxlm.config import Run
 from jaxlm.partition.mesh import Mesh
 
 
 def get_config() -> Run:
     """gpt2_small.py with another shape and rate."""
-    run = gpt2_small()
+    run = jaxlm.load_recipe("gpt2_small")
     run.model.layers, run.model.hidden = 48, 1600
     run.model.heads, run.model.mlp = 25, 6400
     run.optimizer.schedule.peak, run.optimizer.schedule.end = 2e-4, 2e-5

@@ -6,14 +6,13 @@ Expect      with the published data, MMLU 54.8 (5-shot), HellaSwag 80.7 (0-shot)
 Hardware    368,640 A100-80 hours when published; not yet trained to the end with jaxlm
 """
 
-from llama2_7b import get_config as llama2_7b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """llama2_7b.py with another shape."""
-    run = llama2_7b()
+    run = jaxlm.load_recipe("llama2_7b")
     run.model.layers, run.model.hidden = 40, 5120
     run.model.heads, run.model.kv_heads, run.model.mlp = 40, 40, 13_824
     return run

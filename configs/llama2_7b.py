@@ -7,14 +7,13 @@ Expect      with the published data (a new mix of public sources), MMLU 45.3 (5-
 Hardware    184,320 A100-80 hours when published; not yet trained to the end with jaxlm
 """
 
-from llama_7b import get_config as llama_7b
-
+import jaxlm
 from jaxlm.config import Run, Stage
 
 
 def get_config() -> Run:
     """llama_7b.py with longer rows and a longer run."""
-    run = llama_7b()
+    run = jaxlm.load_recipe("llama_7b")
     run.model.max_positions, run.model.norm_epsilon = 4096, 1e-5
     run.stages, run.batch_size = (Stage(length=4096, share=1.0),), 1024
     run.steps = 476_837

@@ -8,15 +8,14 @@ Expect      the released weights: MMLU 32.2 (5-shot)
 Hardware    370,000 H100-80 hours when published; not yet trained with jaxlm
 """
 
-from llama3_8b import get_config as llama3_8b
-
+import jaxlm
 from jaxlm.config import Run
 from jaxlm.models.rope import Llama3
 
 
 def get_config() -> Run:
     """llama3_8b.py with another shape."""
-    run = llama3_8b()
+    run = jaxlm.load_recipe("llama3_8b")
     run.model.layers, run.model.hidden, run.model.mlp = 16, 2048, 8192
     run.model.heads, run.model.head_dim = 32, 64
     run.model.max_positions, run.model.embeddings = 131_072, "tied"

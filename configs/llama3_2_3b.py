@@ -6,14 +6,13 @@ Expect      the released weights: MMLU 58.0 (5-shot)
 Hardware    460,000 H100-80 hours when published; not yet trained with jaxlm
 """
 
-from llama3_2_1b import get_config as llama3_2_1b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """llama3_2_1b.py with another shape."""
-    run = llama3_2_1b()
+    run = jaxlm.load_recipe("llama3_2_1b")
     run.model.layers, run.model.hidden, run.model.mlp = 28, 3072, 8192
     run.model.heads, run.model.head_dim = 24, 128
     return run

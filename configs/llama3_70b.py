@@ -6,14 +6,13 @@ Expect      with the published data, MMLU 79.5 (5-shot)
 Hardware    6.4M H100-80 hours when published; not yet trained to the end with jaxlm
 """
 
-from llama3_8b import get_config as llama3_8b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """llama3_8b.py with another shape and rate."""
-    run = llama3_8b()
+    run = jaxlm.load_recipe("llama3_8b")
     run.model.layers, run.model.hidden = 80, 8192
     run.model.heads, run.model.mlp = 64, 28_672
     run.optimizer.schedule.peak, run.optimizer.schedule.end = 1.5e-4, 1.5e-6

@@ -9,8 +9,7 @@ Hardware    1.3M H100-80 hours when published; not yet trained to the end with j
 Differs     one batch size throughout; decay and clipping are Llama 2's; the tokenizer is trained on the corpus at hand
 """
 
-from llama2_7b import get_config as llama2_7b
-
+import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.tokenizer import ByteBpe
 from jaxlm.optim.schedules import WarmupCosine
@@ -18,7 +17,7 @@ from jaxlm.optim.schedules import WarmupCosine
 
 def get_config() -> Run:
     """llama2_7b.py with another vocabulary, shape and length."""
-    run = llama2_7b()
+    run = jaxlm.load_recipe("llama2_7b")
     run.model.vocab_size, run.model.kv_heads, run.model.mlp = 128_256, 8, 14_336
     run.model.max_positions, run.model.rope.base = 8192, 500_000.0
     run.tokenizer = ByteBpe(vocab_size=128_256, sentinels=0, infill="off")

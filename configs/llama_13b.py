@@ -6,14 +6,13 @@ Expect      with the published data, MMLU 46.9 (5-shot), HellaSwag 79.2 (0-shot)
 Hardware    135,168 A100-80 hours when published; not yet trained to the end with jaxlm
 """
 
-from llama_7b import get_config as llama_7b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """llama_7b.py with another shape."""
-    run = llama_7b()
+    run = jaxlm.load_recipe("llama_7b")
     run.model.layers, run.model.hidden = 40, 5120
     run.model.heads, run.model.kv_heads, run.model.mlp = 40, 40, 13_824
     return run

@@ -6,14 +6,13 @@ Expect      with the published data, MMLU 57.8 (5-shot), HellaSwag 82.8 (0-shot)
 Hardware    530,432 A100-80 hours when published; not yet trained to the end with jaxlm
 """
 
-from llama_7b import get_config as llama_7b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """llama_7b.py with another shape and a longer run."""
-    run = llama_7b()
+    run = jaxlm.load_recipe("llama_7b")
     run.model.layers, run.model.hidden = 60, 6656
     run.model.heads, run.model.kv_heads, run.model.mlp = 52, 52, 17_920
     run.optimizer.schedule.peak, run.optimizer.schedule.end = 1.5e-4, 1.5e-5

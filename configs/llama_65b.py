@@ -6,14 +6,13 @@ Expect      with the published data, MMLU 63.4 (5-shot), HellaSwag 84.2 (0-shot)
 Hardware    1,022,362 A100-80 hours when published; not yet trained to the end with jaxlm
 """
 
-from llama_7b import get_config as llama_7b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """llama_7b.py with another shape and a longer run."""
-    run = llama_7b()
+    run = jaxlm.load_recipe("llama_7b")
     run.model.layers, run.model.hidden = 80, 8192
     run.model.heads, run.model.kv_heads, run.model.mlp = 64, 64, 22_016
     run.model.norm_epsilon = 1e-5

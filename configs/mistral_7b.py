@@ -8,14 +8,13 @@ Expect      the released weights: MMLU 60.1 (5-shot), HellaSwag 81.3 (0-shot)
 Hardware    not published; not yet trained with jaxlm
 """
 
-from llama2_7b import get_config as llama2_7b
-
+import jaxlm
 from jaxlm.config import Run, Stage
 
 
 def get_config() -> Run:
     """llama2_7b.py with another shape and longer rows."""
-    run = llama2_7b()
+    run = jaxlm.load_recipe("llama2_7b")
     run.model.kv_heads, run.model.mlp, run.model.windows = 8, 14_336, (4096,)
     run.model.max_positions = 32_768
     run.stages, run.batch_size = (Stage(length=8192, share=1.0),), 512

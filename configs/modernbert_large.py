@@ -7,14 +7,13 @@ Hardware    8 H100: 420 hours for this phase when published; not yet trained to 
 Differs     the published run goes on at 5e-5 with a decay of 1e-6 after 900e9 tokens; this one keeps its rate
 """
 
-from modernbert_base import get_config as modernbert_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """modernbert_base.py with another shape, batch and rate (paper, tables 3 and 4)."""
-    run = modernbert_base()
+    run = jaxlm.load_recipe("modernbert_base")
     run.model.hidden, run.model.layers, run.model.heads, run.model.mlp = 1024, 28, 16, 2624
     run.optimizer.schedule.peak, run.optimizer.schedule.warmup = 5e-4, "2e9 tokens"
     run.optimizer.weight_decay = 0.02  # 1e-5 / 5e-4, as in modernbert_base.py

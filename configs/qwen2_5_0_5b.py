@@ -6,14 +6,13 @@ Expect      the released weights: MMLU 47.5 (5-shot), HellaSwag 52.1 (10-shot)
 Hardware    not published; not yet trained with jaxlm
 """
 
-from qwen2_5_7b import get_config as qwen2_5_7b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """qwen2_5_7b.py with another shape."""
-    run = qwen2_5_7b()
+    run = jaxlm.load_recipe("qwen2_5_7b")
     run.model.vocab_size, run.model.embeddings = 151_936, "tied"
     run.model.layers, run.model.hidden, run.model.mlp = 24, 896, 4864
     run.model.heads, run.model.kv_heads, run.model.head_dim = 14, 2, 64

@@ -8,15 +8,14 @@ Expect      the released weights: MMLU 74.2 (5-shot), HellaSwag 80.2 (10-shot)
 Hardware    not published; not yet trained with jaxlm
 """
 
-from llama3_8b import get_config as llama3_8b
-
+import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.tokenizer import ByteBpe
 
 
 def get_config() -> Run:
     """llama3_8b.py with another vocabulary, shape and length."""
-    run = llama3_8b()
+    run = jaxlm.load_recipe("llama3_8b")
     run.model.vocab_size, run.model.layers, run.model.hidden, run.model.mlp = 152_064, 28, 3584, 18_944
     run.model.heads, run.model.kv_heads, run.model.biases = 28, 4, "qkv"
     run.model.max_positions, run.model.rope.base, run.model.norm_epsilon = 131_072, 1_000_000.0, 1e-6

@@ -6,14 +6,13 @@ Expect      the released base weights: MMLU 62.63 (5-shot)
 Hardware    not published; not yet trained with jaxlm
 """
 
-from qwen3_8b import get_config as qwen3_8b
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """qwen3_8b.py with another shape."""
-    run = qwen3_8b()
+    run = jaxlm.load_recipe("qwen3_8b")
     run.model.layers, run.model.hidden, run.model.mlp = 28, 2048, 6144
     run.model.heads, run.model.embeddings = 16, "tied"
     return run

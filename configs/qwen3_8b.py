@@ -8,15 +8,14 @@ Expect      the released base weights: MMLU 76.89 (5-shot)
 Hardware    not published; not yet trained with jaxlm
 """
 
-from llama3_8b import get_config as llama3_8b
-
+import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.tokenizer import ByteBpe
 
 
 def get_config() -> Run:
     """llama3_8b.py with another vocabulary, shape and length."""
-    run = llama3_8b()
+    run = jaxlm.load_recipe("llama3_8b")
     run.model.vocab_size, run.model.layers, run.model.mlp = 151_936, 36, 12_288
     run.model.qk_norm, run.model.norm_epsilon = "head", 1e-6
     run.model.max_positions, run.model.rope.base = 32_768, 1_000_000.0

@@ -12,8 +12,7 @@ Hardware    one GPU; not yet trained to the end with jaxlm
 Differs     the best checkpoint is chosen by the contrastive loss of held-out texts (published: by STS-B)
 """
 
-from bert_base import get_config as bert_base
-
+import jaxlm
 from jaxlm.config import Checkpointing, Data, Evaluation, Run, Stage
 from jaxlm.data.tokenizer import Pretrained
 from jaxlm.objectives.contrastive import DropoutContrastive
@@ -23,7 +22,7 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config(start: str = "") -> Run:
     """bert_base.py's model; `start` is the folder it starts from."""
-    run = bert_base()
+    run = jaxlm.load_recipe("bert_base")
     run.objective = DropoutContrastive(
         temperature=0.05, pooling="cls_mlp", max_tokens=30, items_per_row=1, text="documents"
     )

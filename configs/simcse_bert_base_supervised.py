@@ -11,8 +11,7 @@ Hardware    one GPU; not yet trained to the end with jaxlm
 Differs     the best checkpoint is chosen by the contrastive loss of held-out triples (published: by STS-B)
 """
 
-from simcse_bert_base import get_config as unsupervised
-
+import jaxlm
 from jaxlm.config import Data, Evaluation, Run, Stage
 from jaxlm.objectives.contrastive import PairContrastive
 from jaxlm.optim.schedules import WarmupLinear
@@ -20,7 +19,7 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config(start: str = "") -> Run:
     """simcse_bert_base.py with triples."""
-    run = unsupervised(start)
+    run = jaxlm.load_recipe(f"simcse_bert_base:{start}")
     run.objective = PairContrastive(
         temperature=0.05, pooling="cls_mlp", max_tokens=30, items_per_row=1, negatives="hard"
     )

@@ -7,8 +7,7 @@ Expect      with the published data, HellaSwag 42.1, ARC (mean) 43.9, PIQA 68.4
 Hardware    64 H100 when published; not yet trained to the end with jaxlm
 """
 
-from smollm2_1_7b import get_config as smollm2_1_7b
-
+import jaxlm
 from jaxlm.config import Run
 from jaxlm.optim.schedules import WarmupStableDecay
 from jaxlm.partition.mesh import Mesh
@@ -16,7 +15,7 @@ from jaxlm.partition.mesh import Mesh
 
 def get_config() -> Run:
     """smollm2_1_7b.py with another shape, rate and length."""
-    run = smollm2_1_7b()
+    run = jaxlm.load_recipe("smollm2_1_7b")
     run.model.layers, run.model.hidden, run.model.mlp = 30, 576, 1536
     run.model.heads, run.model.kv_heads = 9, 3
     run.model.rope.base, run.model.remat = 100_000.0, "none"

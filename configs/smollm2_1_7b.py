@@ -10,8 +10,7 @@ Differs     one mix of data throughout (published: four stages of it, and rows o
             trained on the corpus at hand; weight decay and clipping are those of SmolLM's published run files
 """
 
-from llama_7b import get_config as llama_7b
-
+import jaxlm
 from jaxlm.config import Run
 from jaxlm.data.tokenizer import ByteBpe
 from jaxlm.optim.schedules import WarmupStableDecay
@@ -19,7 +18,7 @@ from jaxlm.optim.schedules import WarmupStableDecay
 
 def get_config() -> Run:
     """llama_7b.py with another vocabulary, shape, schedule and length."""
-    run = llama_7b()
+    run = jaxlm.load_recipe("llama_7b")
     run.model.vocab_size, run.model.layers, run.model.hidden, run.model.mlp = 49_152, 24, 2048, 8192
     run.model.heads, run.model.kv_heads, run.model.head_dim = 32, 32, 64
     run.model.max_positions, run.model.rope.base = 8192, 130_000.0

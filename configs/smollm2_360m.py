@@ -7,8 +7,7 @@ Expect      with the published data, HellaSwag 54.5, ARC (mean) 53.0, PIQA 71.7
 Hardware    64 H100 when published; not yet trained to the end with jaxlm
 """
 
-from smollm2_1_7b import get_config as smollm2_1_7b
-
+import jaxlm
 from jaxlm.config import Run
 from jaxlm.optim.schedules import WarmupStableDecay
 from jaxlm.partition.mesh import Mesh
@@ -16,7 +15,7 @@ from jaxlm.partition.mesh import Mesh
 
 def get_config() -> Run:
     """smollm2_1_7b.py with another shape, rate and length."""
-    run = smollm2_1_7b()
+    run = jaxlm.load_recipe("smollm2_1_7b")
     run.model.layers, run.model.hidden, run.model.mlp = 32, 960, 2560
     run.model.heads, run.model.kv_heads = 15, 5
     run.model.rope.base, run.model.remat = 100_000.0, "none"

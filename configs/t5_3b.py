@@ -6,14 +6,13 @@ Expect      the released weights (1e12 tokens of C4 and of the tasks): GLUE 88.5
 Hardware    slices of TPU v3 pods when published; not yet trained to the end with jaxlm
 """
 
-from t5_base import get_config as t5_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """t5_base.py with another shape."""
-    run = t5_base()
+    run = jaxlm.load_recipe("t5_base")
     run.model.hidden, run.model.encoder_layers, run.model.decoder_layers = 1024, 24, 24
     run.model.heads, run.model.head_dim, run.model.mlp = 32, 128, 16384
     return run

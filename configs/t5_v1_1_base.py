@@ -8,14 +8,13 @@ Expect      1.942 nats per target token on held-out C4 after 2^16 steps, 1.633 a
 Hardware    slices of TPU v3 pods when published; not yet trained to the end with jaxlm
 """
 
-from t5_base import get_config as t5_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """t5_base.py with another MLP and head, and without dropout."""
-    run = t5_base()
+    run = jaxlm.load_recipe("t5_base")
     run.model.activation, run.model.gate, run.model.head = "gelu_tanh", "gated", "untied"
     run.model.mlp, run.model.dropout = 2048, 0.0
     return run

@@ -6,14 +6,13 @@ Expect      no held-out loss was published for this size
 Hardware    slices of TPU v3 pods when published; not yet trained to the end with jaxlm
 """
 
-from t5_v1_1_base import get_config as t5_v1_1_base
-
+import jaxlm
 from jaxlm.config import Run
 
 
 def get_config() -> Run:
     """t5_v1_1_base.py with another shape."""
-    run = t5_v1_1_base()
+    run = jaxlm.load_recipe("t5_v1_1_base")
     run.model.hidden, run.model.encoder_layers, run.model.decoder_layers = 2048, 24, 24
     run.model.heads, run.model.head_dim, run.model.mlp = 32, 64, 5120
     return run

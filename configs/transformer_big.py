@@ -7,15 +7,14 @@ Expect      BLEU 28.4 on newstest2014 English-German; English-French, with --con
 Hardware    3.5 days on 8 P100 when published; not yet trained to the end with jaxlm
 """
 
-from transformer_base import get_config as transformer_base
-
+import jaxlm
 from jaxlm.config import Run
 from jaxlm.optim.schedules import InverseSquareRoot
 
 
 def get_config() -> Run:
     """transformer_base.py with another shape, and the rate that follows from it."""
-    run = transformer_base()
+    run = jaxlm.load_recipe("transformer_base")
     run.model.hidden, run.model.heads, run.model.mlp, run.model.dropout = 1024, 16, 4096, 0.3
     run.optimizer.schedule = InverseSquareRoot(peak=1024**-0.5 * 4000**-0.5, warmup="4000 steps")
     run.steps = 300_000

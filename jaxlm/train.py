@@ -40,10 +40,10 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
     from jaxlm.checkpoint import space
     from jaxlm.checkpoint.store import Checkpoints
-    from jaxlm.config import folder, tree
+    from jaxlm.config import executed, folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import EXIT_DONE, UserError
-    from jaxlm.exchange import bases, tokenizer_files
+    from jaxlm.exchange import bases, starting, tokenizer_files
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
     from jaxlm.partition import mesh as meshes
@@ -74,6 +74,9 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         console.say(f"jaxlm: {command.words}")
         for change in changes:
             console.say(f"changed since the last start:{change}")
+        code = executed.of_classes(run) if command.code is None else command.code
+        for line in folder.noted(place).changes(code):
+            console.say(f"changed since the last start: {line}")
         compilation.enable(default_cache(), console.say)
 
         # --------------------------------------------------------------------------------------------------- mesh
@@ -87,6 +90,8 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         # --------------------------------------------------------------------------------------------------- data
         with distributed.ending_together():
             if not place.has_checkpoints():
+                if run.init_from:
+                    starting.check(run, console.say)
                 foreseen.check(program)
                 space.check_space(place.checkpoints, space.state_bytes(program.state), run.checkpoint.keep)
             text = inputs.text(run, console.say)
@@ -139,7 +144,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         scope.enter_context(writer)
         with distributed.ending_together(), folder.disk_errors(place):
             if is_main:
-                folder.claim(place, run)
+                folder.claim(place, run, code)
                 if start is None:
                     seen.keep(text, place.stream)
                 place.tokenizer.mkdir(exist_ok=True)

@@ -45,7 +45,7 @@ def test_it_is_the_wheel_that_is_tried(call):
     assert found.endswith("site/jaxlm/__init__.py")
 
 
-@pytest.mark.parametrize("config", ["bert_base", "configs/quickstart.py"])
+@pytest.mark.parametrize("config", ["bert_base", "configs/quickstart.py", "quickstart_llama"])
 def test_a_recipe_of_jaxlm_is_found(call, config):
     done = call("-m", "jaxlm.train", f"--config={config}", "--explain")
     assert done.returncode == 0 and "batch_size" in done.stdout, done.stderr

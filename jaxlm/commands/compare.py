@@ -25,8 +25,7 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
 
-    if options.recipe:
-        flags.load(options.recipe)
+    flags.named_recipe(options.recipe, options.a, options.b)
     return told(options.a, options.b, allow_pickle=options.allow_pickle)
 
 

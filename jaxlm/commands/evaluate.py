@@ -30,8 +30,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.evaluate import of_run
 
-    if options.recipe:
-        flags.load(options.recipe)
+    flags.named_recipe(options.recipe, options.run)
     where = {"split": options.split, "step": options.step, "rows": options.rows, "base": options.base}
     step, metrics = of_run.measure(options.run, **where, say=lambda line: print(line, file=sys.stderr))
     if options.json:

@@ -28,8 +28,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.data.places import expanded
     from jaxlm.exchange import exporting
 
-    if options.recipe:
-        flags.load(options.recipe)
+    flags.named_recipe(options.recipe, options.source)
     target = expanded(options.target)
     exporting.to_hf(
         expanded(options.source),

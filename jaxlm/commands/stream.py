@@ -44,8 +44,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.run import seen
 
-    if options.recipe:
-        flags.load(options.recipe)
+    flags.named_recipe(options.recipe, options.run)
     if options.verify:
         return verify(seen.saved(options.run, step), max(options.processes, 1), as_json=options.json)
     if step is None:

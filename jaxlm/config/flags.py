@@ -5,26 +5,26 @@ the key (`ml_collections.config_flags`) or, for an object, as `Name(field=value)
 run of `--workdir` goes on with its own configuration. Unknown keys and flags are answered with the right one.
 """
 
-import contextlib
 import dataclasses
 import pathlib
 import re
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
 
-from jaxlm.config import folder, former, hints, recipes, swap, tree, usage
+from jaxlm.config import executed, folder, former, hints, recipes, swap, tree, usage
+from jaxlm.config.executed import Code
 from jaxlm.config.schema import Run
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, did_you_mean
 
 # Literals are checked by Run.validate, whose message lists the choices.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
-_NAME = "config"  # of the flag; config_flags calls the recipe's module NAME_config
+_NAME = "config"  # of the flag
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -40,6 +40,7 @@ class Command:
     source: str = "recipe"  # where all other values come from
     words: str = ""  # as typed
     preflight: bool = False  # measure what precedes a run, and stop
+    code: Code | None = None  # the recipe and modules that were executed; None: the run came from Python
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -53,9 +54,8 @@ def parse(argv: Sequence[str]) -> Command:
     if values.config is None:
         values.config = _named(others)
     path = None if values.config is None else recipes.located(values.config)
-    if values.recipe:
-        _recipe(recipes.located(values.recipe, "--recipe"))
-    run = _start(path, values.workdir)
+    code = named_recipe(values.recipe)
+    run, code = executed_recipe(path) if path is not None else (_saved(values.workdir), code)
     for word in others:
         _refuse(word, run, values)
     if values.help:
@@ -72,7 +72,7 @@ def parse(argv: Sequence[str]) -> Command:
     source = "recipe" if path else "run folder"
     words = " ".join(argv[1:])
     explain, preflight = values.explain, values.preflight
-    return Command(run, where, given, explain, values.allow_config_change, source, words, preflight)
+    return Command(run, where, given, explain, values.allow_config_change, source, words, preflight, code)
 
 
 def _definitions() -> flags.FlagValues:
@@ -122,10 +122,8 @@ def _named(words: list[str]) -> str | None:
     return None
 
 
-def _start(path: str | None, workdir: str | None) -> Run | None:
-    """The run before its overrides: of the recipe, else of the run folder."""
-    if path is not None:
-        return _recipe(path)
+def _saved(workdir: str | None) -> Run | None:
+    """The run of a run folder, before its overrides."""
     place = None if workdir is None else folder.RunFolder(local_folder(workdir, "--workdir"))
     return folder.saved_run(place) if place is not None and place.config.exists() else None
 
@@ -179,6 +177,18 @@ def load(path: str | pathlib.Path) -> Run:
     return parse(["load", f"--config={path}"]).run
 
 
+def named_recipe(given: str | None, *runs: str) -> Code:
+    """Executes the recipe of --recipe=FILE, if any, so that `runs` may name its classes; says what of it is not as it
+    was when they were trained."""
+    if not given:
+        return Code()
+    code = executed_recipe(recipes.located(given, "--recipe"))[1]
+    for run in runs:
+        for line in folder.noted(folder.RunFolder(expanded(run))).changes(code):
+            print(f"WARNING: {run} was trained with another {line}", file=sys.stderr)  # --json has stdout
+    return code
+
+
 def explain(run: Run, overrides: dict[str, Any], source: str = "recipe") -> str:
     """Every resolved value, one a line, with its origin: `source`, default or command line."""
     rows = [("key", "value", "origin")]
@@ -207,22 +217,10 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
     return "default" if value == default else ""
 
 
-@contextlib.contextmanager
-def _neighbours(path: str) -> Iterator[None]:
-    """Lets a recipe import the recipes beside it, as a script may import the modules beside it."""
-    folder = str(recipes.file(path).parent.absolute())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _recipe(path: str) -> Run:
+def executed_recipe(path: str) -> tuple[Run, Code]:
     """Executes a recipe, whose classes may be named from here on. UserError when it gives no Run."""
     try:
-        with _neighbours(path):
-            run = config_flags.config_flags.ConfigFileFlagParser(_NAME).parse(path)
+        run, module, code = executed.execute(path)
     except UserError:
         raise
     except Exception as error:
@@ -231,5 +229,5 @@ def _recipe(path: str) -> Run:
         raise UserError(f"The recipe {path} cannot be loaded: {shown}") from error
     if not isinstance(run, Run):
         raise UserError(f"The recipe {path} gives {type(run).__name__}; its get_config() must return a Run.")
-    tree.trust(run, sys.modules[f"{_NAME}_config"])
-    return run
+    tree.trust(run, module)
+    return run, code

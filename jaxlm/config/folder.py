@@ -17,6 +17,7 @@ from typing import Any
 
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.config import drift, tree
+from jaxlm.config.executed import Code
 from jaxlm.config.schema import Run
 from jaxlm.data import places
 from jaxlm.errors import UserError
@@ -133,11 +134,16 @@ def check_checkpoint(
     drift.check(config, run, allow=allow, workdir=f"The checkpoint of step {step} in {folder.root}")
 
 
-def claim(folder: RunFolder, run: Run) -> None:
-    """Writes config.json, in one rename: from here on the folder is this run's."""
+def claim(folder: RunFolder, run: Run, code: Code | None = None) -> None:
+    """Writes config.json, in one rename: from here on the folder is this run's.
+
+    It holds `code`, the files that define the run; without any (`--workdir` alone), those that were noted before.
+    """
     folder.root.mkdir(parents=True, exist_ok=True)
     temporary = folder.config.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps({"format": _FORMAT, "config": tree.to_json(run)}, indent=1))
+    kept = code if code is not None and code.files else noted(folder)
+    made = {"format": _FORMAT, "config": tree.to_json(run), "code": dataclasses.asdict(kept)}
+    temporary.write_text(json.dumps(made, indent=1))
     temporary.replace(folder.config)
 
 
@@ -147,14 +153,33 @@ def disk_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
     return places.disk_errors(folder.root, fix)
 
 
+def noted(folder: RunFolder) -> Code:
+    """The files that defined the run when it was started last; empty where nothing is noted."""
+    try:
+        said = json.loads(folder.config.read_text(encoding="utf-8"))["code"]
+        files = {str(name): str(sha) for name, sha in said["files"].items()}
+        return Code(str(said["recipe"]), files)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return Code()
+
+
 def saved_run(folder: RunFolder) -> Run:
     """The run of the folder's config.json. UserError for what is none, and for classes that no recipe was named for."""
-    return run_of(_read(folder.config), str(folder.config))
+    return run_of(_read(folder.config), str(folder.config), folder)
 
 
-def run_of(value: Any, where: str) -> Run:
-    """The Run that a run folder, or the metadata of a checkpoint, holds as JSON. UserError when it holds none."""
-    run = tree.from_json(value)
+def run_of(value: Any, where: str, folder: RunFolder | None = None) -> Run:
+    """The Run that a run folder, or the metadata of a checkpoint, holds as JSON. UserError when it holds none.
+
+    `folder`: where it is noted which recipe defines the classes that are not jaxlm's.
+    """
+    try:
+        run = tree.from_json(value)
+    except tree.NotNamed as error:
+        recipe = "" if folder is None else noted(folder).recipe
+        raise UserError(
+            f"{error} The run was started with --recipe={recipe}" if recipe else str(error)
+        ) from None
     if not isinstance(run, Run):
         raise UserError(f"{where} holds no configuration of a run.")
     return run

@@ -81,6 +81,8 @@ class Data:
     # A path, glob or folder of text, CSV, TSV, JSONL or Parquet (plain, .gz, .zst; local or fsspec URL), several with
     # commas between, tfds:NAME, hf:NAME, builtin:pydocs (docstrings of what is installed), or a folder of `jaxlm data`
     corpus: str
+    # A corpus of your own, that derives from data.corpus.source.Reader; corpus is "" then
+    reader: Any = None
     text_field: str = "text"  # the field or column that holds the text
     text_fields: tuple[str, ...] = ()  # two or more in its place: texts that belong together
     columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.corpus.columns
@@ -118,6 +120,7 @@ class Data:
         """What of this decides the shards; two Data that differ in the rest share them."""
         return Corpus(
             source=self.corpus,
+            reader=self.reader,
             text_field=self.text_field,
             text_fields=tuple(self.text_fields),
             columns=tuple(self.columns),

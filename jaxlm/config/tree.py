@@ -17,6 +17,10 @@ from jaxlm.config import former
 from jaxlm.errors import UserError, did_you_mean
 
 
+class NotNamed(UserError):
+    """A class in JSON that no recipe was named for."""
+
+
 def nodes(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Every dataclass in the tree with its path, parents first."""
     if dataclasses.is_dataclass(node):
@@ -53,6 +57,11 @@ def check_types(root: Any, where: str) -> None:
     for path, node in nodes(root, where):
         for field in dataclasses.fields(node):
             value = getattr(node, field.name)
+            if not _is_kept(value):
+                raise UserError(
+                    f"{path}.{field.name}={value!r:.200}: {type(value).__name__} is no dataclass, and a run folder "
+                    "keeps nothing else but numbers, texts and tuples. Fix: @dataclasses.dataclass(kw_only=True) on it."
+                )
             if not _fits(value, field.type):
                 raise UserError(
                     f"{path}.{field.name}={value!r} has the wrong type; allowed: {_describe(field.type)}."
@@ -61,6 +70,13 @@ def check_types(root: Any, where: str) -> None:
                 known = typing.get_args(field.type)
                 hint = did_you_mean(str(value), known)
                 raise UserError(f"{path}.{field.name}={value!r}; allowed: {', '.join(known)}.{hint}")
+
+
+def _is_kept(value: Any) -> bool:
+    """Whether JSON can hold a value and give it back."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_kept, value))
+    return value is None or isinstance(value, (str, int, float)) or dataclasses.is_dataclass(type(value))
 
 
 def _fits(value: Any, annotation: Any) -> bool:
@@ -149,7 +165,7 @@ def _resolve(name: Any, where: str) -> type:
     if name in _of_recipe:
         return _of_recipe[name]
     if not name.startswith("jaxlm."):
-        raise UserError(
+        raise NotNamed(
             f"{where}: {name:.200} is not a class of jaxlm, and a folder's own choice is never imported. Fix: name, "
             "with --recipe=FILE in the same command, the recipe that defines or imports it."
         )

@@ -32,7 +32,7 @@ def _data(found: Stored) -> list[str]:
     if run is None:
         origin = found.folder.origin["from"] if found.folder else found.where
         return ["## Origin", "", f"Weights as they were in `{origin}`; nothing was trained.", ""]
-    corpora = ", ".join(f"`{corpus.source}`" for corpus in run.data.corpora().values())
+    corpora = ", ".join(f"`{corpus.name}`" for corpus in run.data.corpora().values())
     lengths = ", ".join(str(stage.length) for stage in run.stages)
     return [
         "## Training",

@@ -12,8 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.config import Run, flags, tree
+from jaxlm.config import Run, flags, swap, tree
 from jaxlm.convert.table import listed
+from jaxlm.data.places import expanded
+from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs, tokenizer_files
@@ -22,6 +24,14 @@ from jaxlm.models.build import Model, build
 from jaxlm.models.paths import flatten, nest
 
 Say = Callable[[str], None]
+# The recipe that goes on with a model of a kind, and takes model and tokenizer from where its weights are
+CONTINUE = {
+    "encoder": "continue_mlm",
+    "pair": "continue_mlm",
+    "decoder": "continue_causal",
+    "encoder_decoder": "continue_seq2seq",
+}
+_LONGEST = 2**31 - 1
 
 
 def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, say: Say) -> Any:
@@ -29,15 +39,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
 
     UserError when tokenizer or model do not fit.
     """
-    name = run.init_from
-    stored = pairs.open_any(
-        name if name.startswith(HF) else str(flags.local_folder(name, "config.init_from")), say=say
-    )
-    if stored.run is not None and stored.run.view:
-        raise UserError(
-            f"config.init_from={name} holds what was trained on top of other weights. Fix: merge the two first, "
-            f"jaxlm export {name} DIR, then --config.init_from=hf:DIR."
-        )
+    stored = _opened(run, say)
     _check_tokenizer(run, stored, tokenizer, say)
     check_model(run, stored)
     shapes, new, axes = flatten(like), flatten(fresh), flatten(model.axes)
@@ -48,7 +50,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
     for path in same:
         if tuple(stored.shapes[path].shape) != tuple(shapes[path].shape):
             raise UserError(
-                f"config.init_from={name}: {path} has shape {tuple(stored.shapes[path].shape)}, this run's "
+                f"config.init_from={run.init_from}: {path} has shape {tuple(stored.shapes[path].shape)}, this run's "
                 f"{tuple(shapes[path].shape)}. Give config.model the sizes of {stored.where}."
             )
     made = dict(new) | stored.place(same)
@@ -59,44 +61,97 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
     return nest(made)
 
 
+def take(run: Run, start: str) -> Run:
+    """`run` with the model, the tokenizer and the weights of `start`, in place; rows no longer than it has positions.
+
+    `start`: hf:DIR, a run folder or a model folder. UserError when it is none, or lacks a tokenizer.
+    """
+    run.init_from = start
+    stored = _opened(run, print)
+    if not stored.tokenizer:
+        raise UserError(f"{start} has no tokenizer. Fix: put the files of its tokenizer into that folder.")
+    if CONTINUE[stored.config.kind] != CONTINUE[run.model.kind]:
+        raise UserError(
+            f"{start} is a {type(stored.config).__name__}. Fix: jaxlm train {CONTINUE[stored.config.kind]}:{start}"
+        )
+    path = _tokenizer_path(start)
+    theirs = tokenizer_files.open_files(stored.tokenizer, start)
+    # A GGUF holds its own; of T5's SentencePiece model alone, config.json says how it is used.
+    if path.endswith(".gguf") or load(path).fingerprint != theirs.fingerprint:
+        raise UserError(
+            f"{start}: its tokenizer is no file of its own that a run can name. Fix: jaxlm import {start} models/it, "
+            f"then jaxlm train {CONTINUE[stored.config.kind]}:models/it."
+        )
+    run.model, run.tokenizer = stored.config, Pretrained(path=path)
+    for stage in run.stages:
+        stage.length = min(stage.length, getattr(run.model, "max_positions", _LONGEST))
+    return run
+
+
+def check(run: Run, say: Say) -> None:
+    """UserError when model or view of `init_from` do not fit this run: known before a tokenizer is trained."""
+    check_model(run, _opened(run, say))
+
+
 def check_model(run: Run, stored: Stored) -> None:
-    """UserError naming the first field of config.model that makes another function of the same weights."""
+    """UserError naming all fields of config.model that make another function of the same weights, with their fixes."""
     ours, theirs = run.model, stored.config
+    recipe = f"jaxlm train {CONTINUE[theirs.kind]}:{run.init_from}"
     if type(ours) is not type(theirs):
+        fits = theirs.kind == ours.kind
+        flag = f'--config.model="{swap.as_text(theirs)}", or ' if fits else ""
         raise UserError(
             f"config.init_from={run.init_from} is a {type(theirs).__name__}, config.model is a "
-            f"{type(ours).__name__}. Fix: a recipe of that family."
+            f"{type(ours).__name__}. Fix: {flag}{recipe}, which takes model and tokenizer from there."
         )
+    told, fixes = [], []
     for field in dataclasses.fields(ours):
         have, want = getattr(theirs, field.name), getattr(ours, field.name)
         if have == want or tree.has_default(field) or "dropout" in field.name or "init" in field.name:
             continue
-        if field.name == "vocab_size":
-            _check_option(run, "resize_vocabulary", field.name, have, want)
-        elif field.name == "max_positions":
-            if _has_axis(ours, "positions"):
-                _check_option(run, "extend_positions", field.name, have, want)
-        else:
-            fix = f" Fix: --config.model.{field.name}={have}" if isinstance(have, str | int | float) else ""
-            raise UserError(
-                f"config.model.{field.name}={want!r}, but {run.init_from} has {have!r}: the weights would mean "
-                f"something else.{fix}"
-            )
+        how = _how(run, field.name, have, want)
+        if how is not None:
+            told.append(f"config.model.{field.name}={want!r}, but {run.init_from} has {have!r}{how}")
+            fixes.append(_typed(f"model.{field.name}", have))
+    longest = getattr(theirs, "max_positions", _LONGEST)
+    if told and longest < getattr(ours, "max_positions", _LONGEST):
+        long = [i for i, stage in enumerate(run.stages) if stage.length > longest]
+        fixes += [_typed(f"stages[{i}].length", longest) for i in long]
+    if told:
+        listed = "\n  ".join(told)
+        raise UserError(
+            f"The weights of config.init_from would mean something else in this model:\n  {listed}\n"
+            f"Fix: {' '.join(fixes)}\nOr: {recipe}, which takes model and tokenizer from there."
+        )
 
 
-def _check_option(run: Run, option: str, field: str, have: int, want: int) -> None:
-    how = getattr(run, option)
-    if how == "refuse":
-        choices = "mean, normal" if option == "resize_vocabulary" else "repeat, interpolate, normal"
-        raise UserError(
-            f"config.model.{field}={want}, but {run.init_from} has {have}. Fix: --config.model.{field}={have}, or "
-            f"say how what is new begins: --config.{option} (one of {choices}; docs/conversion.md)."
+def _how(run: Run, field: str, have: Any, want: Any) -> str | None:
+    """What else can be done about a field that differs; None: it may differ."""
+    if field == "vocab_size":
+        if run.resize_vocabulary != "refuse":
+            return None
+        return (
+            ", or say how what is new begins: --config.resize_vocabulary (mean or normal; docs/conversion.md)"
         )
-    if option == "extend_positions" and want < have:
-        raise UserError(
-            f"config.model.{field}={want}, but {run.init_from} has {have}: positions can only become more. Fix: "
-            f"--config.model.{field}={have}; shorter rows need no fewer positions."
-        )
+    if field != "max_positions":
+        return ""
+    if not _has_axis(run.model, "positions"):
+        return None
+    if want < have:
+        return ": positions can only become more; shorter rows need no fewer"
+    if run.extend_positions != "refuse":
+        return None
+    return (
+        ", or say how what is new begins: --config.extend_positions (repeat, interpolate or normal; "
+        "docs/conversion.md)"
+    )
+
+
+def _typed(key: str, value: Any) -> str:
+    """A flag as it can be typed."""
+    if isinstance(value, str | int | float):
+        return f"--config.{key}={value}"
+    return f'--config.{key}="{swap.as_text(value)}"'
 
 
 def _has_axis(config: Any, axis: str) -> bool:
@@ -156,6 +211,28 @@ def _positions(old: jax.Array, fresh: jax.Array, extra: int, how: str) -> jax.Ar
     return jnp.concatenate([first, rest])
 
 
+def _opened(run: Run, say: Say) -> Stored:
+    """What init_from names. UserError when it is no model by itself."""
+    name = run.init_from
+    stored = pairs.open_any(
+        name if name.startswith(HF) else str(flags.local_folder(name, "config.init_from")), say=say
+    )
+    if stored.run is not None and stored.run.view:
+        raise UserError(
+            f"config.init_from={name} holds what was trained on top of other weights. Fix: merge the two first, "
+            f"jaxlm export {name} DIR, then --config.init_from=hf:DIR."
+        )
+    return stored
+
+
+def _tokenizer_path(name: str) -> str:
+    """Where the tokenizer of `init_from` lies."""
+    if not name.startswith(HF):
+        return f"{name}/tokenizer"
+    path = name.removeprefix(HF)
+    return f"{path}/discriminator" if pairs.is_pair(expanded(path)) else path
+
+
 def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -> None:
     if stored.fingerprint == tokenizer.fingerprint:
         return
@@ -166,7 +243,7 @@ def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -
     theirs = tokenizer_files.open_files(stored.tokenizer, stored.where) if stored.tokenizer else None
     if theirs is not None and theirs.fingerprint == tokenizer.fingerprint:
         return
-    path = name.removeprefix(HF) if name.startswith(HF) else f"{name}/tokenizer"
+    path = _tokenizer_path(name)
     if stored.run is None and theirs is not None:
         size = theirs.size if run.resize_vocabulary == "refuse" else min(theirs.size, tokenizer.size)
         other = [i for i in range(size) if i >= tokenizer.size or theirs.token(i) != tokenizer.token(i)]

@@ -18,7 +18,7 @@ import numpy as np
 from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints, open_run
 from jaxlm.config import Run
-from jaxlm.config.folder import run_of
+from jaxlm.config.folder import RunFolder, run_of
 from jaxlm.convert import families
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
@@ -147,7 +147,7 @@ def best_step(path: pathlib.Path) -> int:
     """The step to use of a run: the best that was kept, else the newest."""
     checkpoints, newest = open_run(path)
     metrics = {step: checkpoints.metrics(step) for step in checkpoints.steps()}
-    run = run_of(checkpoints.meta(newest).get("config"), f"step {newest} of {path}")
+    run = run_of(checkpoints.meta(newest).get("config"), f"step {newest} of {path}", RunFolder(path))
     return next(iter(best_first(metrics, run.checkpoint.keep)), newest)
 
 
@@ -186,8 +186,8 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
     """A checkpoint of a run."""
     step = distributed.from_main(step)  # the source may still be training: all hosts take one step
     meta = checkpoints.meta(step)
-    run = run_of(meta.get("config"), f"step {step} of {name}")
     root = pathlib.Path(os.fspath(checkpoints.directory)).parent
+    run = run_of(meta.get("config"), f"step {step} of {name}", RunFolder(root))
     part = "ema" if run.ema_decay else "params"
     return Stored(
         where=f"step {step} of {name}",

@@ -59,8 +59,7 @@ def of_options(options: argparse.Namespace) -> Loaded:
     """What the options of `commands.options.add_model` say."""
     given = {axis: size for axis in AXES if (size := vars(options).get(f"mesh.{axis}")) is not None}
     how = {"dtype": options.precision, "mesh": Mesh(**given) if given else SPLIT}
-    if options.recipe:
-        flags.load(options.recipe)
+    flags.named_recipe(options.recipe, options.run)
     return load(options.run, step=options.step, base=options.base, **how)
 
 

@@ -23,6 +23,8 @@ from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import TokenTargets
 from jaxlm.objectives.units import Ngrams, Tokens, Words
 
+__all__ = ["MaskedLM", "Ngrams", "Phrases", "Tokens", "Words"]
+
 
 @dataclasses.dataclass(kw_only=True)
 class MaskedLM(Objective):
@@ -37,7 +39,8 @@ class MaskedLM(Objective):
     evaluation_rate: float  # the same in evaluation
     mask_share: float  # of the chosen tokens: become [MASK]
     random_share: float  # of the chosen tokens: become a random one; the rest stays as it is
-    unit: Tokens | Words | Ngrams | Phrases  # what is chosen together
+    # What is chosen together: an object with `choose`, such as those of objectives.units, or one of your own
+    unit: Any
     chunk: int = 0  # targets per row whose logits exist at the same time; 0: all. Changes memory, not results
 
     def heads(self, config: Any) -> Mapping[str, Head]:
@@ -57,6 +60,11 @@ class MaskedLM(Objective):
                 f"{where}: mask_share={self.mask_share} and random_share={self.random_share} add up to more than 1; "
                 "they are shares of the predicted tokens, the rest is kept. Published: 0.8 and 0.1."
             )
+        if not callable(getattr(self.unit, "choose", None)):
+            raise UserError(
+                f"{where}.unit={self.unit!r}: a unit has choose(row, vocabulary, number, rng), which gives positions. "
+                "Allowed are Tokens(), Words(), Ngrams(...), Phrases(...), or a dataclass of your own with it."
+            )
         generative.check_chunk(self, where)
 
     def check(self, vocabulary: Vocabulary) -> None:
@@ -64,8 +72,8 @@ class MaskedLM(Objective):
         vocabulary.require("masked language modelling", "mask", "cls", "sep")
 
     def fit(self, shards: Any, vocabulary: Vocabulary, cache: Cache | None) -> "MaskedLM":
-        """With phrases: mines their lexicon from the training split."""
-        if not isinstance(self.unit, Phrases):
+        """With a unit that learns from the training split, such as Phrases, whose lexicon is mined from it."""
+        if not hasattr(self.unit, "fit"):
             return self
         return dataclasses.replace(self, unit=self.unit.fit(shards, vocabulary, cache))
 
@@ -79,6 +87,11 @@ class MaskedLM(Objective):
         used = int((row.segments_T > 0).sum())
         number = min(slots, max(1, round(self._rate(train) * used))) if used else 0
         chosen = self.unit.choose(row, vocabulary, number, rng)
+        if len(chosen) > number:
+            raise UserError(
+                f"config.objective.unit: {type(self.unit).__name__}.choose gave {len(chosen)} positions, asked for "
+                f"{number} at most."
+            )
         tokens = row.tokens_T.copy()
         tokens[chosen] = self._replace(tokens[chosen], vocabulary, rng)
         targets, places = np.zeros(slots, np.int32), np.zeros(slots, np.int32)

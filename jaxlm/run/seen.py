@@ -46,7 +46,8 @@ def saved(path: str, step: int | None) -> Saved:
     checkpoints, newest = find_run(path)
     meta = checkpoints.meta(newest if step is None else step)
     where, found = f"step {newest if step is None else step} of {path}", meta.get("stream", {})
-    run, folder = run_of(meta.get("config"), where), RunFolder(checkpoints.directory.parent)
+    folder = RunFolder(checkpoints.directory.parent)
+    run = run_of(meta.get("config"), where, folder)
     if found.get("version") != attest.VERSION:
         raise UserError(
             f"{where}: this checkpoint does not attest what was read (it is of another version of jaxlm). Checkpoints "

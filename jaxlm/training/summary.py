@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxlm.config import Run, shown
+from jaxlm.config import Run, executed, folder, shown
 from jaxlm.convert import families
 from jaxlm.errors import UserError
 from jaxlm.monitor import metrics as files
@@ -58,13 +58,22 @@ def commands(parts: Any) -> list[str]:
     if all("test" in splits for stream in parts.text.streams for splits in stream.sources.values()):
         found.append(_command(parts, "evaluate", "--run", "--split=test"))
     if _can_be_exported(run):
-        folder = str(parts.place.root)
-        found.append(f"jaxlm export {shlex.quote(folder)} {shlex.quote(f'{folder}-hf')} --check")
+        root = str(parts.place.root)
+        found.append(
+            f"jaxlm export {shlex.quote(root)} {shlex.quote(f'{root}-hf')} --check {_recipe(parts)}".rstrip()
+        )
     return found
 
 
 def _command(parts: Any, verb: str, option: str, rest: str = "") -> str:
-    return f"jaxlm {verb} {option}={shlex.quote(str(parts.place.root))} {rest}".rstrip()
+    words = [f"jaxlm {verb} {option}={shlex.quote(str(parts.place.root))}", _recipe(parts), rest]
+    return " ".join(filter(None, words))
+
+
+def _recipe(parts: Any) -> str:
+    """What every command needs of a run with classes that are not jaxlm's."""
+    recipe = folder.noted(parts.place).recipe if executed.has_own(parts.run) else ""
+    return f"--recipe={shlex.quote(recipe)}" if recipe else ""
 
 
 def _example(texts: Sequence[str], otherwise: str) -> str:

@@ -1,21 +1,24 @@
 """Claims about starting from weights: what fits is taken, what is new begins as the run says, what differs is named."""
 
 import dataclasses
+import shlex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlm.config import flags
 from jaxlm.convert import families
 from jaxlm.data.tokens import wordpiece
 from jaxlm.errors import UserError
-from jaxlm.exchange import importing, starting, stored
+from jaxlm.exchange import importing, starting, stored, tokenizer_files
 from jaxlm.models.build import build
 from jaxlm.models.paths import flatten
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh
+from tests.exchange import transformers_folders
 from tests.exchange.folders import CONFIG, HEADS, hf_folder, params, tokenizer
 
 
@@ -28,6 +31,7 @@ class Run:
     resize_vocabulary: str = "refuse"
     extend_positions: str = "refuse"
     heads: tuple[str, ...] = HEADS
+    stages: tuple = ()
 
 
 def start(run: Run, with_tokenizer=None) -> tuple[dict, dict, list[str]]:
@@ -125,7 +129,7 @@ def test_positions_that_no_token_has_keep_their_place():
         (
             {"activation": "relu"},
             {},
-            r"config\.model\.activation='relu', but hf:.* has 'gelu': .*--config\.model\.activation=gelu",
+            r"config\.model\.activation='relu', but hf:.* has 'gelu'\nFix: --config\.model\.activation=gelu\nOr: ",
         ),
         ({"norm_epsilon": 1e-5}, {}, r"config\.model\.norm_epsilon=1e-05, but .* has 1e-12"),
         ({"layers": 2}, {}, r"config\.model\.layers=2, but .* has 3"),
@@ -134,7 +138,7 @@ def test_positions_that_no_token_has_keep_their_place():
         (
             {"max_positions": 77},
             {},
-            r"max_positions=77, but .* has 32\. Fix: .*--config\.extend_positions \(one of repeat",
+            r"max_positions=77, but .* has 32, or say how .*--config\.extend_positions \(repeat",
         ),
         (
             {"max_positions": 9},
@@ -150,9 +154,63 @@ def test_a_model_that_differs_is_refused_by_the_name_of_the_field(hf, changes, o
 
 def test_a_larger_vocabulary_without_a_word_about_it_is_refused(hf):
     with pytest.raises(
-        UserError, match=r"vocab_size=201, but .* has 150\. Fix: --config\.model\.vocab_size=150, or say how"
+        UserError,
+        match=r"vocab_size=201, but .* has 150, or say how [^\n]*\nFix: --config\.model\.vocab_size=150\n",
     ):
         starting.check_model(Run(model(vocab_size=201), f"hf:{hf}"), stored.of_hf(hf))
+
+
+def test_all_differences_come_at_once_and_the_fix_works_as_typed(hf):
+    words = [f"--config.init_from=hf:{hf}", "--config.steps=99"]
+    with pytest.raises(UserError) as refused:
+        starting.check(flags.parse(["train", "quickstart", *words]).run, print)
+    lines = str(refused.value).splitlines()
+    named = [line.split("=")[0].strip().removeprefix("config.model.") for line in lines[1:-2]]
+    assert named == ["vocab_size", "hidden", "layers", "mlp", "max_positions", "activation"]
+    fix = shlex.split(lines[-2].removeprefix("Fix: "))
+    starting.check(flags.parse(["train", "quickstart", *words, *fix]).run, print)
+    *_, recipe = lines[-1].partition(",")[0].split()
+    assert recipe == f"continue_mlm:hf:{hf}"
+
+
+@pytest.mark.parametrize("name", transformers_folders.FAMILIES)
+def test_a_folder_alone_gives_model_and_tokenizer_in_every_family(name, tmp_path):
+    if name == "electra/generator":
+        transformers_folders.save("electra/discriminator", tmp_path)
+    place = transformers_folders.save(name, tmp_path)
+    run = flags.load(f"{transformers_folders.FAMILIES[name][0]}:hf:{place}")
+    found = stored.of_hf(place)
+    assert run.model == found.config and run.init_from == f"hf:{place}"
+    assert run.tokenizer.make(()).fingerprint == tokenizer_files.open_files(found.tokenizer, name).fingerprint
+    starting.check(run, print)
+    if name == "electra/generator":
+        pair = flags.load(f"continue_mlm:hf:{place.parent}")
+        assert pair.model.kind == "pair" and type(pair.objective).__name__ == "ReplacedTokens"
+    other = {"continue_mlm": "continue_causal"}.get(transformers_folders.FAMILIES[name][0], "continue_mlm")
+    with pytest.raises(UserError, match=rf"Fix: jaxlm train {transformers_folders.FAMILIES[name][0]}:hf:"):
+        flags.load(f"{other}:hf:{place}")
+
+
+def test_a_tokenizer_that_only_config_json_explains_is_imported_first(tmp_path):
+    """T5's released folder: a SentencePiece model, to which its class adds 100 sentinels."""
+    place = transformers_folders.save("t5", tmp_path)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (place / file).unlink()
+    with pytest.raises(UserError, match=rf"Fix: jaxlm import hf:{place} models/it, then .*continue_seq2seq:"):
+        flags.load(f"continue_seq2seq:hf:{place}")
+    importing.from_hf(str(place), tmp_path / "it", say=lambda line: None)
+    run = flags.load(f"continue_seq2seq:{tmp_path}/it")
+    starting.check(run, print)
+    assert len(run.tokenizer.make(()).vocabulary.sentinels) >= 100
+
+
+def test_another_family_of_the_same_kind_is_typed_as_a_whole(tmp_path):
+    place = transformers_folders.save("distilbert", tmp_path)
+    words = ["train", "quickstart", f"--config.init_from=hf:{place}"]
+    with pytest.raises(UserError, match="is a DistilBert, config.model is a Bert") as refused:
+        starting.check(flags.parse(words).run, print)
+    flag = shlex.split(str(refused.value).partition("Fix: ")[2].partition(", or jaxlm train")[0])
+    starting.check(flags.parse([*words, *flag]).run, print)
 
 
 def test_what_may_differ_may_differ(hf):
@@ -186,5 +244,7 @@ def test_another_family_and_a_folder_without_prefix_are_told_apart(hf):
         start(Run(model(), str(hf)))
     other = Run.__new__(Run)
     other.init_from, other.model = f"hf:{hf}", Llama.__new__(Llama)
-    with pytest.raises(UserError, match="is a Bert, config.model is a Llama"):
+    with pytest.raises(
+        UserError, match="is a Bert, config.model is a Llama. Fix: jaxlm train continue_mlm:hf:"
+    ):
         starting.check_model(other, stored.of_hf(hf))

@@ -173,6 +173,21 @@ def make_batch(rows, **kwargs):
     return stacked([prepare(row, seed, **kwargs)[0] for seed, row in enumerate(rows)])
 
 
+class TooMany:
+    """A unit that does not keep to the number asked for."""
+
+    def choose(self, row, vocabulary, number, rng):
+        return np.arange(1, number + 2)
+
+
+def test_a_unit_is_any_object_with_choose_that_keeps_to_its_number():
+    with pytest.raises(UserError, match=r"config\.objective\.unit=3: a unit has choose\(row"):
+        objective(unit=3).validate("config.objective")
+    objective(unit=TooMany()).validate("config.objective")
+    with pytest.raises(UserError, match=r"TooMany\.choose gave \d+ positions, asked for \d+ at most"):
+        objective(unit=TooMany()).prepare(make_row(), VOCABULARY, np.random.default_rng(0), train=True)
+
+
 def test_the_loss_equals_the_sum_over_targets_in_float64():
     batch = make_batch(
         [make_row(seed=s, sizes=z) for s, z in enumerate([(40, 31), (101,), (), (2,), (9, 9, 9)])]

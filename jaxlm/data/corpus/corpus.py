@@ -13,7 +13,7 @@ from typing import Any, Literal
 from jaxlm.data.corpus import builtin, columns, files, hubs, readers, steps
 from jaxlm.data.corpus.columns import Column, Wanted
 from jaxlm.data.corpus.record import Record
-from jaxlm.data.corpus.source import Source
+from jaxlm.data.corpus.source import Source, check_reader
 from jaxlm.data.corpus.steps import Step
 from jaxlm.errors import UserError
 
@@ -29,6 +29,7 @@ class Corpus:
     # several with commas between, tfds:NAME[:SPLIT], hf:NAME[@CONFIG][:SPLIT], builtin:pydocs, or a folder of prepared
     # shards
     source: str
+    reader: Any = None  # a `Reader` of one's own; source is "" then
     text_field: str = "text"  # the field or column that holds the text (CSV, JSONL, Parquet, tfds, hf)
     # Several fields in place of text_field, for records of texts that belong together
     text_fields: tuple[str, ...] = ()
@@ -40,6 +41,11 @@ class Corpus:
     test_share: float  # held out for a test at the end, in the same way; 0: no such split
 
     @property
+    def name(self) -> str:
+        """For messages."""
+        return self.source if self.reader is None else type(self.reader).__name__
+
+    @property
     def wanted(self) -> Wanted:
         """The fields to read."""
         return Wanted(tuple(self.text_fields) or (self.text_field,), tuple(self.columns))
@@ -48,7 +54,7 @@ class Corpus:
         """For the index of prepared shards."""
         shares = {"validation_share": self.validation_share, "test_share": self.test_share}
         return {
-            "source": self.source,
+            "source": self.name,
             **self.wanted.describe(),
             **shares,
             "steps": steps.describe(self.steps),
@@ -56,13 +62,14 @@ class Corpus:
 
     def validate(self, where: str) -> None:
         """UserError for no source, or what `check` finds."""
-        if not self.source:
+        if not self.name:
             raise UserError(f"{where}.source is empty: name a path, a glob, or 'builtin:pydocs'.")
         self.check(where)
 
     def check(self, where: str) -> None:
         """UserError for a share outside [0, 1), nothing left to train on, or fields that are no fields."""
         check_shares(self.validation_share, self.test_share, where)
+        check_reader(self.reader, self.source, where)
         check_fields(self.text_fields, where)
         columns.check(self.columns, self.wanted.texts, where)
         steps.check(self.steps, where)
@@ -103,11 +110,17 @@ def check_fields(text_fields: tuple[str, ...], where: str) -> None:
 
 def is_prepared(source: str) -> bool:
     """Whether a corpus source is a folder of prepared shards."""
-    return "://" not in source and os.path.isfile(os.path.join(os.path.expanduser(source), "index.json"))
+    return (
+        bool(source)
+        and "://" not in source
+        and os.path.isfile(os.path.join(os.path.expanduser(source), "index.json"))
+    )
 
 
 def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[str], None] = print) -> Source:
     """The source behind a config. UserError when it does not exist or its library is not installed."""
+    if corpus.reader is not None:
+        return corpus.reader
     kind, _, rest = corpus.source.partition(":")
     if kind == "builtin":
         if len(corpus.wanted.names) > 1:

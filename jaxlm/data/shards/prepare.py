@@ -72,7 +72,7 @@ def prepare(
         made = trained.of_corpus(source, text, tokenizer_config, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
         key = indices.digest([identity, made.fingerprint, sentences, part])
-        name = f"{re.sub('[^A-Za-z0-9]+', '-', text.source)[-40:].strip('-')}-{key[:12]}"
+        name = f"{re.sub('[^A-Za-z0-9]+', '-', text.name)[-40:].strip('-')}-{key[:12]}"
         directory = directory or root / "shards" / name
         about = {
             "key": key,
@@ -170,7 +170,7 @@ def _make(
     options = {"sentences": about["sentences"], "wanted": text.wanted, "dtype": about["dtype"]}
     job = parts.Job(directory=str(directory), **options)
     expected = source.text_bytes()
-    log(f"preparing {text.source} ({expected / 1e6:.1f} MB of text) in {directory}")
+    log(f"preparing {text.name} ({expected / 1e6:.1f} MB of text) in {directory}")
     lines = progress.Progress(log, expected)
     wanted = workers.count(processes) if expected > IN_PROCESS_BYTES or not expected else 1
     done = steps.Steps(text.steps)
@@ -236,13 +236,13 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
         more = " ".join(flag(split, enough) for split in empty if enough > shares[split] and total > 3)
         asked = " and ".join(f"{split}_share={shares[split]}" for split in empty)
         raise UserError(
-            f"corpus {text.source}: {asked} of {total:,} documents left the {' and the '.join(empty)} split empty "
+            f"corpus {text.name}: {asked} of {total:,} documents left the {' and the '.join(empty)} split empty "
             f"(copies stay together). Fix: {f'{more} or more, ' if more else ''}"
             f"{' '.join(flag(split, 0) for split in empty)} for no such split, or more documents. {_DOCUMENTS}"
         )
     if not documents["train"]:
         raise UserError(
-            f"corpus {text.source}: all of its {total:,} documents fell into the held-out splits. Fix: "
+            f"corpus {text.name}: all of its {total:,} documents fell into the held-out splits. Fix: "
             "--config.data.validation_share=0 and --config.data.test_share=0 for no such splits, or more documents. "
             f"{_DOCUMENTS}"
         )

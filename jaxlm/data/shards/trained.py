@@ -66,8 +66,8 @@ def of_corpus(
 def nothing(text: corpus.Corpus) -> UserError:
     """The refusal of a corpus without a document to train on."""
     return UserError(
-        f"corpus {text.source}: holds no documents to train on. Check that the files are not empty (a table has rows "
-        f"below its header), that text_field={', '.join(text.wanted.texts)} is right, and that the held-out "
+        f"corpus {text.name}: holds no documents to train on. Check that the files are not empty (a table has rows "
+        f'below its header), that text_field="{", ".join(text.wanted.texts)}" is right, and that the held-out '
         "shares leave some (0: nothing is held out)."
     )
 
