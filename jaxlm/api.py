@@ -8,7 +8,8 @@
     model.fill_mask("returns the [MASK] of the array.")
 
 No name here is that of a module `jaxlm.NAME`. What a command calls an error is raised as `UserError`, whose text says
-what was wrong, what is allowed and the fix. Everything works from a thread, and several times in one process.
+what was wrong, what is allowed and the fix. Everything works from a thread, and several times in one process. In a
+script put the calls below `if __name__ == "__main__":`, since the processes that tokenise import the script.
 """
 
 import dataclasses
@@ -23,6 +24,7 @@ import numpy as np
 from jaxlm.batch import Batch
 from jaxlm.config import Run, flags
 from jaxlm.config.flags import Command
+from jaxlm.data import workers
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError, check_text
 from jaxlm.evaluate import of_run
@@ -141,6 +143,7 @@ def fit(run: Run, *, workdir: str | pathlib.Path, allow_config_change: bool = Fa
     An interrupt (Ctrl-C, a notebook's stop button) finishes the step, saves, and returns with code 75; a second one
     raises KeyboardInterrupt. Raises UserError, and NumericalError after too many steps that are not finite.
     """
+    workers.check_main()
     run.validate()
     folder = flags.local_folder(str(workdir), "workdir")
     words = f"fit(workdir={str(workdir)!r})"
@@ -170,6 +173,7 @@ def batch_at(run: Run, step: int = 1) -> Mapping[str, Batch]:
 
     Tokenises the corpus unless that is done. The field names of `Batch` say the shapes: tokens_BT is [rows, tokens].
     """
+    workers.check_main()
     run.validate()
     mesh = meshes.make(run.mesh)
     streams.check_rows(run, mesh)

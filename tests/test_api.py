@@ -136,6 +136,22 @@ def test_importing_it_imports_no_jax():
     assert done.stdout == "light\n", done.stderr
 
 
+def test_a_script_that_trains_when_it_is_imported_is_told_so(corpus, tmp_path):
+    """What a worker does with the script that started it: it runs it again, as `__mp_main__`."""
+    script = tmp_path / "script.py"
+    script.write_text("import jaxlm\njaxlm.fit(jaxlm.load_recipe('quickstart'), workdir='run')\n")
+    code = f"import multiprocessing.spawn as s; p = s.process.current_process(); p._inheriting = True; s._fixup_main_from_path({str(script)!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert "UserError: this script trains as soon as it is imported" in done.stderr
+    assert 'if __name__ == "__main__":' in done.stderr and not (tmp_path / "run").exists()
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = jaxlm.fitt

@@ -14,6 +14,8 @@ import threading
 import time
 from typing import Any
 
+from jaxlm.errors import UserError
+
 
 def count(wish: int | None) -> int:
     """Number of processes: the wish, or the cores this process may use; 1 where workers cannot be spawned."""
@@ -26,6 +28,15 @@ def count(wish: int | None) -> int:
         return max(1, wish)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, 64)
+
+
+def check_main() -> None:
+    """UserError in a worker that runs the user's whole script again, as it does to know what the script defines."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            "this script trains as soon as it is imported, and the processes that tokenise import it. Fix: put what it "
+            'does below   if __name__ == "__main__":'
+        )
 
 
 def pool(processes: int) -> concurrent.futures.ProcessPoolExecutor:
