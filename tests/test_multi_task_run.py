@@ -1,5 +1,6 @@
 """Whole runs of several tasks over two corpora, as a user starts them."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -131,6 +132,7 @@ def test_rows_that_do_not_divide_are_refused_by_name(corpus, corpora):
 
 def test_tasks_over_one_corpus_share_its_shards_but_neither_rows_nor_draws(corpus, corpora, tmp_path):
     run = run_of(corpus, corpora, f"--config.data.cache={tmp_path}")
+    run.stages = (dataclasses.replace(run.stages[0], share=0.5),) * 2
     text = inputs.text(run, lambda _: None)
     words, order, texts = text.streams
     assert words.sources[""]["train"] is order.sources[""]["train"] is not texts.sources[""]["train"]

@@ -50,6 +50,8 @@ def check(program: Program) -> None:
 
 def _check_corpus(one: Corpus) -> None:
     """Its files are there, and the first record of each is one."""
+    if one.reader is not None:
+        return
     if not one.source:
         raise UserError(
             "config.data.corpus is empty: say what to train on. Fix: --config.data.corpus=FILE, a text file, .csv, "

@@ -257,7 +257,7 @@ def test_what_cannot_be_loaded_says_why(tmp_path):
 def test_vocabularies_that_do_not_fit_the_corpus_are_refused(texts):
     with pytest.raises(UserError, match="vocab_size=130: the special tokens and characters"):
         tokenizer.train(tokenizer.WordPiece(vocab_size=130, lowercase=False), texts)
-    with pytest.raises(UserError, match=r"vocab_size=50000.*<="):
+    with pytest.raises(UserError, match=r"vocab_size=50000: this corpus gives \d+ pieces"):
         tokenizer.train(tokenizer.Unigram(vocab_size=50000, sentinels=0), texts)
     with pytest.raises(UserError, match=r"data\.tokenizer\.vocab_size=7"):
         tokenizer.Bpe(vocab_size=7, sentinels=0).validate("data.tokenizer")
