@@ -208,13 +208,9 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
         return "command line"
     if not has_default:
         return ""
-    parent: Any = run
-    *above, name = re.findall(r"\w+|\[\d+\]", path)
-    for step in above:
-        parent = parent[int(step[1:-1])] if step.startswith("[") else getattr(parent, step)
-    field = next(f for f in dataclasses.fields(parent) if f.name == name)
-    default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # pyright: ignore
-    return "default" if value == default else ""
+    above, _, name = path.rpartition(".")
+    field = next(f for f in dataclasses.fields(tree.at(run, above)) if f.name == name)
+    return "default" if value == tree.default(field) else ""
 
 
 def executed_recipe(path: str) -> tuple[Run, Code]:

@@ -32,12 +32,14 @@ _PLAIN = (str, int, float, bool)
 def is_component(run: Run, key: str, text: str) -> bool:
     """Whether `key` holds an object or a tuple of some; where there is none yet, whether `text` is one."""
     try:
-        present = _at(run, key)
+        present = tree.at(run, key)
     except (AttributeError, IndexError, TypeError):  # an element that is not there
         return False
     if isinstance(present, (tuple, list)):
         above, _, name = key.rpartition(".")
-        of_parent = {field.name: typing.get_args(field.type) for field in dataclasses.fields(_at(run, above))}
+        of_parent = {
+            field.name: typing.get_args(field.type) for field in dataclasses.fields(tree.at(run, above))
+        }
         return of_parent.get(name, (str,))[0] not in _PLAIN
     return dataclasses.is_dataclass(present) or (present is None and "(" in text)
 
@@ -45,7 +47,7 @@ def is_component(run: Run, key: str, text: str) -> bool:
 def swapped(run: Run, key: str, text: str, where: str) -> Any:
     """Puts what `text` says in place of `run.KEY`, and returns it. UserError for what is no component."""
     written = _parsed(key, text, where)
-    present = _at(run, key)
+    present = tree.at(run, key)
     if isinstance(present, (tuple, list)) and not isinstance(written, (ast.Tuple, ast.List)):
         written = ast.Tuple(elts=[written], ctx=ast.Load())
     made = _value(written, present, where)
@@ -74,18 +76,11 @@ def _form(key: str, text: str) -> str:
 def _put(run: Run, key: str, made: Any) -> None:
     element = re.fullmatch(r"(.*)\[(\d+)\]", key)
     if element:
-        items = list(_at(run, element[1]))
+        items = list(tree.at(run, element[1]))
         items[int(element[2])] = made
         key, made = element[1], tuple(items)
     above, _, name = key.rpartition(".")
-    setattr(_at(run, above), name, made)
-
-
-def _at(run: Any, key: str) -> Any:
-    """The value at a path such as `stages[0].length`; of "", the run."""
-    for step in re.findall(r"\w+|\[\d+\]", key):
-        run = run[int(step[1:-1])] if step.startswith("[") else getattr(run, step)
-    return run
+    setattr(tree.at(run, above), name, made)
 
 
 def _value(node: ast.expr, present: Any, where: str, name: str = "") -> Any:

@@ -8,6 +8,7 @@ nothing else be imported or called.
 
 import dataclasses
 import importlib
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -44,6 +45,18 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
 def has_default(field: dataclasses.Field) -> bool:
     """Whether a field is operational by the rule of the package: it has a default."""
     return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def default(field: dataclasses.Field) -> Any:
+    """The default of a field that has one."""
+    return field.default if field.default is not dataclasses.MISSING else field.default_factory()  # pyright: ignore
+
+
+def at(root: Any, path: str) -> Any:
+    """The value at a path such as `stages[0].length`; of "", the root."""
+    for step in re.findall(r"\w+|\[\d+\]", path):
+        root = root[int(step[1:-1])] if step.startswith("[") else getattr(root, step)
+    return root
 
 
 def _holds_dataclass(value: Any) -> bool:

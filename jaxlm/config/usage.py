@@ -90,7 +90,7 @@ def _title(path: str, kind: type) -> str:
 def _default(field: dataclasses.Field) -> str:
     if not tree.has_default(field):
         return ""
-    return repr(field.default if field.default is not dataclasses.MISSING else field.default_factory())  # pyright: ignore
+    return repr(tree.default(field))
 
 
 def _line(key: str, value: str, meaning: str) -> str:

@@ -3,14 +3,20 @@
 On the way the table is said, a step that no device can hold is refused, and the isolation of documents is shown.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from jaxlm.batch import Batches
+from jaxlm.config import Run
+from jaxlm.config.folder import RunFolder
 from jaxlm.models import kernels
 from jaxlm.monitor import preflight
+from jaxlm.monitor.console import Console
+from jaxlm.run import inputs
+from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import distributed, memory, xla_flags
 from jaxlm.training import isolation, report
@@ -18,8 +24,19 @@ from jaxlm.training import isolation, report
 Step = Callable[[Any, Any, Batches], tuple]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the stages of a run are made of."""
+
+    run: Run
+    place: RunFolder
+    text: inputs.Text
+    program: Program
+    console: Console
+
+
 def step(
-    parts: Any,
+    parts: Parts,
     state: Any,
     frozen: Any,
     rows: tuple[StreamRows, ...],

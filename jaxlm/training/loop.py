@@ -18,20 +18,17 @@ import jax.numpy as jnp
 from jaxlm.batch import Batches
 from jaxlm.checkpoint.policy import AGREE_EVERY, SaveClock
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.config import Run, Stage
-from jaxlm.config.folder import RunFolder
+from jaxlm.config import Stage
 from jaxlm.config.traced import traced
 from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Measuring, Ready
 from jaxlm.exchange.bases import Base
-from jaxlm.monitor.console import Console
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.profile import Trace
 from jaxlm.monitor.throughput import peak_flops
 from jaxlm.run import inputs
 from jaxlm.run.attested import Attested
-from jaxlm.run.program import Program
 from jaxlm.run.step import TrainState
 from jaxlm.run.streams import Feeds, StreamRows
 from jaxlm.runtime import distributed, fault
@@ -42,17 +39,12 @@ from jaxlm.training.journal import Journal
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
+class Parts(compiled.Parts):
     """What train.py put together."""
 
-    run: Run
-    place: RunFolder
-    text: inputs.Text
-    program: Program
     frozen: Any  # what the view leaves as it is
     base: Base  # where that comes from
     checkpoints: Checkpoints
-    console: Console
     writer: Writer
     stop: StopRequest
     watchdog: Watchdog

@@ -12,28 +12,15 @@ from typing import Any
 import jax
 
 from jaxlm.batch import Batches
-from jaxlm.config import Run
-from jaxlm.config.folder import RunFolder
 from jaxlm.monitor import forecast, preflight
-from jaxlm.monitor.console import Console, duration, human
+from jaxlm.monitor.console import duration, human
 from jaxlm.monitor.preflight import Preflight, gib
 from jaxlm.run import inputs
-from jaxlm.run.program import Program
 from jaxlm.run.step import TrainState
 from jaxlm.training import compiled, plan, report
+from jaxlm.training.compiled import Parts
 
 _STEPS = 3  # that are timed; the first is left out
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What is needed of a run."""
-
-    run: Run
-    place: RunFolder
-    text: inputs.Text
-    program: Program
-    console: Console
 
 
 @dataclasses.dataclass(frozen=True)
