@@ -13,6 +13,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "fill_mask": "the likeliest tokens for every [MASK]",
         "generate": "text from a decoder or an encoder-decoder",
         "embed": "vectors of texts, and their cosines",
+        "predict": "a table with the model's answers as new columns",
         "evaluate": "what a run measures on a split of its corpus",
     },
     "To and from Hugging Face": {

@@ -104,7 +104,9 @@ def version_problems(versions: Mapping[str, str]) -> list[str]:
             found.append(f'{name} is not installed; pip install "{name}>={low},<{high}"')
         elif not _key(low) <= _key(version) < _key(high):
             found.append(f'{name} {version} is not tested; pip install "{name}>={low},<{high}"')
-    jax = versions.get("jax", "")
+    jax, flax = versions.get("jax", ""), versions.get("flax", "")
+    if jax and flax and _key(jax) >= (0, 11) and _key("0.12.8") <= _key(flax) < _key("0.12.10"):
+        found.append(f'flax {flax} does not import with jax {jax}; pip install "flax>=0.12.10,<0.13"')
     for part in ("jaxlib", "jax-cuda12-plugin", "jax-cuda13-plugin"):
         version = versions.get(part, "")
         if jax and version and _key(version)[:2] != _key(jax)[:2]:

@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from jaxlm.data.corpus import extras, files, lines, spans, tables
@@ -19,15 +19,32 @@ from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
 
+_JSON_LINES = (".jsonl", ".ndjson", ".json")
+TABLES = (".csv", ".tsv", *_JSON_LINES, ".parquet")
+_Row = tuple[str, int, dict[str, Any]]
+
 
 def read(path: str, wanted: Wanted) -> Iterator[Record]:
     """All records of a file in order; those of one empty text are left out."""
-    reader = READERS[files.suffixes(path)[0]]
-    return (record for record in reader(path, wanted) if record.texts[0])
+    if files.suffixes(path)[0] not in TABLES:
+        return (Record((text,), origin=(0, number)) for number, text in read_text(path, wanted))
+    made = (of(row, wanted, where, number) for where, number, row in rows(path, wanted))
+    return (record for record in made if record.texts[0])
 
 
-def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
-    """Blocks between blank lines; line breaks inside a block are kept."""
+def rows(path: str, wanted: Wanted, whole: bool = False) -> Iterator[_Row]:
+    """(where it stands, number of its line or row, {field: value}) of every row of a table, in order.
+
+    Of Parquet only the wanted fields are read, unless `whole`.
+    """
+    kind = files.suffixes(path)[0]
+    if kind == ".parquet":
+        return _parquet(path, wanted, whole)
+    return _json_lines(path) if kind in _JSON_LINES else _table(path, wanted)
+
+
+def read_text(path: str, wanted: Wanted) -> Iterator[tuple[int, str]]:
+    """Blocks between blank lines, with the number of their first; line breaks inside a block are kept."""
     if len(wanted.names) > 1:
         raise UserError(
             f"corpus file {path}: a text file has no fields, and {', '.join(wanted.names)} are asked for. Use CSV, "
@@ -44,21 +61,21 @@ def read_text(path: str, wanted: Wanted) -> Iterator[Record]:
                 block.append(line)
             if block and (not line.strip() or size > lines.LONGEST_DOCUMENT):
                 lines.check_length(size, path, number)
-                yield Record(("".join(block).strip(),), origin=(0, first))
+                yield first, "".join(block).strip()
                 block, size = [], 0
     if block:
-        yield Record(("".join(block).strip(),), origin=(0, first))
+        yield first, "".join(block).strip()
 
 
-def read_table(path: str, wanted: Wanted) -> Iterator[Record]:
-    """The wanted cells of every row; of a .tsv without a header the columns are the wanted ones in order."""
+def _table(path: str, wanted: Wanted) -> Iterator[_Row]:
+    """The cells of every row; of a .tsv without a header the columns are the wanted ones in order."""
     reader = tables.read_tsv if files.suffixes(path)[0] == ".tsv" else tables.read_csv
     for number, cells in reader(path, wanted.names):
-        yield of(cells, wanted, f"{path}:{number}", number)
+        yield f"{path}:{number}", number, cells
 
 
-def read_json_lines(path: str, wanted: Wanted) -> Iterator[Record]:
-    """The text fields of one JSON object a line; blank lines are skipped."""
+def _json_lines(path: str) -> Iterator[_Row]:
+    """One JSON object a line; blank lines are skipped."""
     for number, line in lines.numbered(path):
         if not line.strip():
             continue
@@ -75,11 +92,11 @@ def read_json_lines(path: str, wanted: Wanted) -> Iterator[Record]:
             raise UserError(
                 f"{path}:{number}: a JSON {type(record).__name__}; every line must be one JSON object."
             )
-        yield of(record, wanted, f"{path}:{number}", number)
+        yield f"{path}:{number}", number, record
 
 
-def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
-    """The text columns, in batches of rows."""
+def _parquet(path: str, wanted: Wanted, whole: bool) -> Iterator[_Row]:
+    """The columns, in batches of rows."""
     if files.suffixes(path)[1]:
         raise UserError(
             f"corpus file {path}: Parquet is compressed inside and read out of order: decompress the file."
@@ -91,10 +108,10 @@ def read_parquet(path: str, wanted: Wanted) -> Iterator[Record]:
             _value(dict.fromkeys(table.schema_arrow.names), name, wanted, path)
         row = 0
         # Few rows: a dictionary of one long text makes thousands of long rows out of a small file.
-        for batch in table.iter_batches(batch_size=16, columns=list(wanted.names)):
+        for batch in table.iter_batches(batch_size=16, columns=None if whole else list(wanted.names)):
             for record in batch.to_pylist():
                 row += 1
-                yield of(record, wanted, f"{path}: row {row}", row)
+                yield f"{path}: row {row}", row, record
 
 
 def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
@@ -173,15 +190,3 @@ def _naming(name: str, meant: str, wanted: Wanted) -> str:
         return f"--config.data.text_field={shlex.quote(meant)} (of `jaxlm data`: --text-field={shlex.quote(meant)})."
     names = tuple(meant if one == name else one for one in wanted.texts)
     return f'"--config.data.text_fields={names}" (of `jaxlm data`: --text-fields={",".join(names)}).'
-
-
-READERS: dict[str, Callable[[str, Wanted], Iterator[Record]]] = {
-    ".txt": read_text,
-    ".text": read_text,
-    ".csv": read_table,
-    ".tsv": read_table,
-    ".jsonl": read_json_lines,
-    ".ndjson": read_json_lines,
-    ".json": read_json_lines,
-    ".parquet": read_parquet,
-}

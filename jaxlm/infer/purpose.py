@@ -1,0 +1,73 @@
+"""What a model is for, done to texts. In: a `Loaded`. Out: a `Purpose`, which adds named values to every text's row.
+
+A masked language model fills its masks, one that writes answers, any other embeds. Nothing is drawn at random.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxlm.infer import answers, fill_mask, frame, text_reading
+from jaxlm.infer.loaded import Loaded
+from jaxlm.infer.sampling import Sampling
+
+Values = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Purpose:
+    """One use of one model."""
+
+    does: str  # "fills every [MASK]"
+    columns: tuple[str, ...]  # names of the values
+    check: Callable[[str], None]  # UserError for a text that it cannot take
+    answer: Callable[[Sequence[str]], list[Values]]  # one for each text
+
+
+def of(model: Loaded, *, max_new_tokens: int) -> Purpose:
+    """The purpose of a model; `max_new_tokens`: the longest answer of one that writes."""
+    if model.model.config.kind in ("decoder", "encoder_decoder"):
+        return _writing(model, max_new_tokens)
+    return _filling(model) if "tokens" in model.stored.heads else _embedding(model)
+
+
+def _filling(model: Loaded) -> Purpose:
+    def answer(texts: Sequence[str]) -> list[Values]:
+        found: dict[str, list[tuple[str, float]]] = {}
+        for one in fill_mask.fill(model, list(dict.fromkeys(texts)), top=1):
+            found.setdefault(one.sentence, []).append(one.candidates[0])
+        names, shares = zip(*(zip(*found[text], strict=True) for text in texts), strict=True)
+        return [{"tokens": list(n), "probabilities": list(s)} for n, s in zip(names, shares, strict=True)]
+
+    def check(text: str) -> None:
+        fill_mask.check(model.tokenizer, [text], row_length=model.row_length)
+
+    return Purpose(
+        does="the likeliest token for every [MASK]",
+        columns=("tokens", "probabilities"),
+        check=check,
+        answer=answer,
+    )
+
+
+def _writing(model: Loaded, max_new_tokens: int) -> Purpose:
+    around = frame.of_loaded(model)
+    greedy = {"new_tokens": max_new_tokens, "sampling": Sampling(), "seed": 0}
+
+    def answer(texts: Sequence[str]) -> list[Values]:
+        found, _ = answers.answer(model, around, texts, **greedy)
+        return [{"answer": one.text, "ended_by": one.written.reason} for one in found]
+
+    def check(text: str) -> None:
+        answers.check(model.model.config, model.tokenizer, around, [text])
+
+    return Purpose(
+        does="what the model writes, greedy", columns=("answer", "ended_by"), check=check, answer=answer
+    )
+
+
+def _embedding(model: Loaded) -> Purpose:
+    def answer(texts: Sequence[str]) -> list[Values]:
+        return [{"vector": vector.tolist()} for vector in text_reading.vectors(model, texts)[0]]
+
+    return Purpose(does="a vector of length 1", columns=("vector",), check=lambda text: None, answer=answer)
