@@ -7,6 +7,7 @@ encoder.json with vocab.bpe), or a folder that holds one of them.
 
 import dataclasses
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -103,12 +104,12 @@ class ByteBpe:
 
 @dataclasses.dataclass(kw_only=True)
 class Pretrained:
-    """A tokenizer that exists: the path of a tokenizer.json, .model, vocab.txt or vocab.json, or of a folder with one.
+    """A tokenizer that exists: a tokenizer.json, .model, vocab.txt, vocab.json or .gguf, or a folder with one.
 
     What tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it say counts: see `settings`.
     """
 
-    path: str  # tokenizer.json, .model, vocab.txt or vocab.json, or a folder with one
+    path: str  # tokenizer.json, .model, vocab.txt, vocab.json or .gguf, or a folder with one
     sample_bytes: ClassVar[int] = 0  # nothing to train
 
     def validate(self, where: str) -> None:
@@ -137,6 +138,8 @@ def describe(config: TokenizerConfig) -> dict[str, Any]:
 def load(path: str | os.PathLike[str]) -> Tokenizer:
     """A tokenizer from its file, or from a folder. UserError when there is none or it cannot be read."""
     file = _find(path)
+    if file.suffix == ".gguf":
+        return _of_gguf(file)
     with reading(f"tokenizer {file}"):
         beside = settings.read(file.parent)
         made = _loaded(file, beside)
@@ -144,6 +147,19 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     asked = file.name != "tokenizer.json" and beside.kind in ("", "GPT2Tokenizer", "LlamaTokenizer")
     made.starts_with_bos = asked and bool(beside.flag("add_bos_token", False))
     return made
+
+
+def _of_gguf(file: Path) -> Tokenizer:
+    """The one that the metadata of a .gguf file describe."""
+    from jaxlm.data.tokens import gguf_tokenizer, json_tokenizer
+    from jaxlm.formats import gguf_file
+
+    texts = gguf_tokenizer.files(gguf_file.read(file).metadata, str(file))
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in texts.items():
+            Path(folder, name).write_text(text, encoding="utf-8")
+        beside = settings.read(Path(folder))
+    return json_tokenizer.load(texts["tokenizer.json"], str(file), beside)
 
 
 def _loaded(file: Path, beside: settings.Settings) -> Tokenizer:
@@ -186,12 +202,13 @@ def _find(path: str | os.PathLike[str]) -> Path:
     if not place.is_file():
         raise UserError(
             f"tokenizer {place}: no such file or folder. Allowed: a tokenizer.json, a SentencePiece .model, a BERT "
-            "vocab.txt, a GPT-2 vocab.json beside its merges.txt, or a folder with one. A model on a hub must be "
-            "downloaded first."
+            "vocab.txt, a GPT-2 vocab.json beside its merges.txt, a .gguf, or a folder with one. A model on a hub must "
+            "be downloaded first."
         )
-    if place.suffix not in (".json", ".model", ".txt"):
+    if place.suffix not in (".json", ".model", ".txt", ".gguf"):
         raise UserError(
-            f"tokenizer {place}: unknown kind. Allowed: tokenizer.json, *.model, vocab.txt, vocab.json with merges.txt."
+            f"tokenizer {place}: unknown kind. Allowed: tokenizer.json, *.model, vocab.txt, vocab.json with "
+            "merges.txt, *.gguf."
         )
     return place
 

@@ -20,7 +20,7 @@ def measure(
     name: str, *, split: inputs.Split, step: int | None, rows: int, base: str, say: Callable[[str], None]
 ) -> tuple[int, dict[str, float]]:
     """(step, {metric: value}). UserError for what is no run, or a split that its corpus does not have."""
-    if name.startswith(stored.HF) or name.endswith(".gguf") or model_folder.is_one(expanded(name)):
+    if stored.is_foreign(name) or model_folder.is_one(expanded(name)):
         raise UserError(
             f"{name} is a model without a run: its data and objective are not known. Name a run folder."
         )

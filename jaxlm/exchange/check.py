@@ -104,10 +104,12 @@ def _outputs(a: Stored, b: Stored) -> tuple[bool, list[str]]:
         if side.hf is None or side.hf.kind != "safetensors":
             continue
         try:
-            import transformers  # noqa: F401
+            from transformers.utils import logging  # its bars and tables of tensors would bury the result
         except ImportError:
             lines.append("outputs: transformers is not installed, so its outputs are not compared")
             break
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         whole = _layers(side.config)
         found = _difference(_ours(side, whole), _theirs(side, whole))
         lines.append(f"outputs: ours and transformers' of {side.where} differ by {found:.2e} of the largest")

@@ -19,7 +19,7 @@ from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.exchange import pairs, tokenizer_files
-from jaxlm.exchange.stored import HF, Stored
+from jaxlm.exchange.stored import HF, Stored, is_foreign
 from jaxlm.models.build import Model, build
 from jaxlm.models.paths import flatten, nest
 
@@ -64,7 +64,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
 def take(run: Run, start: str) -> Run:
     """`run` with the model, the tokenizer and the weights of `start`, in place; rows no longer than it has positions.
 
-    `start`: hf:DIR, a run folder or a model folder. UserError when it is none, or lacks a tokenizer.
+    `start`: hf:DIR, a .gguf file, a run folder or a model folder. UserError when it is none, or lacks a tokenizer.
     """
     run.init_from = start
     stored = _opened(run, print)
@@ -76,8 +76,8 @@ def take(run: Run, start: str) -> Run:
         )
     path = _tokenizer_path(start)
     theirs = tokenizer_files.open_files(stored.tokenizer, start)
-    # A GGUF holds its own; of T5's SentencePiece model alone, config.json says how it is used.
-    if path.endswith(".gguf") or load(path).fingerprint != theirs.fingerprint:
+    # Of T5's SentencePiece model alone, config.json says how it is used.
+    if load(path).fingerprint != theirs.fingerprint:
         raise UserError(
             f"{start}: its tokenizer is no file of its own that a run can name. Fix: jaxlm import {start} models/it, "
             f"then jaxlm train {CONTINUE[stored.config.kind]}:models/it."
@@ -215,7 +215,7 @@ def _opened(run: Run, say: Say) -> Stored:
     """What init_from names. UserError when it is no model by itself."""
     name = run.init_from
     stored = pairs.open_any(
-        name if name.startswith(HF) else str(flags.local_folder(name, "config.init_from")), say=say
+        name if is_foreign(name) else str(flags.local_folder(name, "config.init_from")), say=say
     )
     if stored.run is not None and stored.run.view:
         raise UserError(
@@ -227,7 +227,7 @@ def _opened(run: Run, say: Say) -> Stored:
 
 def _tokenizer_path(name: str) -> str:
     """Where the tokenizer of `init_from` lies."""
-    if not name.startswith(HF):
+    if not is_foreign(name):
         return f"{name}/tokenizer"
     path = name.removeprefix(HF)
     return f"{path}/discriminator" if pairs.is_pair(expanded(path)) else path

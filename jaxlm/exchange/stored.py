@@ -30,6 +30,13 @@ from jaxlm.models.paths import flatten, nest
 from jaxlm.runtime import distributed
 
 HF = "hf:"
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name means what others made: a Hugging Face folder as hf:DIR, or a .gguf file."""
+    return name.startswith(HF) or name.endswith(".gguf")
+
+
 _GROUP_BYTES = 2**25
 FLOAT32 = np.dtype("float32")
 
@@ -116,11 +123,12 @@ def open_stored(
     step: int | None = None,
     allow_pickle: weights.Pickles = "refuse",
 ) -> Stored:
-    """Opens `hf:DIR`, a run folder or a model folder. Of a run, the newest checkpoint unless `step` says which.
+    """Opens `hf:DIR`, a .gguf file, a run folder or a model folder. Of a run, the newest checkpoint unless `step` says
+    which.
 
     With a moving average of the weights in the checkpoint, that is what is read. UserError for all that is not right.
     """
-    if name.startswith(HF):
+    if is_foreign(name):
         return of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
     path = expanded(name)
     if model_folder.is_one(path):

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tokenizers
-
 from jaxlm.batch import Vocabulary
 from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
 from jaxlm.errors import UserError
@@ -103,7 +101,7 @@ def template(tokenizer: Any) -> tuple[Ids, Ids] | None:
         return (tokenizer.vocabulary.bos,), ()
     if not isinstance(tokenizer, JsonTokenizer) or not tokenizer.config.get("post_processor"):
         return None
-    found = tokenizers.Tokenizer.from_str(tokenizer.text).encode("a")
+    found = tokenizer.encode_framed("a")
     marked = list(zip(found.ids, found.special_tokens_mask, strict=True))
     head = tuple(id for id, _ in itertools.takewhile(lambda pair: pair[1], marked))
     tail = tuple(id for id, _ in itertools.takewhile(lambda pair: pair[1], reversed(marked)))

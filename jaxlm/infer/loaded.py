@@ -75,7 +75,7 @@ def load(
 
     `base`: where the frozen weights of a run with a view are now, if they moved. UserError where there is no model.
     """
-    if (name := str(path)).startswith(HF) or name.endswith(".gguf"):
+    if stored.is_foreign(name := str(path)):
         if given := [option for option, value in (("--step", step is not None), ("--base", base)) if value]:
             raise UserError(f"{name} is no run, and {given[0]} is about one. Fix: leave {given[0]} out.")
         return load_hf(name.removeprefix(HF), dtype=dtype, mesh=mesh)

@@ -217,6 +217,35 @@ def test_a_byte_level_tokenizer_gives_the_ids_of_the_one_that_it_was_made_from(t
         gguf_tokenizer.files(metadata | {"tokenizer.ggml.pre": "tekken"}, "x.gguf")
 
 
+def test_a_file_alone_gives_model_tokenizer_and_weights_of_a_run(tmp_path, monkeypatch):
+    """`jaxlm train continue_causal:FILE.gguf`, with and without hf: before it."""
+    import dataclasses
+    import json
+
+    from jaxlm.config import flags
+    from jaxlm.data.tokens import byte_bpe
+    from jaxlm.exchange import starting
+
+    original = byte_bpe.train(corpus(), 300, 0, "off")
+    monkeypatch.setitem(globals(), "CONFIG", dataclasses.replace(CONFIG, vocab_size=original.size))
+    model = json.loads(original.text)["model"]
+    write(
+        tmp_path / "m.gguf",
+        add_tokenizer_model="gpt2",
+        add_tokenizer_pre="gpt-2",
+        add_token_list=[token for token, _ in sorted(model["vocab"].items(), key=lambda item: item[1])],
+        add_token_types=[3 if id in original.control_ids() else 1 for id in range(original.size)],
+        add_token_merges=[m if isinstance(m, str) else " ".join(m) for m in model["merges"]],
+        add_eos_token_id=0,
+    )
+    for name in (f"{tmp_path}/m.gguf", f"hf:{tmp_path}/m.gguf"):
+        run = flags.load(f"continue_causal:{name}")
+        assert run.model.vocab_size == original.size and run.model.layers == CONFIG.layers
+        made = run.tokenizer.make(())
+        assert [list(made.encode(text)) for text in TEXTS] == [list(original.encode(text)) for text in TEXTS]
+        starting.check(run, print)
+
+
 def test_a_sentencepiece_tokenizer_gives_the_ids_of_sentencepiece(tmp_path):
     import io
 

@@ -167,6 +167,22 @@ def test_vectors_are_those_of_sentence_transformers(transformer, tmp_path, files
     check(path)
 
 
+def test_a_tokenizer_json_that_pads_and_cuts_as_published_ones_do_changes_no_vector(transformer, tmp_path):
+    """As in all-MiniLM-L6-v2: padding to a fixed length, and a shorter cut than sentence_bert_config.json's."""
+    path = folder(transformer, tmp_path / "m", {})
+    SentenceTransformer(str(path), device="cpu").tokenizer.save_pretrained(path)
+    (path / "vocab.txt").unlink(missing_ok=True)
+    file = path / "tokenizer.json"
+    made = json.loads(file.read_text())
+    made["truncation"] = {"max_length": 5, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    made["padding"] = {
+        **{"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None},
+        **{"pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+    }
+    file.write_text(json.dumps(made))
+    check(path)
+
+
 @pytest.mark.parametrize(("files", "message"), REFUSED, ids=lambda value: str(value)[:40])
 def test_what_is_not_done_here_is_refused_by_the_name_of_its_key(transformer, tmp_path, files, message):
     with pytest.raises(UserError, match=message):

@@ -74,6 +74,11 @@ class JsonTokenizer(subwords.Tokenizer):
             f"tokenizer {self.name}", "cannot encode a text", "Take the file from the model's own folder."
         )
 
+    def encode_framed(self, text: str) -> tokenizers.Encoding:
+        """Of one text, with what the file's own template puts around it; never cut or padded."""
+        with self._encoding():
+            return self._marked.encode(text)
+
     @functools.cached_property
     def _marked(self) -> tokenizers.Tokenizer:
         return _library_tokenizer(self.text)
