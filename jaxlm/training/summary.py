@@ -52,7 +52,7 @@ def commands(parts: Any) -> list[str]:
     if shown.fills_masks(run):
         found.append(_command(parts, "fill_mask", "--run", _example(run.fill, "a [MASK] of tea")))
     if shown.generates(run):
-        found.append(_command(parts, "generate", "--run", _example(run.generate, "Once upon a time")))
+        found.append(_command(parts, "generate", "--run", _example(run.generate, _beginning(parts))))
     if run.model.kind in ("encoder", "pair"):
         found.append(_command(parts, "embed", "--run", '"a text" "another text"'))
     if all("test" in splits for stream in parts.text.streams for splits in stream.sources.values()):
@@ -63,6 +63,12 @@ def commands(parts: Any) -> list[str]:
             f"jaxlm export {shlex.quote(root)} {shlex.quote(f'{root}-hf')} --check {_recipe(parts)}".rstrip()
         )
     return found
+
+
+def _beginning(parts: Any) -> str:
+    """Of a text that is to go on; with a gap, for a model that was trained to fill them."""
+    sentinels = parts.text.vocabulary.sentinels if parts.run.model.kind == "encoder_decoder" else ()
+    return f"Once upon a {parts.text.tokenizer.token(sentinels[0])}" if sentinels else "Once upon a time"
 
 
 def _command(parts: Any, verb: str, option: str, rest: str = "") -> str:
