@@ -103,6 +103,12 @@ def evaluation_steps(rows: AnyRows, batch_size: int, limit: int = 0) -> int:
     return -(-_evaluated(rows, limit) // batch_size)
 
 
+def _rounded(most: int) -> int:
+    """A power of two up to 8, then multiples of 8: a step is compiled once for sources whose fullest rows differ a
+    little, and a kernel works for few slots that are never filled (cuDNN: 0.6 ms a step for each, on an H200)."""
+    return 1 << (most - 1).bit_length() if most <= 8 else -(-most // 8) * 8
+
+
 @dataclasses.dataclass(frozen=True)
 class _MakeBatch:
     """step -> the host's part of that batch; picklable, without state."""
@@ -128,11 +134,9 @@ class _MakeBatch:
         real = numbers if self.train else [i for i in numbers if i < _evaluated(self.rows, self.limit)]
         rows = [*self.rows.read(real), *[self.rows.empty()] * (len(numbers) - len(real))]
         batch = stacked([self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)])
-        # One segment per item unless the objective says otherwise. A power of two, so that a step is compiled once
-        # for sources whose fullest rows differ a little.
-        most = batch.most_segments or len(rows[0].first_C)
+        most = _rounded(batch.most_segments or len(rows[0].first_C))  # one segment per item, unless it says otherwise
         digests = attest.digests(rows, self.label, numbers) if self.label else None
-        return dataclasses.replace(batch, most_segments=1 << (most - 1).bit_length(), digests_B=digests)
+        return dataclasses.replace(batch, most_segments=most, digests_B=digests)
 
     def _prepare(self, row: Row, i: int) -> Batch:
         rng = draws.generator(self.seed, "train draws" if self.train else "evaluation draws", i)

@@ -205,7 +205,7 @@ def test_a_batch_knows_how_many_segments_a_row_may_have_and_each_is_one_run(obje
         limit=limit,
     )
     for batch, _ in zip(batches, range(4), strict=False):
-        assert rows.plan.max_items <= batch.most_segments < 2 * rows.plan.max_items
+        assert rows.plan.max_items <= batch.most_segments < rows.plan.max_items + min(8, rows.plan.max_items)
         for segments in batch.segments_BT:
             number = segments.max()
             runs = segments[np.flatnonzero(np.diff(segments, prepend=-1))]
