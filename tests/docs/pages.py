@@ -6,6 +6,7 @@ A command ended with 0, unless `$ echo $?` and a number stand below it. A fence 
 """
 
 import dataclasses
+import pathlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -19,6 +20,12 @@ class File:
 
     name: str
     text: str
+
+    def write(self, folder: pathlib.Path) -> None:
+        """Puts it there."""
+        path = folder / self.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.text)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tools" / "site")]
+sys.path.insert(0, str(ROOT))
 
 import fields  # noqa: E402
 
@@ -78,7 +78,7 @@ def reference() -> Iterator[tuple[str, str]]:
     parts += [
         directive(f"jaxlm.{name}") for name in sorted(jaxlm.__all__, key=lambda name: name[0].isupper())
     ]
-    yield "api", "\n\n".join(["# From Python", *parts])
+    yield "api", "\n\n".join(["---\nsearch: {boost: 3}\n---\n# From Python", *parts])
     of_module: dict[str, list[str]] = {}
     for name, module in fields.meanings.classes().items():
         of_module.setdefault(module, []).append(name)
