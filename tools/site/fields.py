@@ -7,7 +7,6 @@ that stands behind it, which jaxlm/config/meanings.py finds.
 import importlib.util
 import pathlib
 import re
-import sys
 from typing import Any
 
 import griffe
@@ -16,7 +15,6 @@ ROOT = pathlib.Path(__file__).parents[2]
 _SPEC = importlib.util.spec_from_file_location("meanings", ROOT / "jaxlm" / "config" / "meanings.py")
 assert _SPEC and _SPEC.loader
 meanings = importlib.util.module_from_spec(_SPEC)
-sys.modules["meanings"] = meanings
 _SPEC.loader.exec_module(meanings)
 
 
