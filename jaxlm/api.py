@@ -64,8 +64,8 @@ class Outcome:
 class Model(Loaded):
     """Weights, ready to use; `params` is a plain nested dict of arrays."""
 
-    where: str  # as it was given to `load`, and so is
-    base: str
+    where: str  # as it was given to `load`
+    base: str  # the same: where the frozen weights of a run with a view are
 
     def fill_mask(self, texts: Texts, *, top: int = 5) -> list[Filled]:
         """The `top` likeliest tokens for every [MASK] of every text, text by text: `.candidates` of a mask are

@@ -25,7 +25,7 @@ def of(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         source = getattr(sys.modules.get(base.__module__), "__file__", None)
         if dataclasses.is_dataclass(base) and source and pathlib.Path(source).is_file():
-            found |= _of_file(source).get(base.__qualname__, {})
+            found |= of_file(source).get(base.__qualname__, {})
     return {field.name: found.get(field.name, "") for field in dataclasses.fields(kind)}
 
 
@@ -43,8 +43,8 @@ def classes() -> dict[str, str]:
 
 
 @functools.cache
-def _of_file(path: str) -> dict[str, dict[str, str]]:
-    """{class: {field: comment}} of a source file."""
+def of_file(path: str) -> dict[str, dict[str, str]]:
+    """{class: {field: comment}} of a source file, inherited ones left out."""
     text = pathlib.Path(path).read_text(encoding="utf-8")
     comments, alone = _comments(text)
     return {
