@@ -163,7 +163,8 @@ def _isolation(run: Told) -> str:
     largest = max(max(line.get("forward", 0.0), line.get("gradient", 0.0)) for line in lines)
     kernels = " and ".join(dict.fromkeys(name for line in lines for name in line.get("kernels", [])))
     what = "shown" if all(line.get("passed") for line in lines) else "NOT shown: documents see each other"
-    return f"{what}; packed = alone within {largest:.0e} ({lines[-1].get('dtype')}, {kernels})"
+    within = f"within {largest:.0e}" if largest else "to the bit"
+    return f"{what}; packed = alone {within} ({lines[-1].get('dtype')}, {kernels})"
 
 
 def _stream(run: Told) -> str:

@@ -4,6 +4,7 @@ A child that is no Markup is text, and escaped.
 """
 
 import html
+import re
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -13,7 +14,8 @@ class Markup(str):
 
 
 Child: TypeAlias = "str | int | Markup | Iterable[Child] | None"
-_VOID = {"meta", "input", "br", "path", "line"}
+_HOLE = re.compile(r"(\[MASK\]|<mask>|<extra_id_\d+>)")
+_VOID = {"meta", "input"}
 
 
 def tag(name: str, /, *children: Child, **attributes: Any) -> Markup:
@@ -23,10 +25,8 @@ def tag(name: str, /, *children: Child, **attributes: Any) -> Markup:
         if value is not None and value is not False:
             key = key.rstrip("_").replace("_", "-")
             words.append(key if value is True else f'{key}="{html.escape(str(value))}"')
-    begin = " ".join(words)
-    if name in _VOID:
-        return Markup(f"<{begin}>" if name in ("meta", "input", "br") else f"<{begin}/>")
-    return Markup(f"<{begin}>{joined(children)}</{name}>")
+    begin = f"<{' '.join(words)}>"
+    return Markup(begin if name in _VOID else f"{begin}{joined(children)}</{name}>")
 
 
 def joined(children: Child) -> Markup:
@@ -38,3 +38,8 @@ def joined(children: Child) -> Markup:
     if isinstance(children, (str, int)):
         return Markup(html.escape(str(children)))
     return Markup("".join(map(joined, children)))
+
+
+def with_holes(text: str) -> Child:
+    """A text, or a token, in which the masks and sentinels stand out."""
+    return [tag("mark", part) if number % 2 else part for number, part in enumerate(_HOLE.split(text))]

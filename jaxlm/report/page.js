@@ -80,7 +80,6 @@
       const label = [several ? one.name : "", kind].filter(Boolean).join(", ") || one.metric;
       const left = document.createElement("span"), right = document.createElement("b");
       left.className = `c${one.colour}`;
-      left.style.position = "static";
       left.textContent = `${label} at ${step.toLocaleString("en-US")}`;
       right.textContent = written(value, frame.data.percent);
       line.append(left, right);
@@ -95,11 +94,11 @@
   for (const frame of frames) {
     frame.box.addEventListener("pointermove", (event) => {
       const place = frame.box.getBoundingClientRect(), [low, high] = frame.data.x;
-      const share = Math.min(Math.max((event.clientX - place.left) / place.width, 0), 1);
-      const steps = frame.data.series[0]?.x ?? [];
+      const under = low + ((event.clientX - place.left) / place.width) * (high - low);
+      const near = frame.data.series.filter((one) => one.x.length).map((one) => one.x[nearest(one.x, under)]);
       clear();
-      if (!steps.length) return;
-      const step = steps[nearest(steps, low + share * (high - low))];
+      if (!near.length) return;
+      const step = near.reduce((best, one) => (Math.abs(one - under) < Math.abs(best - under) ? one : best));
       frames.forEach((other) => hair(other, step));
       hint(frame, (step - low) / (high - low), spots(frame, step));
     });

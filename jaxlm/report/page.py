@@ -49,7 +49,8 @@ def _each(title: str, note: str, runs: Sequence[Told], made: Callable[[Told], Ch
     """A section with a part for every run; of one run without its name."""
     if len(runs) == 1:
         return _section(title, made(runs[0]), note)
-    return _section(title, [[tag("h3", _dot(k), run.name), made(run)] for k, run in enumerate(runs)], note)
+    parts = [tag("div", tag("h3", _dot(k), run.name), made(run)) for k, run in enumerate(runs)]
+    return _section(title, tag("div", parts, class_="parts"), note)
 
 
 def _dot(number: int) -> Markup:

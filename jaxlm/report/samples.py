@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from jaxlm.report.markup import Child, Markup, tag
+from jaxlm.report.markup import Markup, tag, with_holes
 from jaxlm.report.told import Told
 
 _MOST = 6  # steps: the first, the newest, and some between
@@ -55,12 +55,7 @@ def _progress(k: int, steps: Sequence[int], found: Sequence[Sequence[Block]]) ->
         )
         for step, one in zip(steps, found, strict=True)
     ]
-    return [tag("dt", _with_masks(found[-1][k][0])), tag("dd", tag("table", rows))]
-
-
-def _with_masks(text: str) -> Child:
-    parts = re.split(r"(\[MASK\]|<mask>)", text)
-    return [tag("mark", part) if number % 2 else part for number, part in enumerate(parts)]
+    return [tag("dt", with_holes(found[-1][k][0])), tag("dd", tag("table", rows))]
 
 
 def _line(line: str) -> Markup:

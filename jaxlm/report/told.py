@@ -9,6 +9,7 @@ import fcntl
 import json
 import math
 import pathlib
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from jaxlm.monitor import console, metrics
 from jaxlm.report import log
 
 _FORMAT = 1
-# Beside or in place of a run's: a folder of another kind.
+_NEEDED = {"model", "objective", "data", "stages", "steps", "batch_size"}  # of a configuration
 _OTHERS = {"model.json": "a model folder", "model.safetensors": "a Hugging Face folder"}
 
 
@@ -83,7 +84,11 @@ def read(path: str | pathlib.Path) -> Told:
         checkpoints=folders.committed(),
         saved=_newest(folders),
         samples=dict(sorted((_number(p), _text(p)) for p in folder.glob("samples/step-*.txt"))),
-        rows=dict(sorted((_number(p), _value(p)) for p in folder.glob("rows/stage-*.json"))),
+        rows={
+            n: found
+            for n, found in sorted((_number(p), _value(p)) for p in folder.glob("rows/stage-*.json"))
+            if found
+        },
         diverged=max([_number(p) for p in folder.glob("crash/non_finite-step-*.json")], default=0),
         running=_in_use(folder / ".lock"),
     )
@@ -102,15 +107,18 @@ def several(paths: list[str]) -> list[Told]:
 
 def _configuration(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "config.json"
-    kind = next((what for name, what in _OTHERS.items() if (folder / name).exists()), "")
-    said = _value(path) if path.is_file() else None
-    if kind or not isinstance(said, dict) or "format" not in said or not isinstance(said.get("config"), dict):
-        why = f"is {kind}, and no run" if kind else "is no run folder (no config.json of a run)"
-        inside = sorted(str(one.parent) for one in folder.glob("*/metrics.jsonl"))
-        fix = f"jaxlm report {' '.join(inside[:4])}" if inside else "name the --workdir of a training"
-        raise UserError(f"{folder} {why}. Fix: {fix}.")
-    if said["format"] != _FORMAT:
-        raise UserError(f"{path} has format {said['format']}; this version of jaxlm reads {_FORMAT}.")
+    said = _value(path) if path.is_file() else {}
+    if isinstance(said, dict) and isinstance(said.get("format"), int) and said["format"] != _FORMAT:
+        raise UserError(
+            f"{path} has format {said['format']}; this version of jaxlm reads {_FORMAT}. Fix: update jaxlm."
+        )
+    config = said.get("config") if isinstance(said, dict) else None
+    if not isinstance(config, dict) or not config.keys() >= _NEEDED:
+        kind = next((what for name, what in _OTHERS.items() if (folder / name).exists()), "")
+        why = f"{kind}, and no run folder" if kind else "no run folder: it has no config.json of a run"
+        inside = sorted(str(one.parent) for one in folder.glob(f"*/{metrics.FILE}"))
+        fix = f"jaxlm report {shlex.join(inside[:4])}" if inside else "name the --workdir of a training"
+        raise UserError(f"{folder} is {why}. Fix: {fix}.")
     return said
 
 
@@ -120,7 +128,7 @@ def _measured(folder: pathlib.Path, config: dict[str, Any]) -> list[dict[str, An
         every = config.get("logging", {}).get("every_steps", "some")
         raise UserError(
             f"{folder / metrics.FILE} holds no line yet: the first comes after {every} steps. Fix: wait for it, or "
-            f"continue the run with `jaxlm train --workdir={folder}`."
+            f"continue the run: jaxlm train --workdir={shlex.quote(str(folder))}"
         )
     return lines
 
