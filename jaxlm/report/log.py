@@ -23,7 +23,7 @@ class Baseline:
     unigram: float
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass
 class Log:
     """Of all starts of a run."""
 

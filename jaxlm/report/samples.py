@@ -65,9 +65,12 @@ def _line(line: str) -> Markup:
         return tag("div", line)
     chips = [
         tag(
-            "span", found[1], tag("small", f"{float(found[2]):.0f}%"), style=f"--share:{float(found[2]):.0f}%"
+            "span",
+            one[1],
+            tag("small", f"{float(one[2]):.0f}%"),
+            style=f"background-size:{float(one[2]):.0f}% 100%",
         )
-        for found in candidates
-        if found
+        for one in candidates
+        if one
     ]
     return tag("div", chips, class_="chips")

@@ -23,7 +23,7 @@ _NEEDED = {"model", "objective", "data", "stages", "steps", "batch_size"}  # of 
 _OTHERS = {"model.json": "a model folder", "model.safetensors": "a Hugging Face folder"}
 
 
-@dataclasses.dataclass(kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Told:
     """A run as its folder has it."""
 
@@ -97,12 +97,13 @@ def read(path: str | pathlib.Path) -> Told:
 def several(paths: list[str]) -> list[Told]:
     """Of every folder once, with names that differ: as much of the path as that takes."""
     found = {pathlib.Path(path).expanduser().resolve(): read(path) for path in paths}
-    for depth in range(1, max(len(place.parts) for place in found)):
-        names = [one.name for one in found.values()]
-        for place, one in found.items():
-            if names.count(one.name) > 1:
-                one.name = pathlib.Path(*place.parts[-depth - 1 :]).as_posix()
-    return list(found.values())
+    named = {place: place.name for place in found}
+    for depth in range(2, max(len(place.parts) for place in found) + 1):
+        taken = list(named.values())
+        for place, name in named.items():
+            if taken.count(name) > 1:
+                named[place] = pathlib.Path(*place.parts[-depth:]).as_posix()
+    return [dataclasses.replace(one, name=named[place]) for place, one in found.items()]
 
 
 def _configuration(folder: pathlib.Path) -> dict[str, Any]:
