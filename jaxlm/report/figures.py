@@ -89,8 +89,8 @@ def device(run: Told) -> str:
 
 
 def newest(run: Told, metric: str) -> float | None:
-    """The last value of a metric."""
-    values = series(run, 0, metric).values
+    """The last finite value of a metric."""
+    values = [value for value in series(run, 0, metric).values if value is not None]
     return values[-1] if values else None
 
 
@@ -101,9 +101,9 @@ def _loss(run: Told) -> tuple[str, str, str]:
         return "Training loss", NONE if loss is None else f"{loss:.3f}", "nothing was evaluated yet"
     if len(baselines) != 1:
         return "Held-out loss", f"{loss:.3f}", "nats"
-    base = baselines[0]
-    where = "above" if base.loss > base.unigram else "below"
-    beside = f"{abs(base.unigram - base.loss):.3f} {where} the unigram baseline"
+    unigram, compared = baselines[0].unigram, newest(run, f"eval/{baselines[0].term}_loss")
+    above = (baselines[0].loss if compared is None else compared) - unigram
+    beside = f"{abs(above):.3f} {'above' if above > 0 else 'below'} the unigram baseline"
     return "Held-out loss", f"{loss:.3f}", beside
 
 

@@ -12,12 +12,14 @@ _FACT = re.compile(r"^  ([A-Za-z][\w ]{1,18}?) {2,}(\S.*)$")
 _BASELINE = re.compile(
     r"^held-out (\S+) loss(.*) ([\d.]+) nats; unigram cross-entropy of the same tokens ([\d.]+) nats$"
 )
+_TERMS = {"masked-LM": "mlm", "LM": "lm"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Baseline:
     """A held-out loss beside that of a model that knows only how frequent tokens are, in nats."""
 
+    term: str  # of the objective: mlm, lm
     of: str  # " of task words on wiki"; "" where there is one
     loss: float
     unigram: float
@@ -37,13 +39,15 @@ class Log:
 
 def parsed(text: str) -> Log:
     """Every line that is known."""
-    log, last = Log(), None
+    log, last, ended = Log(), None, False
     for stamp, line in filter(None, map(_stamped, text.splitlines())):
         if line.startswith("jaxlm: "):
             log.started.append(stamp.isoformat(" "))
-            log.baselines, log.stopped_early, last = [], False, None
+            log.stopped_early, ended, last = False, False, None
         log.seconds += 0.0 if last is None else max((stamp - last).total_seconds(), 0.0)
         last = stamp
+        if not ended and _BASELINE.match(line):
+            log.baselines, ended = [], True  # those of an earlier end are over
         _take(log, line)
     return log
 
@@ -60,8 +64,10 @@ def _take(log: Log, line: str) -> None:
     if found := re.match(r"resumed from the checkpoint of step (\d+)$", line):
         log.resumed.append(int(found[1]))
     elif found := _BASELINE.match(line):
-        log.baselines.append(Baseline(found[2], float(found[3]), float(found[4])))
-    elif line.startswith("stopped early: "):
+        log.baselines.append(
+            Baseline(_TERMS.get(found[1], found[1]), found[2], float(found[3]), float(found[4]))
+        )
+    elif re.match(r"(the run is complete at step \d+: )?stopped early\b", line):
         log.stopped_early = True
     elif found := _FACT.match(line):
         log.facts[found[1]] = found[2]

@@ -123,7 +123,7 @@ def _marks(runs: Sequence[Told]) -> list[Mark]:
         happened += [
             (first, f"without {first:,} to {last:,}") for first, last in run.config.get("exclude", [])
         ]
-        happened += [(run.diverged, "diverged")] if figures.state(run)[0] == "diverged" else []
+        happened += [(run.lines[-1]["step"], "diverged")] if figures.state(run)[0] == "diverged" else []
         found += [Mark(step, text, number) for step, text in happened]
     everywhere = lambda mark: sum((m.step, m.text) == (mark.step, mark.text) for m in found) == len(runs)
     shared = [Mark(mark.step, mark.text) if everywhere(mark) else mark for mark in found]
@@ -170,7 +170,7 @@ def _starts(run: Told) -> Markup:
             "tr",
             tag("td", start.get("at")),
             tag("td", f"{start.get('step', 0):,}"),
-            tag("td", tag("code", f"jaxlm train {start.get('command', '')}")),
+            tag("td", tag("code", start.get("command"))),
         )
         for start in run.starts
     ]

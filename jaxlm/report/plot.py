@@ -1,4 +1,4 @@
-"""A plot as HTML: lines that fill their frame, texts beside them keep their size. In: a `Curve`. Out: `Markup`.
+"""A plot as HTML: lines fill their frame, texts beside them keep their size. In: a `Curve`. Out: `Markup`.
 
 The drawing is complete without scripts; its data, as JSON beside it, are what page.js reads to show values. Both hold
 values as they were measured: of many, those that stand out.
@@ -7,6 +7,7 @@ values as they were measured: of many, those that stand out.
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from jaxlm.report.curves import Curve, Series
@@ -16,7 +17,9 @@ from jaxlm.report.scale import Scale, around, short
 COLOURS = 8
 _SIDE = 1000  # of the drawing, which is stretched to its frame
 _POINTS = 1200  # of a line, at most
-_SMOOTHED_FROM, _DOTS = 40, 60  # points
+_SMOOTHED_FROM = {"train": 40, "": 300}  # points
+_DOTS = 60  # points at most that are shown as such
+_ROOM = 0.008  # of the width, for a letter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,21 +47,20 @@ def plot(curve: Curve, sheet: Sheet, number: int, *, big: bool = False) -> Marku
     values += [level.value for level in curve.levels]
     scales = {"linear": around(values), "log": around(values, log=True)}
     shown = {name: scale for name, scale in scales.items() if scale is not None}
-    switch = f"log-{number}"
-    button = tag("label", "log", for_=switch, class_="button", title="logarithmic axis")
+    switch, button, hint = f"log-{number}", None, "logarithmic axis"
+    if "log" in shown:
+        button = tag("label", "log", for_=switch, class_="button", title=hint)
     title = tag("span", curve.title, tag("small", f" {curve.unit}"), class_="title", title=curve.note or None)
     frame = [
         [_drawing(curve, thin, sheet, scale, name) for name, scale in shown.items()],
-        [_below(sheet.x, k, step) for k, step in enumerate(sheet.x.ticks(6))],
-        [_named(sheet.x, mark) for mark in sheet.marks if big],
+        [_below(sheet.x, k, step) for k, step in enumerate(sheet.x.ticks(6)) if step.is_integer()],
+        _named(sheet) if big else None,
         _data(curve, thin, sheet, shown),
     ]
     return tag(
         "figure",
-        tag("input", type="checkbox", id=switch, class_="switch", aria_label="logarithmic axis")
-        if "log" in shown
-        else None,
-        tag("figcaption", title, button if "log" in shown else None),
+        button and tag("input", type="checkbox", id=switch, class_="switch", aria_label=hint),
+        tag("figcaption", title, button),
         tag("div", frame, class_="frame"),
         class_="plot big" if big else "plot",
     )
@@ -93,8 +95,13 @@ def _below(x: Scale, k: int, step: float) -> Markup:
     return tag("span", short(step), class_="x odd" if k % 2 else "x", style=_left(x, step))
 
 
-def _named(x: Scale, mark: Mark) -> Markup:
-    return tag("span", mark.text, class_=f"mark {_colour(mark.run)}", style=_left(x, mark.step))
+def _named(sheet: Sheet) -> Iterator[Markup]:
+    """The texts of the marks, as far as there is room for them."""
+    free = 0.0
+    for mark in sheet.marks:
+        if (at := sheet.x.at(mark.step)) >= free:
+            free = at + _ROOM * len(mark.text)
+            yield tag("span", mark.text, class_=f"mark {_colour(mark.run)}", style=_left(sheet.x, mark.step))
 
 
 def _paths(one: Series, whole: Series, x: Scale, y: Scale) -> Iterator[Markup]:
@@ -124,9 +131,9 @@ def _line(one: Series, x: Scale, y: Scale, *, dots: bool = False) -> str:
 
 
 def _smoothed(one: Series) -> Series | None:
-    """Means over the neighbours on both sides, fewer near the ends; of long series of training."""
+    """Means over the neighbours on both sides, fewer near the ends; None for a short series, and held-out text."""
     values, size = [value for value in one.values if value is not None], len(one.values)
-    if one.kind != "train" or size < _SMOOTHED_FROM or len(values) < size:
+    if len(values) < size or size < _SMOOTHED_FROM.get(one.kind, math.inf):
         return None
     sums, reach, means = list(itertools.accumulate(values, initial=0.0)), max(size // 60, 1), []
     for k in range(size):

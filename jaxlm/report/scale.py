@@ -24,7 +24,7 @@ class Scale:
 
     def ticks(self, most: int) -> list[float]:
         """Round numbers within, about `most` of them at the most."""
-        decades = math.log10(self.high / self.low) if self.log else 0.0
+        decades = math.log10(self.high) - math.log10(self.low) if self.log else 0.0
         if decades < 1.3:
             return _linear(self.low, self.high, most)
         factors = (1, 2, 5) if decades < 3 else (1,)
@@ -41,7 +41,7 @@ def around(values: Sequence[float], *, log: bool = False) -> Scale | None:
         return None if log else Scale(0.0, 1.0)
     low, high = min(values), max(values)
     if log:
-        room = max((high / low) ** 0.04, 1.01)
+        room = max(math.exp(0.04 * (math.log(high) - math.log(low))), 1.01)
         return Scale(low / room, high * room, log=True)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     return Scale(0.0 if 0 <= low < 0.2 * high else low - room, high + room)
@@ -60,6 +60,8 @@ def short(value: float, *, percent: bool = False) -> str:
     if percent:
         return f"{100 * value:.3g}%"
     size = abs(value)
+    if size >= 1e15:
+        return f"{value:.0e}".replace("e+", "e")
     if size >= 10_000:
         return next(f"{value / unit:.3g}{letter}" for unit, letter in _UNITS if size >= unit)
     if size and size < 1e-3:

@@ -60,7 +60,7 @@ def _typed(run: Told) -> Markup:
         return tag("p", "This version of the run folder does not note what was changed on the command line.")
     name = figures.recipe(run)
     if not typed:
-        return tag("p", f"As the recipe {name} has them: nothing was changed on the command line.")
+        return tag("p", f"Nothing was changed on the command line, beside the recipe {name}.")
     rows = [tag("tr", tag("th", key, scope="row"), tag("td", value)) for key, value in typed.items()]
     return tag(
         "div",

@@ -31,7 +31,7 @@ def start(place: RunFolder, command: Command, step: int) -> None:
     line = {
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "step": step,
-        "command": command.words,
+        "command": command.words if command.code is None else f"jaxlm train {command.words}",
         "overrides": {name: str(value) for name, value in command.overrides.items()},
         "host": platform.node(),
         "processes": jax.process_count(),

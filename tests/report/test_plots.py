@@ -7,7 +7,7 @@ import pytest
 
 from jaxlm.report import plot
 from jaxlm.report.curves import Series
-from jaxlm.report.scale import around, short
+from jaxlm.report.scale import Scale, around, short
 
 
 def series(values) -> Series:
@@ -57,3 +57,9 @@ def test_numbers_beside_an_axis_are_short():
     shown = {0.0: "0", 5e-4: "5e-4", 0.25: "0.25", 1200.0: "1,200", 20_000.0: "20k", 2.5e6: "2.5M"}
     assert {value: short(value) for value in shown} == shown
     assert short(0.3, percent=True) == "30%"
+
+
+def test_marks_are_named_where_there_is_room():
+    marks = [plot.Mark(step, "resumed") for step in range(0, 1000, 10)]
+    named = list(plot._named(plot.Sheet(x=Scale(0.0, 1000.0), names=["a"], marks=marks)))
+    assert 10 < len(named) < 20 and all("resumed" in one for one in named)

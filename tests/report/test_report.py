@@ -194,6 +194,24 @@ def test_text_from_elsewhere_is_text_on_the_page(copy):
         assert "alert" not in script.children[0] or json.loads(script.children[0])
 
 
+def test_the_baseline_of_an_earlier_end_gives_way(copy):
+    log = (copy / "run.log").read_text()
+    said = "held-out masked-LM loss 5.0000 nats; unigram cross-entropy of the same tokens {} nats"
+    line = lambda text: f"2026-01-01 10:00:00 {text}\n"
+    again = [line("jaxlm: again"), line("the run is complete at step 12: all its steps are trained")]
+    (copy / "run.log").write_text(log + "".join(again))
+    assert len(told.read(copy).log.baselines) == 1 and len(told.read(copy).log.started) == 3
+    more = [
+        line("jaxlm: more"),
+        line(said.format("6.25")),
+        line(said.replace("loss", "loss of task b").format("7.5")),
+    ]
+    (copy / "run.log").write_text(log + "".join(more))
+    assert [one.unigram for one in told.read(copy).log.baselines] == [6.25, 7.5]
+    held_out = dict(shown(copy).section("At a glance").table())["held-out loss"]
+    assert held_out == "5.0000 nats, unigram baseline 6.2500; 5.0000 nats of task b, unigram baseline 7.5000"
+
+
 def test_what_differs_between_runs_stands_side_by_side(run, copy):
     change(copy / "config.json", "config.optimizer.schedule.peak", 0.5)
     change(copy / "config.json", "config.objective.unit.type", "jaxlm.objectives.units.Words")
