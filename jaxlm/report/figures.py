@@ -55,8 +55,9 @@ def kind(node: Any) -> str:
 
 
 def recipe(run: Told) -> str:
-    """The file that was executed, without its folder."""
-    return str(run.code.get("recipe", "")).rpartition("/")[2] or NONE
+    """The file that was executed, without its folder, with its argument."""
+    file, colon, argument = str(run.code.get("recipe", "")).partition(":")
+    return f"{file.rpartition('/')[2]}{colon}{argument}" or NONE
 
 
 def corpus(data: dict[str, Any]) -> str:

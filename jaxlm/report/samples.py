@@ -8,7 +8,7 @@ from jaxlm.report.markup import Markup, tag, with_holes
 from jaxlm.report.told import Told
 
 _MOST = 6  # steps: the first, the newest, and some between
-_CANDIDATE = re.compile(r"(.+) ([\d.]+)%")
+_CANDIDATE = re.compile(r"(.+) (\d+(?:\.\d+)?)%")
 Block: TypeAlias = tuple[str, list[str]]  # a text, and what was made of it
 
 

@@ -174,12 +174,14 @@ def test_samples_and_rows_are_shown_as_they_are(run):
 
 def test_text_from_elsewhere_is_text_on_the_page(copy):
     change(copy / "config.json", "config.data.corpus", EVIL)
-    change(copy / "config.json", "code.recipe", f"/x/{EVIL}")
+    change(copy / "config.json", "code.recipe", f"/x/mine.py:hf:a/{EVIL}")
     rows = json.loads((copy / "rows/stage-0.json").read_text())
     rows[EVIL] = rows.pop("")
     rows[EVIL][0]["items"][0] |= {"tokens": [EVIL], "targets": [EVIL], "source": [EVIL], "note": EVIL}
     (copy / "rows/stage-0.json").write_text(json.dumps(rows))
-    (copy / "samples/step-4.txt").write_text(f"{EVIL} [MASK]\n    {EVIL} 3.0%  b 1.0%\n")
+    (copy / "samples/step-4.txt").write_text(
+        f"{EVIL} [MASK]\n    {EVIL} 3.0%  b 1.2.3%\n    {EVIL} 3.0%  b 1.0%\n"
+    )
     with (copy / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 13, f"eval/{EVIL}": 1.0}) + "\n")
     with (copy / "environment.jsonl").open("a") as file:
@@ -188,7 +190,7 @@ def test_text_from_elsewhere_is_text_on_the_page(copy):
     whole = shown(evil)
     assert len(whole.all("script")) == 1 + len(whole.all("figure")) and len(whole.all("style")) == 1
     assert whole.all("h1")[0].text.startswith("<script>alert(1)<")
-    assert whole.text.count(EVIL) > 10
+    assert whole.text.count(EVIL) > 10 and f"mine.py:hf:a/{EVIL}" in whole.text
     for script in whole.all("script"):
         assert len(script.children) == 1
         assert "alert" not in script.children[0] or json.loads(script.children[0])
