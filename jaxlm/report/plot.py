@@ -96,12 +96,15 @@ def _below(x: Scale, k: int, step: float) -> Markup:
 
 
 def _named(sheet: Sheet) -> Iterator[Markup]:
-    """The texts of the marks, as far as there is room for them."""
-    free = 0.0
+    """The texts of the marks, as far as there is room; on the right they stand before their lines."""
+    free, lines = 0.0, itertools.cycle(("first", "second"))  # of a narrow page
     for mark in sheet.marks:
-        if (at := sheet.x.at(mark.step)) >= free:
-            free = at + _ROOM * len(mark.text)
-            yield tag("span", mark.text, class_=f"mark {_colour(mark.run)}", style=_left(sheet.x, mark.step))
+        at, width = sheet.x.at(mark.step), _ROOM * len(mark.text)
+        side, begin = ("before", at - width) if at > 0.6 else ("behind", at)
+        if begin >= free:
+            free = begin + width
+            kind = f"mark {side} {next(lines)} {_colour(mark.run)}".strip()
+            yield tag("span", mark.text, class_=kind, style=_left(sheet.x, mark.step))
 
 
 def _paths(one: Series, whole: Series, x: Scale, y: Scale) -> Iterator[Markup]:

@@ -51,7 +51,7 @@ def _progress(k: int, steps: Sequence[int], found: Sequence[Sequence[Block]]) ->
             "tr",
             tag("th", f"{step:,}", scope="row"),
             tag("td", map(_line, one[k][1])),
-            class_=None if one is found[-1] else "before",
+            class_=None if one is found[-1] else "earlier",
         )
         for step, one in zip(steps, found, strict=True)
     ]

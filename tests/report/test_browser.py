@@ -52,7 +52,7 @@ def run_folder(root: pathlib.Path, name: str, peak: float) -> pathlib.Path:
     (root / name / "samples").mkdir(parents=True)
     about = {"model": {"type": "m.Bert"}, "objective": {"type": "o.MaskedLM"}, "data": {"corpus": "x" * 200}}
     stages = [{"length": 32, "share": 0.7}, {"length": 64, "share": 0.3}]
-    config = {**about, "stages": stages, "steps": 100, "batch_size": 8, "optimizer": {"peak": peak}}
+    config = {**about, "stages": stages, "steps": 100, "batch_size": 8, "exclude": [[98, 99]], "peak": peak}
     (root / name / "config.json").write_text(json.dumps({"format": 1, "config": config}))
     lines = [
         {"step": k, "train/loss": 9 / k + peak, "optim/learning_rate": peak * k, "time/step_s": 0.1}
