@@ -70,7 +70,8 @@ def _source(item: dict[str, Any]) -> Markup:
 
 def _item(item: dict[str, Any], words: Child) -> Markup:
     about = f"item {item['number']}, positions {item['positions'][0]} to {item['positions'][-1]}"
-    return tag("span", words, title=", ".join(filter(None, (about, item["note"]))), class_=_tint(item))
+    note = tag("em", item["note"], " ") if item["note"] else None
+    return tag("span", words, note, title=about, class_=_tint(item))
 
 
 def _marked(item: dict[str, Any]) -> Iterator[Child]:
