@@ -50,7 +50,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.run import inputs, seen, streams
     from jaxlm.run.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
-    from jaxlm.training import excluded, foreseen, preview, samples
+    from jaxlm.training import excluded, foreseen, preview, record, samples
     from jaxlm.training.loop import Loop, Outcome, Parts
 
     # ------------------------------------------------------------------------------------------ process and folder
@@ -145,6 +145,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         with distributed.ending_together(), folder.disk_errors(place):
             if is_main:
                 folder.claim(place, run, code)
+                record.start(place, command, start or 0)
                 if start is None:
                     seen.keep(text, place.stream)
                 place.tokenizer.mkdir(exist_ok=True)

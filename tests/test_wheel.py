@@ -71,5 +71,7 @@ def test_a_model_is_trained_and_converted(call):
     small = [f"--config.{size}" for size in sizes.split()]
     done = call("-m", "jaxlm.train", "--config=quickstart", *small, "--config.data.cache=cache")
     assert done.returncode == 0, done.stdout + done.stderr
+    done = call("-m", "jaxlm", "report", "runs/quickstart")  # which has files that are no Python
+    assert done.returncode == 0 and done.stdout.startswith("report.html: quickstart"), done.stderr
     done = call("-m", "jaxlm.convert_checkpoint", "to_hf", "runs/quickstart", "exported", "--check")
     assert done.returncode == 0 and "the same model" in done.stdout, done.stdout + done.stderr

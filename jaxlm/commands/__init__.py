@@ -22,6 +22,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "compare": "do two folders, of any kind, hold the same model?",
     },
     "Look": {
+        "report": "one HTML page about runs: curves, settings that differ, samples, rows",
         "stream": "which documents a step saw; --verify replays what the run has read",
         "inspect": "what a checkpoint holds, and whether it is intact",
         "doctor": "what is installed here, and what is wrong with it",

@@ -152,8 +152,13 @@ def add_answers(
     parser: Parser, each: str, output: str = "file for the answers instead of the terminal"
 ) -> None:
     """Where answers go, and their form; `each`: what a line of JSON holds."""
-    parser.add_argument("--output", type=_place, metavar="FILE", help=output)
+    add_output(parser, output)
     parser.add_argument("--json", action="store_true", help=f"a line of JSON {each}")
+
+
+def add_output(parser: Parser, what: str, default: pathlib.Path | None = None) -> None:
+    """The file that `write` writes."""
+    parser.add_argument("--output", type=_place, metavar="FILE", default=default, help=what)
 
 
 def texts(options: argparse.Namespace) -> list[str]:

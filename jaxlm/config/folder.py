@@ -1,7 +1,8 @@
 """The run folder on disk. In: a workdir and a Run. Out: a `RunFolder` whose config.json agrees with the Run.
 
-workdir/{config.json, run.log, metrics.jsonl, isolation.jsonl, tensorboard/, tokenizer/, stream/, checkpoints/<step>/,
-samples/, profile/, crash/}. A folder with something else in it is refused before anything is written into it.
+workdir/{config.json, run.log, metrics.jsonl, environment.jsonl, isolation.jsonl, tensorboard/, tokenizer/, stream/,
+checkpoints/<step>/, rows/, samples/, profile/, crash/}. A folder with something else in it is refused before anything
+is written into it.
 Guarantees: one run at a time works in a folder; what the disk refuses is a UserError that names the file.
 """
 
@@ -62,6 +63,16 @@ class RunFolder:
     def isolation(self) -> pathlib.Path:
         """What was measured before every stage of every start: one line of JSON each."""
         return self.root / "isolation.jsonl"
+
+    @property
+    def environment(self) -> pathlib.Path:
+        """Where every start took place, and how it was asked for: one line of JSON each."""
+        return self.root / "environment.jsonl"
+
+    @property
+    def rows(self) -> pathlib.Path:
+        """The first rows of every stage as the model saw them."""
+        return self.root / "rows"
 
     @property
     def samples(self) -> pathlib.Path:
@@ -189,7 +200,8 @@ def _foreign(folder: RunFolder) -> bool:
     """Whether something stands there besides a run, or the traces of a start that was killed before config.json."""
     known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK}
     if folder.has_checkpoints():  # which hold the configuration, too: config.json was lost
-        known |= {"metrics.jsonl", "tensorboard", "samples", "profile", "wandb", "stream"}
+        known |= {"metrics.jsonl", "environment.jsonl", "isolation.jsonl", "tensorboard"}
+        known |= {"rows", "samples", "profile", "wandb", "stream"}
     return not known.issuperset(os.listdir(folder.root))
 
 

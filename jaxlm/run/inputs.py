@@ -3,6 +3,7 @@
 Shared by training, the benchmark and the tools, so that all of them see the same rows.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Literal
 
 import jax
 
-from jaxlm.batch import Batches, Vocabulary
+from jaxlm.batch import Batch, Batches, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage, excluded
 from jaxlm.data import draws, feed, pipeline
@@ -191,6 +192,23 @@ def _train_feed(text: Text, read: StreamRows, mesh: jax.sharding.Mesh, start: in
         excluded=read.excluded,
     )
     return feed.Feed(batches, sharding, batch_size=stream.batch_rows, prefetch=stream.data.prefetch)
+
+
+def first_rows(text: Text, read: StreamRows, *, start: int, most: int) -> Batch:
+    """At most so many rows of the stage's batch `start`, as numpy: the same on every host."""
+    batches = pipeline.host_batches(
+        read.rows,
+        read.stream.objective,
+        text.vocabulary,
+        batch_size=read.stream.batch_rows,
+        host_rows=range(min(read.stream.batch_rows, most)),
+        start=start,
+        seed=read.rows.seed,
+        train=True,
+        excluded=read.excluded,
+    )
+    with contextlib.closing(batches):
+        return next(batches)
 
 
 def evaluation_batches(

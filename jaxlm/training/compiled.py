@@ -19,7 +19,7 @@ from jaxlm.run import inputs
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import distributed, memory, xla_flags
-from jaxlm.training import isolation, report
+from jaxlm.training import isolation, record, report
 
 Step = Callable[[Any, Any, Batches], tuple]
 
@@ -45,7 +45,7 @@ def step(
     *,
     keep: bool = True,
 ) -> tuple[Step, preflight.Preflight]:
-    """Of these arrays, or shapes. `keep`: whether the run folder notes what was measured.
+    """Of these arrays, or shapes. `keep`: whether the run folder notes what was measured, and the first rows.
 
     UserError for a step that does not fit, NumericalError for documents that see each other.
     """
@@ -57,5 +57,7 @@ def step(
     parts.console.say(preflight.table(facts))
     with distributed.ending_together():
         preflight.check_fits(facts)
+    if keep and span.step == span.first:
+        record.rows(parts, rows, span.number)
     isolation.prove(parts, rows, span, attention, keep=keep)
     return compiled, facts

@@ -18,9 +18,9 @@ from typing import Any
 import jax
 
 from jaxlm.batch import Batch
-from jaxlm.data import pipeline
 from jaxlm.errors import NumericalError, UserError
 from jaxlm.models import kernels
+from jaxlm.run import inputs
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import distributed
 from jaxlm.training import probe, probe_rows, report
@@ -71,21 +71,7 @@ def prove(
 
 def _first_batch(parts: Any, read: StreamRows, span: report.Span) -> Batch:
     """The first rows that this start trains on, the same on every host. UserError for positions that do not restart."""
-    size = read.stream.batch_rows
-    batches = pipeline.host_batches(
-        read.rows,
-        read.stream.objective,
-        parts.text.vocabulary,
-        batch_size=size,
-        host_rows=range(min(size, _READ)),
-        start=span.step - span.first,
-        seed=read.rows.seed,
-        train=True,
-    )
-    try:
-        batch = next(batches)
-    finally:
-        batches.close()
+    batch = inputs.first_rows(parts.text, read, start=span.step - span.first, most=_READ)
     if wrong := probe_rows.misplaced(batch):
         raise UserError(
             f"config.objective: in the first batch of stage {span.number}, {wrong}: positions count from 0 in every "

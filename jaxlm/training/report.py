@@ -39,12 +39,17 @@ def evaluation_line(step: int, metrics: Mapping[str, float]) -> str:
 
 def provenance(run: Run) -> dict[str, Any]:
     """Config and versions, for the metadata of a checkpoint."""
-    packages = ("jaxlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
     return {
         "config": tree.to_json(run),
-        "versions": {name: _version(name) for name in packages},
+        "versions": versions(),
         "saved_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that a result may depend on."""
+    packages = ("jaxlm", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tokenizers", "numpy")
+    return {name: _version(name) for name in packages}
 
 
 def check_same(saved: Mapping[str, str], now: Mapping[str, str]) -> None:

@@ -26,6 +26,7 @@ ALLOWED = {
     # What rows are filled with; what a model returns; sums over rows that a mesh has split.
     "objectives": {"batch", "cached", "data", "models", "partition"},
     "views": {"models"},
+    "report": {"checkpoint", "monitor"},  # reads run folders, without JAX
     "convert": {"formats", "models"},
 }
 # Above them, floor by floor: each imports what is below, nothing beside it and nothing above.
