@@ -3,6 +3,7 @@
 With JAXLM_REQUIRE_PARITY=1 (the gate sets it) a skipped test in a `*_parity.py` file is a failure.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -21,6 +22,12 @@ if _made_here:
     os.environ[_COMPILED] = tempfile.mkdtemp(prefix="jaxlm-tests-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_collection_finish():
+    # What is imported by now stays: looking through it for garbage again and again is a twentieth of a test's time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_unconfigure():

@@ -19,8 +19,8 @@ from jaxlm.run.seen import SeenRow
 
 # Wall-clock measurements differ between any two runs; everything else must not.
 CLOCKS = ("time/", "throughput/")
-# Runs of the tiny recipe that ask for no other number share their compiled programs.
-FEW = "--config.steps=12"
+# Runs of the tiny recipe that are about neither steps nor stages share their compiled programs.
+FEW = ("--config.steps=12", "--config.stages=(Stage(length=32, share=1.0),)")
 
 
 def finish(process: subprocess.Popen, code: int = 0, *, seconds: float = 200) -> str:

@@ -45,7 +45,7 @@ def test_empty_corpus(train_command, tmp_path):
 
 def test_a_first_start_that_failed_does_not_claim_the_workdir(train_command, tmp_path, corpus):
     refused(train_command(tmp_path / "run", "--config.data.corpus=/nowhere/*.txt"))
-    process = train_command(tmp_path / "run", f"--config.data.corpus={corpus}", FEW)
+    process = train_command(tmp_path / "run", f"--config.data.corpus={corpus}", *FEW)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
 
@@ -66,7 +66,7 @@ def test_mesh_that_does_not_fit_the_devices(train_command, tmp_path):
 def finished(train_command, tmp_path_factory):
     """A finished run of a few steps, and its shards."""
     workdir, cache = tmp_path_factory.mktemp("finished") / "run", tmp_path_factory.mktemp("own-cache")
-    process = train_command(workdir, FEW, JAXLM_CACHE=str(cache))
+    process = train_command(workdir, *FEW, JAXLM_CACHE=str(cache))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     (index,) = cache.glob("shards/*/index.json")
@@ -76,7 +76,7 @@ def finished(train_command, tmp_path_factory):
 def test_workdir_of_another_run(train_command, finished):
     workdir, _, cache = finished
     message = refused(
-        train_command(workdir, FEW, "--config.model.layers=3", JAXLM_CACHE=str(cache))
+        train_command(workdir, *FEW, "--config.model.layers=3", JAXLM_CACHE=str(cache))
     )
     assert "holds another run" in message and "model.layers: 2 in the run folder, 3 now" in message
     message = refused(train_command(workdir, "--config.steps=19", JAXLM_CACHE=str(cache)))
@@ -112,16 +112,16 @@ def test_damaged_shard(train_command, finished, tmp_path):
     prepared = f"--config.data.corpus={shards}"
     try:
         shard.write_bytes(whole[: len(whole) // 2])
-        message = refused(train_command(tmp_path / "a", prepared, FEW, JAXLM_CACHE=str(cache)))
+        message = refused(train_command(tmp_path / "a", prepared, *FEW, JAXLM_CACHE=str(cache)))
         assert shard.name in message and "bytes" in message
         flipped = bytearray(whole)
         flipped[len(whole) // 2] ^= 1
         shard.write_bytes(flipped)
-        message = refused(train_command(tmp_path / "b", prepared, FEW, JAXLM_CACHE=str(cache)))
+        message = refused(train_command(tmp_path / "b", prepared, *FEW, JAXLM_CACHE=str(cache)))
         assert shard.name in message and "SHA-256" in message
         shard.unlink()
         assert shard.name in refused(
-            train_command(tmp_path / "c", prepared, FEW, JAXLM_CACHE=str(cache))
+            train_command(tmp_path / "c", prepared, *FEW, JAXLM_CACHE=str(cache))
         )
     finally:
         shard.write_bytes(whole)
@@ -131,7 +131,7 @@ def test_a_damaged_shard_of_the_cache_is_made_again_and_says_so(train_command, f
     _, shards, cache = finished
     shard = next(shards.glob("train-*.arrayrecord"))
     shard.write_bytes(shard.read_bytes()[:100])
-    process = train_command(tmp_path / "a", FEW, JAXLM_CACHE=str(cache))
+    process = train_command(tmp_path / "a", *FEW, JAXLM_CACHE=str(cache))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and f"{shard.name}: missing or damaged, is made again" in output, output
 
@@ -184,7 +184,7 @@ def test_config_json_of_a_newer_version_is_refused(train_command, finished, tmp_
     text = config.read_text()
     try:
         config.write_text(json.dumps({"format": 99, "config": {}}))
-        message = refused(train_command(workdir, FEW, JAXLM_CACHE=str(cache)))
+        message = refused(train_command(workdir, *FEW, JAXLM_CACHE=str(cache)))
         assert "format 99" in message
     finally:
         config.write_text(text)

@@ -10,7 +10,7 @@ import pytest
 from tests import runs
 from tests.runs import assert_same_run, finish
 
-FEW = (runs.FEW, "--config.evaluation.every_steps=4", "--config.logging.every_steps=3")
+FEW = (*runs.FEW, "--config.evaluation.every_steps=4", "--config.logging.every_steps=3")
 
 
 def lines(workdir) -> list[dict]:

@@ -28,7 +28,7 @@ entry.run(train.main)
 
 @pytest.mark.parametrize("smuggle", SMUGGLED.values(), ids=SMUGGLED.keys())
 def test_an_implicit_transfer_in_a_step_ends_the_run(smuggle, corpus, tmp_path):
-    flags = ("--config=tests/recipes/tiny.py", f"--workdir={tmp_path / 'run'}", FEW)
+    flags = ("--config=tests/recipes/tiny.py", f"--workdir={tmp_path / 'run'}", *FEW)
     command = [
         sys.executable,
         "-c",

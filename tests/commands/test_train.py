@@ -21,7 +21,7 @@ TINY = "tests/recipes/tiny.py"
 def trained(train_command, tmp_path_factory) -> pathlib.Path:
     """A finished run of a few steps."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    finish(train_command(workdir, FEW, "--config.checkpoint.every_steps=2"))
+    finish(train_command(workdir, *FEW, "--config.checkpoint.every_steps=2"))
     return workdir
 
 

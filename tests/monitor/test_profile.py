@@ -10,7 +10,7 @@ import pytest
 from jaxlm.monitor.profile import Trace
 from tests import runs
 
-FEW = (runs.FEW, "--config.logging.every_steps=1", "--config.evaluation.every_steps=1000")
+FEW = (*runs.FEW, "--config.logging.every_steps=1", "--config.evaluation.every_steps=1000")
 
 
 finish = functools.partial(runs.finish, seconds=300)
