@@ -3,23 +3,17 @@
 With JAXLM_REQUIRE_PARITY=1 (the gate sets it) a skipped test in a `*_parity.py` file is a failure.
 """
 
+import gc
 import os
 import shutil
 import tempfile
 
 import pytest
 
+from tests import xla
+
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiling is most of a test's time; LLVM's expensive passes double it and no test needs them.
-_XLA_FLAGS = {
-    "xla_force_host_platform_device_count": "8",
-    "xla_backend_optimization_level": "0",
-    "xla_llvm_disable_expensive_passes": "true",
-}
-_given = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = " ".join(
-    [_given, *(f"--{k}={v}" for k, v in _XLA_FLAGS.items() if k not in _given)]
-).strip()
+os.environ["XLA_FLAGS"] = xla.flags(8, os.environ.get("XLA_FLAGS", ""))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Programs are compiled once for all tests, workers and commands: a fifth of the time.
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
@@ -28,6 +22,12 @@ if _made_here:
     os.environ[_COMPILED] = tempfile.mkdtemp(prefix="jaxlm-tests-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_collection_finish():
+    # What is imported by now stays: looking through it for garbage again and again is a twentieth of a test's time.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_unconfigure():
@@ -93,8 +93,6 @@ def train_command(corpus, tmp_path_factory):
     import subprocess
     import sys
 
-    from tests.runs import XLA
-
     root = pathlib.Path(__file__).parents[1]
     cache = tmp_path_factory.getbasetemp() / "cache"
 
@@ -102,12 +100,11 @@ def train_command(corpus, tmp_path_factory):
         workdir, *overrides: str, recipe: str = "tests/recipes/tiny.py", devices: int = 1, **environment: str
     ):
         command = [sys.executable, "-m", "jaxlm.train", f"--config={recipe}", f"--workdir={workdir}"]
-        flags = f"--xla_force_host_platform_device_count={devices} {XLA}"
-        environment = {**os.environ, "XLA_FLAGS": flags, "JAXLM_CACHE": str(cache), **environment}
+        set_here = {"XLA_FLAGS": xla.flags(devices), "JAXLM_CACHE": str(cache)}
         return subprocess.Popen(
             [*command, f"--config.data.corpus={corpus}", *overrides],
             cwd=root,
-            env=environment,
+            env={**os.environ, **set_here, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -13,6 +13,7 @@ import pytest
 
 import jaxlm
 from jaxlm import train
+from jaxlm.config import Stage
 from jaxlm.errors import UserError
 from jaxlm.monitor import metrics
 from tests.runs import assert_same_run
@@ -31,7 +32,7 @@ def cache(tmp_path_factory):
 
 def tiny(corpus) -> jaxlm.Run:
     run = jaxlm.load_recipe(RECIPE)
-    run.data.corpus, run.steps = corpus, 8
+    run.data.corpus, run.steps, run.stages = corpus, 8, (Stage(length=32, share=1.0),)
     run.evaluation.every_steps, run.checkpoint.every_steps = 4, 4
     return run
 
@@ -43,7 +44,7 @@ def runs(cache, corpus, tmp_path_factory):
     thread = threading.Thread(target=lambda: outcomes.append(jaxlm.fit(tiny(corpus), workdir=root / "fit")))
     thread.start()
     thread.join()
-    words = ["--config.steps=8", "--config.evaluation.every_steps=4", "--config.checkpoint.every_steps=4"]
+    words = ["--config.stages=(Stage(length=32, share=1.0),)", "--config.steps=8", "--config.evaluation.every_steps=4", "--config.checkpoint.every_steps=4"]
     words += [f"--config.data.corpus={corpus}", f"--workdir={root / 'command'}"]
     assert train.main(["train", f"--config={RECIPE}", *words]) == 0
     return outcomes[0], root / "command"
@@ -106,6 +107,7 @@ def test_a_run_opens_as_a_model(runs, cache):
 
 def test_a_batch_is_arrays_and_that_of_the_step(cache, corpus):
     run = tiny(corpus)
+    run.stages = jaxlm.load_recipe(RECIPE).stages
     first, second = jaxlm.batch_at(run, 1)[""], jaxlm.batch_at(run, 8)[""]
     assert isinstance(first.tokens_BT, np.ndarray) and first.tokens_BT.shape == (8, 32)
     assert second.tokens_BT.shape == (8, 48)  # of the second stage

@@ -9,6 +9,8 @@ import subprocess
 
 import pytest
 
+from tests.runs import FEW, finish
+
 
 def refused(process: subprocess.Popen) -> str:
     """The message of a command that must end with 78 and without a stack trace."""
@@ -43,7 +45,7 @@ def test_empty_corpus(train_command, tmp_path):
 
 def test_a_first_start_that_failed_does_not_claim_the_workdir(train_command, tmp_path, corpus):
     refused(train_command(tmp_path / "run", "--config.data.corpus=/nowhere/*.txt"))
-    process = train_command(tmp_path / "run", f"--config.data.corpus={corpus}", "--config.steps=2")
+    process = train_command(tmp_path / "run", f"--config.data.corpus={corpus}", *FEW)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
 
@@ -64,7 +66,7 @@ def test_mesh_that_does_not_fit_the_devices(train_command, tmp_path):
 def finished(train_command, tmp_path_factory):
     """A finished run of a few steps, and its shards."""
     workdir, cache = tmp_path_factory.mktemp("finished") / "run", tmp_path_factory.mktemp("own-cache")
-    process = train_command(workdir, "--config.steps=3", JAXLM_CACHE=str(cache))
+    process = train_command(workdir, *FEW, JAXLM_CACHE=str(cache))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     (index,) = cache.glob("shards/*/index.json")
@@ -74,10 +76,10 @@ def finished(train_command, tmp_path_factory):
 def test_workdir_of_another_run(train_command, finished):
     workdir, _, cache = finished
     message = refused(
-        train_command(workdir, "--config.steps=3", "--config.model.layers=3", JAXLM_CACHE=str(cache))
+        train_command(workdir, *FEW, "--config.model.layers=3", JAXLM_CACHE=str(cache))
     )
     assert "holds another run" in message and "model.layers: 2 in the run folder, 3 now" in message
-    message = refused(train_command(workdir, "--config.steps=9", JAXLM_CACHE=str(cache)))
+    message = refused(train_command(workdir, "--config.steps=19", JAXLM_CACHE=str(cache)))
     assert "--allow_config_change" in message
 
 
@@ -110,16 +112,16 @@ def test_damaged_shard(train_command, finished, tmp_path):
     prepared = f"--config.data.corpus={shards}"
     try:
         shard.write_bytes(whole[: len(whole) // 2])
-        message = refused(train_command(tmp_path / "a", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        message = refused(train_command(tmp_path / "a", prepared, *FEW, JAXLM_CACHE=str(cache)))
         assert shard.name in message and "bytes" in message
         flipped = bytearray(whole)
         flipped[len(whole) // 2] ^= 1
         shard.write_bytes(flipped)
-        message = refused(train_command(tmp_path / "b", prepared, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        message = refused(train_command(tmp_path / "b", prepared, *FEW, JAXLM_CACHE=str(cache)))
         assert shard.name in message and "SHA-256" in message
         shard.unlink()
         assert shard.name in refused(
-            train_command(tmp_path / "c", prepared, "--config.steps=3", JAXLM_CACHE=str(cache))
+            train_command(tmp_path / "c", prepared, *FEW, JAXLM_CACHE=str(cache))
         )
     finally:
         shard.write_bytes(whole)
@@ -129,7 +131,7 @@ def test_a_damaged_shard_of_the_cache_is_made_again_and_says_so(train_command, f
     _, shards, cache = finished
     shard = next(shards.glob("train-*.arrayrecord"))
     shard.write_bytes(shard.read_bytes()[:100])
-    process = train_command(tmp_path / "a", "--config.steps=3", JAXLM_CACHE=str(cache))
+    process = train_command(tmp_path / "a", *FEW, JAXLM_CACHE=str(cache))
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and f"{shard.name}: missing or damaged, is made again" in output, output
 
@@ -159,8 +161,9 @@ def test_no_disk_space_for_a_checkpoint(train_command, tmp_path):
 def test_a_disk_that_fills_up_while_training_is_a_message_and_the_run_goes_on_with_room(
     train_command, tmp_path
 ):
+    slow_steps = ("--config.batch_size=64", "--config.steps=28")  # as in test_resume.py
     with small_disk(tmp_path / "disk", "6m") as disk:
-        process = train_command(disk / "run", "--config.batch_size=64")
+        process = train_command(disk / "run", *slow_steps)
         for line in process.stdout:
             if line.startswith("step "):
                 break
@@ -172,8 +175,7 @@ def test_a_disk_that_fills_up_while_training_is_a_message_and_the_run_goes_on_wi
             and "run the same command again" in message
         )
         (disk / "fill").unlink()
-        output, _ = train_command(disk / "run", "--config.batch_size=64").communicate(timeout=200)
-        assert "done: 60 steps" in output, output
+        assert "done: 28 steps" in finish(train_command(disk / "run", *slow_steps))
 
 
 def test_config_json_of_a_newer_version_is_refused(train_command, finished, tmp_path):
@@ -182,7 +184,7 @@ def test_config_json_of_a_newer_version_is_refused(train_command, finished, tmp_
     text = config.read_text()
     try:
         config.write_text(json.dumps({"format": 99, "config": {}}))
-        message = refused(train_command(workdir, "--config.steps=3", JAXLM_CACHE=str(cache)))
+        message = refused(train_command(workdir, *FEW, JAXLM_CACHE=str(cache)))
         assert "format 99" in message
     finally:
         config.write_text(text)

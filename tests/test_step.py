@@ -1,6 +1,7 @@
 """The train step: micro-batches equal the large batch, 8 devices equal 1, bad steps change nothing."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -94,6 +95,32 @@ def weighed(tokens: float, items: float) -> Batch:
     return dataclasses.replace(made, targets=PairTargets(tokens=words, items=pairs))
 
 
+def optimizer(axes):
+    schedule = WarmupLinear(peak=1e-3, warmup="1 steps", end=0.0)
+    adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
+    return adamw.make(Horizon(((10, B * T),)), axes)
+
+
+def create(key: jax.Array) -> TrainState:
+    model = build(bert(), OBJECTIVE.heads(bert()))
+    return new_state(model.init(key), optimizer(model.axes), ema=True)
+
+
+@functools.cache
+def start() -> TrainState:
+    """The state before the first step, on the host."""
+    return jax.device_get(jax.jit(create)(jax.random.key(0)))
+
+
+def test_the_state_starts_alike_on_any_mesh():
+    grid = meshes.make(Mesh(data=1, fsdp=4, tensor=2), jax.devices())
+    axes = build(bert(), OBJECTIVE.heads(bert())).axes
+    with jax.set_mesh(grid):
+        where = partition.shardings(start(), axes, grid)
+        there = jax.jit(create, out_shardings=where)(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, there, start())
+
+
 def trained(
     *,
     mesh: Mesh | None = None,
@@ -107,16 +134,11 @@ def trained(
     devices = jax.devices() if mesh else jax.devices()[:1]
     grid = meshes.make(mesh or Mesh(), devices)
     model = build(bert(dropout), OBJECTIVE.heads(bert()))
-    schedule = WarmupLinear(peak=1e-3, warmup="1 steps", end=0.0)
-    adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
-    optimizer = adamw.make(Horizon(((10, B * T),)), model.axes)
-    create = lambda key: new_state(model.init(key), optimizer, ema=True)
-    abstract = jax.eval_shape(create, jax.random.key(0))
-    where = partition.shardings(abstract, model.axes, grid)
+    where = partition.shardings(start(), model.axes, grid)
     bind = lambda params, frozen: model.bind(params)
-    step = make_train_step(bind, TASKS, optimizer, seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
+    step = make_train_step(bind, TASKS, optimizer(model.axes), seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
     with jax.set_mesh(grid):
-        state = jax.jit(create, out_shardings=where)(jax.random.key(0))
+        state = jax.device_put(jax.tree.map(np.copy, start()), where)  # which is donated
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
         data = jax.device_put({"": b or batch()}, partition.batch_sharding(grid))
         measures = []
@@ -182,7 +204,7 @@ def test_micro_batches_on_a_mesh_equal_one_device(reference):
 
 def test_a_non_finite_step_changes_nothing_but_the_counters():
     bad = weighed(tokens=np.nan, items=1.0)
-    before, _ = trained(steps=0)
+    before = start()
     after, measures = trained(steps=2, b=bad)
     assert int(after.step) == 2 and int(after.skipped) == 2 and int(after.skipped_in_a_row) == 2
     kept = dataclasses.replace(
@@ -217,7 +239,7 @@ def test_loss_is_the_sum_of_the_terms_means(reference):
 
 def test_evaluation_has_no_dropout_and_adds_over_batches():
     model = build(bert(dropout=0.5), OBJECTIVE.heads(bert()))
-    params = model.init(jax.random.key(0))
+    params = start().params
     evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), TASKS))
     step = lambda params, batch: evaluate(params, {}, batch)
     first, second = ({"": batch(seed)} for seed in (0, 1))

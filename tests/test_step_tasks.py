@@ -1,6 +1,7 @@
 """The train step on several tasks, and on a loss that couples rows: any mesh equals one device, micro-batches the whole."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -101,6 +102,12 @@ def batches(tasks: MultiTask) -> Batches:
     return {task.name: batch(task.objective, task.rows, seed) for seed, task in enumerate(tasks.tasks)}
 
 
+@functools.cache
+def start():
+    """The parameters before the first step."""
+    return jax.jit(build(bert(0.0), ALL.heads(None)).init)(jax.random.key(0))
+
+
 def trained(tasks: MultiTask, *, mesh: Mesh | None = None, accumulate: int = 1, dropout: float = 0.0):
     """Parameters after two steps on a mesh, and the measures of the last."""
     grid = meshes.make(mesh or Mesh(), jax.devices() if mesh else jax.devices()[:1])
@@ -108,13 +115,13 @@ def trained(tasks: MultiTask, *, mesh: Mesh | None = None, accumulate: int = 1, 
     schedule = WarmupLinear(peak=1e-3, warmup="1 steps", end=0.0)
     adamw = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-4)
     optimizer = adamw.make(Horizon(((10, 16 * T),)), model.axes)
-    create = lambda key: new_state(model.init(key), optimizer, ema=False)
-    where = partition.shardings(jax.eval_shape(create, jax.random.key(0)), model.axes, grid)
+    begun = new_state(start(), optimizer, ema=False)
+    where = partition.shardings(begun, model.axes, grid)
     step = make_train_step(
         lambda params, frozen: model.bind(params), tasks, optimizer, seed=5, accumulate=accumulate
     )
     with jax.set_mesh(grid):
-        state = jax.jit(create, out_shardings=where)(jax.random.key(0))
+        state = jax.device_put(jax.tree.map(np.copy, begun), where)  # which is donated
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
         data = jax.device_put(batches(tasks), partition.batch_sharding(grid))
         for _ in range(2):
@@ -168,8 +175,7 @@ def test_useful_tokens_add_up_and_the_loss_is_the_weighted_sum_of_all_terms(refe
 
 def test_evaluation_goes_task_by_task_to_the_same_numbers():
     model = build(bert(0.1), ALL.heads(None))
-    params = model.init(jax.random.key(1))
-    data = batches(ALL)
+    params, data = start(), batches(ALL)
     evaluate = jax.jit(make_eval_step(lambda params, frozen: model.bind(params), ALL))
     step = lambda params, batch: evaluate(params, {}, batch)
     together = HeldOut(step, lambda: [("", data)])(params)

@@ -27,6 +27,7 @@ OVERRIDES = (
     "--config.evaluation.every_steps=100",
     "--config.evaluation.rows=8",
     "--config.model.layers=1",
+    "--config.stages[1].length=32",
 )
 
 

@@ -1,10 +1,14 @@
 """Claim: a step of the training loop moves nothing between host and devices that was not asked for explicitly."""
 
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+from tests import xla
+from tests.runs import FEW
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMUGGLED = {
@@ -24,7 +28,7 @@ entry.run(train.main)
 
 @pytest.mark.parametrize("smuggle", SMUGGLED.values(), ids=SMUGGLED.keys())
 def test_an_implicit_transfer_in_a_step_ends_the_run(smuggle, corpus, tmp_path):
-    flags = ("--config=tests/recipes/tiny.py", f"--workdir={tmp_path / 'run'}", "--config.steps=3")
+    flags = ("--config=tests/recipes/tiny.py", f"--workdir={tmp_path / 'run'}", *FEW)
     command = [
         sys.executable,
         "-c",
@@ -32,6 +36,7 @@ def test_an_implicit_transfer_in_a_step_ends_the_run(smuggle, corpus, tmp_path):
         *flags,
         f"--config.data.corpus={corpus}",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    one_device = {**os.environ, "XLA_FLAGS": xla.flags(1)}
+    done = subprocess.run(command, cwd=ROOT, env=one_device, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stdout
     assert "Disallowed host-to-device transfer" in done.stderr and "_stage" in done.stderr

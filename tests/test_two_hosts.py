@@ -14,12 +14,11 @@ from jaxlm.run.attested import replayed
 from tests.runtime.two_hosts import two_hosts
 
 FLAGS = (
-    "--config.batch_size=64",
+    "--config.batch_size=16",
     "--config.model.layers=1",
     "--config.logging.every_steps=1",
-    "--config.checkpoint.every_steps=30",
+    "--config.checkpoint.every_steps=10",
     "--config.evaluation.every_steps=1000000",
-    "--config.check_isolation=true",
 )
 
 
@@ -85,7 +84,8 @@ def test_both_go_on_when_one_cannot_write_metrics_and_stop_and_resume_together(s
     assert "WARNING" not in output
     (step,) = map(int, re.findall(r"^saved at step (\d+)", output, re.MULTILINE))
 
-    output = ends(start_pair(workdir, f"--config.steps={step + 3}", "--allow_config_change"), 0)
+    proven = ("--config.check_isolation=true", "--allow_config_change")
+    output = ends(start_pair(workdir, f"--config.steps={step + 3}", *proven), 0)
     assert f"resumed from the checkpoint of step {step}" in output and "WARNING" not in output
     assert output.count("packed = alone") == 1, "hosts prove together that documents cannot see each other"
     assert [line["step"] for line in metrics.read(workdir)] == list(range(1, step + 4))

@@ -11,7 +11,7 @@ import pytest
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.config import flags, folder, tree
 from jaxlm.errors import UserError
-from tests.runs import finish
+from tests.runs import FEW, finish
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = "tests/recipes/tiny.py"
@@ -21,7 +21,7 @@ TINY = "tests/recipes/tiny.py"
 def trained(train_command, tmp_path_factory) -> pathlib.Path:
     """A finished run of a few steps."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    finish(train_command(workdir, "--config.steps=4", "--config.checkpoint.every_steps=2"))
+    finish(train_command(workdir, *FEW, "--config.checkpoint.every_steps=2"))
     return workdir
 
 
@@ -32,7 +32,7 @@ def again(*words: str) -> flags.Command:
 def test_a_run_folder_goes_on_with_its_own_configuration(trained):
     command = again(f"--workdir={trained}")
     assert command.run == folder.saved_run(folder.RunFolder(trained)) and command.workdir == trained
-    assert command.run.steps == 4 and command.overrides == {}
+    assert command.run.steps == 12 and command.overrides == {}
     assert "run folder" in flags.explain(command.run, command.overrides, command.source)
 
 
@@ -43,15 +43,15 @@ def test_overrides_on_top_are_compared_as_with_a_recipe(trained):
     )
     assert [change.path for change in check("--config.logging.every_steps=3")] == ["logging.every_steps"]
     with pytest.raises(
-        UserError, match=r"steps: 4 in the run folder, 9 now.*\nFix: add --allow_config_change"
+        UserError, match=r"steps: 12 in the run folder, 19 now.*\nFix: add --allow_config_change"
     ):
-        check("--config.steps=9")
+        check("--config.steps=19")
     with pytest.raises(UserError, match="holds another run"):
         check("--config.seed=5")
 
 
 def test_the_folder_alone_continues_the_run_from_its_checkpoint(trained):
-    words = [f"--workdir={trained}", "--config.steps", "6", "--allow-config-change"]
+    words = [f"--workdir={trained}", "--config.steps", "14", "--allow-config-change"]
     done = subprocess.run(
         [sys.executable, "-m", "jaxlm", "train", *words],
         cwd=ROOT,
@@ -60,7 +60,7 @@ def test_the_folder_alone_continues_the_run_from_its_checkpoint(trained):
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "resumed from the checkpoint of step 4" in done.stdout and "done: 6 steps" in done.stdout
+    assert "resumed from the checkpoint of step 12" in done.stdout and "done: 14 steps" in done.stdout
     assert Folders(trained / "checkpoints").committed()
 
 

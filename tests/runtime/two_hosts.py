@@ -2,6 +2,8 @@
 
 import socket
 
+from tests import xla
+
 
 def two_hosts(devices: int = 1, hosts: int = 2) -> list[dict[str, str]]:
     """What each process needs in its environment; `devices` is per process."""
@@ -9,7 +11,7 @@ def two_hosts(devices: int = 1, hosts: int = 2) -> list[dict[str, str]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": xla.flags(devices),
         "JAXLM_COORDINATOR": f"127.0.0.1:{port}",
         "JAXLM_NUM_PROCESSES": str(hosts),
     }

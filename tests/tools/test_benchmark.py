@@ -19,7 +19,7 @@ SMALL = ("--rounds=1", "--block=1", "--compile=off", "--batch_size=2", "--row_le
 SMALL += ("--pipeline_batch_size=3", "--pipeline_row_length=40")
 
 
-@pytest.mark.parametrize("part", ["raw", "pipeline"])
+@pytest.mark.parametrize("part", ["raw", pytest.param("pipeline", marks=pytest.mark.slow)])
 def test_contenders_do_the_work_that_was_asked_for(part, corpus, tmp_path):
     pytest.importorskip("torch")
     output = tmp_path / "page.md"

@@ -1,0 +1,15 @@
+"""How the programs of tests are compiled: compiling is most of a test's time, and no claim needs fast programs."""
+
+# LLVM's expensive passes and the emitters of fused loops cost three times what the rest does; one piece a program.
+CHEAP = {
+    "xla_backend_optimization_level": "0",
+    "xla_llvm_disable_expensive_passes": "true",
+    "xla_cpu_use_fusion_emitters": "false",
+    "xla_cpu_parallel_codegen_split_count": "1",
+}
+
+
+def flags(devices: int, given: str = "") -> str:
+    """XLA_FLAGS for so many virtual devices; what is given wins."""
+    ours = {"xla_force_host_platform_device_count": str(devices), **CHEAP}
+    return " ".join([given, *(f"--{k}={v}" for k, v in ours.items() if k not in given)]).strip()
