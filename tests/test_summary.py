@@ -21,23 +21,29 @@ def advised(
     for name, value in fields.items():
         setattr(run, name, value)
     stream = SimpleNamespace(sources={"": dict.fromkeys(splits)})
-    place, text = SimpleNamespace(root=pathlib.Path(folder)), SimpleNamespace(streams=(stream,))
+    tokenizer = SimpleNamespace(token=lambda id: f"<extra_id_{id}>")
+    vocabulary = SimpleNamespace(sentinels=(0, 1))
+    place = SimpleNamespace(root=pathlib.Path(folder))
+    text = SimpleNamespace(streams=(stream,), tokenizer=tokenizer, vocabulary=vocabulary)
     return summary.commands(SimpleNamespace(run=run, place=place, text=text))
 
 
 def test_the_commands_are_those_that_the_model_and_the_corpus_can_answer():
     verbs = lambda *args, **fields: [command.split()[1] for command in advised(*args, **fields)]
-    assert verbs(RECIPES / "tiny.py") == ["fill_mask", "embed", "export"]
+    assert verbs(RECIPES / "tiny.py") == ["fill_mask", "embed", "report", "export"]
     assert verbs(RECIPES / "tiny.py", splits=("train", "test")) == [
         "fill_mask",
         "embed",
         "evaluate",
+        "report",
         "export",
     ]
-    assert verbs(RECIPES / "objectives" / "causal_lm.py") == ["generate", "export"]
-    assert verbs(RECIPES / "objectives" / "span_corruption.py") == ["generate", "export"]
-    assert verbs(RECIPES / "objectives" / "contrastive.py") == ["embed", "export"]
-    assert verbs(RECIPES / "objectives" / "replaced_tokens.py") == ["embed", "export"]
+    assert verbs(RECIPES / "objectives" / "causal_lm.py") == ["generate", "report", "export"]
+    assert verbs(RECIPES / "objectives" / "span_corruption.py") == ["generate", "report", "export"]
+    asked = advised(RECIPES / "objectives" / "span_corruption.py")[0]
+    assert asked == "jaxlm generate --run=runs/x 'Once upon a <extra_id_0>'"
+    assert verbs(RECIPES / "objectives" / "contrastive.py") == ["embed", "report", "export"]
+    assert verbs(RECIPES / "objectives" / "replaced_tokens.py") == ["embed", "report", "export"]
 
 
 @pytest.mark.parametrize("text", ["a [MASK].", 'a "[MASK]"', "$HOME `[MASK]`!", "it's [MASK]"])
@@ -46,13 +52,10 @@ def test_a_shell_reads_folder_and_text_as_they_are(text):
     assert shlex.split(command) == ["jaxlm", "fill_mask", "--run=my runs/ö's", text]
 
 
-@pytest.mark.skipif(
-    not (ROOT / "jaxlm/commands/export.py").exists(), reason="there is no command `export` yet"
-)
 def test_every_command_that_is_advised_exists():
     lines = [line for path in RECIPES.glob("objectives/*.py") for line in advised(path, splits=("test",))]
     verbs = {line.split()[1] for line in lines} | {"train"}
-    assert verbs == {"train", "fill_mask", "generate", "embed", "evaluate", "export"}
+    assert verbs == {"train", "fill_mask", "generate", "embed", "evaluate", "report", "export"}
     assert not [verb for verb in verbs if not (ROOT / "jaxlm" / "commands" / f"{verb}.py").exists()]
 
 

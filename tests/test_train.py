@@ -42,7 +42,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
         r"^step 3/12  loss \d\.\d+  accuracy .*lr .*grad .*tok/s .*data wait .*eta", output, re.MULTILINE
     )
     assert "[MASK]→" in output and output.count("row 0: ") == 1
-    *_, time, best, heading, fill, embed, evaluate, export = output.splitlines()
+    *_, time, best, heading, fill, embed, evaluate, report, export = output.splitlines()
     assert re.fullmatch(r"time: \S+ for 12 steps, \d\.\d+k useful tokens, \S+ tokens/s while training", time)
     losses = {line["step"]: line["eval/loss"] for line in lines(workdir) if "eval/loss" in line}
     assert best == f"best: step {min(losses, key=losses.get)}, eval/loss {min(losses.values()):.4f}"
@@ -50,6 +50,7 @@ def test_a_run_leaves_what_the_readme_says(trained):
     assert fill == f'  jaxlm fill_mask --run={workdir} "a [MASK] of tea"'
     assert embed == f'  jaxlm embed --run={workdir} "a text" "another text"'
     assert evaluate == f"  jaxlm evaluate --run={workdir} --split=test"
+    assert report == f"  jaxlm report {workdir}"
     assert export == f"  jaxlm export {workdir} {workdir}-hf --check"
     assert re.search(
         r"masked-LM loss \d\.\d+ nats; unigram cross-entropy of the same tokens \d\.\d+ nats", output

@@ -1,6 +1,6 @@
 """A picture of what a terminal shows. In: text on stdin. Out: an SVG file, without fonts or anything else from outside.
 
-    cut -c21- runs/quickstart/run.log | head -30 | python tools/draw_terminal.py docs/images/quickstart.svg jaxlm
+cut -c21- runs/quickstart/run.log | head -30 | python tools/draw_terminal.py docs/images/quickstart.svg jaxlm
 """
 
 import io

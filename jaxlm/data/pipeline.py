@@ -134,7 +134,9 @@ class _MakeBatch:
         real = numbers if self.train else [i for i in numbers if i < _evaluated(self.rows, self.limit)]
         rows = [*self.rows.read(real), *[self.rows.empty()] * (len(numbers) - len(real))]
         batch = stacked([self._prepare(row, i) for row, i in zip(rows, numbers, strict=True)])
-        most = _rounded(batch.most_segments or len(rows[0].first_C))  # one segment per item, unless it says otherwise
+        most = _rounded(
+            batch.most_segments or len(rows[0].first_C)
+        )  # one segment per item, unless it says otherwise
         digests = attest.digests(rows, self.label, numbers) if self.label else None
         return dataclasses.replace(batch, most_segments=most, digests_B=digests)
 

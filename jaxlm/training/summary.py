@@ -57,8 +57,9 @@ def commands(parts: Any) -> list[str]:
         found.append(_command(parts, "embed", "--run", '"a text" "another text"'))
     if all("test" in splits for stream in parts.text.streams for splits in stream.sources.values()):
         found.append(_command(parts, "evaluate", "--run", "--split=test"))
+    root = str(parts.place.root)
+    found.append(f"jaxlm report {shlex.quote(root)}")
     if _can_be_exported(run):
-        root = str(parts.place.root)
         found.append(
             f"jaxlm export {shlex.quote(root)} {shlex.quote(f'{root}-hf')} --check {_recipe(parts)}".rstrip()
         )
