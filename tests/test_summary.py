@@ -41,7 +41,7 @@ def test_the_commands_are_those_that_the_model_and_the_corpus_can_answer():
     assert verbs(RECIPES / "objectives" / "causal_lm.py") == ["generate", "report", "export"]
     assert verbs(RECIPES / "objectives" / "span_corruption.py") == ["generate", "report", "export"]
     asked = advised(RECIPES / "objectives" / "span_corruption.py")[0]
-    assert asked == "jaxlm generate --run=runs/x 'Once upon a <extra_id_0>'"
+    assert asked == 'jaxlm generate --run=runs/x "Once upon a <extra_id_0>"'
     assert verbs(RECIPES / "objectives" / "contrastive.py") == ["embed", "report", "export"]
     assert verbs(RECIPES / "objectives" / "replaced_tokens.py") == ["embed", "report", "export"]
 
