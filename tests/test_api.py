@@ -44,7 +44,12 @@ def runs(cache, corpus, tmp_path_factory):
     thread = threading.Thread(target=lambda: outcomes.append(jaxlm.fit(tiny(corpus), workdir=root / "fit")))
     thread.start()
     thread.join()
-    words = ["--config.stages=(Stage(length=32, share=1.0),)", "--config.steps=8", "--config.evaluation.every_steps=4", "--config.checkpoint.every_steps=4"]
+    words = [
+        "--config.stages=(Stage(length=32, share=1.0),)",
+        "--config.steps=8",
+        "--config.evaluation.every_steps=4",
+        "--config.checkpoint.every_steps=4",
+    ]
     words += [f"--config.data.corpus={corpus}", f"--workdir={root / 'command'}"]
     assert train.main(["train", f"--config={RECIPE}", *words]) == 0
     return outcomes[0], root / "command"

@@ -136,7 +136,9 @@ def trained(
     model = build(bert(dropout), OBJECTIVE.heads(bert()))
     where = partition.shardings(start(), model.axes, grid)
     bind = lambda params, frozen: model.bind(params)
-    step = make_train_step(bind, TASKS, optimizer(model.axes), seed=5, accumulate=accumulate, ema_decay=0.9, **extra)
+    step = make_train_step(
+        bind, TASKS, optimizer(model.axes), seed=5, accumulate=accumulate, ema_decay=0.9, **extra
+    )
     with jax.set_mesh(grid):
         state = jax.device_put(jax.tree.map(np.copy, start()), where)  # which is donated
         jitted = jax.jit(step, donate_argnums=0, out_shardings=(where, None))
