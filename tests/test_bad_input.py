@@ -77,7 +77,7 @@ def test_workdir_of_another_run(train_command, finished):
     workdir, _, cache = finished
     message = refused(train_command(workdir, *FEW, "--config.model.layers=3", JAXLM_CACHE=str(cache)))
     assert "holds another run" in message and "model.layers: 2 in the run folder, 3 now" in message
-    message = refused(train_command(workdir, "--config.steps=19", JAXLM_CACHE=str(cache)))
+    message = refused(train_command(workdir, *FEW, "--config.steps=19", JAXLM_CACHE=str(cache)))
     assert "--allow_config_change" in message
 
 
@@ -158,6 +158,9 @@ def test_a_disk_that_fills_up_while_training_is_a_message_and_the_run_goes_on_wi
     train_command, tmp_path
 ):
     slow_steps = ("--config.batch_size=64", "--config.steps=28")  # as in test_resume.py
+    slow_steps += (
+        "--config.logging.every_steps=1",
+    )  # more lines than the last page of the file has room for
     with small_disk(tmp_path / "disk", "6m") as disk:
         process = train_command(disk / "run", *slow_steps)
         for line in process.stdout:

@@ -32,9 +32,9 @@ def test_without_control_groups_there_is_no_limit_of_a_container(tmp_path):
 
 
 def test_a_step_that_no_memory_holds_is_refused_before_it_runs(train_command, tmp_path):
-    rows = 64 * (1 + (device_memory.limit() or 0) // 2**40)  # 64 need 1.8 TiB
+    rows = 4 * (1 + (device_memory.limit() or 0) // 2**40)  # 4 need 1.8 TiB
     long = [
-        f"--config.{key}=16384" for key in ("stages[0].length", "stages[1].length", "model.max_positions")
+        f"--config.{key}=65536" for key in ("stages[0].length", "stages[1].length", "model.max_positions")
     ]
     process = train_command(tmp_path / "run", *long, f"--config.batch_size={rows}")
     output, _ = process.communicate(timeout=400)
