@@ -38,7 +38,7 @@ from jaxlm.infer.logits import Scored
 from jaxlm.infer.sampling import Sampling
 from jaxlm.monitor import metrics
 from jaxlm.partition import mesh as meshes
-from jaxlm.run import inputs, streams
+from jaxlm.run import inputs, inventory, streams
 from jaxlm.train import train
 
 Texts = str | Sequence[str]
@@ -175,6 +175,7 @@ def batch_at(run: Run, step: int = 1) -> Mapping[str, Batch]:
     """
     workers.check_main()
     run.validate()
+    run = inventory.filled(run, print)
     mesh = meshes.make(run.mesh)
     streams.check_rows(run, mesh)
     text = inputs.text(run, print)

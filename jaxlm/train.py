@@ -47,7 +47,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
     from jaxlm.partition import mesh as meshes
-    from jaxlm.run import inputs, seen, streams
+    from jaxlm.run import inputs, inventory, seen, streams
     from jaxlm.run.program import Program
     from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
     from jaxlm.training import excluded, foreseen, preview, record, samples
@@ -67,6 +67,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
                 None if command.preflight else place.root, total_steps=run.steps, enabled=is_main
             )
             scope.callback(console.close)
+            run = inventory.filled(run, console.say)
             if is_main and not command.preflight:
                 scope.enter_context(folder.lock(place, console.say))
             changes = folder.changes(place, run, allow_config_change=allow)

@@ -8,6 +8,7 @@ what was edited in between counts.
 import contextlib
 import dataclasses
 import hashlib
+import inspect
 import pathlib
 import sys
 import types
@@ -40,8 +41,11 @@ class Code:
         ]
 
 
-def execute(path: str) -> tuple[Any, types.ModuleType, Code]:
-    """(what get_config gives, the recipe as a module, its code). Raises whatever the recipe raises."""
+def execute(path: str, start: str = "") -> tuple[Any, types.ModuleType, Code]:
+    """(what get_config gives, the recipe as a module, its code). Raises whatever the recipe raises.
+
+    `start` is the argument of a recipe that takes one of that name, unless the path has one.
+    """
     name, colon, argument = path.partition(":")
     file = pathlib.Path(name).absolute()
     if not _loading:
@@ -55,6 +59,8 @@ def execute(path: str) -> tuple[Any, types.ModuleType, Code]:
     with _loaded(module, str(file.parent)):
         # Not an import: that takes a file for unchanged whose size and second of change are the same.
         exec(compile(source, str(file), "exec"), module.__dict__)
+        if start and not colon and "start" in inspect.signature(module.get_config).parameters:
+            colon, argument = ":", start
         made = module.get_config(*([argument] if colon else []))
     _read[file] = hashlib.sha256(source).hexdigest()
     _beside.update(name for name in set(sys.modules) - known if _is_own(sys.modules[name], file.parent))

@@ -1,4 +1,4 @@
-"""What a run can show of its model. In: a Run. Out: whether training makes it fill masks, or write; refusals."""
+"""What a run can show of its model. In: a Run. Out: whether training makes it fill masks, write or classify."""
 
 from typing import Any
 
@@ -15,6 +15,11 @@ def fills_masks(run: Any) -> bool:
 def generates(run: Any) -> bool:
     """An objective whose targets are the next tokens."""
     return "lm" in _terms(run)
+
+
+def classifies(run: Any) -> bool:
+    """An objective that gives every text one of its labels."""
+    return "classes" in run.heads
 
 
 def check(run: Any, where: str) -> None:

@@ -1,15 +1,18 @@
 """What a model is for, done to texts. In: a `Loaded`. Out: a `Purpose`, which adds named values to every text's row.
 
-A masked language model fills its masks, one that writes answers, any other embeds. Nothing is drawn at random.
+A classifier classifies, a masked language model fills its masks, one that writes answers, any other embeds. Nothing
+is drawn at random.
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxlm.infer import answers, fill_mask, frame, text_reading
+from jaxlm.config import shown
+from jaxlm.infer import answers, classify, fill_mask, frame, text_reading
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.sampling import Sampling
+from jaxlm.objectives.classification import Classification
 
 Values = dict[str, Any]
 
@@ -26,9 +29,21 @@ class Purpose:
 
 def of(model: Loaded, *, max_new_tokens: int) -> Purpose:
     """The purpose of a model; `max_new_tokens`: the longest answer of one that writes."""
+    run = model.stored.run
+    if run is not None and shown.classifies(run):
+        return _classifying(model, run.objective)
     if model.model.config.kind in ("decoder", "encoder_decoder"):
         return _writing(model, max_new_tokens)
     return _filling(model) if "tokens" in model.stored.heads else _embedding(model)
+
+
+def _classifying(model: Loaded, objective: Classification) -> Purpose:
+    return Purpose(
+        does=f"one of {len(objective.labels)} labels",
+        columns=tuple(objective.answer([1.0] * len(objective.labels))),
+        check=lambda text: None,
+        answer=lambda texts: classify.classify(model, objective, [(text,) for text in texts]),
+    )
 
 
 def _filling(model: Loaded) -> Purpose:

@@ -37,6 +37,11 @@ class Objective:
     token_term: ClassVar[str] = ""
 
     @property
+    def missing_labels(self) -> str:
+        """The column of the corpus whose names it must be told as `labels` before its heads are made; "": none."""
+        return ""
+
+    @property
     def needs_sentences(self) -> bool:
         """Whether the shards must know where sentences (or the fields of a record) end."""
         return False

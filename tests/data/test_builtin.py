@@ -56,15 +56,18 @@ def test_topics_are_values_of_the_dict():
 
 
 def test_help_topics_are_found_on_this_machine():
-    paths = [path for name, path, _ in builtin.source_files() if name == "python/pydoc_data/topics.py"]
+    paths = [
+        (name, path) for name, path, _ in builtin.source_files() if name == "python/pydoc_data/topics.py"
+    ]
     assert len(paths) == 1
-    assert sum(map(len, builtin.texts_of_files(paths))) > 100_000
+    assert sum(len(text) for text, _ in builtin.texts_of_files(paths)) > 100_000
 
 
 def test_files_that_do_not_parse_are_left_out(tmp_path):
     (tmp_path / "bad.py").write_text('def f(:\n    """x"""')
     (tmp_path / "latin.py").write_bytes(b'# -*- coding: latin-1 -*-\n"""\xe9"""')
-    assert builtin.texts_of_files([str(tmp_path / "bad.py"), str(tmp_path / "latin.py"), "/no/such.py"]) == []
+    paths = [str(tmp_path / "bad.py"), str(tmp_path / "latin.py"), "/no/such.py"]
+    assert builtin.texts_of_files([("a", path) for path in paths]) == []
 
 
 @pytest.fixture
@@ -87,11 +90,23 @@ def test_collecting_twice_gives_the_same_documents_without_copies(tmp_path, few_
     assert source.identity() == builtin.PyDocs(tmp_path / "b", print).identity()
 
 
+def test_every_document_has_the_package_that_it_is_from_as_its_label(tmp_path, monkeypatch):
+    names = ("python/statistics.py", "optax/_src/update.py", "absl/flags/_flag.py")
+    found = [file for file in builtin.source_files() if file[0] in names]
+    monkeypatch.setattr(builtin, "source_files", lambda: found)
+    monkeypatch.setattr(builtin.workers, "count", lambda wish: 1)
+    plain, labelled = (list(builtin.PyDocs(tmp_path, print, flag).records()) for flag in (False, True))
+    assert [record.texts for record in plain] == [record.texts for record in labelled]
+    assert {record.values for record in plain} == {()}
+    assert {record.values for record in labelled} == {("python",), ("optax",), ("absl",)}
+    assert builtin.PyDocs(tmp_path, print).identity() != builtin.PyDocs(tmp_path, print, True).identity()
+
+
 def test_reading_the_sources_imports_none_of_the_packages():
     code = (
         "import sys; from jaxlm.data.corpus import builtin; files = builtin.source_files();"
         "assert {name.split('/')[0] for name, *_ in files} >= {'python', 'numpy', 'jax', 'flax', 'optax'};"
-        "builtin.texts_of_files([path for name, path, _ in files if name.startswith('optax/')][:9]);"
+        "builtin.texts_of_files([(name, path) for name, path, _ in files if name.startswith('optax/')][:9]);"
         "bad = {'jax', 'flax', 'optax', 'scipy', 'orbax', 'pydoc_data'} & set(sys.modules);"
         "assert not bad, bad"
     )

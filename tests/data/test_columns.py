@@ -120,7 +120,7 @@ def test_a_folder_of_shards_without_the_column_is_refused(tmp_path):
     assert run(corpus(made.directory, COLUMNS[:1]), tmp_path).index == made.index
     with pytest.raises(UserError, match=r"prepared with columns \['genre'\].*asks for columns \['score'\]"):
         run(corpus(made.directory, COLUMNS[1:2]), tmp_path)
-    with pytest.raises(UserError, match="has text only"):
+    with pytest.raises(UserError, match="has a text and a label"):
         run(corpus("builtin:pydocs"), tmp_path)
 
 

@@ -15,6 +15,7 @@ RECIPES = [
     "configs/t5_small.py",
     "configs/gpt2_small.py",
     "configs/bert_base.py",
+    "configs/classification.py",
 ]
 _BLANK = "\0"  # where a message has a value
 

@@ -2,7 +2,8 @@
 
 In: the Python standard library, its help topics and the installed packages of `PACKAGES`, read with `ast` from their
 source files, never imported. Out: about 13 MB of documents, one per module, function or class (with the docstrings of
-its methods), in a fixed order, exact copies dropped. Collected once and cached, keyed by every file's path and size.
+its methods), in a fixed order, exact copies dropped. Collected once and cached, keyed by every file's path and size. A
+column `label` says which package each is from ("python": the standard library).
 """
 
 import ast
@@ -26,7 +27,8 @@ from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.source import Source, first_bytes
 from jaxlm.errors import UserError, did_you_mean
 
-FORMAT = 3
+FORMAT = 4
+LABEL = "label"  # the column: which package a document is from
 # What every installation of jaxlm has, without extras, so that the text does not change with them.
 PACKAGES = (
     "numpy",
@@ -52,26 +54,28 @@ SHARE_OF_LETTERS = 0.5  # below this a docstring is a table or a drawing
 FILES_A_TASK = 100
 
 
-def open_builtin(name: str, cache: str | os.PathLike[str], log: Callable[[str], None]) -> Source:
-    """The built-in corpus of that name; UserError for a name that does not exist."""
+def open_builtin(
+    name: str, cache: str | os.PathLike[str], log: Callable[[str], None], labelled: bool = False
+) -> Source:
+    """The built-in corpus of that name, with its label or without. UserError for a name that does not exist."""
     if name != "pydocs":
         raise UserError(
             f'corpus "builtin:{name}": allowed: "builtin:pydocs".{did_you_mean(name, ["pydocs"])}'
         )
-    return PyDocs(cache, log)
+    return PyDocs(cache, log, labelled)
 
 
 class PyDocs:
     """Docstrings and help topics of the installed Python packages."""
 
-    def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None]):
-        self.files = source_files()
+    def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], labelled: bool = False):
+        self.files, self.labelled = source_files(), labelled
         listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
         self.key = hashlib.sha256(listing.encode()).hexdigest()
         self.cache = Cache(Path(cache), log)
 
     def identity(self) -> Any:
-        return {"builtin": "pydocs", "key": self.key}
+        return {"builtin": "pydocs", "key": self.key} | ({LABEL: True} if self.labelled else {})
 
     def text_bytes(self) -> int:
         return self.path.stat().st_size
@@ -82,7 +86,8 @@ class PyDocs:
     def records(self) -> Iterator[Record]:
         with open(self.path, encoding="utf-8") as stream:
             for number, line in enumerate(stream, 1):
-                yield Record((json.loads(line)["text"],), origin=(0, number))
+                found = json.loads(line)
+                yield Record((found["text"],), (found[LABEL],) if self.labelled else (), origin=(0, number))
 
     def sample(self, limit: int) -> Iterator[Record]:
         return first_bytes(self.records(), limit)
@@ -96,11 +101,11 @@ class PyDocs:
         self.cache.say(f"builtin:pydocs: reading the docstrings of {len(self.files):,} source files (once)")
         seen: set[bytes] = set()
         with open(folder / "documents.jsonl", "w", encoding="utf-8") as stream:
-            for text in _all_texts([path for _, path, _ in self.files]):
+            for text, label in _all_texts([(name.split("/")[0], path) for name, path, _ in self.files]):
                 digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
                 if digest not in seen:
                     seen.add(digest)
-                    stream.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+                    stream.write(json.dumps({"text": text, LABEL: label}, ensure_ascii=False) + "\n")
 
 
 def source_files() -> list[tuple[str, str, int]]:
@@ -122,7 +127,7 @@ def source_files() -> list[tuple[str, str, int]]:
     return found
 
 
-def _all_texts(paths: list[str]) -> Iterator[str]:
+def _all_texts(paths: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     tasks = [paths[start : start + FILES_A_TASK] for start in range(0, len(paths), FILES_A_TASK)]
     processes = min(workers.count(None), 8)
     if processes == 1:
@@ -134,14 +139,15 @@ def _all_texts(paths: list[str]) -> Iterator[str]:
             yield from texts
 
 
-def texts_of_files(paths: list[str]) -> list[str]:
-    """The documents of several source files; files that do not parse give none."""
+def texts_of_files(paths: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(document, label) of several source files, given as (label, path); files that do not parse give none."""
     texts = []
-    for path in paths:
+    for label, path in paths:
         try:
             source = Path(path).read_text(encoding="utf-8")
             if '"""' in source or "'''" in source:
-                texts += texts_of_source(source, topics="pydoc_data" in path)
+                found = texts_of_source(source, topics="pydoc_data" in path)
+                texts += [(text, label) for text in found]
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
             continue
     return texts

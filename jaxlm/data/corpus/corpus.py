@@ -123,12 +123,13 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
         return corpus.reader
     kind, _, rest = corpus.source.partition(":")
     if kind == "builtin":
-        if len(corpus.wanted.names) > 1:
+        known = (columns.Label(field=builtin.LABEL),)
+        if len(corpus.wanted.texts) > 1 or corpus.columns not in ((), known):
             raise UserError(
-                f'corpus "{corpus.source}": has text only. Fix: another corpus, or '
-                '"--config.data.text_fields=()" "--config.data.columns=()".'
+                f'corpus "{corpus.source}": has a text and a label. Fix: another corpus, or '
+                f'"--config.data.text_fields=()" "--config.data.columns=()", or "--config.data.columns={known}".'
             )
-        return builtin.open_builtin(rest, cache, log)
+        return builtin.open_builtin(rest, cache, log, labelled=bool(corpus.columns))
     if kind in ("tfds", "hf"):
         return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.wanted)
     return Files(corpus.source, corpus.wanted)

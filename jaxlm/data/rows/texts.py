@@ -1,7 +1,7 @@
-"""Short texts as items, for sentence embeddings: `[CLS] text [SEP]` once or several times. In: shards. Out: Items.
+"""Whole texts as items: `[CLS] a [SEP] [CLS] b [SEP]`, or joined, `[CLS] a [SEP] b [SEP]`. In: shards. Out: Items.
 
 An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
-is cut to `max_tokens`.
+is cut to `max_tokens`, those that are joined together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,6 +54,36 @@ class Texts(TableItems):
         return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), columns)
 
 
+class Joined(Texts):
+    """One segment an item, whose texts have types 0, 1, ...: what is asked is asked of them together."""
+
+    @property
+    def overhead(self) -> int:
+        """[CLS], and [SEP] behind every text."""
+        return 1 + self.table["length"].shape[1]
+
+    def _piece(self, document: np.ndarray, row: np.void) -> Piece:
+        piece = super()._piece(document, row)
+        whole = len(piece.tokens)
+        later = np.flatnonzero(np.diff(piece.texts)) + 1  # the [CLS] of every text but the first
+        columns = {n: np.delete(v, later) if v.shape == (whole,) else v for n, v in piece.columns.items()}
+        return Piece(np.delete(piece.tokens, later), np.delete(piece.texts, later), columns)
+
+
+def longest_first(length: np.ndarray, most: int) -> np.ndarray:
+    """Lengths [items, 1 or 2] cut so that those of an item add up to `most` at most, the longer of two first: as the
+    `tokenizers` library's LongestFirst does."""
+    if length.shape[1] == 1:
+        return np.minimum(length, most)
+    cut = np.sort(length.astype(np.int64), axis=1)
+    short, long = cut[:, 0], cut[:, 1]
+    long = np.where(short > most, short, np.minimum(long, np.maximum(short, most - short)))
+    halved = short + long > most
+    short, long = np.where(halved, most // 2, short), np.where(halved, most - most // 2, long)
+    first_is_longer = length[:, 0] > length[:, 1]
+    return np.stack([np.where(first_is_longer, long, short), np.where(first_is_longer, short, long)], axis=1)
+
+
 def spans_of(row: np.void) -> list[tuple[int, int]]:
     """First token and end of every text of an item."""
     return [(a, a + n) for a, n in zip(row["start"].tolist(), row["length"].tolist(), strict=True)]
@@ -68,13 +98,15 @@ def make_texts(
     max_tokens: int,
     cache: Cache | None,
     columns: tuple[str, ...] = (),
+    joined: bool = False,
 ) -> Texts:
     """The items of a split, made now or found under `cache`; `texts` of each item, 1 unless they are fields.
     Every item carries the `columns` of its record.
 
     UserError when there are none, or when a record does not have that many fields.
     """
-    fingerprint = digest("texts", VERSION, shards.fingerprint, unit, texts, max_tokens)
+    kind = Joined if joined else Texts
+    fingerprint = digest(kind.__name__.lower(), VERSION, shards.fingerprint, unit, texts, max_tokens)
     make = {"documents": _documents, "sentences": _sentences, "fields": _fields}[unit]
 
     def blocks() -> Iterator[np.ndarray]:
@@ -84,15 +116,16 @@ def make_texts(
             raise UserError(
                 "there are no texts: the split has no tokens. Check the corpus and the split shares."
             )
-        kind = [("document", np.uint32), ("start", np.uint32, (texts,)), ("length", np.uint16, (texts,))]
+        dtype = [("document", np.uint32), ("start", np.uint32, (texts,)), ("length", np.uint16, (texts,))]
         for at in range(0, len(kept), CHUNK):
             rows = kept[at : at + CHUNK]
-            table = np.empty(len(rows), np.dtype(kind))
+            table = np.empty(len(rows), np.dtype(dtype))
             table["document"], table["start"] = document[rows], start[rows]
-            table["length"] = np.minimum(length[rows], max_tokens)
+            cut = longest_first if joined else np.minimum
+            table["length"] = cut(length[rows], max_tokens)
             yield table
 
-    return Texts.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
+    return kind.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
 
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # document [items], start and length [items, texts]

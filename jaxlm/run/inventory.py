@@ -1,0 +1,69 @@
+"""The labels of a task, before anything is built. In: a Run. Out: the Run with the names that its training data hold.
+
+The heads of a model depend on how many there are, and what a number means belongs to the run: its config keeps them.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from jaxlm.config import Data, Run
+from jaxlm.data.corpus import corpus, steps
+from jaxlm.data.corpus.columns import Label
+from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.places import default_cache, expanded
+from jaxlm.data.shards import shards
+from jaxlm.errors import UserError, did_you_mean
+from jaxlm.objectives.multi_task import MultiTask
+
+_SHOWN = 20  # labels of a list
+
+
+def filled(run: Run, say: Callable[[str], None]) -> Run:
+    """`run`, or a copy whose objectives have their labels. UserError for a column that gives none."""
+    if isinstance(run.objective, MultiTask):
+        tasks = tuple(
+            dataclasses.replace(task, objective=_told(task.objective, task.data or run.data, say))
+            for task in run.objective.tasks
+        )
+        return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=tasks))
+    return dataclasses.replace(run, objective=_told(run.objective, run.data, say))
+
+
+def _told(objective: object, data: Data, say: Callable[[str], None]) -> object:
+    column = getattr(objective, "missing_labels", "")
+    if not column:
+        return objective
+    counts: collections.Counter[str] = collections.Counter()
+    for one in data.corpora().values():
+        counts += _counted(one, column, data)
+    if len(counts) < 2:
+        raise UserError(
+            f'column "{column}" of the training split has {len(counts)} label{"s" * (len(counts) != 1)} '
+            f"({', '.join(counts) or 'none'}), and a classifier tells two or more apart. Fix: another column, "
+            "--config.objective.column=NAME with data.columns, or more data."
+        )
+    total, most = sum(counts.values()), counts.most_common(_SHOWN)
+    listed = "  ".join(f"{name} {number:,} ({number / total:.1%})" for name, number in most)
+    say(f"  labels             {listed}{'  ...' if len(counts) > _SHOWN else ''}")
+    return dataclasses.replace(objective, labels=tuple(sorted(counts)))  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+
+def _counted(one: Corpus, column: str, data: Data) -> "collections.Counter[str]":
+    """How often each label stands in the training split of a corpus."""
+    if corpus.is_prepared(one.source):
+        train = shards.open_shards(expanded(one.source), "train", tokenizer_fingerprint=None)
+        numbers = np.bincount(train.array(column), minlength=len(train.labels(column)))
+        return collections.Counter(dict(zip(train.labels(column), numbers.tolist(), strict=True)))
+    names = [value.field for value in one.columns]
+    place = names.index(column) if column in names else -1
+    if place < 0 or not isinstance(one.columns[place], Label):
+        raise UserError(
+            f'config.objective.column="{column}": data.columns has no such Label (it has {", ".join(names) or "none"}).'
+            f'{did_you_mean(column, names)} Fix: "--config.data.columns=(Label(field={column!r}),)".'
+        )
+    cache = expanded(data.cache) if data.cache else default_cache()
+    records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
+    return collections.Counter(str(r.values[place]) for r in records if one.split(r) == "train")
