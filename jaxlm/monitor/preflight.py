@@ -70,19 +70,20 @@ def check_fits(facts: Preflight) -> None:
     """UserError when the step needs more memory than a device can have; nothing where either is not known."""
     needed, limit = facts.memory_per_device, facts.memory_limit
     if needed and limit and needed > limit:
-        enough = facts.accumulate * 2 ** math.ceil(math.log2(needed / limit))
+        enough, rows = facts.accumulate * needed / limit, facts.rows_per_step or 1
+        parts = next((n for n in range(1, rows + 1) if n >= enough and rows % n == 0), None)
         raise UserError(
             f"config.batch_size: a step of {human(facts.tokens_per_step)} tokens needs {gib(needed)} of memory per "
-            f"device, and there are {gib(limit)}. {smaller(enough)}"
+            f"device, and there are {gib(limit)}. {smaller(parts)}"
         )
 
 
-def smaller(accumulate: int = 2) -> str:
-    """What to do about a step that does not fit, with this many micro-batches or more."""
+def smaller(accumulate: int | None = 2) -> str:
+    """What to do about a step that does not fit, with this many micro-batches or more; None: no number helps."""
+    micro = f"--config.accumulate={accumulate} or more (smaller micro-batches), " if accumulate else ""
     return (
-        f"Fix, each with the same results: --config.accumulate={accumulate} or more (smaller micro-batches), "
-        "--config.model.remat=block, --config.mesh.fsdp=N over more devices. Else: a smaller --config.batch_size, "
-        "shorter rows, a smaller model."
+        f"Fix, each with the same results: {micro}--config.model.remat=block, --config.mesh.fsdp=N over more devices. "
+        "Else: a smaller --config.batch_size, shorter rows, a smaller model."
     )
 
 

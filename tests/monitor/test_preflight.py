@@ -66,6 +66,14 @@ def test_only_what_no_device_can_hold_is_refused():
     for facts in (FACTS, fits, unknown, swapped):
         check_fits(facts)
     too_much = dataclasses.replace(FACTS, memory_per_device=50 * 2**30, memory_limit=48 * 2**30)
+    ten_times = dataclasses.replace(too_much, memory_per_device=480 * 2**30)
+    for rows, advice in (
+        (24, "accumulate=12 or more"),
+        (10, "accumulate=10 or more"),
+        (8, "same results: --config.model"),
+    ):
+        with pytest.raises(UserError, match=advice):
+            check_fits(dataclasses.replace(ten_times, rows_per_step=rows))
     with pytest.raises(
         UserError, match=r"131k tokens needs 50\.0 GiB .* there are 48\.0 GiB\. Fix, .*accumulate=2"
     ):

@@ -12,7 +12,7 @@ import tokenizers
 
 import jaxlm
 from jaxlm.batch import Batch
-from jaxlm.commands import predict
+from jaxlm.commands import evaluate, predict
 from jaxlm.config import Stage
 from jaxlm.config import folder as runs
 from jaxlm.data.corpus.columns import Label
@@ -100,6 +100,44 @@ def test_the_folder_alone_goes_on_without_reading_the_labels_again(trained):
 
     assert train.main(["train", f"--workdir={folder}"]) == 0
     assert jaxlm.load(folder, step=40).evaluate("validation") == pytest.approx(outcome.metrics)
+
+
+def test_a_table_with_the_right_labels_is_measured_with_intervals(trained, tmp_path, capsys):
+    folder, table, _ = trained
+    wrong = [dict(row, label=LABELS[1 - row["id"] % 2]) if row["id"] < 24 else row for row in rows()]
+    data = write(tmp_path / "test.csv", wrong)
+    assert evaluate.main(["evaluate", f"--run={folder}", f"--data={data}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["items"] == 240 and found["metrics"]["accuracy"]["value"] == 0.9
+    assert 0.85 < found["metrics"]["accuracy"]["low"] < 0.9 < found["metrics"]["accuracy"]["high"] < 0.95
+    assert evaluate.main(["evaluate", f"--run={folder}", f"--data={table}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1].split() == ["accuracy", "1.0000", "[1.0000,", "1.0000]"]
+    assert [line.split()[:5] for line in said[-2:]] == [
+        [name, "1.0000", "1.0000", "1.0000", "120"] for name in LABELS[:2]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "words", "message"),
+    [
+        (
+            {"text": "a", "label": "goood"},
+            [],
+            r't\.csv:2: the label "goood" is none of the run.s \(bad, good\)\. Did',
+        ),
+        (
+            {"text": "a", "class": "good"},
+            [],
+            r't\.csv:2: no field "label"; the run reads text, label\. .*Rename',
+        ),
+        ({"text": "a", "label": "good"}, ["--split=test"], "leave --split and --rows out"),
+    ],
+)
+def test_a_table_that_cannot_be_measured_is_refused(trained, tmp_path, row, words, message):
+    data = write(tmp_path / "t.csv", [row])
+    with pytest.raises(UserError, match=message):
+        evaluate.main(["evaluate", f"--run={trained[0]}", f"--data={data}", *words])
 
 
 def test_items_of_a_packed_row_are_judged_as_if_alone():
