@@ -5,8 +5,7 @@ Parameters  1,334,016
 Data        builtin:pydocs, about 13 MB of technical English; the tokenizer is trained on it
 Expect      held-out loss 3.68 nats a token, accuracy 32 %; unigram cross-entropy of the same tokens 6.57, so 2.9 nats
             below it
-Hardware    two CPU cores: 318 s of CPU time (2026-11-26), 7 min 24 s in all on cores shared with five other processes
-            (load 8); at the speed of its first 100 steps, when they were idle, 3 min
+Hardware    two CPU cores: 2 min 41 s to 2 min 57 s in all (2026-11-26)
 """
 
 from jaxlm.config import Checkpointing, Data, Evaluation, Logging, Run, Stage

@@ -4,7 +4,7 @@ Command     python -m jaxlm.train --config=configs/quickstart_llama.py
 Parameters  1,238,144
 Data        builtin:pydocs, about 13 MB of technical English; the tokenizer is trained on it
 Expect      held-out loss 3.57 nats a token; unigram cross-entropy of the same tokens 6.57, so 3.0 nats below it
-Hardware    two CPU cores: 280 s of CPU time, 4 min 52 s in all (2026-11-26, on cores that were not idle)
+Hardware    two CPU cores: 2 min 41 s in all (2026-11-26)
 """
 
 import jaxlm

@@ -5,8 +5,7 @@ Parameters  1,959,680
 Data        builtin:pydocs, about 13 MB of technical English; the tokenizer is trained on it
 Expect      held-out loss 4.63 nats a token, accuracy 30 %; unigram cross-entropy of the same tokens 5.87, so 1.2 nats
             below it
-Hardware    two CPU cores: 235 s of CPU time (2026-11-26), 5 min 10 s in all on cores shared with five other processes
-            (load 8)
+Hardware    two CPU cores: 1 min 52 s to 2 min 21 s in all (2026-11-26)
 """
 
 import jaxlm

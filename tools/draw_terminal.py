@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rich.console import CONSOLE_SVG_FORMAT, Console
 from rich.text import Text
 
-_WIDTH = 100  # columns
+_WIDTH = 104  # columns
 
 
 def draw(text: str, title: str) -> str:
