@@ -47,7 +47,7 @@ def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.evaluate import of_run
     from jaxlm.partition.mesh import AXES
 
-    if options.precision != "float32" or any(vars(options)[f"mesh.{axis}"] is not None for axis in AXES):
+    if options.precision != "float32" or any(vars(options).get(f"mesh.{axis}") is not None for axis in AXES):
         raise UserError("--precision and --mesh are of --data; a split is measured as the run's recipe says.")
     flags.named_recipe(options.recipe, options.run)
     split = options.split or "test"
