@@ -236,6 +236,20 @@ def test_two_fields_are_one_segment_with_types(tmp_path):
         ends = np.flatnonzero(tokens[:used] == sep)
         assert tokens[0] == cls and len(ends) == 2 and ends[1] == used - 1 == 27
         assert (types[: ends[0] + 1] == 0).all() and (types[ends[0] + 1 : used] == 1).all()
+    run.steps, run.optimizer.schedule.warmup = 2, "1 steps"
+    assert jaxlm.fit(run, workdir=tmp_path / "run").code == 0
+    target = tmp_path / "out.jsonl"
+    words = [f"--run={tmp_path / 'run'}", f"--input={tmp_path / 'pairs.csv'}", f"--output={target}"]
+    assert predict.main(["predict", *words]) == 0
+    answers = [json.loads(line) for line in target.read_text().splitlines()]
+    model = loaded.load(tmp_path / "run")
+    expected = classify.classify(model, model.stored.run.objective, [(row["a"], row["b"]) for row in found])
+    assert [row["predicted"] for row in answers] == [one["predicted"] for one in expected]
+    np.testing.assert_allclose(
+        [row["probability"] for row in answers], [one["probability"] for one in expected], rtol=1e-5
+    )
+    with pytest.raises(UserError, match=r"The model takes 2 texts: give a table with a, b as --input"):
+        predict.main(["predict", f"--run={tmp_path / 'run'}", "one text"])
 
 
 @pytest.mark.parametrize(
