@@ -146,7 +146,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         with distributed.ending_together(), folder.disk_errors(place):
             if is_main:
                 folder.claim(place, run, code)
-                record.start(place, command, start or 0)
+                record.start(place, command, start or 0, console.say)
                 if start is None:
                     seen.keep(text, place.stream)
                 place.tokenizer.mkdir(exist_ok=True)

@@ -164,6 +164,16 @@ def disk_errors(folder: RunFolder) -> contextlib.AbstractContextManager[None]:
     return places.disk_errors(folder.root, fix)
 
 
+def keep(path: pathlib.Path, text: str, say: Callable[[str], None], *, append: bool = False) -> None:
+    """Writes what no run reads again. Where that fails (a full disk) `say` is told, and the run goes on."""
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        say(f"WARNING: {path} cannot be written ({error.strerror}); the run goes on without it")
+
+
 def noted(folder: RunFolder) -> Code:
     """The files that defined the run when it was started last; empty where nothing is noted."""
     try:

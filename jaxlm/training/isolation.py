@@ -18,6 +18,7 @@ from typing import Any
 import jax
 
 from jaxlm.batch import Batch
+from jaxlm.config import folder
 from jaxlm.errors import NumericalError, UserError
 from jaxlm.models import kernels
 from jaxlm.run import inputs
@@ -122,5 +123,4 @@ def _note(parts: Any, read: StreamRows, span: report.Span, found: Measured, seco
         "seconds": round(seconds, 2),
         "passed": found.worst(allowed) is None,
     }
-    with parts.place.isolation.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    folder.keep(parts.place.isolation, json.dumps(line) + "\n", parts.console.say, append=True)

@@ -8,11 +8,12 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
+from jaxlm.config import folder
 from jaxlm.config.flags import Command
 from jaxlm.config.folder import RunFolder
 from jaxlm.data import show
@@ -25,7 +26,7 @@ _ROWS, _TOKENS = 4, 1024  # that are kept of a stage and task: rows, and tokens 
 _VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "JAX_PLATFORMS")
 
 
-def start(place: RunFolder, command: Command, step: int) -> None:
+def start(place: RunFolder, command: Command, step: int, say: Callable[[str], None]) -> None:
     """Notes where and how the run is started, or goes on after `step`."""
     kinds = [device.device_kind for device in jax.devices()]
     line = {
@@ -42,8 +43,7 @@ def start(place: RunFolder, command: Command, step: int) -> None:
         "versions": report.versions(),
         "variables": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
     }
-    with place.environment.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    folder.keep(place.environment, json.dumps(line) + "\n", say, append=True)
 
 
 def rows(parts: Any, read: Sequence[StreamRows], stage: int) -> None:
@@ -55,8 +55,7 @@ def rows(parts: Any, read: Sequence[StreamRows], stage: int) -> None:
         batch = inputs.first_rows(parts.text, one, start=0, most=_ROWS)
         shown = show.described(batch, parts.text.tokenizer.token, rows=_ROWS)
         kept[one.stream.name] = [_within(dataclasses.asdict(row)) for row in shown]
-    parts.place.rows.mkdir(exist_ok=True)
-    (parts.place.rows / f"stage-{stage}.json").write_text(json.dumps(kept), encoding="utf-8")
+    folder.keep(parts.place.rows / f"stage-{stage}.json", json.dumps(kept), parts.console.say)
 
 
 def _within(row: dict[str, Any]) -> dict[str, Any]:

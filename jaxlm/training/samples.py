@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from jaxlm.config import Run
+from jaxlm.config import Run, folder
 from jaxlm.infer import answers, fill_mask
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling
@@ -33,8 +33,7 @@ def keep(parts: Any, weights: Any, step: int) -> str:
     if not (parts.run.fill or parts.run.generate) or jax.process_count() > 1:
         return ""
     text = _shown(parts, weights)
-    parts.place.samples.mkdir(exist_ok=True)
-    (parts.place.samples / f"step-{step}.txt").write_text(text + "\n", encoding="utf-8")
+    folder.keep(parts.place.samples / f"step-{step}.txt", text + "\n", parts.console.say)
     parts.writer.text(step, "samples", text)
     return text
 

@@ -124,3 +124,13 @@ def test_a_file_of_the_folder_that_cannot_be_used_is_named_and_others_are_not_ou
         folder.claim(place, run())
     with pytest.raises(FileNotFoundError), folder.disk_errors(place):
         (tmp_path / "elsewhere").read_text()
+
+
+def test_what_no_run_reads_again_may_fail_to_be_written(tmp_path):
+    said = []
+    folder.keep(tmp_path / "rows" / "a.json", "1\n", said.append)
+    folder.keep(tmp_path / "rows" / "a.json", "2\n", said.append, append=True)
+    assert (tmp_path / "rows" / "a.json").read_text() == "1\n2\n" and not said
+    folder.keep(tmp_path / "rows" / "a.json" / "b", "3\n", said.append)
+    (line,) = said
+    assert line.startswith("WARNING: ") and "the run goes on without it" in line

@@ -1,9 +1,12 @@
 """Every tool starts and does its work on the smallest input; benchmark.py has a file of its own."""
 
 import dataclasses
+import io
 import os
 import pathlib
 import re
+import sys
+from xml.etree import ElementTree
 
 import pytest
 
@@ -11,11 +14,11 @@ from jaxlm.config import flags
 from jaxlm.models.attention import xla_attention
 from tests.exchange.folders import hf_folder
 from tests.tools.started import ROOT, started
-from tools import check_kernels, show_objectives
+from tools import check_kernels, draw_terminal, show_objectives
 
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
-TESTED |= {"check_kernels", "check_forecast", "flattened", "peers"}
+TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 
 
 def test_no_tool_is_left_out():
@@ -33,6 +36,15 @@ def test_flags_that_the_documentation_types_are_the_tool_s():
         known += commands if "jaxlm.commands" in known else ""
         for flag in re.findall(r"--[a-z][\w-]*", words):
             assert f'"{flag}"' in known, f"{tool} {flag}"
+
+
+def test_a_terminal_is_drawn_without_anything_from_outside(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("$ jaxlm train <quickstart>\nloss 3.81\n...\n"))
+    assert draw_terminal.main(["", str(tmp_path / "a.svg"), "the title"]) == 0
+    picture = ElementTree.parse(tmp_path / "a.svg")
+    text = "".join(picture.getroot().itertext()).replace("\xa0", " ")
+    assert "jaxlm train <quickstart>" in text and "3.81" in text and "the title" in text
+    assert "url(http" not in (tmp_path / "a.svg").read_text() and "font-face" not in text
 
 
 def test_packing_is_planned(tmp_path):
