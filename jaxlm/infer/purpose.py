@@ -1,7 +1,7 @@
 """What a model is for, done to texts. In: a `Loaded`. Out: a `Purpose`, which adds named values to every text's row.
 
-A classifier classifies, a masked language model fills its masks, one that writes answers, any other embeds. Nothing
-is drawn at random.
+A classifier classifies, a tagger finds spans, a masked language model fills its masks, one that writes answers, any
+other embeds. Nothing is drawn at random.
 """
 
 import dataclasses
@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.config import Run, shown
-from jaxlm.infer import answers, classify, fill_mask, frame, text_reading
+from jaxlm.infer import answers, classify, fill_mask, frame, tag, text_reading
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.sampling import Sampling
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.tagging import Tagging
 
 Values = dict[str, Any]
 Item = tuple[str, ...]  # a text, or as many as `fields`
@@ -34,6 +35,8 @@ def of(model: Loaded, *, max_new_tokens: int) -> Purpose:
     run = model.stored.run
     if run is not None and shown.classifies(run):
         return _classifying(model, run)
+    if run is not None and shown.tags(run):
+        return _tagging(model, run)
     if model.model.config.kind in ("decoder", "encoder_decoder"):
         return _writing(model, max_new_tokens)
     return _filling(model) if "tokens" in model.stored.heads else _embedding(model)
@@ -47,6 +50,25 @@ def _classifying(model: Loaded, run: Run) -> Purpose:
         check=lambda text: None,
         answer=lambda items: classify.classify(model, objective, items),
         fields=run.data.corpus_config().wanted.texts,
+    )
+
+
+def _tagging(model: Loaded, run: Run) -> Purpose:
+    objective: Tagging = run.objective
+
+    def answer(items: Sequence[Item]) -> list[Values]:
+        texts = [text for (text,) in items]
+        found = tag.tag(model, objective, texts, between=tag.between(run))
+        return [
+            {"spans": [{"start": a, "end": b, "label": label, "text": text[a:b]} for a, b, label in spans]}
+            for text, spans in zip(texts, found, strict=True)
+        ]
+
+    return Purpose(
+        does=f"spans with one of {len(objective.labels)} labels",
+        columns=("spans",),
+        check=lambda text: None,
+        answer=answer,
     )
 
 

@@ -255,13 +255,13 @@ def test_two_fields_are_one_segment_with_types(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: setattr(run.objective, "column", "labell"), r'no such Label \(it has label\)\. Did you mean "label"'),
+        (lambda run: setattr(run.objective, "column", "labell"), r'no such labels \(it has label\)\. Did you mean "label"'),
         (lambda run: setattr(run.objective, "labels", ("x",)), r"labels=\('x',\): two or more different names"),
         (lambda run: setattr(run.objective, "texts", 3), r"texts=3: allowed is 1 to 2"),
         (lambda run: setattr(run.objective, "max_tokens", 40), r"Fix: --config\.objective\.max_tokens=30"),
         (lambda run: setattr(run.objective, "labels", ("good", "no")), r"labels=\('good', 'no'\), but column"),
         (lambda run: setattr(run.data, "columns", (Label(field="one"),)) or setattr(run.objective, "column", "one"),
-         r"has 1 label \(1\), and a classifier tells two or more apart"),
+         r"has 1 label \(1\), and 2 or more are needed"),
     ],
 )  # fmt: skip
 def test_what_makes_no_classifier_is_refused_by_name(trained, tmp_path, change, message):
