@@ -5,10 +5,10 @@ Command     python -m jaxlm.train --config=configs/tagging.py --config.init_from
             encoder of quickstart.py begins from nothing
             The corpus: .conll (a word and its tag a line), or .jsonl with {"tokens": [...], "tags": [...]}. Parts of
             speech: --config.objective.scheme=words and scheme="words" of the column, which is "upos" in a .conllu file
-Parameters  1,881,344
+Parameters  1,858,689
 Data        yours
 Expect      with MiniLM: entities of WikiAnn in English
-Rows        of 128 tokens, up to 8 sentences each, which do not see each other
+Rows        of 128 tokens, up to 16 sentences each, which do not see each other
 Hardware    two CPU cores
 """
 
@@ -21,7 +21,7 @@ from jaxlm.objectives.tagging import Tagging
 def get_config(start: str = "") -> Run:
     """As classification.py, with a tag for every word."""
     run = jaxlm.load_recipe(f"classification:{start}" if start else "classification")
-    run.objective = Tagging(column="tags", labels=(), scheme="bio", max_tokens=126, items_per_row=8)
+    run.objective = Tagging(column="tags", labels=(), scheme="bio", max_tokens=126, items_per_row=16)
     run.data.corpus, run.data.text_field = "", "tokens"
     run.data.columns = (Tags(field="tags", text="tokens", between=" ", scheme="bio"),)
     run.checkpoint.keep.best_metric = "eval/tags_accuracy"

@@ -61,12 +61,10 @@ class Tagging(Objective):
         return ("O", *(f"{side}-{label}" for label in self.labels for side in "BI"))
 
     def validate(self, where: str) -> None:
-        """UserError for numbers that make no rows, an unknown scheme, or a label twice."""
+        """UserError for numbers that make no rows, or a label twice."""
         for name in ("max_tokens", "items_per_row"):
             if not 1 <= getattr(self, name) < 2**16:
                 raise UserError(f"{where}.{name}={getattr(self, name)}: allowed is 1 to {2**16 - 1}.")
-        if self.scheme not in ("bio", "words"):
-            raise UserError(f'{where}.scheme={self.scheme!r}: allowed are "bio" and "words".')
         if len(set(self.labels)) != len(self.labels):
             raise UserError(
                 f"{where}.labels={self.labels}: different names, or () for those of the training data."

@@ -168,7 +168,7 @@ def test_parts_of_speech_give_every_word_one_label(tmp_path):
     ("change", "message"),
     [
         (lambda run: setattr(run.objective, "column", "tag"), r"no such labels .*Did you mean \"tags\""),
-        (lambda run: setattr(run.objective, "scheme", "iobes"), r'scheme="iobes", and the column|scheme=.iobes.: allowed'),
+        (lambda run: setattr(run.objective, "scheme", "iobes"), r"scheme='iobes'; allowed: bio, words"),
         (lambda run: setattr(run.objective, "max_tokens", 60), r"Fix: --config\.objective\.max_tokens=30"),
         (lambda run: setattr(run.objective, "labels", ("LOC",)), r"labels=\('LOC',\), but column"),
     ],
