@@ -7,8 +7,8 @@ Command     python -m jaxlm.train --config=configs/tagging.py --config.init_from
             speech: --config.objective.scheme=words and scheme="words" of the column, which is "upos" in a .conllu file
 Parameters  1,858,689
 Data        yours
-Expect      all-MiniLM-L6-v2 on 10,000 sentences of WikiAnn in English, 100 steps at a rate of 3e-4: F1 of entities 0.738
-            (0.719 to 0.758) on 2,000 others
+Expect      all-MiniLM-L6-v2 on 10,000 sentences of WikiAnn in English, 100 steps at a rate of 3e-4: F1 of entities
+            0.738 (0.719 to 0.758) on 2,000 others
 Rows        of 128 tokens, up to 16 sentences each, which do not see each other
 Hardware    two CPU cores: 2 min 8 s for that (2026-11-26)
 """

@@ -94,6 +94,15 @@ def test_a_table_is_learned_and_new_rows_are_answered_as_it_was_measured(trained
         assert shares[row["predicted"]] == float(row["probability"]) == max(shares.values())
 
 
+def test_from_python_the_answers_are_the_same(trained):
+    model = jaxlm.load(trained[0])
+    found = model.predict(["a lovely and kind host", "rude and awful"])
+    assert [one["predicted"] for one in found] == ["good", "bad"]
+    assert found == classify.classify(
+        model, model.stored.run.objective, [["a lovely and kind host"], ["rude and awful"]]
+    )
+
+
 def test_the_folder_alone_goes_on_without_reading_the_labels_again(trained):
     folder, _, outcome = trained
     from jaxlm import train
