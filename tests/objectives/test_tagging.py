@@ -117,7 +117,7 @@ def test_words_get_the_tag_of_their_first_token_and_cut_ones_none():
 
 
 def test_metrics_are_those_of_seqeval():
-    seqeval = pytest.importorskip("seqeval.metrics", reason="needs the package seqeval")
+    seqeval = pytest.importorskip("seqeval.metrics", reason="needs the extra `parity` (seqeval)")
     from seqeval.scheme import IOB2
 
     rng = random.Random(3)
