@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ from jaxlm.errors import UserError, check_text
 from jaxlm.evaluate import of_run
 from jaxlm.exchange import exporting
 from jaxlm.exchange.sentence_transformers import Pooling
-from jaxlm.infer import answers, fill_mask, frame, loaded, logits, text_reading
+from jaxlm.infer import answers, fill_mask, frame, loaded, logits, purpose, text_reading
 from jaxlm.infer.answers import Answer
 from jaxlm.infer.fill_mask import Filled
 from jaxlm.infer.loaded import Loaded
@@ -105,6 +105,15 @@ class Model(Loaded):
         """[texts, D], float32, vectors of length 1: their products are cosines. `pooling` as the run or folder says
         unless given. An encoder."""
         return text_reading.vectors(self, _several(texts), pooling)[0]
+
+    def predict(self, texts: Texts, *, max_new_tokens: int = 64) -> list[dict[str, Any]]:
+        """What the model is for, done to every text, as `jaxlm predict` does to the rows of a table: {"predicted": ...,
+        "probability": ...} of a classifier, {"spans": ...} of a tagger, tokens for masks, an answer, or a vector."""
+        use = purpose.of(self, max_new_tokens=max_new_tokens)
+        found = _several(texts)
+        for text in found:
+            use.check(text)
+        return use.answer([(text,) for text in found])
 
     def logits(self, texts: Texts, answers: Texts | None = None) -> list[Scored]:
         """Of every text its ids_T and logits_TV, see jaxlm/infer/logits.py; an encoder-decoder scores `answers`."""

@@ -1,11 +1,12 @@
-"""Measures a trained run on a split of its corpus, or a classifier on a table with the right labels.
+"""Measures a trained run on a split of its corpus, or a classifier or tagger on a table with the right labels.
 
     jaxlm evaluate --run=runs/wiki --split=test
     jaxlm evaluate --run=runs/reviews --data=test.csv
     jaxlm evaluate --run=runs/wiki --split=validation --step=1200 --json
 
 On a split the run's own evaluators are used: the held-out loss, and what its recipe adds. On a table accuracy, F1 and
-others come with 95 % intervals (1,000 bootstrap samples); its columns are named as those of the run's own data.
+others come with 95 % intervals (1,000 bootstrap samples); of a tagger precision, recall and F1 of whole spans. The
+columns of the table are named as those of the run's own data.
 """
 
 import argparse
@@ -59,21 +60,19 @@ def _of_split(options: argparse.Namespace) -> str:
 
 
 def _of_table(options: argparse.Namespace) -> str:
-    from jaxlm.evaluate import classes, of_table
+    from jaxlm.evaluate import of_table
     from jaxlm.infer import loaded
 
     if options.split or options.rows:
         raise UserError("--data is a table of its own, without splits: leave --split and --rows out.")
     if not of_table.is_table(options.data):
-        raise UserError(f"--data={options.data}: a table is a .csv, .tsv, .jsonl or .parquet file.")
-    found = of_table.judged(loaded.of_options(options), options.data)
-    metrics = classes.metrics(found.right_N, found.shares_NK)
+        raise UserError(f"--data={options.data}: a table is a .csv, .tsv, .jsonl, .parquet or .conll file.")
+    found = of_table.measured(loaded.of_options(options), options.data)
     if options.json:
-        values = {name: dataclasses.asdict(one) for name, one in metrics.items()}
-        return table.as_json({"data": options.data, "items": len(found.right_N), "metrics": values})
-    lines = [f"{name:<9} {one}" for name, one in metrics.items()]
-    each = classes.table(found.names, found.right_N, found.shares_NK.argmax(axis=1))
-    return "\n".join([f"{len(found.right_N):,} items; in brackets the 95 % interval", *lines, "", each])
+        values = {name: dataclasses.asdict(one) for name, one in found.metrics.items()}
+        return table.as_json({"data": options.data, "items": found.items, "metrics": values})
+    lines = [f"{name:<9} {one}" for name, one in found.metrics.items()]
+    return "\n".join([f"{found.items:,} items; in brackets the 95 % interval", *lines, "", found.by_label])
 
 
 def run() -> NoReturn:

@@ -4,9 +4,10 @@
     jaxlm predict --run=hf:path/to/minilm --input=reviews.jsonl --text-field=review --output=vectors.parquet
     jaxlm predict --run=runs/stories "Once upon a time"
 
-A masked language model fills every [MASK] (tokens, probabilities), a decoder or an encoder-decoder answers, greedy
-(answer, ended_by), any other encoder embeds (vector). A table is a .csv, .tsv, .jsonl or .parquet file, on its way in
-compressed or not; any other file holds a text a line, and - is stdin. Without --output, rows are printed as JSON.
+A classifier gives a label (predicted, probability, probabilities), a masked language model fills every [MASK] (tokens,
+probabilities), a decoder or an encoder-decoder answers, greedy (answer, ended_by), any other encoder embeds (vector).
+A table is a .csv, .tsv, .jsonl or .parquet file, on its way in compressed or not; any other file holds a text a line,
+and - is stdin. Without --output, rows are printed as JSON.
 """
 
 import argparse
@@ -33,56 +34,68 @@ def main(argv: Sequence[str]) -> int:
 
     if options.output is not None:
         written.check(options.output, options.json)
-    parts = _parts(_rows(options))
+    use = purpose.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
+    fields = (options.text_field,) if options.text_field else use.fields
+    if len(fields) < len(use.fields):
+        raise UserError(
+            f"--text-field: the model takes {len(use.fields)} texts, {', '.join(use.fields)}. Leave it out."
+        )
+    parts = _parts(_rows(options, fields))
     first = next(parts, None)
     if first is None:
         raise UserError("There is no text: --input names an empty file.")
-    use = purpose.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
     started, done = time.monotonic(), 0
     with written.table(options.output) as write:
         for part in itertools.chain([first], parts):
-            texts = [_text(one, options.text_field, use) for one in part]
-            write([row | new for (_, row), new in zip(part, use.answer(texts), strict=True)])
+            items = [_item(one, fields, use) for one in part]
+            write([row | new for (_, row), new in zip(part, use.answer(items), strict=True)])
             done += len(part)
             _say(f"{done:,} rows in {time.monotonic() - started:.1f} s", end="")
     _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}", end="\n")
     return 0
 
 
-def _rows(options: argparse.Namespace) -> Iterator[_Row]:
+def _rows(options: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[_Row]:
     from jaxlm.data.corpus import files, readers
     from jaxlm.data.corpus.columns import Wanted
 
-    field = options.text_field
     path = options.input or ""
     if files.suffixes(path)[0] not in readers.TABLES:
-        return (("TEXT", {field: text}) for text in table.texts(options))
+        if len(fields) > 1:
+            raise UserError(
+                f"The model takes {len(fields)} texts: give a table with {', '.join(fields)} as --input."
+            )
+        return (("TEXT", {fields[0]: text}) for text in table.texts(options))
     if options.texts:
         raise UserError("TEXT behind the options and a table in --input: give one of the two.")
-    return ((where, row) for where, _, row in readers.rows(path, Wanted((field,)), whole=True))
+    return ((where, row) for where, _, row in readers.rows(path, Wanted(fields), whole=True))
 
 
 def _parts(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
     return iter(lambda: list(itertools.islice(rows, _AT_ONCE)), [])
 
 
-def _text(one: _Row, field: str, use: Any) -> str:
-    """The text of a row that has room for the answers; UserError with its place."""
+def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:
+    """The texts of a row that has room for the answers; UserError with its place."""
     where, row = one
-    text = row.get(field)
-    if not isinstance(text, str) or not text.strip():
-        there = ", ".join(map(str, row)) or "none"
-        raise UserError(
-            f'{where}: field "{field}" must be a text that is not empty, and is {text!r:.60}. Fields there: {there}. '
-            "Fix: --text-field=NAME, or repair the row."
-        )
+    for field in fields:
+        text = row.get(field)
+        if not isinstance(text, str) or not text.strip():
+            there = ", ".join(map(str, row)) or "none"
+            fix = "--text-field=NAME, or repair the row" if len(fields) == 1 else "repair the row"
+            raise UserError(
+                f'{where}: field "{field}" must be a text that is not empty, and is {text!r:.60}. Fields there: '
+                f"{there}. Fix: {fix}."
+            )
+    item = tuple(row[field] for field in fields)
     if taken := [name for name in use.columns if name in row]:
         raise UserError(f"{where}: the answers need a column {taken[0]!r}, and there is one. Rename it.")
     try:
-        use.check(text)
+        for text in item:
+            use.check(text)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    return text
+    return item
 
 
 def _say(line: str, end: str) -> None:
@@ -94,7 +107,7 @@ def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "any model")
     add = parser.add_argument
-    add("--text-field", default="text", metavar="NAME", help="column that holds the text; default: text")
+    add("--text-field", metavar="NAME", help="column of the text; default: as the run's data, else text")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="of an answer, at most; default: 64")
     table.add_texts(parser, "text")
     table.add_answers(parser, "a row (what is done without --output)", "table for the rows with the answers")

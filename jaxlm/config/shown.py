@@ -22,6 +22,11 @@ def classifies(run: Any) -> bool:
     return "classes" in run.heads
 
 
+def tags(run: Any) -> bool:
+    """An objective that gives every word a tag."""
+    return "tags" in run.heads
+
+
 def check(run: Any, where: str) -> None:
     """UserError for sentences and prompts that the model, trained like this, can do nothing with."""
     objective = type(run.objective).__name__

@@ -5,7 +5,7 @@ Every metric has a 95 % interval: the 2.5 and 97.5 percentiles of its values on 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,14 +25,19 @@ class Interval:
         return f"{self.value:.4f}  [{self.low:.4f}, {self.high:.4f}]"
 
 
-def metrics(right_N: np.ndarray, shares_NK: np.ndarray, *, seed: int = 0) -> dict[str, Interval]:
+def metrics(right_N: np.ndarray, shares_NK: np.ndarray) -> dict[str, Interval]:
     """accuracy, macro_f1 (over classes that occur, or were predicted), mcc (Matthews' correlation), nll (nats), brier
     (sum over classes), ece."""
+    return resampled(len(right_N), lambda items: _values(right_N[items], shares_NK[items]))
+
+
+def resampled(
+    number: int, measure: Callable[[np.ndarray], Mapping[str, float]], *, seed: int = 0
+) -> dict[str, Interval]:
+    """What `measure` gives of all of so many items, with its interval."""
     rng = np.random.default_rng(seed)
-    drawn = [_values(right_N, shares_NK)]
-    for _ in range(_RESAMPLES):
-        items = rng.integers(len(right_N), size=len(right_N))
-        drawn.append(_values(right_N[items], shares_NK[items]))
+    drawn = [measure(np.arange(number))]
+    drawn += [measure(rng.integers(number, size=number)) for _ in range(_RESAMPLES)]
     found = {}
     for name, value in drawn[0].items():
         low, high = np.percentile([one[name] for one in drawn[1:]], [2.5, 97.5])

@@ -6,7 +6,8 @@ An objective is a keyword-only dataclass that derives from `Objective`. On the h
 `frame` says how the model is asked for text. Nothing is registered.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,8 @@ class Objective:
 
     # Whether the loss of a row depends on the other rows of its batch: no accumulation then.
     whole_batch: ClassVar[bool] = False
+    # How few labels `missing_labels` may find.
+    fewest_labels: ClassVar[int] = 2
     # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.
     token_term: ClassVar[str] = ""
 
@@ -40,6 +43,13 @@ class Objective:
     def missing_labels(self) -> str:
         """The column of the corpus whose names it must be told as `labels` before its heads are made; "": none."""
         return ""
+
+    def told(self, labels: tuple[str, ...]) -> "Objective":
+        """Itself with its `labels`."""
+        return dataclasses.replace(self, labels=labels)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def check_columns(self, columns: Sequence[Any]) -> None:
+        """UserError for columns of the corpus (`data.columns`) that it cannot learn from."""
 
     @property
     def needs_sentences(self) -> bool:

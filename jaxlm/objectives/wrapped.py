@@ -6,7 +6,7 @@ changes, mostly `loss`: everything else is handed on to `of`. A `loss` of its ow
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,15 @@ class Wrapped(Objective):
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    missing_labels = property(lambda self: self.of.missing_labels)  # pyright: ignore[reportIncompatibleMethodOverride]
+    fewest_labels = property(lambda self: self.of.fewest_labels)  # pyright: ignore[reportAssignmentType]
+
+    def told(self, labels: tuple[str, ...]) -> Objective:
+        return dataclasses.replace(self, of=self.of.told(labels))
+
+    def check_columns(self, columns: Sequence[Any]) -> None:
+        self.of.check_columns(columns)
 
     def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         return self.of.items(shards, vocabulary, asked)

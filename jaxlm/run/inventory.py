@@ -6,12 +6,11 @@ The heads of a model depend on how many there are, and what a number means belon
 import collections
 import dataclasses
 from collections.abc import Callable
-
-import numpy as np
+from typing import Any
 
 from jaxlm.config import Data, Run
 from jaxlm.data.corpus import corpus, steps
-from jaxlm.data.corpus.columns import Label
+from jaxlm.data.corpus.columns import Label, Number
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.shards import shards
@@ -32,38 +31,45 @@ def filled(run: Run, say: Callable[[str], None]) -> Run:
     return dataclasses.replace(run, objective=_told(run.objective, run.data, say))
 
 
-def _told(objective: object, data: Data, say: Callable[[str], None]) -> object:
-    column = getattr(objective, "missing_labels", "")
+def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
+    objective.check_columns(data.columns)
+    column = objective.missing_labels
     if not column:
         return objective
     counts: collections.Counter[str] = collections.Counter()
     for one in data.corpora().values():
-        counts += _counted(one, column, data)
-    if len(counts) < 2:
+        counts.update(_counted(one, column, data))  # += would drop those that were not counted
+    if len(counts) < objective.fewest_labels:
         raise UserError(
             f'column "{column}" of the training split has {len(counts)} label{"s" * (len(counts) != 1)} '
-            f"({', '.join(counts) or 'none'}), and a classifier tells two or more apart. Fix: another column, "
-            "--config.objective.column=NAME with data.columns, or more data."
+            f"({', '.join(counts) or 'none'}), and {objective.fewest_labels} or more "
+            "are needed. Fix: another column, --config.objective.column=NAME with data.columns, or more data."
         )
-    total, most = sum(counts.values()), counts.most_common(_SHOWN)
-    listed = "  ".join(f"{name} {number:,} ({number / total:.1%})" for name, number in most)
+    total, most = counts.total(), counts.most_common(_SHOWN)
+    shown = (f"{name} {number:,} ({number / total:.1%})" if total else name for name, number in most)
+    listed = "  ".join(shown)
     say(f"  labels             {listed}{'  ...' if len(counts) > _SHOWN else ''}")
-    return dataclasses.replace(objective, labels=tuple(sorted(counts)))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return objective.told(tuple(sorted(counts)))
 
 
 def _counted(one: Corpus, column: str, data: Data) -> "collections.Counter[str]":
     """How often each label stands in the training split of a corpus."""
     if corpus.is_prepared(one.source):
         train = shards.open_shards(expanded(one.source), "train", tokenizer_fingerprint=None)
-        numbers = np.bincount(train.array(column), minlength=len(train.labels(column)))
-        return collections.Counter(dict(zip(train.labels(column), numbers.tolist(), strict=True)))
+        return collections.Counter(
+            dict.fromkeys(train.labels(column), 0)
+        )  # how often each occurs is not kept
     names = [value.field for value in one.columns]
     place = names.index(column) if column in names else -1
-    if place < 0 or not isinstance(one.columns[place], Label):
+    if place < 0 or isinstance(one.columns[place], Number):
         raise UserError(
-            f'config.objective.column="{column}": data.columns has no such Label (it has {", ".join(names) or "none"}).'
+            f'config.objective.column="{column}": data.columns has no such labels (it has '
+            f"{', '.join(names) or 'none'})."
             f'{did_you_mean(column, names)} Fix: "--config.data.columns=(Label(field={column!r}),)".'
         )
     cache = expanded(data.cache) if data.cache else default_cache()
     records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
-    return collections.Counter(str(r.values[place]) for r in records if one.split(r) == "train")
+    values = (record.values[place] for record in records if one.split(record) == "train")
+    if isinstance(one.columns[place], Label):
+        return collections.Counter(map(str, values))
+    return collections.Counter(label for spans in values for *_, label in spans)  # pyright: ignore[reportGeneralTypeIssues]

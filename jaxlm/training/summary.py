@@ -53,7 +53,7 @@ def commands(parts: Any) -> list[str]:
         found.append(_command(parts, "fill_mask", "--run", _example(run.fill, "a [MASK] of tea")))
     if shown.generates(run):
         found.append(_command(parts, "generate", "--run", _example(run.generate, _beginning(parts))))
-    if shown.classifies(run):
+    if shown.classifies(run) or shown.tags(run):
         found.append(_command(parts, "predict", "--run", '"a text"'))
     elif run.model.kind in ("encoder", "pair"):
         found.append(_command(parts, "embed", "--run", '"a text" "another text"'))

@@ -217,4 +217,5 @@ MAKERS = {
     "csv": ("a.csv", lambda path: path.write_text("".join(f'1,"{text}"\n' for text in ("text", *TEXTS)))),
     "tsv": ("a.tsv", lambda path: path.write_text("".join(text + "\n" for text in TEXTS))),
     "parquet": ("a.parquet", parquet),
+    "conll": ("a.conll", lambda path: path.write_text("\n\n".join(text.replace(" ", " O\n") + " O" for text in TEXTS))),
 }  # fmt: skip

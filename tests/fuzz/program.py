@@ -19,6 +19,7 @@ from typing import Any
 from jaxlm.convert import families
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import corpus
+from jaxlm.data.corpus.spans import Tags
 from jaxlm.data.tokens import gguf_tokenizer, spiece_json
 from jaxlm.errors import UserError
 from jaxlm.formats import flax_file, gguf_file, gguf_model, safetensors_file, tensorflow_file, torch_file
@@ -83,6 +84,15 @@ def read_corpus(path: pathlib.Path) -> None:
         pass
 
 
+def read_sentences(path: pathlib.Path) -> None:
+    """All words with their tags."""
+    column = Tags(field="tags", text="tokens", between=" ", scheme="bio")
+    held = {"validation_share": 0.0, "test_share": 0.0}
+    source = corpus.Corpus(source=str(path), text_field="tokens", columns=(column,), **held)
+    for _ in corpus.open_source(source, path.parent / "cache").records():
+        pass
+
+
 def read_program(path: pathlib.Path) -> None:
     """The program of a pickle, in a container that is right."""
     whole = path.with_suffix(".bin")
@@ -108,6 +118,7 @@ READERS: dict[str, Callable[[pathlib.Path], None]] = {
         ("jsonl", "jsonl_gz", "jsonl_zst", "jsonl_xz", "jsonl_bz2", "text", "csv", "tsv", "parquet"),
         read_corpus,
     ),
+    "conll": read_sentences,
 }
 
 

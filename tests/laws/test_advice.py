@@ -16,6 +16,7 @@ RECIPES = [
     "configs/gpt2_small.py",
     "configs/bert_base.py",
     "configs/classification.py",
+    "configs/tagging.py",
 ]
 _BLANK = "\0"  # where a message has a value
 

@@ -94,6 +94,15 @@ def test_a_table_is_learned_and_new_rows_are_answered_as_it_was_measured(trained
         assert shares[row["predicted"]] == float(row["probability"]) == max(shares.values())
 
 
+def test_from_python_the_answers_are_the_same(trained):
+    model = jaxlm.load(trained[0])
+    found = model.predict(["a lovely and kind host", "rude and awful"])
+    assert [one["predicted"] for one in found] == ["good", "bad"]
+    assert found == classify.classify(
+        model, model.stored.run.objective, [["a lovely and kind host"], ["rude and awful"]]
+    )
+
+
 def test_the_folder_alone_goes_on_without_reading_the_labels_again(trained):
     folder, _, outcome = trained
     from jaxlm import train
@@ -236,18 +245,32 @@ def test_two_fields_are_one_segment_with_types(tmp_path):
         ends = np.flatnonzero(tokens[:used] == sep)
         assert tokens[0] == cls and len(ends) == 2 and ends[1] == used - 1 == 27
         assert (types[: ends[0] + 1] == 0).all() and (types[ends[0] + 1 : used] == 1).all()
+    run.steps, run.optimizer.schedule.warmup = 2, "1 steps"
+    assert jaxlm.fit(run, workdir=tmp_path / "run").code == 0
+    target = tmp_path / "out.jsonl"
+    words = [f"--run={tmp_path / 'run'}", f"--input={tmp_path / 'pairs.csv'}", f"--output={target}"]
+    assert predict.main(["predict", *words]) == 0
+    answers = [json.loads(line) for line in target.read_text().splitlines()]
+    model = loaded.load(tmp_path / "run")
+    expected = classify.classify(model, model.stored.run.objective, [(row["a"], row["b"]) for row in found])
+    assert [row["predicted"] for row in answers] == [one["predicted"] for one in expected]
+    np.testing.assert_allclose(
+        [row["probability"] for row in answers], [one["probability"] for one in expected], rtol=1e-5
+    )
+    with pytest.raises(UserError, match=r"The model takes 2 texts: give a table with a, b as --input"):
+        predict.main(["predict", f"--run={tmp_path / 'run'}", "one text"])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda run: setattr(run.objective, "column", "labell"), r'no such Label \(it has label\)\. Did you mean "label"'),
+        (lambda run: setattr(run.objective, "column", "labell"), r'no such labels \(it has label\)\. Did you mean "label"'),
         (lambda run: setattr(run.objective, "labels", ("x",)), r"labels=\('x',\): two or more different names"),
         (lambda run: setattr(run.objective, "texts", 3), r"texts=3: allowed is 1 to 2"),
         (lambda run: setattr(run.objective, "max_tokens", 40), r"Fix: --config\.objective\.max_tokens=30"),
         (lambda run: setattr(run.objective, "labels", ("good", "no")), r"labels=\('good', 'no'\), but column"),
         (lambda run: setattr(run.data, "columns", (Label(field="one"),)) or setattr(run.objective, "column", "one"),
-         r"has 1 label \(1\), and a classifier tells two or more apart"),
+         r"has 1 label \(1\), and 2 or more are needed"),
     ],
 )  # fmt: skip
 def test_what_makes_no_classifier_is_refused_by_name(trained, tmp_path, change, message):

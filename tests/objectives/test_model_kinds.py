@@ -18,6 +18,7 @@ from jaxlm.models.build import build
 from jaxlm.objectives.multi_task import MultiTask, Task
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.sentence_pairs import PairTargets, SentencePairs
+from jaxlm.objectives.tagging import Tagging, TagTargets
 from jaxlm.objectives.targets import ItemTargets, TokenTargets
 from jaxlm.objectives.wrapped import Wrapped
 
@@ -59,6 +60,8 @@ def all_models():
 def all_objectives():
     found = {name: recipe(name).objective for name in RECIPES}
     found["translation"] = published("transformer_base").objective
+    for name in ("classification", "tagging"):
+        found[name] = published(name).objective.told(("one", "other"))
     found["pair_contrastive"] = published("simcse_bert_base_supervised").objective
     first, second = (
         Task(name=n, objective=found[n], weight=1.0, rows=4) for n in ("masked_lm", "contrastive")
@@ -102,7 +105,9 @@ def fields(objective, rows=8, length=16, vocab=60):
     items = ItemTargets(
         first_BC=np.zeros((rows, 6), np.int32), labels_BC=ids(2, 6) - 1, weights_BC=np.ones((rows, 6), "f")
     )
-    if isinstance(objective, SentencePairs):
+    if isinstance(objective, Tagging):
+        given["targets"] = TagTargets(tags_BT=ids(5), weights_BT=np.ones((rows, length), "f"))
+    elif isinstance(objective, SentencePairs):
         given["targets"] = PairTargets(tokens=tokens, items=items)
     else:
         given["targets"] = tokens if objective.token_term else items

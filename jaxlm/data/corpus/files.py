@@ -26,7 +26,7 @@ from jaxlm.errors import UserError, reading
 
 # Typical text compresses 3 to 4 times; only used to size shards and to show progress.
 INFLATION = {".gz": 4, ".zst": 4, ".bz2": 4, ".xz": 4, ".parquet": 3}
-KINDS = (".txt", ".text", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+KINDS = (".txt", ".text", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".conll", ".conllu")
 # Below this a corpus is known by the hash of its bytes (a fraction of a second), above by name, size and time.
 HASHED_BYTES = 256 * 2**20
 

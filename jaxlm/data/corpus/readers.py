@@ -1,7 +1,8 @@
 """Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
 `.txt`: documents are separated by blank lines. `.csv`, `.tsv`: a row a document, see `tables`. `.jsonl` (.ndjson,
-.json): one JSON object a line, the document in the text field. `.parquet`: one row a document. Streaming: one document
+.json): one JSON object a line, the document in the text field. `.parquet`: one row a document. `.conll`, `.conllu`:
+words and their tags, see `conll`. Streaming: one document
 (or Parquet batch) in memory.
 What cannot be read is a UserError with file and line.
 """
@@ -13,14 +14,14 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlm.data.corpus import extras, files, lines, spans, tables
+from jaxlm.data.corpus import conll, extras, files, lines, spans, tables
 from jaxlm.data.corpus.columns import Label, Number, Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
 
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
-TABLES = (".csv", ".tsv", *_JSON_LINES, ".parquet")
+TABLES = (".csv", ".tsv", *_JSON_LINES, ".parquet", *conll.KINDS)
 _Row = tuple[str, int, dict[str, Any]]
 
 
@@ -40,6 +41,8 @@ def rows(path: str, wanted: Wanted, whole: bool = False) -> Iterator[_Row]:
     kind = files.suffixes(path)[0]
     if kind == ".parquet":
         return _parquet(path, wanted, whole)
+    if kind in conll.KINDS:
+        return ((f"{path}:{number}", number, row) for number, row in conll.read(path, kind == ".conllu"))
     return _json_lines(path) if kind in _JSON_LINES else _table(path, wanted)
 
 

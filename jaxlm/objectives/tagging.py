@@ -1,0 +1,141 @@
+"""A tag for every word of a text: entities in BIO tags, or a part of speech for each.
+
+In: rows packed with texts that carry a column of spans. Out: one loss, at the tokens that begin a word or a part of one
+(a continuation such as ##ing is not asked). A text sees no other, so packing several into a row changes nothing.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import jax
+import numpy as np
+
+from jaxlm.batch import NONE, Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.data.rows import texts
+from jaxlm.data.rows.items import Asked, Items, Shards
+from jaxlm.errors import UserError
+from jaxlm.models.heads import Head, Tag
+from jaxlm.objectives import scores
+from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.predictions import Logits, Predictions
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TagTargets:
+    """A tag for every token."""
+
+    tags_BT: Array  # int32; 0 where nothing is asked
+    weights_BT: Array  # float32: 1 where a tag is asked, else 0
+
+    def show(self, b: int) -> Shown:
+        """Row `b`, of numpy arrays: the tags that are asked, in order."""
+        return Shown(notes={1: "tags " + " ".join(map(str, self.tags_BT[b][self.weights_BT[b] > 0]))})
+
+
+@dataclasses.dataclass(kw_only=True)
+class Tagging(Objective):
+    """As Devlin et al., 1810.04805, section 5.3, tag with BERT: dense on every word's first token, cross-entropy."""
+
+    fewest_labels: ClassVar[int] = 1
+
+    column: str  # of the corpus, Tags or Spans in data.columns
+    labels: tuple[str, ...]  # sorted; (): those of the training split, which the run then keeps
+    scheme: Literal[
+        "bio", "words"
+    ]  # bio: spans of words, tags O, B-x, I-x; words: each word has one of the labels
+    max_tokens: int  # of a text, without [CLS] and [SEP]; the rest is cut off and has no tags
+    items_per_row: int  # at most; 1 is one a row
+
+    @property
+    def missing_labels(self) -> str:
+        """The column, until its names are known."""
+        return "" if self.labels else self.column
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Names of the classes in their order: of bio O, B-x, I-x, ...; of words the labels."""
+        if self.scheme == "words":
+            return self.labels
+        return ("O", *(f"{side}-{label}" for label in self.labels for side in "BI"))
+
+    def validate(self, where: str) -> None:
+        """UserError for numbers that make no rows, or a label twice."""
+        for name in ("max_tokens", "items_per_row"):
+            if not 1 <= getattr(self, name) < 2**16:
+                raise UserError(f"{where}.{name}={getattr(self, name)}: allowed is 1 to {2**16 - 1}.")
+        if len(set(self.labels)) != len(self.labels):
+            raise UserError(
+                f"{where}.labels={self.labels}: different names, or () for those of the training data."
+            )
+
+    def check_columns(self, columns: Sequence[Any]) -> None:
+        """The scheme of the column must be this one; spans of characters are as good as BIO tags."""
+        found = next((one for one in columns if one.field == self.column), None)
+        scheme = getattr(found, "scheme", "bio")
+        if found is not None and scheme != self.scheme:
+            raise UserError(
+                f'config.objective.scheme="{self.scheme}", and the column "{self.column}" has scheme="{scheme}". Fix: '
+                f"--config.objective.scheme={scheme}."
+            )
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Texts stand between [CLS] and [SEP]."""
+        vocabulary.require(type(self).__name__, "cls", "sep")
+
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        """Classes of every token, as transformers' ...ForTokenClassification has them in every family."""
+        return {"tags": Tag(classes=len(self.tags))}
+
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
+        """Whole texts, cut to `max_tokens`."""
+        if (found := shards.labels(self.column)) != self.labels:
+            raise UserError(
+                f'{type(self).__name__}.labels={self.labels}, but column "{self.column}" of the training data has '
+                f"{found}. Fix: --config.objective.labels=() with a new --workdir."
+            )
+        if self.max_tokens + 2 > asked.length:
+            raise UserError(
+                f"{type(self).__name__}.max_tokens={self.max_tokens} and two special tokens do not fit a row of "
+                f"{asked.length}. Fix: --config.objective.max_tokens={asked.length - 2}, or longer rows."
+            )
+        wanted = {"unit": "documents", "texts": 1, "max_tokens": self.max_tokens, "columns": (self.column,)}
+        return texts.make_texts(shards, vocabulary, **wanted, cache=asked.cache)
+
+    def max_items(self, length: int) -> int:
+        """As configured."""
+        return self.items_per_row
+
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
+        """The row as it is; nothing is drawn."""
+        values = row.of_tokens(self.column)
+        asked = (values != NONE) & ~vocabulary.continues_V[row.tokens_T]
+        tags = values if self.scheme == "bio" else (values - 1) // 2
+        asked &= tags >= 0
+        return Batch(
+            tokens_BT=row.tokens_T,
+            segments_BT=row.segments_T,
+            positions_BT=row.positions_T,
+            types_BT=np.zeros_like(row.texts_T),
+            targets=TagTargets(
+                tags_BT=np.where(asked, tags, 0).astype(np.int32), weights_BT=asked.astype(np.float32)
+            ),
+        )
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """Number of tokens that are asked."""
+        return {"tags": scores.count(batch.targets.weights_BT)}
+
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`tags` at every token."""
+        encoded = model.encode(batch, key)
+        head = lambda model, x_BTD: model.heads["tags"](x_BTD, key)
+        return Predictions.of(encoded, tags=Logits(encoded.x_BTD, model, head, batch.targets.weights_BT))
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Term `tags`; measures `tags_loss` (nats) and `tags_accuracy`."""
+        logits_BTK, asked = predictions["tags"](), batch.targets
+        nats = scores.cross_entropy(logits_BTK, asked.tags_BT, asked.weights_BT)
+        right = scores.accuracy(logits_BTK, asked.tags_BT, asked.weights_BT)
+        return Loss({"tags": nats}, {"tags_loss": nats, "tags_accuracy": right})

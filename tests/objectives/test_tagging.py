@@ -1,0 +1,192 @@
+"""Claims about tags of words: learned from CoNLL, possible sequences only, whole spans counted as seqeval counts them."""
+
+import dataclasses
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+
+import jaxlm
+from jaxlm.commands import evaluate, predict
+from jaxlm.config import Stage
+from jaxlm.config import folder as runs
+from jaxlm.data.corpus.columns import Label
+from jaxlm.data.corpus.spans import Spans, Tags
+from jaxlm.errors import UserError
+from jaxlm.evaluate import spans
+from jaxlm.infer import tag
+from jaxlm.objectives.tagging import Tagging
+
+PLACES = ["New York", "Paris", "Old Harbour Town", "Rome"]
+PEOPLE = ["May", "Anna Maria Holt", "Tom"]
+LABELS = ("LOC", "PER")
+
+
+def sentences(number=300, seed=0):
+    """[(word, tag), ...]; "May" is a person or a month, and only its place tells which."""
+    rng = random.Random(seed)
+    for _ in range(number):
+        person, place = rng.choice(PEOPLE).split(), rng.choice(PLACES).split()
+        bio = lambda words, label: [f"{'I' if i else 'B'}-{label}" for i in range(len(words))]
+        words = [
+            *person,
+            "went",
+            "to",
+            *place,
+            "in",
+            rng.choice(["May", "June"]),
+            str(rng.randrange(1900, 2000)),
+        ]
+        yield list(
+            zip(words, [*bio(person, "PER"), "O", "O", *bio(place, "LOC"), "O", "O", "O"], strict=True)
+        )
+
+
+def conll(path, found):
+    path.write_text("\n\n".join("\n".join(f"{word} {name}" for word, name in one) for one in found) + "\n")
+    return path
+
+
+def recipe(corpus, cache):
+    run = jaxlm.load_recipe("tagging")
+    run.model = dataclasses.replace(
+        run.model, hidden=32, layers=1, heads=2, mlp=48, vocab_size=150, max_positions=32
+    )
+    run.tokenizer.vocab_size = 150
+    run.data.corpus, run.data.cache, run.data.validation_share = str(corpus), str(cache), 0.25
+    run.stages, run.objective.max_tokens = (Stage(length=32, share=1.0),), 30
+    run.steps, run.batch_size, run.check_isolation = 60, 8, False
+    run.optimizer.schedule.peak = 1e-2
+    run.evaluation.every_steps, run.checkpoint.every_steps = 30, 30
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    place = tmp_path_factory.mktemp("tags")
+    table = conll(place / "train.conll", sentences())
+    assert jaxlm.fit(recipe(table, place / "cache"), workdir=place / "run").code == 0
+    return place / "run"
+
+
+def test_a_conll_file_is_learned_and_measured_by_whole_spans(trained, tmp_path, capsys):
+    assert runs.saved_run(runs.RunFolder(trained)).objective.labels == LABELS
+    data = conll(tmp_path / "test.conll", sentences(40, seed=1))
+    assert evaluate.main(["evaluate", f"--run={trained}", f"--data={data}", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["items"] == 40 and found["metrics"]["f1"]["value"] > 0.95
+    assert found["metrics"]["f1"]["low"] <= found["metrics"]["f1"]["value"] <= found["metrics"]["f1"]["high"]
+
+
+def test_spans_of_new_texts_stand_in_their_characters(trained, capsys):
+    text = "Anna Maria Holt went to  Old Harbour Town in May 1950"
+    assert predict.main(["predict", f"--run={trained}", "--text-field=text", text]) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert [(one["text"], one["label"]) for one in row["spans"]] == [
+        ("Anna Maria Holt", "PER"),
+        ("Old Harbour Town", "LOC"),
+    ]
+    assert all(text[one["start"] : one["end"]] == one["text"] for one in row["spans"])
+
+
+def test_the_sequence_is_the_best_of_all_that_can_be():
+    """Against every sequence of four tags over two labels."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        scores_NK = rng.normal(size=(4, 5))
+        can = [
+            path
+            for path in itertools.product(range(5), repeat=4)
+            if all(k % 2 or not k or before in (k - 1, k) for before, k in itertools.pairwise((0, *path)))
+        ]
+        best = max(can, key=lambda path: sum(scores_NK[i, k] for i, k in enumerate(path)))
+        assert tag.likeliest(scores_NK) == list(best)
+    assert tag.likeliest(np.zeros((0, 5))) == []
+
+
+def test_words_get_the_tag_of_their_first_token_and_cut_ones_none():
+    offsets = np.array([[0, 2], [2, 4], [5, 6], [7, 9], [9, 10]])  # "ab|cd e fg|h", then cut
+    words, first = tag._words("abcd e fgh ij", offsets, " ")
+    assert words == [(0, 4), (5, 6), (7, 10)] and first.tolist() == [0, 2, 3]
+    with_space = np.array([[0, 4], [4, 6], [6, 10]])  # byte-level tokens begin with the space
+    assert tag._words("abcd e fgh", with_space, " ")[1].tolist() == [0, 1, 2]
+    assert tag._words("天 地", np.array([[0, 1], [2, 3]]), "")[0] == [(0, 1), (2, 3)]
+    assert tag._words("", np.zeros((0, 2), int), " ")[0] == []
+
+
+def test_metrics_are_those_of_seqeval():
+    seqeval = pytest.importorskip("seqeval.metrics", reason="needs the extra `parity` (seqeval)")
+    from seqeval.scheme import IOB2
+
+    rng = random.Random(3)
+
+    def drawn():
+        names, found, at = [], [], 0
+        while at < 12:
+            size = rng.choice([1, 1, 2, 3])
+            label = rng.choice(["", "", *LABELS])
+            names += [f"{'I' if i else 'B'}-{label}" if label else "O" for i in range(size)]
+            found += [(at, at + size, label)] if label else []
+            at += size
+        return names, found
+
+    truth, guess = [drawn() for _ in range(60)], [drawn() for _ in range(60)]
+    longest = [max(len(a), len(b)) for (a, _), (b, _) in zip(truth, guess, strict=True)]
+    padded = [
+        [[*names, *["O"] * (n - len(names))] for (names, _), n in zip(side, longest, strict=True)]
+        for side in (truth, guess)
+    ]
+    theirs = {"mode": "strict", "scheme": IOB2}
+    ours = spans.metrics([found for _, found in truth], [found for _, found in guess], LABELS)
+    assert ours["f1"].value == pytest.approx(seqeval.f1_score(*padded, **theirs))
+    assert ours["precision"].value == pytest.approx(seqeval.precision_score(*padded, **theirs))
+    assert ours["recall"].value == pytest.approx(seqeval.recall_score(*padded, **theirs))
+    assert ours["macro_f1"].value == pytest.approx(seqeval.f1_score(*padded, average="macro", **theirs))
+    assert ours["f1"].low < ours["f1"].value < ours["f1"].high
+
+
+def test_parts_of_speech_give_every_word_one_label(tmp_path):
+    found = [[(word, "NOUN" if word[0].isupper() else "X") for word, _ in one] for one in sentences(80)]
+    run = recipe(conll(tmp_path / "pos.conll", found), tmp_path / "cache")
+    run.data.columns = (Tags(field="tags", text="tokens", between=" ", scheme="words"),)
+    with pytest.raises(
+        UserError, match=r'column "tags" has scheme="words"\. Fix: --config\.objective\.scheme=words'
+    ):
+        jaxlm.batch_at(run)
+    run.objective.scheme = "words"
+    (batch,) = jaxlm.batch_at(run).values()
+    asked = batch.targets.weights_BT > 0
+    assert set(np.unique(batch.targets.tags_BT[asked])) == {0, 1} and 0.3 < asked.mean() < 0.9
+    assert run.objective.labels == () and Tagging.tags.fget(
+        dataclasses.replace(run.objective, labels=("A", "B"))
+    ) == ("A", "B")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: setattr(run.objective, "column", "tag"), r"no such labels .*Did you mean \"tags\""),
+        (lambda run: setattr(run.objective, "scheme", "iobes"), r"scheme='iobes'; allowed: bio, words"),
+        (lambda run: setattr(run.objective, "max_tokens", 60), r"Fix: --config\.objective\.max_tokens=30"),
+        (lambda run: setattr(run.objective, "labels", ("LOC",)), r"labels=\('LOC',\), but column"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_tagger_is_refused_by_name(tmp_path, change, message):
+    run = recipe(conll(tmp_path / "t.conll", sentences(60)), tmp_path / "cache")
+    change(run)
+    with pytest.raises(UserError, match=message):
+        jaxlm.fit(run, workdir=tmp_path / "run")
+
+
+def test_a_tag_that_the_run_does_not_know_is_named_with_its_line(trained, tmp_path):
+    data = conll(tmp_path / "t.conll", [[("a", "O")], [("b", "B-ORG")]])
+    with pytest.raises(UserError, match=r't\.conll:3: the label "ORG" is none of the run.s \(LOC, PER\)'):
+        evaluate.main(["evaluate", f"--run={trained}", f"--data={data}"])
+
+
+def test_spans_of_characters_are_as_good_as_tags():
+    objective = Tagging(column="entities", labels=LABELS, scheme="bio", max_tokens=9, items_per_row=1)
+    objective.check_columns((Spans(field="entities", text="text"), Label(field="label")))
+    assert objective.tags == ("O", "B-LOC", "I-LOC", "B-PER", "I-PER")
