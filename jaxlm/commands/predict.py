@@ -61,11 +61,12 @@ def _rows(options: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[_Row
 
     path = options.input or ""
     if files.suffixes(path)[0] not in readers.TABLES:
-        if len(fields) > 1:
+        name, *others = fields
+        if others:
             raise UserError(
                 f"The model takes {len(fields)} texts: give a table with {', '.join(fields)} as --input."
             )
-        return (("TEXT", {fields[0]: text}) for text in table.texts(options))
+        return (("TEXT", {name: text}) for text in table.texts(options))
     if options.texts:
         raise UserError("TEXT behind the options and a table in --input: give one of the two.")
     return ((where, row) for where, _, row in readers.rows(path, Wanted(fields), whole=True))
