@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxlm.config import Run, shown
+from jaxlm.config import Run
 from jaxlm.infer import answers, classify, fill_mask, frame, tag, text_reading
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.sampling import Sampling
@@ -33,9 +33,9 @@ class Purpose:
 def of(model: Loaded, *, max_new_tokens: int) -> Purpose:
     """The purpose of a model; `max_new_tokens`: the longest answer of one that writes."""
     run = model.stored.run
-    if run is not None and shown.classifies(run):
+    if run is not None and isinstance(run.objective, Classification):
         return _classifying(model, run)
-    if run is not None and shown.tags(run):
+    if run is not None and isinstance(run.objective, Tagging):
         return _tagging(model, run)
     if model.model.config.kind in ("decoder", "encoder_decoder"):
         return _writing(model, max_new_tokens)
