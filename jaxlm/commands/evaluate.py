@@ -60,12 +60,13 @@ def _of_split(options: argparse.Namespace) -> str:
 
 
 def _of_table(options: argparse.Namespace) -> str:
+    from jaxlm.data.corpus import readers
     from jaxlm.evaluate import of_table
     from jaxlm.infer import loaded
 
     if options.split or options.rows:
         raise UserError("--data is a table of its own, without splits: leave --split and --rows out.")
-    if not of_table.is_table(options.data):
+    if not readers.is_table(options.data):
         raise UserError(f"--data={options.data}: a table is a .csv, .tsv, .jsonl, .parquet or .conll file.")
     found = of_table.measured(loaded.of_options(options), options.data)
     if options.json:

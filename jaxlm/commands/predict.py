@@ -21,7 +21,6 @@ from jaxlm import entry
 from jaxlm.commands import options as table
 from jaxlm.errors import UserError
 
-_AT_ONCE = 1024  # rows that are read, computed and written together
 _Row = tuple[str, dict[str, Any]]  # where it stands, {field: value}
 
 
@@ -29,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     """Writes the table; says on stderr what was done, and how fast."""
     options = _parser().options(argv)
 
-    from jaxlm.data.corpus import written  # after parsing, so that --help answers at once
+    from jaxlm.data.corpus import readers, written  # after parsing, so that --help answers at once
     from jaxlm.infer import loaded, purpose
 
     if options.output is not None:
@@ -40,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         raise UserError(
             f"--text-field: the model takes {len(use.fields)} texts, {', '.join(use.fields)}. Leave it out."
         )
-    parts = _parts(_rows(options, fields))
+    parts = readers.together(_rows(options, fields))
     first = next(parts, None)
     if first is None:
         raise UserError("There is no text: --input names an empty file.")
@@ -56,11 +55,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _rows(options: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[_Row]:
-    from jaxlm.data.corpus import files, readers
+    from jaxlm.data.corpus import readers
     from jaxlm.data.corpus.columns import Wanted
 
     path = options.input or ""
-    if files.suffixes(path)[0] not in readers.TABLES:
+    if not readers.is_table(path):
         name, *others = fields
         if others:
             raise UserError(
@@ -70,10 +69,6 @@ def _rows(options: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[_Row
     if options.texts:
         raise UserError("TEXT behind the options and a table in --input: give one of the two.")
     return ((where, row) for where, _, row in readers.rows(path, Wanted(fields), whole=True))
-
-
-def _parts(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    return iter(lambda: list(itertools.islice(rows, _AT_ONCE)), [])
 
 
 def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:

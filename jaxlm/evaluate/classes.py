@@ -51,8 +51,14 @@ def confusion(right_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.
 
 
 def by_class(counts_KK: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1 of every class, [K] each; 0 where nothing is divided by nothing."""
-    hit, given, there = counts_KK.diagonal(), counts_KK.sum(axis=0), counts_KK.sum(axis=1)
+    """Precision, recall and F1 of every class, [K] each."""
+    return precision_recall_f1(counts_KK.diagonal(), counts_KK.sum(axis=0), counts_KK.sum(axis=1))
+
+
+def precision_recall_f1(
+    hit: np.ndarray, given: np.ndarray, there: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of how many were given and right, given, and there; 0 where nothing is divided by nothing."""
     share = lambda part, whole: part / np.maximum(whole, 1)
     return share(hit, given), share(hit, there), share(2 * hit, given + there)
 

@@ -4,14 +4,13 @@ The columns are those of the run's own data. UserError for a label that the run 
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxlm.config import Run
-from jaxlm.data.corpus import files, readers
+from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError, did_you_mean
@@ -21,8 +20,6 @@ from jaxlm.infer import classify, tag
 from jaxlm.infer.loaded import Loaded
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.tagging import Tagging
-
-_AT_ONCE = 1024  # rows that are read and computed together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,8 +40,7 @@ def measured(model: Loaded, path: str) -> Measured:
             f"{model.stored.where}: --data measures a classifier or a tagger, and this is none. Of another run: jaxlm "
             "evaluate --split=test measures its own objective."
         )
-    records = _records(path, run, objective.column)
-    parts = iter(lambda: list(itertools.islice(records, _AT_ONCE)), [])
+    parts = readers.together(_records(path, run, objective.column))
     measure = _classes if isinstance(objective, Classification) else _spans
     return measure(model, run, parts, path)
 
@@ -103,8 +99,3 @@ def _records(path: str, run: Run, column: str) -> Iterator[Record]:
                 f"{did_you_mean(missing[0], row)} Fields there: {', '.join(map(str, row)) or 'none'}. Rename the field."
             )
         yield readers.of(row, wanted, where, number)
-
-
-def is_table(path: str) -> bool:
-    """Whether a file is one of rows with columns."""
-    return files.suffixes(path)[0] in readers.TABLES

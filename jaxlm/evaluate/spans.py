@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlm.data.corpus.record import Span
-from jaxlm.evaluate.classes import Interval, resampled
+from jaxlm.evaluate.classes import Interval, precision_recall_f1, resampled
 
 _Texts = Sequence[Sequence[Span]]
 
@@ -26,7 +26,7 @@ def table(right: _Texts, predicted: _Texts, labels: Sequence[str]) -> str:
     width = max(len("label"), *map(len, labels))
     lines = [f"{'label':<{width}}  precision  recall      F1   spans"]
     for label, (hit, given, there) in zip(labels, _counts(right, predicted, labels).sum(axis=0), strict=True):
-        precision, recall, f1 = _shares(np.array([[hit, given, there]]))[:, 0]
+        precision, recall, f1 = precision_recall_f1(hit, given, there)
         lines.append(f"{label:<{width}}     {precision:6.4f}  {recall:6.4f}  {f1:6.4f}  {there:6,}")
     return "\n".join(lines)
 
@@ -43,14 +43,7 @@ def _counts(right: _Texts, predicted: _Texts, labels: Sequence[str]) -> np.ndarr
 
 
 def _values(counts_L3: np.ndarray) -> dict[str, float]:
-    precision, recall, f1 = _shares(counts_L3.sum(axis=0, keepdims=True))[:, 0]
+    precision, recall, f1 = precision_recall_f1(*counts_L3.sum(axis=0))
     seen = counts_L3.sum(axis=1) > 0
-    macro = float(_shares(counts_L3)[2][seen].mean()) if seen.any() else 0.0
+    macro = float(precision_recall_f1(*counts_L3[seen].T)[2].mean()) if seen.any() else 0.0
     return {"precision": float(precision), "recall": float(recall), "f1": float(f1), "macro_f1": macro}
-
-
-def _shares(counts_L3: np.ndarray) -> np.ndarray:
-    """Precision, recall and F1, [3, labels]; 0 where nothing is divided by nothing."""
-    hit, given, there = counts_L3.T
-    share = lambda part, whole: part / np.maximum(whole, 1)
-    return np.stack([share(hit, given), share(hit, there), share(2 * hit, given + there)])

@@ -11,30 +11,19 @@ from typing import Any
 import numpy as np
 
 from jaxlm.batch import NONE, Array, Batch, Loss, Row, Vocabulary
-from jaxlm.data.rows import texts
 from jaxlm.data.rows.items import Asked, Items, Shards
-from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, of_texts
 from jaxlm.objectives import scores
-from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.labelled import Labelled, check_number
 from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import ItemTargets
 
 
 @dataclasses.dataclass(kw_only=True)
-class Classification(Objective):
+class Classification(Labelled):
     """As Devlin et al., 1810.04805, section 4.1, fine-tune BERT: dense on the pooled [CLS], cross-entropy."""
 
-    column: str  # of the corpus, a Label in data.columns
-    labels: tuple[str, ...]  # sorted; (): those of the training split, which the run then keeps
     texts: int  # of an item: 1, or 2: the fields of data.text_fields in one segment
-    max_tokens: int  # of an item, without [CLS] and [SEP]; the longer text is cut at its end until they fit
-    items_per_row: int  # at most; 1 is one a row
-
-    @property
-    def missing_labels(self) -> str:
-        """The column, until its names are known."""
-        return "" if self.labels else self.column
 
     @property
     def needs_sentences(self) -> bool:
@@ -43,17 +32,8 @@ class Classification(Objective):
 
     def validate(self, where: str) -> None:
         """UserError for numbers that make no rows, and for one label only."""
-        for name, most in (("texts", 2), ("max_tokens", 2**16 - 1), ("items_per_row", 2**16 - 1)):
-            if not 1 <= getattr(self, name) <= most:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: allowed is 1 to {most}.")
-        if self.labels and (len(set(self.labels)) != len(self.labels) or len(self.labels) < 2):
-            raise UserError(
-                f"{where}.labels={self.labels}: two or more different names, or () for those of the training data."
-            )
-
-    def check(self, vocabulary: Vocabulary) -> None:
-        """Texts stand between [CLS] and [SEP]."""
-        vocabulary.require(type(self).__name__, "cls", "sep")
+        check_number(self, where, "texts", 2)
+        super().validate(where)
 
     def heads(self, config: Any) -> Mapping[str, Head]:
         """Classes of a text, as transformers' ...ForSequenceClassification has them in every family."""
@@ -61,32 +41,9 @@ class Classification(Objective):
 
     def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Whole texts, cut to `max_tokens`."""
-        if (found := shards.labels(self.column)) != self.labels:
-            raise UserError(
-                f'{type(self).__name__}.labels={self.labels}, but column "{self.column}" of the training data has '
-                f"{found}. Fix: --config.objective.labels=() with a new --workdir."
-            )
-        longest = self.max_tokens + self.texts + 1
-        if longest > asked.length:
-            raise UserError(
-                f"{type(self).__name__}.max_tokens={self.max_tokens} and {self.texts + 1} special tokens do not fit a "
-                f"row of {asked.length}. Fix: --config.objective.max_tokens={asked.length - self.texts - 1}, or longer "
-                "rows."
-            )
-        return texts.make_texts(
-            shards,
-            vocabulary,
-            unit="fields" if self.texts > 1 else "documents",
-            texts=self.texts,
-            max_tokens=self.max_tokens,
-            joined=True,
-            cache=asked.cache,
-            columns=(self.column,),
-        )
-
-    def max_items(self, length: int) -> int:
-        """As configured."""
-        return self.items_per_row
+        unit = "fields" if self.texts > 1 else "documents"
+        special = self.texts + 1
+        return self.whole(shards, vocabulary, asked, special, unit=unit, texts=self.texts, joined=True)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """The row as it is; nothing is drawn. A held-out label that training data lack weighs nothing."""

@@ -12,12 +12,11 @@ import jax
 import numpy as np
 
 from jaxlm.batch import NONE, Array, Batch, Loss, Row, Shown, Vocabulary
-from jaxlm.data.rows import texts
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Tag
 from jaxlm.objectives import scores
-from jaxlm.objectives.objective import Objective
+from jaxlm.objectives.labelled import Labelled
 from jaxlm.objectives.predictions import Logits, Predictions
 
 
@@ -35,23 +34,13 @@ class TagTargets:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Tagging(Objective):
+class Tagging(Labelled):
     """As Devlin et al., 1810.04805, section 5.3, tag with BERT: dense on every word's first token, cross-entropy."""
 
     fewest_labels: ClassVar[int] = 1
 
-    column: str  # of the corpus, Tags or Spans in data.columns
-    labels: tuple[str, ...]  # sorted; (): those of the training split, which the run then keeps
-    scheme: Literal[
-        "bio", "words"
-    ]  # bio: spans of words, tags O, B-x, I-x; words: each word has one of the labels
-    max_tokens: int  # of a text, without [CLS] and [SEP]; the rest is cut off and has no tags
-    items_per_row: int  # at most; 1 is one a row
-
-    @property
-    def missing_labels(self) -> str:
-        """The column, until its names are known."""
-        return "" if self.labels else self.column
+    # bio: spans of words, tags O, B-x, I-x; words: each word has one of the labels
+    scheme: Literal["bio", "words"]
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -59,16 +48,6 @@ class Tagging(Objective):
         if self.scheme == "words":
             return self.labels
         return ("O", *(f"{side}-{label}" for label in self.labels for side in "BI"))
-
-    def validate(self, where: str) -> None:
-        """UserError for numbers that make no rows, or a label twice."""
-        for name in ("max_tokens", "items_per_row"):
-            if not 1 <= getattr(self, name) < 2**16:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: allowed is 1 to {2**16 - 1}.")
-        if len(set(self.labels)) != len(self.labels):
-            raise UserError(
-                f"{where}.labels={self.labels}: different names, or () for those of the training data."
-            )
 
     def check_columns(self, columns: Sequence[Any]) -> None:
         """The scheme of the column must be this one; spans of characters are as good as BIO tags."""
@@ -80,32 +59,13 @@ class Tagging(Objective):
                 f"--config.objective.scheme={scheme}."
             )
 
-    def check(self, vocabulary: Vocabulary) -> None:
-        """Texts stand between [CLS] and [SEP]."""
-        vocabulary.require(type(self).__name__, "cls", "sep")
-
     def heads(self, config: Any) -> Mapping[str, Head]:
         """Classes of every token, as transformers' ...ForTokenClassification has them in every family."""
         return {"tags": Tag(classes=len(self.tags))}
 
     def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
-        """Whole texts, cut to `max_tokens`."""
-        if (found := shards.labels(self.column)) != self.labels:
-            raise UserError(
-                f'{type(self).__name__}.labels={self.labels}, but column "{self.column}" of the training data has '
-                f"{found}. Fix: --config.objective.labels=() with a new --workdir."
-            )
-        if self.max_tokens + 2 > asked.length:
-            raise UserError(
-                f"{type(self).__name__}.max_tokens={self.max_tokens} and two special tokens do not fit a row of "
-                f"{asked.length}. Fix: --config.objective.max_tokens={asked.length - 2}, or longer rows."
-            )
-        wanted = {"unit": "documents", "texts": 1, "max_tokens": self.max_tokens, "columns": (self.column,)}
-        return texts.make_texts(shards, vocabulary, **wanted, cache=asked.cache)
-
-    def max_items(self, length: int) -> int:
-        """As configured."""
-        return self.items_per_row
+        """Whole texts, cut to `max_tokens`; words behind that have no tags."""
+        return self.whole(shards, vocabulary, asked, 2, unit="documents", texts=1)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """The row as it is; nothing is drawn."""

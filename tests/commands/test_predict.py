@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from jaxlm.commands import predict
+from jaxlm.data.corpus import readers
 from jaxlm.errors import UserError
 from jaxlm.infer import answers, fill_mask, frame, loaded, text_reading
 from jaxlm.infer.sampling import Sampling
@@ -35,7 +36,7 @@ def ran(run, *words):
 
 
 def test_masks_of_a_csv_are_filled_and_its_columns_stay(bert, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, "_AT_ONCE", 2)  # the table is written in two parts
+    monkeypatch.setattr(readers, "AT_ONCE", 2)  # the table is written in two parts
     rows = [{"id": str(i), "note": 'a "b", c\nd', "sentence": text} for i, text in enumerate(MASKED)]
     with (tmp_path / "in.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, rows[0])

@@ -13,7 +13,6 @@ import tokenizers
 import jaxlm
 from jaxlm.batch import Batch
 from jaxlm.commands import evaluate, predict
-from jaxlm.config import Stage
 from jaxlm.config import folder as runs
 from jaxlm.data.corpus.columns import Label
 from jaxlm.data.rows.texts import longest_first
@@ -23,6 +22,7 @@ from jaxlm.models.build import build
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.targets import ItemTargets
 from tests.exchange.folders import CONFIG, tokenizer
+from tests.objectives import small
 
 GOOD, BAD = ("fine", "lovely", "great", "kind"), ("awful", "poor", "sad", "rude")
 LABELS = ("bad", "good", "so-so")
@@ -45,20 +45,8 @@ def write(path, found):
     return path
 
 
-def recipe(corpus, cache, **fields):
-    run = jaxlm.load_recipe("classification")
-    run.model = dataclasses.replace(
-        run.model, hidden=32, layers=1, heads=2, mlp=48, vocab_size=120, max_positions=32
-    )
-    run.tokenizer.vocab_size = 120
-    run.data.corpus, run.data.cache, run.data.validation_share = str(corpus), str(cache), 0.25
-    run.stages, run.objective.max_tokens = (Stage(length=32, share=1.0),), 28
-    run.steps, run.batch_size, run.check_isolation = 40, 8, False
-    run.optimizer.schedule.peak = 1e-2
-    run.evaluation.every_steps, run.checkpoint.every_steps = 20, 20
-    for name, value in fields.items():
-        setattr(run, name, value)
-    return run
+def recipe(corpus, cache):
+    return small.recipe("classification", corpus, cache, tokens=120, steps=40)
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +223,7 @@ def test_two_fields_are_one_segment_with_types(tmp_path):
         {"a": f"the {GOOD[i % 4]} place", "b": f"{i} {BAD[i % 4]} " * 20, "label": LABELS[i % 2]}
         for i in range(80)
     ]
-    run = recipe(write(tmp_path / "pairs.csv", found), tmp_path / "cache", batch_size=8)
+    run = recipe(write(tmp_path / "pairs.csv", found), tmp_path / "cache")
     run.data.text_fields = ("a", "b")
     run.objective.texts, run.objective.max_tokens, run.objective.items_per_row = 2, 25, 1
     (batch,) = jaxlm.batch_at(run).values()

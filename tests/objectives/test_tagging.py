@@ -10,7 +10,6 @@ import pytest
 
 import jaxlm
 from jaxlm.commands import evaluate, predict
-from jaxlm.config import Stage
 from jaxlm.config import folder as runs
 from jaxlm.data.corpus.columns import Label
 from jaxlm.data.corpus.spans import Spans, Tags
@@ -18,30 +17,18 @@ from jaxlm.errors import UserError
 from jaxlm.evaluate import spans
 from jaxlm.infer import tag
 from jaxlm.objectives.tagging import Tagging
+from tests.extensions.test_tagger import sentence
+from tests.objectives import small
 
-PLACES = ["New York", "Paris", "Old Harbour Town", "Rome"]
-PEOPLE = ["May", "Anna Maria Holt", "Tom"]
 LABELS = ("LOC", "PER")
 
 
 def sentences(number=300, seed=0):
-    """[(word, tag), ...]; "May" is a person or a month, and only its place tells which."""
+    """[(word, tag), ...] of each."""
     rng = random.Random(seed)
     for _ in range(number):
-        person, place = rng.choice(PEOPLE).split(), rng.choice(PLACES).split()
-        bio = lambda words, label: [f"{'I' if i else 'B'}-{label}" for i in range(len(words))]
-        words = [
-            *person,
-            "went",
-            "to",
-            *place,
-            "in",
-            rng.choice(["May", "June"]),
-            str(rng.randrange(1900, 2000)),
-        ]
-        yield list(
-            zip(words, [*bio(person, "PER"), "O", "O", *bio(place, "LOC"), "O", "O", "O"], strict=True)
-        )
+        made = sentence(rng)
+        yield list(zip(made["tokens"], made["tags"], strict=True))
 
 
 def conll(path, found):
@@ -50,17 +37,7 @@ def conll(path, found):
 
 
 def recipe(corpus, cache):
-    run = jaxlm.load_recipe("tagging")
-    run.model = dataclasses.replace(
-        run.model, hidden=32, layers=1, heads=2, mlp=48, vocab_size=150, max_positions=32
-    )
-    run.tokenizer.vocab_size = 150
-    run.data.corpus, run.data.cache, run.data.validation_share = str(corpus), str(cache), 0.25
-    run.stages, run.objective.max_tokens = (Stage(length=32, share=1.0),), 30
-    run.steps, run.batch_size, run.check_isolation = 60, 8, False
-    run.optimizer.schedule.peak = 1e-2
-    run.evaluation.every_steps, run.checkpoint.every_steps = 30, 30
-    return run
+    return small.recipe("tagging", corpus, cache, tokens=150, steps=60)
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,17 @@
 
 `.txt`: documents are separated by blank lines. `.csv`, `.tsv`: a row a document, see `tables`. `.jsonl` (.ndjson,
 .json): one JSON object a line, the document in the text field. `.parquet`: one row a document. `.conll`, `.conllu`:
-words and their tags, see `conll`. Streaming: one document
-(or Parquet batch) in memory.
+words and their tags, see `conll`. Streaming: one document (or Parquet batch) in memory.
 What cannot be read is a UserError with file and line.
 """
 
 import dataclasses
 import io
+import itertools
 import json
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxlm.data.corpus import conll, extras, files, lines, spans, tables
 from jaxlm.data.corpus.columns import Label, Number, Wanted
@@ -21,13 +21,15 @@ from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
 
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
-TABLES = (".csv", ".tsv", *_JSON_LINES, ".parquet", *conll.KINDS)
+_TEXTS = (".txt", ".text")
+AT_ONCE = 1024  # rows of a table that are read, computed and written together
 _Row = tuple[str, int, dict[str, Any]]
+_Any = TypeVar("_Any")
 
 
 def read(path: str, wanted: Wanted) -> Iterator[Record]:
     """All records of a file in order; those of one empty text are left out."""
-    if files.suffixes(path)[0] not in TABLES:
+    if not is_table(path):
         return (Record((text,), origin=(0, number)) for number, text in read_text(path, wanted))
     made = (of(row, wanted, where, number) for where, number, row in rows(path, wanted))
     return (record for record in made if record.texts[0])
@@ -44,6 +46,17 @@ def rows(path: str, wanted: Wanted, whole: bool = False) -> Iterator[_Row]:
     if kind in conll.KINDS:
         return ((f"{path}:{number}", number, row) for number, row in conll.read(path, kind == ".conllu"))
     return _json_lines(path) if kind in _JSON_LINES else _table(path, wanted)
+
+
+def is_table(path: str) -> bool:
+    """Whether it is of a known kind with rows and fields."""
+    kind = files.suffixes(path)[0]
+    return kind in files.KINDS and kind not in _TEXTS
+
+
+def together(records: Iterator[_Any]) -> Iterator[list[_Any]]:
+    """`AT_ONCE` at a time, the last fewer."""
+    return iter(lambda: list(itertools.islice(records, AT_ONCE)), [])
 
 
 def read_text(path: str, wanted: Wanted) -> Iterator[tuple[int, str]]:

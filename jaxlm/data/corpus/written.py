@@ -13,14 +13,13 @@ from typing import Any
 from jaxlm.data.corpus import extras
 from jaxlm.errors import UserError
 
-KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 _Rows = Sequence[dict[str, Any]]
 _Write = Callable[[_Rows], None]
 
 
 def check(path: pathlib.Path, as_json: bool = False) -> None:
     """UserError for a name that says no kind of table, or with `as_json` another than JSON lines."""
-    allowed = (".jsonl",) if as_json else KINDS
+    allowed = (".jsonl",) if as_json else tuple(_KINDS)
     if path.suffix not in allowed:
         raise UserError(
             f"--output={path}: the name of a table{' of JSON lines' * as_json} ends in {' or '.join(allowed)}."
