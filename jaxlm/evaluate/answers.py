@@ -44,7 +44,9 @@ def metrics(
 ) -> dict[str, Interval]:
     """`exact` and `f1` of all questions; each with the group of its question."""
     values_N2 = _values(answers, right)
-    return _clustered(groups, lambda items: dict(zip(NAMES, values_N2[items].mean(axis=0).tolist(), strict=True)))
+    return _clustered(
+        groups, lambda items: dict(zip(NAMES, values_N2[items].mean(axis=0).tolist(), strict=True))
+    )
 
 
 def metrics_with_none(
@@ -101,7 +103,9 @@ def _f1(said: list[str], gold: list[str]) -> float:
     return 2.0 * shared / (len(said) + len(gold))
 
 
-def _clustered(groups: Sequence[Hashable], values: Callable[[np.ndarray], Mapping[str, float]]) -> dict[str, Interval]:
+def _clustered(
+    groups: Sequence[Hashable], values: Callable[[np.ndarray], Mapping[str, float]]
+) -> dict[str, Interval]:
     """Whole groups are drawn."""
     members = collections.defaultdict(list)
     for n, group in enumerate(groups):

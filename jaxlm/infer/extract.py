@@ -1,4 +1,4 @@
-"""Answers that stand in a text. In: questions with their contexts, a model with a span head. Out: parts of the contexts.
+"""Answers that stand in a text. In: questions with contexts, a model with a span head. Out: parts of the contexts.
 
 A context is read in the windows of training, each alone in its row. The score of a part is that of its first token plus
 that of its last; of a part in several windows the largest counts. "No answer" has in each window the score of [CLS] at
@@ -16,7 +16,6 @@ import numpy as np
 from jaxlm.batch import Batch
 from jaxlm.data.rows.windows import Cut
 from jaxlm.data.tokenizer import Tokenizer
-from jaxlm.errors import UserError
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.question_answering import QuestionAnswering
 
@@ -43,7 +42,11 @@ class Found:
 
 
 def scores(
-    predictor: Predictor, objective: QuestionAnswering, items: Sequence[Sequence[str]], *, batch_size: int = 32
+    predictor: Predictor,
+    objective: QuestionAnswering,
+    items: Sequence[Sequence[str]],
+    *,
+    batch_size: int = 32,
 ) -> list[Scores]:
     """Of every (question, context) what the head says of each window's [CLS] and part of the context."""
     tokenizer, vocabulary, cut = predictor.tokenizer, predictor.tokenizer.vocabulary, objective.cut

@@ -77,9 +77,9 @@ class QuestionAnswering(Objective):
         room = self.max_tokens - self.question_tokens - self.cut.special
         if not 0 <= self.overlap < room:
             raise UserError(
-                f"{where}.overlap={self.overlap}: of max_tokens={self.max_tokens} are {max(room, 0)} left for the context "
-                f"behind the longest question ({self.question_tokens}) and {self.cut.special} special tokens; allowed is "
-                f"0 to one less. Fix: --{where}.overlap={max(room // 3, 0)}, or longer windows."
+                f"{where}.overlap={self.overlap}: of max_tokens={self.max_tokens} the longest question "
+                f"({self.question_tokens}) and {self.cut.special} special tokens leave {max(room, 0)} for the context; "
+                f"allowed is 0 to one less. Fix: --{where}.overlap={max(room // 3, 0)}, or longer windows."
             )
 
     def check(self, vocabulary: Vocabulary) -> None:

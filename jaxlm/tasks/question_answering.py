@@ -82,7 +82,11 @@ def _ranked(context: str, found: Found, none: bool) -> list[Values]:
     shares = np.exp(np.array(scores) - np.max(scores, initial=-np.inf))
     shares /= max(shares.sum(), 1.0)
     values = [
-        {"predicted": context[place[0] : place[1]] if place else "", "place": place, "probability": float(share)}
+        {
+            "predicted": context[place[0] : place[1]] if place else "",
+            "place": place,
+            "probability": float(share),
+        }
         for place, share in zip(places, shares, strict=True)
     ]
     return sorted(values, key=lambda one: -one["probability"])

@@ -1,8 +1,9 @@
 """Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
 `.txt`: documents are separated by blank lines. `.csv`, `.tsv`: a row a document, see `tables`. `.jsonl` (.ndjson,
-.json): one JSON object a line, the document in the text field. `.parquet`: one row a document. `.conll`, `.conllu`:
-words and their tags, see `conll`. A .json of SQuAD: a question a document, see `squad`. Streaming: one document (or Parquet batch) in memory.
+.json): one JSON object a line, the document in the text field. `.json` in SQuAD's form: a question a document, see
+`squad`. `.parquet`: one row a document. `.conll`, `.conllu`: words and their tags, see `conll`. Streaming: one document
+(or Parquet batch, or file of SQuAD) in memory.
 What cannot be read is a UserError with file and line.
 """
 

@@ -11,7 +11,10 @@ from typing import Any
 from jaxlm.data.corpus import files, lines
 from jaxlm.errors import UserError
 
-_FORM = '{"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}]}]}]}'
+_FORM = (
+    '{"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text", "answer_start"}]}'
+    "]}]}]}"
+)
 _Row = tuple[str, int, dict[str, Any]]
 
 
@@ -28,10 +31,18 @@ def _read(path: str) -> list[Any] | None:
         while first and not first.strip():
             first = stream.readline(lines.LONGEST_DOCUMENT + 1)
         whole = _parsed(first)
-        if whole is None and first.lstrip().startswith(b"{") and b'"data"' in (head := first + stream.read(4096)):
+        if (
+            whole is None
+            and first.lstrip().startswith(b"{")
+            and b'"data"' in (head := first + stream.read(4096))
+        ):
             rest = stream.read(lines.LONGEST_DOCUMENT + 1)
             lines.check_length(len(head) + len(rest), path, 1)
             whole = _parsed(head + rest)
+            if whole is None and b'"paragraphs"' in head:
+                raise UserError(
+                    f"{path}: not valid JSON: cut short, or damaged. The form is {_FORM}. Fetch the file again."
+                )
     data = whole.get("data") if isinstance(whole, dict) else None
     told = isinstance(data, list) and all(isinstance(one, dict) and "paragraphs" in one for one in data)
     return data if told and data else None

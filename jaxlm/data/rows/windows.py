@@ -18,7 +18,10 @@ from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other items.
 VERSION = 1
-START, END = "answer start", "answer end"  # columns of the pieces: places within one, 0 where there is no answer
+START, END = (
+    "answer start",
+    "answer end",
+)  # columns of the pieces: places within one, 0 where there is no answer
 _TABLE = [("document", np.uint32), ("question", np.uint16), ("start", np.uint32), ("length", np.uint16)]
 
 
