@@ -6,8 +6,8 @@ Command     python -m jaxlm.train --config=configs/question_answering.py --confi
             encoder of quickstart.py begins from nothing
             The corpus: SQuAD's .json (1.1, 2.0), or .jsonl with question, context, answers {"text": [...],
             "answer_start": [...]}; rows of a table with question, context, answer, start. Where questions may have no
-            answer: --config.objective.no_answer=True. Of RoBERTa: --config.objective.separators=2
-Parameters  1,907,970
+            answer: --config.objective.no_answer=True
+Parameters  1,875,202
 Data        builtin:pydocs-questions: what a parameter of a documented function is
 Expect      TODO
 Rows        of 384 tokens (from nothing 256), up to 8 windows each, which do not see each other
@@ -17,7 +17,9 @@ Hardware    TODO
 import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.corpus.columns import Answers
+from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.question_answering import QuestionAnswering
+from jaxlm.tasks.evaluator import TaskMetrics
 
 
 def get_config(start: str = "") -> Run:
@@ -33,9 +35,11 @@ def get_config(start: str = "") -> Run:
         overlap=length // 3,
         question_tokens=64,
         items_per_row=8,
+        separators=2 if isinstance(run.model, Roberta) else 1,
     )
     run.data.corpus, run.data.text_fields = "builtin:pydocs-questions", ("question", "context")
     run.data.columns = (Answers(field="answers", text="context"),)
     run.stages = (Stage(length=length, share=1.0),)
-    run.checkpoint.keep.best_metric = "eval/span_accuracy"
+    run.evaluators = (TaskMetrics(rows=500),)
+    run.checkpoint.keep.best_metric = "eval/f1"
     return run

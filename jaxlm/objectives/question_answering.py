@@ -50,10 +50,11 @@ class QuestionAnswering(Objective):
     overlap: int  # tokens of the context that a window shares with the next (transformers' doc_stride: 128)
     question_tokens: int  # of a question at most; its end is cut off (published: 64)
     items_per_row: int  # windows at most; 1 is one a row
-    separators: Literal[1, 2] = 1  # [SEP] between question and context; RoBERTa was trained with 2
+    separators: Literal[1, 2]  # [SEP] between question and context; RoBERTa was trained with 2
     answer_tokens: int = 30  # of an answer that is given, at most
-    # Said is "no answer" where its score is above the best answer's by more than this
-    threshold: float = 0.0
+    # Said is "no answer" where its score is above the best answer's by more than this; None: what the checkpoint kept as
+    # best for f1 on held-out questions (the evaluator TaskMetrics), else 0
+    threshold: float | None = None
 
     @property
     def needs_sentences(self) -> bool:

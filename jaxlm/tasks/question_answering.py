@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import answers as rule
 from jaxlm.infer import extract
@@ -20,12 +20,15 @@ _NOTHING: Values = {"predicted": "", "place": None, "probability": 1.0}  # of a 
 class Answering(Trained):
     """The part of the context that answers the question, measured by SQuAD's exact match and F1."""
 
-    def __init__(self, model: Predictor, run: Run, objective: QuestionAnswering) -> None:
-        super().__init__(model, run, objective)
+    def __init__(self, model: Predictor, data: Data, objective: QuestionAnswering) -> None:
+        super().__init__(model, data, objective)
         none = objective.no_answer
         self.does = "the part of the context that answers the question" + ", or none" * none
         self.columns = ("predicted", "place", "probability", *(["no_answer_score"] if none else []))
         self.metrics = (*rule.NAMES, *(rule.WITH_NONE if none else ()))
+
+        kept = getattr(getattr(model, "stored", None), "metrics", {}).get(f"eval/{rule.KEPT}", 0.0)
+        self.threshold = kept if objective.threshold is None else objective.threshold
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Of every window of a context the scores of its [CLS] and tokens, [1 + tokens, 2] each."""
@@ -35,11 +38,11 @@ class Answering(Trained):
         """The best part: its text, [first character, one after the last], and its share among the best 20.
 
         Where a question may have none, "" and null if `no_answer_score`, that of none less that of the best part, is
-        above the objective's threshold.
+        above the threshold: the objective's, else the best on held-out questions that its checkpoint kept, else 0.
         """
         said = []
         for (_, context), found in zip(items, self._found(items, asked), strict=True):
-            none = not found.candidates or (self._none and found.none_score > self.objective.threshold)
+            none = not found.candidates or (self._none and found.none_score > self.threshold)
             ranked = _ranked(context, found, self._none)
             best = next((one for one in ranked if none == (one["place"] is None)), _NOTHING)
             said.append({**best, "no_answer_score": found.none_score} if self._none else best)
@@ -62,7 +65,7 @@ class Answering(Trained):
         found = self._found([self.item(record) for record in records], asked)
         best = [_best(context, one) for context, one in zip(contexts, found, strict=True)]
         scores = [one.none_score for one in found]
-        metrics = rule.metrics_with_none(best, right, contexts, scores, self.objective.threshold)
+        metrics = rule.metrics_with_none(best, right, contexts, scores, self.threshold)
         return Measured(items=len(records), metrics=metrics)
 
     @property

@@ -136,7 +136,13 @@ def test_loss_and_gradients_of_answers_are_those_of_transformers(name):
         for key, value in hf.named_parameters()
     }
     objective = QuestionAnswering(
-        column="answers", no_answer=True, max_tokens=11, overlap=1, question_tokens=2, items_per_row=2
+        column="answers",
+        no_answer=True,
+        max_tokens=11,
+        overlap=1,
+        question_tokens=2,
+        items_per_row=2,
+        separators=1,
     )
     model = build(config, objective.heads(config))
     length = TOKENS.shape[1]
