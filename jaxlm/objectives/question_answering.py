@@ -52,8 +52,8 @@ class QuestionAnswering(Objective):
     items_per_row: int  # windows at most; 1 is one a row
     separators: Literal[1, 2]  # [SEP] between question and context; RoBERTa was trained with 2
     answer_tokens: int = 30  # of an answer that is given, at most
-    # Said is "no answer" where its score is above the best answer's by more than this; None: what the checkpoint kept as
-    # best for f1 on held-out questions (the evaluator TaskMetrics), else 0
+    # Said is "no answer" where its score is above the best answer's by more than this; None: what was best for f1 on
+    # held-out questions at the checkpoint (the evaluator TaskMetrics), else 0
     threshold: float | None = None
 
     @property

@@ -13,7 +13,7 @@ from jaxlm.errors import UserError
 COLUMN = Answers(field="answers", text="context")
 WANTED = Wanted(("question", "context"), (COLUMN,))
 CONTEXT = "  The cat sat on the mat, 猫."
-GIVEN = [{"text": "on the mat", "answer_start": 14}, {"text": "the mat ", "answer_start": 17}]
+GIVEN = [{"text": "on the mat", "answer_start": 14}, {"text": "the mat", "answer_start": 17}]
 
 
 def squad(*questions, context=CONTEXT):
