@@ -11,7 +11,7 @@ from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
-from jaxlm.models.heads import Classify, ClassifyText, Pooler, Tag, Tokens
+from jaxlm.models.heads import Classify, ClassifyText, Pooler, Span, Tag, Tokens
 
 MODEL_TYPES = ("bert",)
 TIED = {
@@ -82,6 +82,7 @@ HEADS = {
     "sop": (Classify(classes=2), classes("sop", "cls.seq_relationship")),
     "classes": (ClassifyText, classes("classes")),
     "tags": (Tag, classes("tags")),
+    "span": (Span(), classes("span", "qa_outputs")),
 }
 PREFIX = "bert."
 

@@ -14,7 +14,11 @@ from jaxlm.errors import UserError
 from jaxlm.models.heads import Classify, Head
 
 # Heads with as many classes as config.json says, and how transformers calls a model with one.
-CLASSES = {"classes": "ForSequenceClassification", "tags": "ForTokenClassification"}
+CLASSES = {
+    "classes": "ForSequenceClassification",
+    "tags": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
 
 
 def of(family: Any) -> Mapping[str, tuple[Head | type[Classify], tuple[Row, ...]]]:

@@ -90,6 +90,17 @@ class Tag(Classify):
         return _Classes(config, rngs, self.classes, layer and layer(rngs, dtype))
 
 
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Span(Head):
+    """Whether a token is the first, and the last, of an answer, as transformers' ...ForQuestionAnswering: dense to two
+    numbers (ModernBERT: behind its `tag_layer`). Without dropout, which of these DistilBERT alone has."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BTD."""
+        layer = getattr(config, "tag_layer", None)
+        return _Classes(config, rngs, 2, layer and layer(rngs, dtype))
+
+
 def of_texts(config: Any, classes: int) -> dict[str, Head]:
     """The heads that give a text one of so many classes, with the pooler where the family has it there."""
     pooler: dict[str, Head] = {} if hasattr(config, "class_layer") else {"pooler": Pooler()}

@@ -6,15 +6,18 @@ from jaxlm.config import Run
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.question_answering import QuestionAnswering
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Classifying
+from jaxlm.tasks.question_answering import Answering
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Task, Trained
 
 _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that it derives from
     Classification: Classifying,
+    QuestionAnswering: Answering,
     Tagging: Finding,
 }
 

@@ -1,4 +1,5 @@
-"""Classes of texts and of tokens: transformers' folders give its logits here, and ours give ours there."""
+"""Classes of texts and of tokens, and ends of answers: transformers' folders give its logits here, and ours give ours
+there."""
 
 import json
 
@@ -18,8 +19,9 @@ from jaxlm.errors import UserError
 from jaxlm.exchange import exporting, importing, stored
 from jaxlm.formats import safetensors_file
 from jaxlm.models.build import build
-from jaxlm.models.heads import ClassifyText, Tag, of_texts
+from jaxlm.models.heads import ClassifyText, Span, Tag, of_texts
 from jaxlm.models.paths import nest
+from jaxlm.objectives.question_answering import AnswerTargets, QuestionAnswering
 from tools.parity.collection import cases
 
 CASES = {case.name: case for case in cases()}
@@ -44,7 +46,8 @@ def reference(name, head):
     """transformers' model with random weights, far from its initial ones."""
     kind = getattr(transformers, name + heads.CLASSES[head])
     contents = FAMILIES[name].contents() | {"initializer_range": 0.3}
-    config = kind.config_class(**contents | {"id2label": LABELS, "attn_implementation": "eager"})
+    labels = {} if head == "span" else {"id2label": LABELS}
+    config = kind.config_class(**contents | labels | {"attn_implementation": "eager"})
     torch.manual_seed(3)
     hf = kind(config).eval()
     with torch.no_grad():
@@ -55,7 +58,8 @@ def reference(name, head):
 
 def theirs(hf):
     with torch.no_grad():
-        return hf(torch.from_numpy(TOKENS)).logits.numpy()
+        said = hf(torch.from_numpy(TOKENS))
+    return (said.logits if hasattr(said, "logits") else torch.stack([*said.values()][:2], -1)).numpy()
 
 
 def ours(config, found, params, head):
@@ -65,7 +69,7 @@ def ours(config, found, params, head):
 
     def logits(module):
         x_BTD = module.encode(batch, None).x_BTD
-        return module.classify(x_BTD[:, :1])[:, 0] if head == "classes" else module.heads["tags"](x_BTD)
+        return module.classify(x_BTD[:, :1])[:, 0] if head == "classes" else module.heads[head](x_BTD)
 
     return np.asarray(jax.jit(logits)(build(config, found).bind(params)))
 
@@ -77,8 +81,8 @@ def test_logits_of_a_folder_of_transformers_and_its_way_back(name, head, tmp_pat
     hf.save_pretrained(tmp_path / "hf")
     found = stored.of_hf(tmp_path / "hf")
     assert not found.missing and not found.unexpected
-    kind = {"classes": ClassifyText, "tags": Tag}[head]
-    assert found.heads[head] == kind(classes=3) and set(found.heads) - {head} <= {"pooler"}
+    expected = {"classes": ClassifyText(classes=3), "tags": Tag(classes=3), "span": Span()}
+    assert found.heads[head] == expected[head] and set(found.heads) - {head} <= {"pooler"}
     if head == "classes":
         assert found.heads == of_texts(found.config, 3)
     params = nest(dict(found.hosts()))
@@ -87,14 +91,15 @@ def test_logits_of_a_folder_of_transformers_and_its_way_back(name, head, tmp_pat
     exporting.to_hf(tmp_path / "model", tmp_path / "out", say=lambda line: None)
     for file in ("config.json", "model.safetensors"):
         assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "hf" / file).read_bytes()
-    assert "person" in (tmp_path / "model" / "origin" / "config.json").read_text()
+    assert head == "span" or "person" in (tmp_path / "model" / "origin" / "config.json").read_text()
 
 
 @every
 @both
 def test_transformers_gives_the_logits_of_a_folder_of_ours(name, head, tmp_path):
     config = FAMILIES[name].config
-    found = of_texts(config, 4) if head == "classes" else {"tags": Tag(classes=4)}
+    others = {"tags": Tag(classes=4), "span": Span()}
+    found = of_texts(config, 4) if head == "classes" else {head: others[head]}
     rng = np.random.default_rng(7)
     drawn = jax.tree.map(
         lambda x: rng.normal(0, 0.2, x.shape).astype(np.float32), build(config, found).shapes
@@ -112,6 +117,61 @@ def test_transformers_gives_the_logits_of_a_folder_of_ours(name, head, tmp_path)
     np.testing.assert_allclose(
         ours(config, found, params, head), expected, atol=2e-5 * max(1.0, np.abs(expected).max())
     )
+
+
+@every
+def test_loss_and_gradients_of_answers_are_those_of_transformers(name):
+    """The mean over windows of ours, two of them packed into a row, against its own loss, a window a row."""
+    hf, config = reference(name, "span"), FAMILIES[name].config
+    places = np.array([[2, 5], [0, 0], [9, 9]])
+    loss = hf(
+        torch.from_numpy(TOKENS),
+        start_positions=torch.tensor(places[:, 0]),
+        end_positions=torch.tensor(places[:, 1]),
+    ).loss
+    loss.backward()
+    tensors = {key: value.detach().numpy() for key, value in hf.named_parameters()}
+    slopes = {
+        key: np.zeros(value.shape, np.float32) if value.grad is None else value.grad.numpy()
+        for key, value in hf.named_parameters()
+    }
+    objective = QuestionAnswering(
+        column="answers",
+        no_answer=True,
+        max_tokens=11,
+        overlap=1,
+        question_tokens=2,
+        items_per_row=2,
+        separators=1,
+    )
+    model = build(config, objective.heads(config))
+    length = TOKENS.shape[1]
+    tokens = np.concatenate([TOKENS.reshape(-1), np.zeros(length, int)]).reshape(2, 2 * length)
+    segments = np.repeat([[1, 2], [1, 0]], length, axis=1)
+    starts = np.concatenate([places, [[0, 0]]]).reshape(2, 2, 2) + np.array([0, length])[:, None]
+    batch = Batch(
+        tokens_BT=tokens,
+        segments_BT=segments.astype(np.int32),
+        positions_BT=np.tile(np.arange(length, dtype=np.int32), (2, 2)) * (segments > 0),
+        types_BT=np.zeros_like(tokens),
+        targets=AnswerTargets(
+            places_BC2=starts.astype(np.int32), weights_BC=np.array([[1.0, 1.0], [1.0, 0.0]], np.float32)
+        ),
+    )
+
+    def mean(params):
+        total, weight = objective.loss(model.bind(params), batch, None).terms["span"]
+        return total / weight
+
+    ours = families.import_params(tensors, config, objective.heads(config))
+    value, gradients = jax.jit(jax.value_and_grad(mean))(ours)
+    np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
+    found = families.export_params(gradients, config)
+    for key, expected in slopes.items():
+        if key in found:
+            bound = 2e-5 * max(1.0, np.abs(expected).max())
+            np.testing.assert_allclose(found[key], expected, atol=bound, err_msg=key)
+    assert len(found) > 20
 
 
 def test_an_older_tagger_with_a_pooler_is_a_tagger(tmp_path):

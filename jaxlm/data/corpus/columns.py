@@ -2,13 +2,14 @@
 
 A column is stored beside the shards: `shards.value(field, k)`. Of a `Label` and a `Number` it is one value a document:
 the number of the name among those of the training split, sorted, int32; or float32. Columns of spans (`Spans`, `Tags`,
-`Turns`) have one a token, see `spans`.
+`Turns`, `Answers`) have one a token, see `spans`.
 """
 
 import dataclasses
 import math
 from typing import Any
 
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.spans import SPANS, Spans, Tags, Turns
 from jaxlm.errors import UserError
 
@@ -16,7 +17,7 @@ from jaxlm.errors import UserError
 RESERVED = (
     *("lengths", "fields", "sentences", "sentence_offsets", "token_offsets"),
     *("document_digests", "document_origins"),
-    *("following token", "negative pair"),
+    *("following token", "negative pair", "answer start", "answer end"),
 )
 
 
@@ -50,7 +51,8 @@ class Number:
         return number
 
 
-Column = Label | Number | Spans | Tags | Turns
+Column = Label | Number | Spans | Tags | Turns | Answers
+OF_TOKENS = (*SPANS, Answers)  # with a value for every token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +68,10 @@ class Wanted:
         return tuple(dict.fromkeys((*self.texts, *(column.field for column in self.values))))
 
     @property
-    def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns]]:
+    def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns | Answers]]:
         """Of every column of spans: its number -> (number of its text, the column)."""
         found = enumerate(self.values)
-        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, SPANS)}
+        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, OF_TOKENS)}
 
     def lists(self, text: str) -> list[Tags | Turns]:
         """The columns whose text is a list of words or turns."""
@@ -88,10 +90,10 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
     for i, column in enumerate(columns):
         if not isinstance(column, Column):
             raise UserError(
-                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags and "
-                "Turns of jaxlm.data.corpus.columns."
+                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags, Turns "
+                "and Answers of jaxlm.data.corpus.columns."
             )
-        if isinstance(column, SPANS):
+        if isinstance(column, OF_TOKENS):
             column.check(texts, f"{where}.columns[{i}]")
         own = (column.field,) if isinstance(column, Turns) and used.count(column.field) == 1 else ()
         if not column.field or (column.field in used and column.field not in own):

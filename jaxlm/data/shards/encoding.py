@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxlm.data.corpus import spans
+from jaxlm.data.corpus import answers, spans
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.shards import sentences
@@ -72,8 +73,12 @@ def _spans(record: Record, i: int, wanted: Wanted, offsets: list[np.ndarray]) ->
     """The values of all tokens of a record: 0 in its other texts."""
     text, column = wanted.spans[i]
     values = [np.zeros(len(places), np.int32) for places in offsets]
-    who = f'{record.where}: field "{column.field}"'
-    values[text] = spans.of_tokens(record.values[i], record.texts[text], offsets[text], who)  # pyright: ignore[reportArgumentType]
+    who, said = f'{record.where}: field "{column.field}"', record.values[i]
+    assert isinstance(said, tuple), "of a column of spans"
+    if isinstance(column, Answers):
+        values[text] = answers.of_tokens(said, offsets[text])
+    else:
+        values[text] = spans.of_tokens(said, record.texts[text], offsets[text], who)
     return np.concatenate(values)
 
 
