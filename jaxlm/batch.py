@@ -52,6 +52,13 @@ class Vocabulary:
     special_V: np.ndarray  # bool
     continues_V: np.ndarray  # bool
 
+    @property
+    def marks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What stands before and behind a text that is read: [CLS], [SEP]; else bos, if there is one, and eos, if any."""
+        if self.cls >= 0 and self.sep >= 0:
+            return (self.cls,), (self.sep,)
+        return tuple(id for id in (self.bos,) if id >= 0), tuple(id for id in (self.eos,) if id >= 0)
+
     def require(self, who: str, *roles: str) -> None:
         """UserError unless the tokenizer has every role ('mask', 'eos', 'sentinels', ...) that `who` needs."""
         missing = [role for role in roles if getattr(self, role) in (-1, ())]

@@ -1,7 +1,8 @@
 """Where the heads of a model stand in a family's files. In: the family's `HEADS`. Out: which it holds, and its rows.
 
 `HEADS` of a family's file gives a head and its rows by our name; `PREFIX` is what names of the encoder begin with, in
-every file but that of a bare one (transformers' BertModel), which may have a pooler and nothing else.
+every file but that of a bare one (transformers' BertModel), which may have a pooler and nothing else. `INSIDE` is what
+names of all else begin with beside a head of classes, and only there.
 """
 
 import re
@@ -52,9 +53,11 @@ def sized(head: Head | type[Classify], hf: Mapping[str, Any]) -> Head:
 
 def described(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head]) -> dict[str, Any]:
     """config.json of a model with these heads, labels included."""
-    contents = family.to_hf_config(config, heads) if of(family) else family.to_hf_config(config)
+    contents = (
+        family.to_hf_config(config, heads) if hasattr(family, "PREFIX") else family.to_hf_config(config)
+    )
     for name in CLASSES.keys() & set(heads):
-        kind = re.sub(r"(For\w+|Model)$", "", contents["architectures"][0]) + CLASSES[name]
+        kind = re.sub(r"(For\w+|LMHeadModel|Model)$", "", contents["architectures"][0]) + CLASSES[name]
         head = heads[name] if isinstance(heads, Mapping) else None
         number = head.classes if isinstance(head, Classify) else 2
         labels = {str(i): f"LABEL_{i}" for i in range(number)}
@@ -80,7 +83,9 @@ def table(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head])
                 f"transformers' {type(config).__name__} has no place for the head {name!r} beside the others "
                 f"({', '.join(heads)}); heads with one: {', '.join(known) or 'none'}."
             )
+        if name in CLASSES:
+            rows = tuple(replace(row, theirs=getattr(family, "INSIDE", "") + row.theirs) for row in rows)
         rows += own
-    if not known or set(heads) - {"pooler"}:
+    if not hasattr(family, "PREFIX") or set(heads) - {"pooler"}:
         return rows
     return tuple(replace(row, theirs=row.theirs.removeprefix(family.PREFIX)) for row in rows)

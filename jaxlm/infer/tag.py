@@ -28,13 +28,14 @@ def scores(
     tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
     found = tokenizer.encode_batch_with_offsets(list(texts))
     cut = [(ids[: objective.max_tokens], offsets[: objective.max_tokens]) for ids, offsets in found]
-    rows = [[vocabulary.cls, *ids.tolist(), vocabulary.sep] for ids, _ in cut]
+    begin, end = vocabulary.marks
+    rows = [[*begin, *ids.tolist(), *end] for ids, _ in cut]
     asked = []
     for text, (_, offsets), log_shares_TK in zip(
         texts, cut, predictor.by_row(_log_shares, rows), strict=True
     ):
         first = _first_tokens(words(text, between), offsets)
-        of_words_NK = np.asarray(log_shares_TK[1:])[first]  # behind [CLS]; -1 is any
+        of_words_NK = np.asarray(log_shares_TK[len(begin) :])[first]  # behind [CLS]; -1 is any
         asked.append(np.where((first >= 0)[:, None], of_words_NK, np.nan))
     return asked
 

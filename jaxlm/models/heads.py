@@ -72,11 +72,13 @@ class Classify(Head):
 @dataclasses.dataclass(kw_only=True, frozen=True)
 class ClassifyText(Classify):
     """Classes of a text as transformers' ...ForSequenceClassification: behind the pooler (see `of_texts`), or behind a
-    layer of its own where the family has one in its place (`class_layer` of its config)."""
+    layer of its own where the family has one in its place (`class_layer` of its config); of a decoder without bias."""
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
         """Read through `classify`."""
         layer = getattr(config, "class_layer", None)
+        if config.kind == "decoder":
+            return _Scores(config, rngs, self.classes)
         return _Classes(config, rngs, self.classes, layer and layer(rngs, dtype))
 
 
@@ -92,7 +94,8 @@ class Tag(Classify):
 
 def of_texts(config: Any, classes: int) -> dict[str, Head]:
     """The heads that give a text one of so many classes, with the pooler where the family has it there."""
-    pooler: dict[str, Head] = {} if hasattr(config, "class_layer") else {"pooler": Pooler()}
+    pooled = config.kind == "encoder" and not hasattr(config, "class_layer")
+    pooler: dict[str, Head] = {"pooler": Pooler()} if pooled else {}
     return pooler | {"classes": ClassifyText(classes=classes)}
 
 
@@ -119,9 +122,10 @@ class Headed(nnx.Module):
         return self.heads[question](self.pool(x_BCD))
 
     def classify(self, x_BCD: jax.Array, name: str = "classes", key: jax.Array | None = None) -> jax.Array:
-        """Features of the items' first tokens -> logits, float32, of the `ClassifyText` of that name."""
+        """Features of items -> logits, float32, of the `ClassifyText` of that name, behind the pooler if it is there."""
         head = self.heads[name]
-        return head(x_BCD if hasattr(head, "layer") else self.pool(x_BCD), key)
+        alone = hasattr(head, "layer") or "pooler" not in self.heads
+        return head(x_BCD if alone else self.pool(x_BCD), key)
 
 
 class Dense(nnx.Module):
@@ -129,7 +133,7 @@ class Dense(nnx.Module):
 
     def __init__(self, c: Any, rngs: nnx.Rngs, width: int, result: int, dtype: jnp.dtype):
         self.dtype = dtype
-        self.w = parameters.weight(rngs, (width, result), ("embed", None), c.init_scale)
+        self.w = parameters.weight(rngs, (width, result), ("embed", None), _scale(c))
         self.b = parameters.zeros((result,), ("embed",))
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -157,12 +161,27 @@ class _Classes(nnx.Module):
         self.dropout = getattr(c, "dropout", 0.0)
         if layer is not None:
             self.layer = layer
-        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), c.init_scale)
+        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), _scale(c))
         self.b = parameters.zeros((classes,), (None,))
 
     def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         x_BCD = self.layer(x_BCD) if hasattr(self, "layer") else x_BCD
         return dropout(x_BCD.astype(jnp.float32), self.dropout, key) @ self.w[...] + self.b[...]
+
+
+class _Scores(nnx.Module):
+    """Dense to classes, without bias and without dropout."""
+
+    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int):
+        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), _scale(c))
+
+    def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        return x_BCD.astype(jnp.float32) @ self.w[...]
+
+
+def _scale(c: Any) -> float:
+    """Standard deviation of a head's initial weights; BERT's where a family says it otherwise (T5)."""
+    return getattr(c, "init_scale", 0.02)
 
 
 class _Detector(nnx.Module):

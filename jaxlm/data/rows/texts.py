@@ -1,5 +1,7 @@
 """Whole texts as items: `[CLS] a [SEP] [CLS] b [SEP]`, or joined, `[CLS] a [SEP] b [SEP]`. In: shards. Out: Items.
 
+Of a tokenizer without [CLS] and [SEP], bos and eos stand in their places (`Vocabulary.marks`).
+
 An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
 is cut to `max_tokens`, those that are joined together.
 """
@@ -28,7 +30,7 @@ class Texts(TableItems):
     @property
     def overhead(self) -> int:
         """[CLS] and [SEP] of every text."""
-        return 2 * self.table["length"].shape[1]
+        return sum(self._around) * self.table["length"].shape[1]
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """Tokens of all texts of an item."""
@@ -45,27 +47,35 @@ class Texts(TableItems):
         documents = read(self.shards, (int(row["document"]) for row in wanted))
         return [self._piece(documents[int(row["document"])], row) for row in wanted]
 
+    @property
+    def _around(self) -> tuple[int, int]:
+        begin, end = self.vocabulary.marks
+        return len(begin), len(end)
+
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
-        spans = spans_of(row)
-        texts = [[[self.cls], document[start:end], [self.sep]] for start, end in spans]
-        sizes = [len(text) + 2 for _, text, _ in texts]
+        spans, (begin, end) = spans_of(row), self.vocabulary.marks
+        texts = [(begin, document[first:last], end) for first, last in spans]
+        sizes = [len(begin) + len(text) + len(end) for _, text, _ in texts]
         tokens = np.concatenate([part for text in texts for part in text]).astype(np.int32)
-        columns = self.carried.by(int(row["document"]), spans, around=1)
+        columns = self.carried.by(int(row["document"]), spans, self._around)
         return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), columns)
 
 
 class Joined(Texts):
-    """One segment an item, whose texts have types 0, 1, ...: what is asked is asked of them together."""
+    """A text, or pairs of texts: each pair is one segment, what is asked is asked of its two texts together."""
 
     @property
     def overhead(self) -> int:
-        """[CLS], and [SEP] behind every text."""
-        return 1 + self.table["length"].shape[1]
+        """As of texts, but for the [CLS] of every second one."""
+        return super().overhead - self._around[0] * (self.table["length"].shape[1] // 2)
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
         piece = super()._piece(document, row)
+        if not self._around[0]:
+            return piece
         whole = len(piece.tokens)
-        later = np.flatnonzero(np.diff(piece.texts)) + 1  # the [CLS] of every text but the first
+        begins = np.flatnonzero(np.diff(piece.texts, prepend=-1))
+        later = begins[1::2]
         columns = {n: np.delete(v, later) if v.shape == (whole,) else v for n, v in piece.columns.items()}
         return Piece(np.delete(piece.tokens, later), np.delete(piece.texts, later), columns)
 
