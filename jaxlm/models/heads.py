@@ -122,7 +122,7 @@ class Headed(nnx.Module):
         return self.heads[question](self.pool(x_BCD))
 
     def classify(self, x_BCD: jax.Array, name: str = "classes", key: jax.Array | None = None) -> jax.Array:
-        """Features of items -> logits, float32, of the `ClassifyText` of that name, behind the pooler if it is there."""
+        """Features of items -> logits, float32, of the `ClassifyText` of that name, behind the pooler if there is one."""
         head = self.heads[name]
         alone = hasattr(head, "layer") or "pooler" not in self.heads
         return head(x_BCD if alone else self.pool(x_BCD), key)

@@ -4,15 +4,16 @@ Labels are numbered as the training split has them, sorted; a run is told them b
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from jaxlm.batch import NONE, Array, Batch, Kind, Row, Vocabulary
+from jaxlm.data.corpus.columns import Label
 from jaxlm.data.rows import texts
 from jaxlm.data.rows.items import Asked, Items, Shards
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, did_you_mean
 from jaxlm.models.heads import Classify, Head, of_texts
 from jaxlm.objectives import reading
 from jaxlm.objectives.objective import Objective
@@ -26,6 +27,8 @@ OF_MEAN = "classes_of_mean"  # the head on the mean of an item: no model of tran
 class Carrying(Objective):
     """Texts of a corpus with a column that says what is right."""
 
+    learns: ClassVar[type] = Label  # the kind of column
+
     column: str  # of the corpus, in data.columns
     max_tokens: (
         int  # of an item, without special tokens; what is cut off is at the end (of two texts: of the longer)
@@ -36,6 +39,19 @@ class Carrying(Objective):
         """UserError for numbers that make no rows."""
         for name in ("max_tokens", "items_per_row"):
             check_number(self, where, name, 2**16 - 1)
+
+    def check_columns(self, columns: Sequence[Any]) -> None:
+        """UserError for a column of another kind."""
+        found = next((one for one in columns if one.field == self.column), None)
+        if type(found) is not self.learns and (found or not self.missing_labels):  # of labels the inventory says it
+            kind, names = self.learns.__name__, [one.field for one in columns]
+            more = {"Labels": ", separator='|'"}.get(kind, "")
+            is_one = f"is one of {type(found).__name__}" if found else f"is none of {', '.join(names) or 'no columns'}"
+            raise UserError(
+                f'config.objective.column="{self.column}" {is_one} in data.columns, and {type(self).__name__} learns '
+                f"{kind}.{did_you_mean(self.column, names)} Fix: \"--config.data.columns=({kind}(field="
+                f'{self.column!r}{more}),)".'
+            )
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Texts stand between [CLS] and [SEP], or end with eos."""

@@ -26,6 +26,27 @@ def of_row(row: Row) -> Batch:
     )
 
 
+def apart(row: Row, parts_T: np.ndarray, most: int) -> tuple[Batch, np.ndarray]:
+    """Every part of an item is a segment of its own, `parts_T` its number within the item: the row without targets, and
+    [C * most], int32: the first token of each segment, 0 in unused slots. Items have `most` parts each."""
+    real, changes = row.segments_T > 0, np.ones(len(row.tokens_T), bool)
+    changes[1:] = (np.diff(row.segments_T) != 0) | (np.diff(parts_T) != 0)
+    begins = np.flatnonzero(real & changes)
+    segments = np.where(real, np.cumsum(real & changes), 0).astype(np.int32)
+    slots = most * len(row.first_C)
+    first = np.zeros(slots, np.int32)
+    first[: len(begins)] = begins
+    starts = np.concatenate([[0], begins])[segments]
+    batch = Batch(
+        tokens_BT=row.tokens_T,
+        segments_BT=segments,
+        positions_BT=np.where(real, np.arange(len(starts)) - starts, 0).astype(np.int32),
+        types_BT=np.zeros_like(row.texts_T),
+        most_segments=slots,
+    )
+    return batch, first
+
+
 def start(vocabulary: Vocabulary) -> np.ndarray:
     """int32 []: what a decoder begins with beside its encoder: as in BART eos, if texts have a first token, else as in
     T5 the padding."""

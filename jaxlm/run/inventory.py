@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxlm.config import Data, Run
 from jaxlm.data.corpus import corpus, steps
-from jaxlm.data.corpus.columns import Label, Number
+from jaxlm.data.corpus.columns import Label, Labels, Number
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.shards import shards
@@ -32,7 +32,8 @@ def filled(run: Run, say: Callable[[str], None]) -> Run:
 
 
 def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
-    objective.check_columns(data.columns)
+    for one in data.corpora().values():
+        objective.check_columns(one.columns)
     column = objective.missing_labels
     if not column:
         return objective
@@ -72,4 +73,6 @@ def _counted(one: Corpus, column: str, data: Data) -> "collections.Counter[str]"
     values = (record.values[place] for record in records if one.split(record) == "train")
     if isinstance(one.columns[place], Label):
         return collections.Counter(map(str, values))
+    if isinstance(one.columns[place], Labels):
+        return collections.Counter(name for names in values for name in names)  # pyright: ignore[reportGeneralTypeIssues]
     return collections.Counter(label for spans in values for *_, label in spans)  # pyright: ignore[reportGeneralTypeIssues]

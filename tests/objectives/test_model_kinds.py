@@ -103,7 +103,10 @@ def fields(objective, rows=8, length=16, vocab=60):
     places = None if objective.token_term == "lm" else places
     tokens = TokenTargets(ids_BM=ids(vocab), weights_BM=np.ones((rows, length), "f"), places_BM=places)
     items = ItemTargets(
-        first_BC=np.zeros((rows, 6), np.int32), labels_BC=ids(2, 6) - 1, weights_BC=np.ones((rows, 6), "f")
+        first_BC=np.zeros((rows, 6), np.int32),
+        labels_BC=ids(2, 6) - 1,
+        weights_BC=np.ones((rows, 6), "f"),
+        start_B=np.ones(rows, np.int32),
     )
     if isinstance(objective, Tagging):
         given["targets"] = TagTargets(tags_BT=ids(5), weights_BT=np.ones((rows, length), "f"))
