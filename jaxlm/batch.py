@@ -54,7 +54,7 @@ class Vocabulary:
 
     @property
     def marks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """What stands before and behind a text that is read: [CLS], [SEP]; else bos and eos, as far as there are any."""
+        """What stands before and behind a text that is read: [CLS], [SEP]; else bos and eos, if there are any."""
         if self.cls >= 0 and self.sep >= 0:
             return (self.cls,), (self.sep,)
         return tuple(id for id in (self.bos,) if id >= 0), tuple(id for id in (self.eos,) if id >= 0)

@@ -16,6 +16,8 @@ from jaxlm.models.heads import Classify, Head
 
 # Heads with as many classes as config.json says, and how transformers calls a model with one.
 CLASSES = {"classes": "ForSequenceClassification", "tags": "ForTokenClassification"}
+# These, and one whose places may be those of another.
+ALONE = {**CLASSES, "choices": "ForMultipleChoice"}
 
 
 def of(family: Any) -> Mapping[str, tuple[Head | type[Classify], tuple[Row, ...]]]:
@@ -30,9 +32,9 @@ def held(family: Any, names: Set[str], hf: Mapping[str, Any]) -> dict[str, Head]
     """
     found, left = {}, set(names)
     architectures = str(hf.get("architectures"))
-    said = {name for name, suffix in CLASSES.items() if suffix in architectures} or set(CLASSES)
+    said = {name for name, suffix in ALONE.items() if suffix in architectures} or set(ALONE)
     for name, (head, rows) in of(family).items():
-        if rows[0].theirs in left and (name in said or name not in CLASSES):
+        if rows[0].theirs in left and (name in said or name not in ALONE):
             found[name] = sized(head, hf)
             left -= {row.theirs for row in rows}
     return found
@@ -56,13 +58,15 @@ def described(family: Any, config: Any, heads: Collection[str] | Mapping[str, He
     contents = (
         family.to_hf_config(config, heads) if hasattr(family, "PREFIX") else family.to_hf_config(config)
     )
-    for name in CLASSES.keys() & set(heads):
-        kind = re.sub(r"(For\w+|LMHeadModel|Model)$", "", contents["architectures"][0]) + CLASSES[name]
+    for name in ALONE.keys() & set(heads):
+        kind = re.sub(r"(For\w+|LMHeadModel|Model)$", "", contents["architectures"][0]) + ALONE[name]
+        contents |= {"architectures": [kind]}
+        if name not in CLASSES:
+            continue
         head = heads[name] if isinstance(heads, Mapping) else None
         number = head.classes if isinstance(head, Classify) else 2
         labels = {str(i): f"LABEL_{i}" for i in range(number)}
-        contents |= {"architectures": [kind], "id2label": labels}
-        contents |= {"label2id": {label: int(i) for i, label in labels.items()}}
+        contents |= {"id2label": labels, "label2id": {label: int(i) for i, label in labels.items()}}
     return contents
 
 
@@ -76,7 +80,7 @@ def table(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head])
             own = own if fits else ()
         if (
             not own
-            or (name in CLASSES and not alone)
+            or (name in ALONE and not alone)
             or {row.theirs for row in own} & {row.theirs for row in rows}
         ):
             raise UserError(

@@ -27,7 +27,13 @@ def classify(
 ) -> list[np.ndarray]:
     """The probabilities [K] of every item. UserError for an item of another number of texts."""
     found = outputs(predictor, objective, items, batch_size=batch_size)
-    return [np.asarray(jax.nn.softmax(logits_K)) for logits_K in found]
+    return [shares(logits_K) for logits_K in found]
+
+
+def shares(logits_K: np.ndarray) -> np.ndarray:
+    """The softmax."""
+    powers_K = np.exp(logits_K - logits_K.max())
+    return powers_K / powers_K.sum()
 
 
 def outputs(

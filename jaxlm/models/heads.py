@@ -100,6 +100,47 @@ def of_texts(config: Any, classes: int) -> dict[str, Head]:
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
+class Choose(Head):
+    """One number for a text as transformers' ...ForMultipleChoice: behind the pooler (see `of_choices`), or what the
+    family has for classes in its place."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Read through `classify`."""
+        layer = None if _pools_choices(config) else getattr(config, "class_layer", None)
+        return _Classes(config, rngs, 1, layer and layer(rngs, dtype))
+
+
+def of_choices(config: Any) -> dict[str, Head]:
+    """The heads that give a text one number, with the pooler where the family has it there."""
+    pooler: dict[str, Head] = {"pooler": Pooler()} if _pools_choices(config) else {}
+    return pooler | {"choices": Choose()}
+
+
+def _pools_choices(config: Any) -> bool:
+    return config.kind == "encoder" and getattr(config, "choices_pooled", not hasattr(config, "class_layer"))
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Relate(Classify):
+    """Dense on two features, one behind the other, to logits of classes, float32."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BCD of twice the width, and a key for dropout."""
+        return _Classes(config, rngs, self.classes, width=2 * config.hidden)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Transitions(Head):
+    """What two tags that follow each other, and the first and last of a text, add to its score."""
+
+    tags: int
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take nothing."""
+        return _Transitions(self.tags)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
 class Detect(Head):
     """Dense, activation, and one logit for every token: ELECTRA's "replaced"."""
 
@@ -122,7 +163,7 @@ class Headed(nnx.Module):
         return self.heads[question](self.pool(x_BCD))
 
     def classify(self, x_BCD: jax.Array, name: str = "classes", key: jax.Array | None = None) -> jax.Array:
-        """Features of items -> logits, float32, of the `ClassifyText` of that name, behind the pooler if there is one."""
+        """Features of items -> logits, float32, of the head of that name, behind the pooler if there is one."""
         head = self.heads[name]
         alone = hasattr(head, "layer") or "pooler" not in self.heads
         return head(x_BCD if alone else self.pool(x_BCD), key)
@@ -157,11 +198,13 @@ class Activated(Dense):
 class _Classes(nnx.Module):
     """A layer of its own, if there is one; dropout, at the model's rate; dense to classes."""
 
-    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None):
+    def __init__(
+        self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None, width: int = 0
+    ):
         self.dropout = getattr(c, "dropout", 0.0)
         if layer is not None:
             self.layer = layer
-        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), _scale(c))
+        self.w = parameters.weight(rngs, (width or c.hidden, classes), ("embed", None), _scale(c))
         self.b = parameters.zeros((classes,), (None,))
 
     def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
@@ -177,6 +220,17 @@ class _Scores(nnx.Module):
 
     def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         return x_BCD.astype(jnp.float32) @ self.w[...]
+
+
+class _Transitions(nnx.Module):
+    """float32, 0 at first."""
+
+    def __init__(self, tags: int):
+        self.between = parameters.zeros((tags, tags), (None, None))
+        self.first, self.last = (parameters.zeros((tags,), (None,)) for _ in range(2))
+
+    def __call__(self) -> dict[str, jax.Array]:
+        return {name: getattr(self, name)[...] for name in ("between", "first", "last")}
 
 
 def _scale(c: Any) -> float:

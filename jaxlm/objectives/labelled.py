@@ -35,6 +35,11 @@ class Carrying(Objective):
     )
     items_per_row: int  # at most; 1 is one a row
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The columns that its items carry into rows."""
+        return (self.column,)
+
     def validate(self, where: str) -> None:
         """UserError for numbers that make no rows."""
         for name in ("max_tokens", "items_per_row"):
@@ -79,7 +84,7 @@ class Carrying(Objective):
                 f"{max((asked.length - special) // groups, 1)}, or longer rows."
             )
         return texts.make_texts(
-            shards, vocabulary, max_tokens=self.max_tokens, cache=asked.cache, columns=(self.column,), **how
+            shards, vocabulary, max_tokens=self.max_tokens, cache=asked.cache, columns=self.carried, **how
         )
 
 

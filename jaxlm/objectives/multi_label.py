@@ -63,8 +63,8 @@ class MultiLabel(Judged, Labelled):
         wrong = self.thresholds and self.labels and len(self.thresholds) != len(self.labels)
         if wrong or not all(0.0 <= one <= 1.0 for one in self.thresholds):
             raise UserError(
-                f"{where}.thresholds={self.thresholds}: one from 0 to 1 for each of the {len(self.labels)} labels, or () "
-                "for 0.5."
+                f"{where}.thresholds={self.thresholds}: one from 0 to 1 for each of the {len(self.labels)} labels, or "
+                "() for 0.5."
             )
 
     def targets(self, row: Row, vocabulary: Vocabulary) -> LabelsTargets:

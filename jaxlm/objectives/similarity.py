@@ -38,8 +38,8 @@ class Similarity(Carrying):
         super().validate(where)
         if not self.lowest < self.highest:
             raise UserError(
-                f"{where}.lowest={self.lowest}, {where}.highest={self.highest}: the scores of cosine 0 and of cosine 1; "
-                "the first must be below the second."
+                f"{where}.lowest={self.lowest}, {where}.highest={self.highest}: the scores of cosine 0 and of cosine "
+                "1; the first must be below the second."
             )
 
     def heads(self, config: Any) -> Mapping[str, Head]:

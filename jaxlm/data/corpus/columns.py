@@ -107,8 +107,8 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
     for i, column in enumerate(columns):
         if not isinstance(column, Column):
             raise UserError(
-                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Labels, Spans, Tags and "
-                "Turns of jaxlm.data.corpus.columns."
+                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Labels, Spans, "
+                "Tags and Turns of jaxlm.data.corpus.columns."
             )
         if isinstance(column, Labels) and not column.separator:
             raise UserError(f'{where}.columns[{i}].separator="": what stands between two labels, such as "|".')

@@ -21,7 +21,8 @@ from jaxlm.errors import UserError
 # Part of every fingerprint: raise it when the same input makes other items.
 VERSION = 1
 # What one text is: a whole document, every sentence, or every field of a record (data.text_fields).
-Unit = Literal["documents", "sentences", "fields"]
+# "choices": the first field with each of the others.
+Unit = Literal["documents", "sentences", "fields", "choices"]
 
 
 class Texts(TableItems):
@@ -117,7 +118,7 @@ def make_texts(
     """
     kind = Joined if joined else Texts
     fingerprint = digest(kind.__name__.lower(), VERSION, shards.fingerprint, unit, texts, max_tokens)
-    make = {"documents": _documents, "sentences": _sentences, "fields": _fields}[unit]
+    make = _UNITS[unit]
 
     def blocks() -> Iterator[np.ndarray]:
         document, start, length = make(shards, texts)
@@ -131,8 +132,9 @@ def make_texts(
             rows = kept[at : at + CHUNK]
             table = np.empty(len(rows), np.dtype(dtype))
             table["document"], table["start"] = document[rows], start[rows]
-            cut = longest_first if joined else np.minimum
-            table["length"] = cut(length[rows], max_tokens)
+            together = min(texts, 2) if joined else 1
+            cut = longest_first(length[rows].reshape(-1, together), max_tokens)
+            table["length"] = cut.reshape(-1, texts)
             yield table
 
     return kind.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
@@ -162,6 +164,15 @@ def _fields(shards: Shards, texts: int) -> Columns:
             f"name {texts} fields of a record, --config.data.text_fields=\"('anchor', 'positive')\" (docs/data.md)."
         )
     return np.arange(len(length)), starts(length), length
+
+
+def _choices(shards: Shards, texts: int) -> Columns:
+    document, start, length = _fields(shards, texts // 2 + 1)
+    beside = lambda of: np.stack([np.repeat(of[:, :1], texts // 2, axis=1), of[:, 1:]], axis=2)
+    return document, beside(start).reshape(-1, texts), beside(length).reshape(-1, texts)
+
+
+_UNITS = {"documents": _documents, "sentences": _sentences, "fields": _fields, "choices": _choices}
 
 
 def starts(length: np.ndarray) -> np.ndarray:
