@@ -1,4 +1,4 @@
-"""Which choice goes with a question. In: items of a question and its choices. Out: of each the probability of every one.
+"""Which choice goes with a question. In: items of a question and its choices. Out: the probability of each choice.
 
 The choices of an item are rows of their own, laid out as in training: one alone gets the same number as packed.
 """

@@ -198,9 +198,7 @@ class Activated(Dense):
 class _Classes(nnx.Module):
     """A layer of its own, if there is one; dropout, at the model's rate; dense to classes."""
 
-    def __init__(
-        self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None, width: int = 0
-    ):
+    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None, width: int = 0):
         self.dropout = getattr(c, "dropout", 0.0)
         if layer is not None:
             self.layer = layer

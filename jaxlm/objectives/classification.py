@@ -5,7 +5,7 @@ text is judged by its own tokens and sees no other, so packing several into a ro
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,11 @@ class Classification(Judged, Labelled):
     def outputs(self) -> int:
         """A logit for each label."""
         return len(self.labels)
+
+    @property
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels."""
+        return {"classes": self.labels}
 
     def targets(self, row: Row, vocabulary: Vocabulary) -> ItemTargets:
         """A label for every item."""

@@ -48,13 +48,19 @@ class Carrying(Objective):
     def check_columns(self, columns: Sequence[Any]) -> None:
         """UserError for a column of another kind."""
         found = next((one for one in columns if one.field == self.column), None)
-        if type(found) is not self.learns and (found or not self.missing_labels):  # of labels the inventory says it
+        if type(found) is not self.learns and (
+            found or not self.missing_labels
+        ):  # of labels the inventory says it
             kind, names = self.learns.__name__, [one.field for one in columns]
             more = {"Labels": ", separator='|'"}.get(kind, "")
-            is_one = f"is one of {type(found).__name__}" if found else f"is none of {', '.join(names) or 'no columns'}"
+            is_one = (
+                f"is one of {type(found).__name__}"
+                if found
+                else f"is none of {', '.join(names) or 'no columns'}"
+            )
             raise UserError(
                 f'config.objective.column="{self.column}" {is_one} in data.columns, and {type(self).__name__} learns '
-                f"{kind}.{did_you_mean(self.column, names)} Fix: \"--config.data.columns=({kind}(field="
+                f'{kind}.{did_you_mean(self.column, names)} Fix: "--config.data.columns=({kind}(field='
                 f'{self.column!r}{more}),)".'
             )
 

@@ -5,7 +5,7 @@ problem_type="multi_label_classification". What is packed beside a text changes 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -51,6 +51,11 @@ class MultiLabel(Judged, Labelled):
     def outputs(self) -> int:
         """A logit for each label."""
         return len(self.labels)
+
+    @property
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels."""
+        return {"classes": self.labels}
 
     @property
     def given_from(self) -> np.ndarray:

@@ -28,7 +28,9 @@ from jaxlm.objectives.predictions import Logits, Predictions
 class RelationTargets:
     """Two places and a label for every item of a row."""
 
-    places_BC2: Array  # int32: of the first markers of the two; of one that was cut off, the item's first token
+    places_BC2: (
+        Array  # int32: of the first markers of the two; of one that was cut off, the item's first token
+    )
     labels_BC: Array  # int32; 0 in unused slots
     weights_BC: Array  # float32: 1 where an item is real, else 0
 
@@ -63,7 +65,7 @@ class Relations(Labelled):
             if name not in known:
                 raise UserError(
                     f"config.objective.parts={self.parts}: data.columns has no Spans {name!r} (it has "
-                    f"{', '.join(known) or 'none'}). Fix: \"--config.data.columns=(Label(field={self.column!r}), "
+                    f'{", ".join(known) or "none"}). Fix: "--config.data.columns=(Label(field={self.column!r}), '
                     f"Spans(field={self.parts[0]!r}, text='text'), Spans(field={self.parts[1]!r}, text='text'))\"."
                 )
 

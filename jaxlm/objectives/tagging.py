@@ -54,6 +54,11 @@ class Tagging(Labelled):
         """What has one feature for every token of a text."""
         return ("encoder", "decoder")
 
+    @property
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The tags."""
+        return {"tags": self.tags}
+
     def check_columns(self, columns: Sequence[Any]) -> None:
         """The scheme of the column must be this one; spans of characters are as good as BIO tags."""
         found = next((one for one in columns if one.field == self.column), None)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import classes
 from jaxlm.infer import choose, classify
@@ -20,8 +20,8 @@ class Classifying(Trained):
 
     metrics = ("accuracy", "macro_f1", "mcc", "nll", "brier", "ece")
 
-    def __init__(self, model: Predictor, run: Run, objective: Classification) -> None:
-        super().__init__(model, run, objective)
+    def __init__(self, model: Predictor, data: Data, objective: Classification) -> None:
+        super().__init__(model, data, objective)
         self.does = f"one of {len(objective.labels)} labels"
         self.columns = tuple(objective.answer([1.0] * len(objective.labels)))
 
@@ -45,8 +45,8 @@ class Classifying(Trained):
 class Choosing(Classifying):
     """The same of the choices that go with a question."""
 
-    def __init__(self, model: Predictor, run: Run, objective: MultipleChoice) -> None:
-        super().__init__(model, run, objective)  # pyright: ignore[reportArgumentType]
+    def __init__(self, model: Predictor, data: Data, objective: MultipleChoice) -> None:
+        super().__init__(model, data, objective)  # pyright: ignore[reportArgumentType]
         self.does = f"one of {objective.choices} choices"
 
     def ask(self, items: Sequence[Item]) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import label_sets
 from jaxlm.infer import classify
@@ -19,8 +19,8 @@ class LabelSets(Trained):
 
     columns, metrics = ("predicted", "probabilities"), label_sets.NAMES
 
-    def __init__(self, model: Predictor, run: Run, objective: MultiLabel) -> None:
-        super().__init__(model, run, objective)
+    def __init__(self, model: Predictor, data: Data, objective: MultiLabel) -> None:
+        super().__init__(model, data, objective)
         self.does = f"any of {len(objective.labels)} labels"
 
     def ask(self, items: Sequence[Item]) -> list[Any]:

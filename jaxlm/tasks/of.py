@@ -1,4 +1,4 @@
-"""The task of a model. In: a `Loaded`. Out: a `Task`: what its run was fine-tuned for, or what its kind does."""
+"""The task of a model. In: a `Loaded`. Out: a `Task`: what it was fine-tuned for, or what its kind does."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from jaxlm.objectives.relations import Relations
 from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
-from jaxlm.tasks import untrained
+from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Choosing, Classifying
 from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.relations import Relating
@@ -37,7 +37,7 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
 def of(model: Loaded, *, max_new_tokens: int) -> Task:
     """`max_new_tokens`: the longest answer of a model that writes."""
     run = model.stored.run
-    found = None if run is None else of_run(model, run)
+    found = foreign.of(model) if run is None else of_run(model, run)
     return found or untrained.of(model, max_new_tokens=max_new_tokens)
 
 
@@ -47,4 +47,4 @@ def of_run(model: Predictor, run: Run) -> Trained | None:
     while isinstance(objective, Wrapped):
         objective = objective.of
     kind = next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)
-    return kind and kind(model, run, objective)
+    return kind and kind(model, run.data, objective)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
@@ -27,10 +27,10 @@ class Relating(Classifying):
 
     metrics = relations.NAMES
 
-    def __init__(self, model: Predictor, run: Run, objective: Relations) -> None:
-        super().__init__(model, run, objective)  # pyright: ignore[reportArgumentType]
+    def __init__(self, model: Predictor, data: Data, objective: Relations) -> None:
+        super().__init__(model, data, objective)  # pyright: ignore[reportArgumentType]
         self.does = f"one of {len(objective.labels)} relations"
-        self.marks = objective.marks(run.data.steps)
+        self.marks = objective.marks(data.steps)
         self.markers = (self.marks.markers[0], self.marks.markers[2])
 
     def check(self, text: str) -> None:
@@ -45,14 +45,14 @@ class Relating(Classifying):
 
     def of_row(self, row: Mapping[str, Any], item: Item, where: str) -> Item:
         """Marked, if the row says where the two stand."""
-        spans = tuple(one for one in self.run.data.columns if one.field in self.objective.parts)
+        spans = tuple(one for one in self.data.columns if one.field in self.objective.parts)
         if not all(one.field in row for one in spans):
             return item
         return self.item(readers.of(dict(row), Wanted(self.fields, spans), where))
 
     def wanted(self) -> Wanted:
         """The text, the label, and the spans."""
-        columns = {one.field: one for one in self.run.data.columns}
+        columns = {one.field: one for one in self.data.columns}
         return Wanted(self.fields, tuple(columns[name] for name in self.objective.carried))
 
     def item(self, record: Record) -> Item:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import correlation
 from jaxlm.infer import classify, embed
@@ -19,8 +19,8 @@ class Scoring(Trained):
     does = "a number"
     columns, metrics = ("predicted",), correlation.NAMES
 
-    def __init__(self, model: Predictor, run: Run, objective: Any) -> None:
-        super().__init__(model, run, objective)
+    def __init__(self, model: Predictor, data: Data, objective: Any) -> None:
+        super().__init__(model, data, objective)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The number, [1]."""

@@ -111,7 +111,9 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
                 "Tags and Turns of jaxlm.data.corpus.columns."
             )
         if isinstance(column, Labels) and not column.separator:
-            raise UserError(f'{where}.columns[{i}].separator="": what stands between two labels, such as "|".')
+            raise UserError(
+                f'{where}.columns[{i}].separator="": what stands between two labels, such as "|".'
+            )
         if isinstance(column, SPANS):
             column.check(texts, f"{where}.columns[{i}]")
         own = (column.field,) if isinstance(column, Turns) and used.count(column.field) == 1 else ()
