@@ -11,6 +11,7 @@ import jaxlm
 from jaxlm.batch import stacked
 from jaxlm.commands import evaluate, predict
 from jaxlm.data.corpus.columns import Label, Labels, Number
+from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.data.corpus.steps import MarkSpans
 from jaxlm.data.rows import packing
@@ -146,19 +147,19 @@ def test_items_of_packed_rows_are_judged_as_if_alone(kind, model, shards):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(b).max()))
 
 
-RECIPES = {  # the recipe; a metric of tables; (one of held-out rows, what it is times the former)
-    "similarity": ("similarity", "pearson", {"mse": ("number_loss", 25.0)}),
-    "label sets": ("multi_label", "micro_f1", {"micro_f1": ("classes_f1", 1.0)}),
-    "choices": ("multiple_choice", "accuracy", {"nll": ("choice_loss", 1.0)}),
-    "relations": ("relation_extraction", "f1", {"accuracy": ("relations_accuracy", 1.0)}),
-    "chained tags": ("tagging", "f1", {}),
+RECIPES = {  # the recipe; a metric of tables and its least value; of it one of held-out rows, and its factor
+    "similarity": ("similarity", ("pearson", 0.9), ("mse", "number_loss", 25.0)),
+    "label sets": ("multi_label", ("micro_f1", 0.6), ("micro_f1", "classes_f1", 1.0)),
+    "choices": ("multiple_choice", ("accuracy", 0.6), ("nll", "choice_loss", 1.0)),
+    "relations": ("relation_extraction", ("accuracy", 0.5), ("accuracy", "relations_accuracy", 1.0)),
+    "chained tags": ("tagging", ("f1", 0.9), ()),
 }
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_a_table_is_learned_and_new_rows_are_answered_and_measured(kind, tmp_path, capsys):
+def test_what_is_trained_on_a_table_answers_new_rows_and_is_measured_on_them(kind, tmp_path, capsys):
     """What the task measures on held-out records is what training measured on the rows that they make."""
-    name, metric, same = RECIPES[kind]
+    name, (metric, least), same = RECIPES[kind]
     table = tmp_path / "train.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
     run = small.recipe(name, table, tmp_path / "cache", tokens=150, steps=30)
@@ -173,15 +174,80 @@ def test_a_table_is_learned_and_new_rows_are_answered_and_measured(kind, tmp_pat
     run.evaluators = (TaskMetrics(),)
     outcome = jaxlm.fit(run, workdir=tmp_path / "run")
     assert outcome.code == 0
-    for mine, (theirs, times) in same.items():
+    if same:
+        mine, theirs, times = same
         assert outcome.metrics[f"eval/{mine}"] == pytest.approx(
             times * outcome.metrics[f"eval/{theirs}"], rel=1e-4
         )
     assert evaluate.main(["evaluate", f"--run={tmp_path / 'run'}", f"--data={table}", "--json"]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert found["items"] == len(RECORDS) and found["metrics"][metric]["value"] > 0.9
+    assert found["items"] == len(RECORDS) and found["metrics"][metric]["value"] >= least
     target = tmp_path / "out.jsonl"
     words = [f"--run={tmp_path / 'run'}", f"--input={table}", f"--output={target}"]
     assert predict.main(["predict", *words]) == 0
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     assert len(answers) == len(RECORDS) and len(answers[0]) > len(RECORDS[0])
+
+
+def replaced(name, **changes):
+    """A change of a run: another objective, with other fields."""
+
+    def change(run):
+        labels = {"labels": ()} if hasattr(KINDS[name], "labels") else {}
+        run.objective = dataclasses.replace(KINDS[name], **labels | changes)
+        run.data.columns = COLUMNS
+        run.data.text_fields = FIELDS.get(name, ())
+        run.data.steps = (MARKS,) if name == "relations" else ()
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "row", "message"),
+    [
+        (replaced("classes"), {"label": 0.5}, r't\.jsonl:1: field "label" is 0\.5; it must be a label: a string'),
+        (replaced("classes", column="score"), {}, r'column="score" is one of Number in data\.columns, and '
+         r"Classification learns Label\..*columns=\(Label\(field='score'\),\)"),
+        (replaced("classes", pooling="max"), {}, "pooling='max'; allowed: own, mean"),
+        (replaced("label sets", column="label"), {}, r"MultiLabel learns Labels\..*Labels\(field='label', separator='\|'\)"),
+        (replaced("label sets"), {"labels": 3}, r"must be a list of labels, or a string of them with \"\|\" between two"),
+        (replaced("label sets", thresholds=(0.5, 2.0)), {}, r"thresholds=\(0\.5, 2\.0\): one from 0 to 1"),
+        (replaced("label sets", labels=("a", "b"), thresholds=(0.5,)), {}, "one from 0 to 1 for each of the 2 labels"),
+        (replaced("numbers of pairs"), {"score": "high"}, r'field "score" is \'high\'; it must be a finite number'),
+        (replaced("numbers of pairs", column="scor"), {}, r'Regression learns Number\. Did you mean "score"'),
+        (replaced("similarity", lowest=5.0), {}, r"lowest=5\.0, .*highest=5\.0: .* first must be below"),
+        (replaced("choices", choices=3), {}, r"choices=3, but the labels are bad, good: .*choices=2"),
+        (replaced("relations", parts=("head", "tale")), {}, r"data\.columns has no Spans 'tale' \(it has head, tail\)"),
+        (replaced("relations"), {"tail": {"start": 4, "end": 8}}, r"overlap, or there are several texts"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_learned_is_refused_by_name(change, row, message, tmp_path):
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(one) + "\n" for one in [RECORDS[0] | row, *RECORDS[1:]]))
+    run = small.recipe("classification", table, tmp_path / "cache", tokens=150, steps=2)
+    run.model.max_positions, run.stages = 64, (dataclasses.replace(run.stages[0], length=64),)
+    change(run)
+    with pytest.raises(UserError, match=message):
+        jaxlm.batch_at(run)
+
+
+def test_a_text_without_its_markers_is_refused(tmp_path):
+    from jaxlm.config import Data
+    from jaxlm.tasks.relations import Relating
+
+    data = Data(corpus="x", steps=(MARKS,), packing="none", validation_share=0.0, test_share=0.0)
+    task = Relating(None, data, KINDS["relations"])
+    task.check("an [E1] old [/E1] man and a [E2] sea [/E2]")
+    with pytest.raises(UserError, match=r"must have \[E2\] and \[/E2\] once"):
+        task.check("an [E1] old [/E1] man")
+
+
+def test_spans_are_marked_with_their_places_moved():
+    found = Record(("Is it, the big sea?",), (((11, 14, "head"),), ((15, 18, "tail"),), ((7, 10, "other"),)))
+    made = MARKS.apply(found)
+    assert made.texts == ("Is it, the [E1] big [/E1] [E2] sea [/E2] ?",)
+    said = [made.texts[0][a:b] for ((a, b, _),) in made.values]
+    assert said == ["[E1] big [/E1]", "[E2] sea [/E2]", "the"]
+    assert MARKS.apply(made) == made
+    with pytest.raises(UserError, match="two different markers for each label"):
+        MarkSpans(labels=("a",), markers=("[",)).validate("config.data.steps[0]")
