@@ -11,9 +11,10 @@ Command     python -m jaxlm.train --config=configs/similarity.py --config.init_f
             pooling='own', max_tokens=124, items_per_row=4)"
 Parameters  1,858,560
 Data        yours
-Expect      EXPECT
+Expect      all-MiniLM-L6-v2 on 3,769 pairs of STS-B, 120 steps: Pearson 0.888 (0.867 to 0.906), Spearman 0.873 on 418
+            others; its cosine before that: 0.854, 0.828
 Rows        of 128 tokens, up to 8 pairs each, which do not see each other
-Hardware    HARDWARE
+Hardware    two CPU cores, with others on them: 5 min 25 s for that (2026-11-26)
 """
 
 import jaxlm

@@ -26,7 +26,10 @@ class MultipleChoice(Labelled):
 
     choices: int  # of an item; max_tokens is for the question and one of them
 
-    needs_sentences = True
+    @property
+    def needs_sentences(self) -> bool:
+        """Where one field of a record ends."""
+        return True
 
     @property
     def takes(self) -> tuple[Kind, ...]:

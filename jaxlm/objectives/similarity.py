@@ -31,7 +31,10 @@ class Similarity(Carrying):
     lowest: float  # the score of texts that have nothing in common: cosine 0
     highest: float  # the score of texts that say the same: cosine 1
 
-    needs_sentences = True
+    @property
+    def needs_sentences(self) -> bool:
+        """Where one field of a record ends."""
+        return True
 
     def validate(self, where: str) -> None:
         """UserError, too, for bounds that are none."""

@@ -231,6 +231,26 @@ def test_what_cannot_be_learned_is_refused_by_name(change, row, message, tmp_pat
         jaxlm.batch_at(run)
 
 
+def test_numbers_as_labels_and_too_few_validation_rows_are_refused(tmp_path):
+    rows = [RECORDS[0] | {"label": f"{i / 8}"} for i in range(60)]
+    for labels, message in (
+        (
+            [row["label"] for row in rows],
+            r'column "label" holds numbers \(0\.0, 0\.125, .*objective=Regression\(column=',
+        ),
+        (
+            [f"n{i % 40}" for i in range(60)],
+            r'column "label" has \d+ labels, and the validation split \d+ rows',
+        ),
+    ):
+        table = tmp_path / f"{labels[1]}.csv"
+        lines = [f"text number {i},{label}" for i, label in enumerate(labels)]
+        table.write_text("\n".join(["text,label", *lines]))
+        run = small.recipe("classification", table, tmp_path / "cache", tokens=150, steps=2)
+        with pytest.raises(UserError, match=message):
+            jaxlm.batch_at(run)
+
+
 def test_a_text_without_its_markers_is_refused(tmp_path):
     from jaxlm.config import Data
     from jaxlm.tasks.relations import Relating
