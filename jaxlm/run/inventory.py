@@ -69,8 +69,8 @@ def _check_enough(counts: "collections.Counter[str]", held_out: int, column: str
     if 0 < held_out < len(counts):
         raise UserError(
             f'column "{column}" has {len(counts)} labels, and the validation split {held_out} rows: what is measured '
-            "on fewer rows than labels says nothing. Fix: --config.data.validation_share=0.2 or more of more rows, or =0 "
-            "for none."
+            "on fewer rows than labels says nothing. Fix: --config.data.validation_share=0.2 or more of more rows, or "
+            "--config.data.validation_share=0 for none."
         )
 
 

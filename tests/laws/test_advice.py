@@ -17,6 +17,8 @@ RECIPES = [
     "configs/bert_base.py",
     "configs/classification.py",
     "configs/tagging.py",
+    "configs/multi_label.py",
+    "configs/multiple_choice.py",
 ]
 _BLANK = "\0"  # where a message has a value
 
