@@ -62,9 +62,9 @@ def _check_enough(counts: "collections.Counter[str]", held_out: int, column: str
     """UserError for numbers with a fraction, and for fewer validation rows than labels (0: not known, or none)."""
     if counts and all(re.fullmatch(r"-?\d*\.\d+", name) for name in counts):
         raise UserError(
-            f'column "{column}" holds numbers ({", ".join(sorted(counts)[:3])}, ...), which are no labels. Fix: '
-            f'"--config.data.columns=(Number(field={column!r}),)" and "--config.objective=Regression(column={column!r}, '
-            "texts=1, pooling='own', max_tokens=125, items_per_row=8)\"; or whole numbers."
+            f'column "{column}" holds numbers ({", ".join(sorted(counts)[:3])}, ...), which are no labels. Fix: "'
+            f'--config.data.columns=(Number(field={column!r}),)" and "--config.objective=Regression(column='
+            f"{column!r}, texts=1, pooling='own', max_tokens=125, items_per_row=8)\"; or whole numbers."
         )
     if 0 < held_out < len(counts):
         raise UserError(
