@@ -9,7 +9,7 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.models.albert import Albert
-from jaxlm.models.heads import Classify, ClassifyText, Pooler, Span, Tag, Tokens
+from jaxlm.models.heads import Choose, Classify, ClassifyText, Pooler, Span, Tag, Tokens
 
 MODEL_TYPES = ("albert",)
 TIED = {
@@ -63,6 +63,7 @@ HEADS = {
     "classes": (ClassifyText, bert.classes("classes")),
     "tags": (Tag, bert.classes("tags")),
     "span": (Span(), bert.classes("span", "qa_outputs")),
+    "choices": (Choose(), bert.classes("choices")),
 }
 PREFIX = "albert."
 _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}

@@ -29,6 +29,7 @@ class Wrapped(Objective):
     whole_batch = property(lambda self: self.of.whole_batch)  # pyright: ignore[reportAssignmentType]
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
+    takes = property(lambda self: self.of.takes)  # pyright: ignore[reportIncompatibleMethodOverride]
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     missing_labels = property(lambda self: self.of.missing_labels)  # pyright: ignore[reportIncompatibleMethodOverride]

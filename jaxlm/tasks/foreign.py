@@ -36,7 +36,12 @@ def of(model: Loaded) -> Trained | None:
 
 def _classifier(model: Loaded, labels: tuple[str, ...]) -> Trained:
     objective = Classification(
-        column="label", labels=labels, texts=1, max_tokens=model.row_length - 2, items_per_row=1
+        column="label",
+        labels=labels,
+        texts=1,
+        pooling="own",
+        max_tokens=model.row_length - 2,
+        items_per_row=1,
     )
     return Classifying(model, _data("text", Label(field="label")), objective)
 

@@ -1,8 +1,8 @@
 """What is read of a record besides its texts. In: config. Out: columns, which read a value and say what it may be.
 
 A column is stored beside the shards: `shards.value(field, k)`. Of a `Label` and a `Number` it is one value a document:
-the number of the name among those of the training split, sorted, int32; or float32. Columns of spans (`Spans`, `Tags`,
-`Turns`, `Answers`) have one a token, see `spans`.
+the number of the name among those of the training split, sorted, int32; or float32. Of `Labels` it is 1 or 0 for each
+of these names. Columns of spans (`Spans`, `Tags`, `Turns`, `Answers`) have one a token, see `spans`.
 """
 
 import dataclasses
@@ -35,6 +35,24 @@ class Label:
 
 
 @dataclasses.dataclass(kw_only=True)
+class Labels:
+    """Any number of names: a list of labels, or a string of them."""
+
+    field: str  # the field of the record
+    separator: str  # between two names where they are one string: "joy|surprise"
+
+    def read(self, value: Any, where: str) -> list[str]:
+        """The names, sorted, each once; none of an empty list or string. UserError for anything else."""
+        given = value
+        if isinstance(value, str):
+            given = [name for name in value.split(self.separator) if name.strip()]
+        if isinstance(given, list) and all(isinstance(n, str | int) and str(n).strip() for n in given):
+            return sorted({str(name).strip() for name in given})
+        allowed = f'a list of labels, or a string of them with "{self.separator}" between two'
+        raise _wrong(self, value, where, allowed)
+
+
+@dataclasses.dataclass(kw_only=True)
 class Number:
     """A finite number, such as a score."""
 
@@ -51,7 +69,7 @@ class Number:
         return number
 
 
-Column = Label | Number | Spans | Tags | Turns | Answers
+Column = Label | Labels | Number | Spans | Tags | Turns | Answers
 OF_TOKENS = (*SPANS, Answers)  # with a value for every token
 
 
@@ -90,8 +108,12 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
     for i, column in enumerate(columns):
         if not isinstance(column, Column):
             raise UserError(
-                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags, Turns "
-                "and Answers of jaxlm.data.corpus.columns."
+                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Labels, Spans, "
+                "Tags, Turns and Answers of jaxlm.data.corpus.columns."
+            )
+        if isinstance(column, Labels) and not column.separator:
+            raise UserError(
+                f'{where}.columns[{i}].separator="": what stands between two labels, such as "|".'
             )
         if isinstance(column, OF_TOKENS):
             column.check(texts, f"{where}.columns[{i}]")

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from jaxlm.data.corpus import answers, conll, extras, files, lines, spans, squad, tables
 from jaxlm.data.corpus.answers import Answers
-from jaxlm.data.corpus.columns import Label, Number, Wanted
+from jaxlm.data.corpus.columns import Label, Labels, Number, Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
@@ -159,7 +159,7 @@ def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
     values = []
     for column in wanted.values:
         value = _value(record, column.field, wanted, where)
-        if isinstance(column, Label | Number):
+        if isinstance(column, Label | Labels | Number):
             values.append(column.read(value, where))
         elif isinstance(column, Spans | Answers):
             values.append(column.read(value, given[column.text], where))

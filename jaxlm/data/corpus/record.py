@@ -3,7 +3,7 @@
 import dataclasses
 
 Span = tuple[int, int, str]  # first character, one after the last, label
-Value = str | float | tuple[Span, ...]
+Value = str | float | list[str] | tuple[Span, ...]
 
 
 @dataclasses.dataclass(frozen=True)
