@@ -2,8 +2,9 @@
 
 What is written is parsed, never evaluated: literals, tuples, and calls by name of config classes, those of jaxlm and of
 the recipe. A field may be left out where the object that stands there now is of the same class (its value is kept),
-or where the class has a default. Nothing is taken over from an object of another class, as the same name may
-mean something else there (Adafactor's epsilon is no Adam's): the message offers those values instead.
+where the class has a default, or where it is what the class stands around: `RDrop(alpha=1.0)` is around the objective
+that is there. Nothing else is taken over from an object of another class, as the same name may mean something else
+there (Adafactor's epsilon is no Adam's): the message offers those values instead.
 """
 
 import ast
@@ -119,6 +120,9 @@ def _component(node: Any, present: Any, where: str, name: str) -> Any:
             )
         there = getattr(present, keyword.arg, None)
         given[keyword.arg] = _value(keyword.value, there, where, keyword.arg)
+    around = getattr(kind, "around", "")  # a class that stands around what is there
+    if around and around not in given and type(present) is not kind and present is not None:
+        given[around] = present
     if type(present) is kind:
         given = {name: getattr(present, name) for name in names} | given
     lacking = [field.name for field in fields if field.name not in given and not tree.has_default(field)]

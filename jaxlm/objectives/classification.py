@@ -64,6 +64,10 @@ class Classification(Labelled):
         """Number of labelled items."""
         return {"classes": scores.count(batch.targets.weights_BC)}
 
+    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """The label of every item."""
+        return {"classes": (batch.targets.labels_BC, batch.targets.weights_BC)}
+
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`classes` at the first token of every item."""
         encoded, items = model.encode(batch, key), batch.targets

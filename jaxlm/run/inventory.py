@@ -49,7 +49,7 @@ def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
     shown = (f"{name} {number:,} ({number / total:.1%})" if total else name for name, number in most)
     listed = "  ".join(shown)
     say(f"  labels             {listed}{'  ...' if len(counts) > _SHOWN else ''}")
-    return objective.told(tuple(sorted(counts)))
+    return objective.told(tuple(sorted(counts))).counted(counts)
 
 
 def _counted(one: Corpus, column: str, data: Data) -> "collections.Counter[str]":
