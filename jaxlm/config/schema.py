@@ -212,6 +212,7 @@ class Run:
     init_from: str = ""
     # How the entries begin that a larger vocabulary adds: the mean of all entries, or as drawn for a new model
     resize_vocabulary: Literal["refuse", "mean", "normal"] = "refuse"
+    reset_layers: int = 0  # so many top layers (with them the pooler) begin as drawn, not from init_from
     # How further learned positions begin: the known ones again, stretched over all, or as drawn for a new model
     extend_positions: Literal["refuse", "repeat", "interpolate", "normal"] = "refuse"
     # Whether a probe shows before every stage that documents of a row cannot see each other, see docs/data.md
@@ -239,6 +240,11 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
+        _within(self.reset_layers, 0, None, f"{where}.reset_layers")
+        if self.reset_layers and not self.init_from:
+            raise UserError(
+                f"{where}.reset_layers={self.reset_layers}: without {where}.init_from all layers are as drawn."
+            )
         excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps, f"{where}.profile")
         for text in (*self.fill, *self.generate):

@@ -24,7 +24,7 @@ _OFFERS = {
     "model": ("module", "models"),
     "objective": ("check_model", "objectives"),
     "tokenizer": ("sample_bytes", "data.tokenizer"),
-    "optimizer": ("direction", "optim.optimizers"),
+    "optimizer": ("direction", "optim"),
     "view": ("split", "views"),
 }
 _PLAIN = (str, int, float, bool)
