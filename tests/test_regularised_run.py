@@ -1,5 +1,5 @@
-"""A classifier with adversaries, noise, weights of classes, a pull to its start and layers that join one by one, as a
-user trains it: it resumes in the same bits, says its terms, and answers."""
+"""A classifier with adversaries, noise, weights of classes, a pull to its start, layers that join one by one and an
+averaged tail, as a user trains it: it resumes in the same bits, says its terms, and answers."""
 
 import shutil
 
@@ -30,7 +30,7 @@ def recipe(place):
     run.optimizer.weight_decay = 0.0
     near = TowardsStart(of=run.optimizer, pull=0.01, head_decay=0.01)
     run.optimizer = GradualUnfreezing(of=LayerDecay(of=near, decay=0.9, first=1), every="2 steps")
-    run.logging.every_steps = 2
+    run.logging.every_steps, run.ema_decay, run.average_from = 2, 0.0, "25%"
     return run
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import excluded, shown, tree
+from jaxlm.config import averaged, excluded, shown, tree
 from jaxlm.config.traced import traced
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
@@ -191,6 +191,9 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int  # of initial weights, order, masks and dropout: the same seed gives the same run
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    # Duration, such as "75%", from which on evaluation uses the mean of the weights after every step since (SWA,
+    # 1803.05407: under a constant rate), in place of ema_decay; empty: off
+    average_from: str = ""
     # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
     # follows. Each counts steps as the run with the spans before it did
     exclude: tuple[tuple[int, int], ...] = ()
@@ -241,10 +244,7 @@ class Run:
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
         _within(self.reset_layers, 0, None, f"{where}.reset_layers")
-        if self.reset_layers and not self.init_from:
-            raise UserError(
-                f"{where}.reset_layers={self.reset_layers}: without {where}.init_from all layers are as drawn."
-            )
+        averaged.check(self, where)
         excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps, f"{where}.profile")
         for text in (*self.fill, *self.generate):
@@ -258,6 +258,11 @@ class Run:
         self.objective.check_model(self.model, f"{where}.model")
         self._validate_stages(where)
         shown.check(self, where)
+
+    @property
+    def averages(self) -> bool:
+        """Whether evaluation, and whoever uses the run, reads an average of its weights."""
+        return bool(self.ema_decay or self.average_from)
 
     @property
     def heads(self) -> Mapping[str, Any]:

@@ -111,6 +111,8 @@ def _component(node: Any, present: Any, where: str, name: str) -> Any:
         raise UserError(
             f"{where}: {written} stands in {kind.__name__} without the name of a field, one of {known}."
         )
+    # A class that stands around what is there, unless that is one already.
+    around = "" if type(present) is kind else getattr(kind, "around", "")
     given = {}
     for keyword in call.keywords:
         if keyword.arg not in names:
@@ -118,10 +120,9 @@ def _component(node: Any, present: Any, where: str, name: str) -> Any:
             raise UserError(
                 f"{where}: {kind.__name__} has no field {keyword.arg}.{close} Its fields: {', '.join(names)}."
             )
-        there = getattr(present, keyword.arg, None)
+        there = present if keyword.arg == around else getattr(present, keyword.arg, None)
         given[keyword.arg] = _value(keyword.value, there, where, keyword.arg)
-    around = getattr(kind, "around", "")  # a class that stands around what is there
-    if around and around not in given and type(present) is not kind and present is not None:
+    if around and around not in given and present is not None:
         given[around] = present
     if type(present) is kind:
         given = {name: getattr(present, name) for name in names} | given
@@ -182,5 +183,6 @@ def choices(key: str) -> list[str]:
     kinds = [
         getattr(importlib.import_module(m), name) for name, m in known if m.startswith(f"jaxlm.{package}")
     ]
+    kinds.sort(key=lambda kind: hasattr(kind, "around"))
     bases = {base for kind in kinds for base in kind.__mro__[1:]}
     return [kind.__name__ for kind in kinds if kind not in bases and hasattr(kind, offer)]
