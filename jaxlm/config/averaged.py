@@ -1,4 +1,4 @@
-"""Which weights a run begins with and which of them are evaluated: settings that contradict. In: a Run. Out: UserError."""
+"""Which weights a run begins with and which are evaluated: settings that contradict. In: a Run. Out: UserError."""
 
 from typing import Any
 
