@@ -11,6 +11,8 @@ def check(run: Any, where: str) -> None:
         raise UserError(
             f"{where}.average_from and {where}.ema_decay are two averages. Fix: --{where}.ema_decay=0."
         )
+    if run.reset_layers < 0:
+        raise UserError(f"{where}.reset_layers={run.reset_layers}: allowed is 0 or more.")
     if run.reset_layers and not run.init_from:
         raise UserError(
             f"{where}.reset_layers={run.reset_layers}: without {where}.init_from all layers are as drawn. Fix: "

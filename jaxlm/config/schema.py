@@ -195,8 +195,7 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int  # of initial weights, order, masks and dropout: the same seed gives the same run
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
-    # Duration, such as "75%", from which on evaluation uses the mean of the weights after every step since (SWA,
-    # 1803.05407: under a constant rate), in place of ema_decay; empty: off
+    # Duration ("75%") from which on the mean of the weights is evaluated (SWA, 1803.05407), without ema_decay; "": off
     average_from: str = ""
     # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
     # follows. Each counts steps as the run with the spans before it did
@@ -247,7 +246,6 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
-        _within(self.reset_layers, 0, None, f"{where}.reset_layers")
         averaged.check(self, where)
         excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps, f"{where}.profile")
