@@ -39,6 +39,10 @@ class Classification(Judged, Labelled):
         """Number of labelled items."""
         return {"classes": scores.count(batch.targets.weights_BC)}
 
+    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """The label of every item."""
+        return {"classes": (batch.targets.labels_BC, batch.targets.weights_BC)}
+
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `classes`; measures `classes_loss` (nats) and `classes_accuracy`."""
         logits_BCK, items = predictions["classes"](), batch.targets

@@ -97,6 +97,10 @@ class Tagging(Labelled):
         """Number of tokens that are asked."""
         return {"tags": scores.count(batch.targets.weights_BT)}
 
+    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """The tag of every token that is asked."""
+        return {"tags": (batch.targets.tags_BT, batch.targets.weights_BT)}
+
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`tags` at every token."""
         encoded = model.encode(batch, key)

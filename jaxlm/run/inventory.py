@@ -55,7 +55,7 @@ def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
     shown = (f"{name} {number:,} ({number / total:.1%})" if total else name for name, number in most)
     listed = "  ".join(shown)
     say(f"  labels             {listed}{'  ...' if len(counts) > _SHOWN else ''}")
-    return objective.told(tuple(sorted(counts)))
+    return objective.told(tuple(sorted(counts))).counted(counts)
 
 
 def _check_enough(counts: "collections.Counter[str]", held_out: int, column: str) -> None:
