@@ -16,6 +16,9 @@ class Frame:
     after: Ids
     start: Ids
     stops: Ids  # each of them ends an answer
+    chat: bool = (
+        False  # whether a prompt is what a user says, and the tokenizer's chat template stands around it
+    )
     prefix: bool = False  # whether a prompt's tokens see those behind them too (prefix LM)
 
     @property

@@ -2,13 +2,14 @@
 
 A column is stored beside the shards: `shards.value(field, k)`. Of a `Label` and a `Number` it is one value a document:
 the number of the name among those of the training split, sorted, int32; or float32. Columns of spans (`Spans`, `Tags`,
-`Turns`) have one a token, see `spans`.
+`Turns`) have one a token, see `spans`, and so have conversations (`Messages`, `Choice`): above 0 in an answer.
 """
 
 import dataclasses
 import math
 from typing import Any
 
+from jaxlm.data.corpus.chats import CHATS, NAMES, Choice, Messages
 from jaxlm.data.corpus.spans import SPANS, Spans, Tags, Turns
 from jaxlm.errors import UserError
 
@@ -50,7 +51,8 @@ class Number:
         return number
 
 
-Column = Label | Number | Spans | Tags | Turns
+Column = Label | Number | Spans | Tags | Turns | Messages | Choice
+OF_TOKENS = (*SPANS, *CHATS)  # the columns with a value a token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,16 @@ class Wanted:
     def names(self) -> tuple[str, ...]:
         """Of all fields, texts first; the field of a conversation is both."""
         return tuple(dict.fromkeys((*self.texts, *(column.field for column in self.values))))
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The names by which a table is told from its header."""
+        return self.names if self.chat is None else (*self.names, *NAMES)
+
+    @property
+    def chat(self) -> tuple[int, Messages | Choice] | None:
+        """The column of conversations and its number; its texts are all there are."""
+        return next(((i, c) for i, c in enumerate(self.values) if isinstance(c, CHATS)), None)
 
     @property
     def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns]]:
@@ -88,18 +100,26 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
     for i, column in enumerate(columns):
         if not isinstance(column, Column):
             raise UserError(
-                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags and "
-                "Turns of jaxlm.data.corpus.columns."
+                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags, "
+                "Turns, Messages and Choice of jaxlm.data.corpus.columns."
             )
-        if isinstance(column, SPANS):
+        if isinstance(column, OF_TOKENS):
             column.check(texts, f"{where}.columns[{i}]")
-        own = (column.field,) if isinstance(column, Turns) and used.count(column.field) == 1 else ()
+        own = (
+            (column.field,) if isinstance(column, Turns | Messages) and used.count(column.field) == 1 else ()
+        )
         if not column.field or (column.field in used and column.field not in own):
             raise UserError(
                 f'{where}.columns[{i}].field="{column.field}": the name of a field that is read as nothing else, and '
                 f"none of {', '.join(RESERVED)}."
             )
         used.append(column.field)
+    of_tokens = [column for column in columns if isinstance(column, OF_TOKENS)]
+    if len(of_tokens) > 1 and any(isinstance(column, CHATS) for column in of_tokens):
+        raise UserError(
+            f"{where}.columns: a template writes conversations anew, so no other column marks parts of their text. "
+            f"Fix: one of {', '.join(column.field for column in of_tokens)}."
+        )
 
 
 def _wrong(column: Column, value: Any, where: str, allowed: str) -> UserError:

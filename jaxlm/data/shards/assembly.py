@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm.data.corpus import files, spans
-from jaxlm.data.corpus.columns import Column, Label
-from jaxlm.data.corpus.spans import SPANS
+from jaxlm.data.corpus.columns import OF_TOKENS, Column, Label
 from jaxlm.data.shards import index as indices
 from jaxlm.data.shards import labels, parts
 from jaxlm.data.shards.known import DIGESTS, ORIGINS
@@ -31,7 +30,7 @@ def assemble(
     names = {
         column.field: labels.inventory(by_split, number, column.field)
         for number, column in enumerate(about["columns"])
-        if isinstance(column, (Label, *SPANS))
+        if isinstance(column, (Label, *OF_TOKENS))
     }
     splits = {
         split: _split(directory, split, records, tokenizer, about["sentences"])
@@ -42,7 +41,7 @@ def assemble(
             column.field: _write_column(directory, split, records, number, column, names.get(column.field))
             for number, column in enumerate(about["columns"])
         }
-        if any(isinstance(column, SPANS) for column in about["columns"]):
+        if any(isinstance(column, OF_TOKENS) for column in about["columns"]):
             offsets = _write_offsets(directory, split, records, "token_offsets", "lengths")
             splits[split]["arrays"]["token_offsets"] = offsets
     index = {
@@ -118,7 +117,7 @@ def _write_column(
     directory: Path, split: str, records: Records, number: int, column: Column, names: list[str] | None
 ) -> dict[str, Any]:
     """The values of one column: numbers, those of the names of a label, or of spans, of every token."""
-    per = "tokens" if isinstance(column, SPANS) else "documents"
+    per = "tokens" if isinstance(column, OF_TOKENS) else "documents"
     name, size = f"column_{number}", sum(record[per] for record in records)
     file = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
     for record in records:
