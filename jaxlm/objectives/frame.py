@@ -22,6 +22,11 @@ class Frame:
     prefix: bool = False  # whether a prompt's tokens see those behind them too (prefix LM)
 
     @property
+    def apart(self) -> bool:
+        """Whether an answer stands by itself, and does not go on with the prompt."""
+        return self.encoder_decoder or self.chat
+
+    @property
     def encoder_decoder(self) -> bool:
         """Whether the prompt is the source of an encoder-decoder."""
         return bool(self.start)

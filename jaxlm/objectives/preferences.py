@@ -21,6 +21,9 @@ from jaxlm.objectives.conversing import Conversing
 from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import TokenTargets
 
+# Share of log p by which two passes over the same weights differ in float32: a margin within it prefers neither.
+_ROUNDING = 2.0**-19
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,21 +125,23 @@ class Preferences(Conversing):
         return _by_answer(scores.log_p(logits, asked.tokens.ids_BM, chunk=self.chunk), asked)
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
-        """Term `preferences`; measures `preferences_loss`, `preferences_accuracy` (the margin is above 0), and in
-        nats, mean over pairs, `margin`, `chosen_gain` and `rejected_gain` (log p over that of the reference)."""
+        """Term `preferences`; measures `preferences_loss`, `preferences_accuracy` (the margin is above 0, by more than
+        rounding), and in nats, mean over pairs, `margin`, `chosen_gain`, `rejected_gain` (log p above the reference's).
+        """
         weights_BC, tokens_BC2 = batch.targets.weights_BC, jnp.maximum(predictions["tokens"], 1.0)
         gain_BC2 = predictions["policy"]
+        noise_BC = _ROUNDING * jnp.abs(gain_BC2).sum(axis=-1)
         if self.has_reference:
             gain_BC2 = gain_BC2 - predictions["reference"]
         shown_BC2, margin_BC = gain_BC2, gain_BC2[..., 0] - gain_BC2[..., 1]
         if self.form != "sigmoid":
             mean_BC2 = gain_BC2 / tokens_BC2
-            margin_BC = mean_BC2[..., 0] - mean_BC2[..., 1]
+            margin_BC, noise_BC = mean_BC2[..., 0] - mean_BC2[..., 1], noise_BC / tokens_BC2.max(axis=-1)
         total = lambda values_BC: (jnp.where(weights_BC > 0, values_BC, 0.0).sum(), scores.count(weights_BC))
         term = total(self._loss(margin_BC))
         measures = {
             "preferences_loss": term,
-            "preferences_accuracy": total((margin_BC > 0).astype(jnp.float32)),
+            "preferences_accuracy": total((margin_BC > noise_BC).astype(jnp.float32)),
             "margin": total(margin_BC),
             "chosen_gain": total(shown_BC2[..., 0]),
             "rejected_gain": total(shown_BC2[..., 1]),

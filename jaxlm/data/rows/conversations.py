@@ -78,7 +78,7 @@ def make_conversations(
             table["document"], table["start"] = document[rows], starts(sizes)[rows]
             table["length"], table["room"] = used[rows], room[rows]
             yield table
-        _say(cache, kept, cut, left, length, slots)
+        _say(cache, kept, cut, left, f"rows of {length} tokens and {slots} targets", texts)
 
     return Conversations.find_or_make(shards, vocabulary, fingerprint, cache, blocks, (column,))
 
@@ -137,15 +137,15 @@ def _read(shards: Shards, column: str, texts: int) -> Iterator[tuple[np.ndarray,
         begin = end
 
 
-def _say(cache: Cache | None, kept: int, cut: int, left: int, length: int, slots: int) -> None:
-    rows = f"rows of {length} tokens and {slots} targets"
+def _say(cache: Cache | None, kept: int, cut: int, left: int, rows: str, texts: int) -> None:
+    what = "conversations" if texts == 1 else "pairs"
     if not kept:
         raise UserError(
-            f"{rows} hold none of the {left} conversations with an answer in what is left of them. Fix: longer rows, "
+            f"{rows} hold none of the {left} {what} with an answer. Fix: longer rows, "
             f"--config.stages[0].length, or more --config.objective.targets (0: as many as the data ask for)."
         )
     if cache is not None and (cut or left):
         cache.say(
-            f"{rows}: of {kept + left:,} conversations {cut:,} are cut at the end, and {left:,} are left out, of which "
-            "no answer would be left"
+            f"{rows}: of {kept + left:,} {what} {cut:,} are cut at the end, and {left:,} are left out, "
+            + ("of which no answer would be left" if texts == 1 else "which do not fit whole")
         )
