@@ -17,6 +17,7 @@ import jaxlm
 from jaxlm.config import Run
 from jaxlm.data.corpus.columns import Tags
 from jaxlm.objectives.tagging import Tagging
+from jaxlm.tasks.evaluator import TaskMetrics
 
 
 def get_config(start: str = "") -> Run:
@@ -25,5 +26,6 @@ def get_config(start: str = "") -> Run:
     run.objective = Tagging(column="tags", labels=(), scheme="bio", max_tokens=126, items_per_row=16)
     run.data.corpus, run.data.text_field = "", "tokens"
     run.data.columns = (Tags(field="tags", text="tokens", between=" ", scheme="bio"),)
-    run.checkpoint.keep.best_metric = "eval/tags_accuracy"
+    run.evaluators = (TaskMetrics(rows=1000),)
+    run.checkpoint.keep.best_metric = "eval/f1"
     return run

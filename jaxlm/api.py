@@ -30,7 +30,7 @@ from jaxlm.errors import UserError, check_text
 from jaxlm.evaluate import of_run
 from jaxlm.exchange import exporting
 from jaxlm.exchange.sentence_transformers import Pooling
-from jaxlm.infer import answers, fill_mask, frame, loaded, logits, purpose, text_reading
+from jaxlm.infer import answers, fill_mask, frame, loaded, logits, text_reading
 from jaxlm.infer.answers import Answer
 from jaxlm.infer.fill_mask import Filled
 from jaxlm.infer.loaded import Loaded
@@ -39,6 +39,7 @@ from jaxlm.infer.sampling import Sampling
 from jaxlm.monitor import metrics
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs, inventory, streams
+from jaxlm.tasks import of as tasks
 from jaxlm.train import train
 
 Texts = str | Sequence[str]
@@ -109,11 +110,12 @@ class Model(Loaded):
     def predict(self, texts: Texts, *, max_new_tokens: int = 64) -> list[dict[str, Any]]:
         """What the model is for, done to every text, as `jaxlm predict` does to the rows of a table: {"predicted": ...,
         "probability": ...} of a classifier, {"spans": ...} of a tagger, tokens for masks, an answer, or a vector."""
-        use = purpose.of(self, max_new_tokens=max_new_tokens)
+        use = tasks.of(self, max_new_tokens=max_new_tokens)
         found = _several(texts)
         for text in found:
             use.check(text)
-        return use.answer([(text,) for text in found])
+        items = [(text,) for text in found]
+        return use.answer(items, use.ask(items))
 
     def logits(self, texts: Texts, answers: Texts | None = None) -> list[Scored]:
         """Of every text its ids_T and logits_TV, see jaxlm/infer/logits.py; an encoder-decoder scores `answers`."""

@@ -37,6 +37,13 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         help="of a split at most so many rows of each task; 0: all",
     )
+    parser.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=64,
+        metavar="N",
+        help="of an answer that is written; default: 64",
+    )
     table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
     options = parser.options(argv)
     table.write(_of_table(options) if options.data else _of_split(options), options.output)
@@ -61,19 +68,22 @@ def _of_split(options: argparse.Namespace) -> str:
 
 def _of_table(options: argparse.Namespace) -> str:
     from jaxlm.data.corpus import readers
-    from jaxlm.evaluate import of_table
     from jaxlm.infer import loaded
+    from jaxlm.tasks import of
+    from jaxlm.tasks import table as tables
 
     if options.split or options.rows:
         raise UserError("--data is a table of its own, without splits: leave --split and --rows out.")
     if not readers.is_table(options.data):
         raise UserError(f"--data={options.data}: a table is a .csv, .tsv, .jsonl, .parquet or .conll file.")
-    found = of_table.measured(loaded.of_options(options), options.data)
+    task = of.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
+    found = tables.measured(task, options.data)
     if options.json:
         values = {name: dataclasses.asdict(one) for name, one in found.metrics.items()}
         return table.as_json({"data": options.data, "items": found.items, "metrics": values})
     lines = [f"{name:<9} {one}" for name, one in found.metrics.items()]
-    return "\n".join([f"{found.items:,} items; in brackets the 95 % interval", *lines, "", found.by_label])
+    said = [f"{found.items:,} items; in brackets the 95 % interval", *lines]
+    return "\n".join([*said, "", found.table] if found.table else said)
 
 
 def run() -> NoReturn:

@@ -29,11 +29,12 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().options(argv)
 
     from jaxlm.data.corpus import readers, written  # after parsing, so that --help answers at once
-    from jaxlm.infer import loaded, purpose
+    from jaxlm.infer import loaded
+    from jaxlm.tasks import of
 
     if options.output is not None:
         written.check(options.output, options.json)
-    use = purpose.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
+    use = of.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
     fields = (options.text_field,) if options.text_field else use.fields
     if len(fields) < len(use.fields):
         raise UserError(
@@ -47,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
     with written.table(options.output) as write:
         for part in itertools.chain([first], parts):
             items = [_item(one, fields, use) for one in part]
-            write([row | new for (_, row), new in zip(part, use.answer(items), strict=True)])
+            found = use.answer(items, use.ask(items))
+            write([row | new for (_, row), new in zip(part, found, strict=True)])
             done += len(part)
             _say(f"{done:,} rows in {time.monotonic() - started:.1f} s", end="")
     _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}", end="\n")

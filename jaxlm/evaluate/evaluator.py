@@ -14,6 +14,7 @@ from jaxlm.config import Stage
 from jaxlm.evaluate import held_out
 from jaxlm.evaluate.held_out import HeldOut
 from jaxlm.run import inputs
+from jaxlm.run.inputs import Split
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 
@@ -26,6 +27,7 @@ class Ready:
     text: inputs.Text
     frozen: Any  # what the run's view leaves as it is
     stage: Stage
+    split: Split  # what is read
     rows: tuple[StreamRows, ...]  # of the split, packed, in their fixed order
 
 

@@ -38,6 +38,7 @@ def measure(
             text=text,
             frozen=frozen,
             stage=stage,
+            split=split,
             rows=inputs.rows(run, text, stage, split),
         )
         every: tuple[Evaluator, ...] = (HeldOutLoss(rows=rows), *run.evaluators)

@@ -1,4 +1,4 @@
-"""Classes of texts. In: items of one or two texts, a classifier. Out: of each its label, and the probability of all.
+"""Classes of texts. In: items of one or two texts, a classifier. Out: of each the probability of every label.
 
 An item is laid out as in training, alone in its row: what is packed with others there gets the same answer.
 """
@@ -20,8 +20,8 @@ from jaxlm.objectives.classification import Classification
 
 def classify(
     predictor: Predictor, objective: Classification, items: Sequence[Sequence[str]], *, batch_size: int = 32
-) -> list[dict[str, Any]]:
-    """`objective.answer` of every item. UserError for an item of another number of texts."""
+) -> list[np.ndarray]:
+    """The probabilities [K] of every item. UserError for an item of another number of texts."""
     if wrong := [item for item in items if len(item) != objective.texts]:
         raise UserError(f"an item of {len(wrong[0])} texts, and the model was trained on {objective.texts}.")
     flat = predictor.tokenizer.encode_batch([text for item in items for text in item])
@@ -31,10 +31,9 @@ def classify(
     for at in range(0, len(flat), objective.texts):
         texts = [flat[i][: kept[i]].tolist() for i in range(at, at + objective.texts)]
         rows.append([vocabulary.cls, *(id for text in texts for id in (*text, vocabulary.sep))])
-    shares = predictor.by_row(
+    return predictor.by_row(
         lambda module, batch: _shares(module, batch, vocabulary.sep), rows, batch_size=batch_size
     )
-    return [objective.answer(shares_K.tolist()) for shares_K in shares]
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""Spans in texts: entities, or words with a part of speech. In: texts, a tagger. Out: `Span`s of each text.
+"""Spans in texts: entities, or words with a part of speech. In: texts, a tagger. Out: scores of words, and `Span`s.
 
 A word is what stands between spaces (with `between=""` of the run's column every letter), and has the tag of its first
 token. Of BIO tags the likeliest sequence is taken among those that can be: I-x follows B-x or I-x (Viterbi). Words
@@ -14,7 +14,6 @@ import jax
 import numpy as np
 
 from jaxlm.batch import Batch
-from jaxlm.config import Run
 from jaxlm.data.corpus.record import Span
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.tagging import Tagging
@@ -22,27 +21,34 @@ from jaxlm.objectives.tagging import Tagging
 _NEVER = -1e9
 
 
-def tag(
+def scores(
     predictor: Predictor, objective: Tagging, texts: Sequence[str], *, between: str = " "
-) -> list[list[Span]]:
-    """(first character, one after the last, label) of every span of every text, in order."""
+) -> list[np.ndarray]:
+    """Log-probabilities of the tags of every word of every text, [words, K]; NaN of a word that has none."""
     tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
     found = tokenizer.encode_batch_with_offsets(list(texts))
     cut = [(ids[: objective.max_tokens], offsets[: objective.max_tokens]) for ids, offsets in found]
     rows = [[vocabulary.cls, *ids.tolist(), vocabulary.sep] for ids, _ in cut]
-    results = predictor.by_row(_log_shares, rows)
-    spans = []
-    for text, (_, offsets), log_shares_TK in zip(texts, cut, results, strict=True):
-        words, first = _words(text, offsets, between)
-        scores_NK = log_shares_TK[1:][first]  # behind [CLS]
-        spans.append(_spans(words, scores_NK, objective))
-    return spans
+    asked = []
+    for text, (_, offsets), log_shares_TK in zip(
+        texts, cut, predictor.by_row(_log_shares, rows), strict=True
+    ):
+        first = _first_tokens(words(text, between), offsets)
+        of_words_NK = np.asarray(log_shares_TK[1:])[first]  # behind [CLS]; -1 is any
+        asked.append(np.where((first >= 0)[:, None], of_words_NK, np.nan))
+    return asked
 
 
-def between(run: Run) -> str:
-    """What stands between two words in the texts that a tagger was trained on."""
-    column = next(one for one in run.data.columns if one.field == run.objective.column)
-    return getattr(column, "between", " ")
+def spans(
+    objective: Tagging, texts: Sequence[str], asked: Sequence[np.ndarray], *, between: str = " "
+) -> list[list[Span]]:
+    """(first character, one after the last, label) of every span of every text, in order, from the `scores`."""
+    found = []
+    for text, scores_NK in zip(texts, asked, strict=True):
+        there = ~np.isnan(scores_NK[:, 0])
+        places = [place for place, known in zip(words(text, between), there, strict=True) if known]
+        found.append(_spans(places, scores_NK[there], objective))
+    return found
 
 
 @jax.jit
@@ -50,23 +56,26 @@ def _log_shares(module: Any, batch: Batch) -> jax.Array:
     return jax.nn.log_softmax(module.heads["tags"](module.encode(batch, None).x_BTD))
 
 
-def _words(text: str, offsets: np.ndarray, between: str) -> tuple[list[tuple[int, int]], np.ndarray]:
-    """(places of the words that have a token, the first token of each)."""
-    places = [match.span() for match in re.finditer(r"\S+" if between else r"\S", text)]
+def words(text: str, between: str) -> list[tuple[int, int]]:
+    """(first character, one after the last) of every word."""
+    return [match.span() for match in re.finditer(r"\S+" if between else r"\S", text)]
+
+
+def _first_tokens(places: list[tuple[int, int]], offsets: np.ndarray) -> np.ndarray:
+    """The first token of every word; -1 of one that has none."""
     ends = offsets[:, 1] if len(offsets) else np.zeros(0, int)
-    first = np.searchsorted(
-        ends, [start for start, _ in places], side="right"
-    )  # the first token that ends behind it
-    kept = [i for i, t in enumerate(first) if t < len(offsets) and offsets[t, 0] < places[i][1]]
-    return [places[i] for i in kept], first[kept].astype(int)
+    # The first token that ends behind it.
+    first = np.searchsorted(ends, [start for start, _ in places], side="right")
+    has = [t < len(offsets) and offsets[t, 0] < end for t, (_, end) in zip(first, places, strict=True)]
+    return np.where(has, first, -1).astype(int)
 
 
-def _spans(words: list[tuple[int, int]], scores_NK: np.ndarray, objective: Tagging) -> list[Span]:
+def _spans(places: list[tuple[int, int]], scores_NK: np.ndarray, objective: Tagging) -> list[Span]:
     if objective.scheme == "words":
-        best = scores_NK.argmax(axis=1) if len(words) else []
-        return [(*place, objective.labels[int(k)]) for place, k in zip(words, best, strict=True)]
+        best = scores_NK.argmax(axis=1) if len(places) else []
+        return [(*place, objective.labels[int(k)]) for place, k in zip(places, best, strict=True)]
     found: list[Span] = []
-    for (start, end), k in zip(words, likeliest(scores_NK), strict=True):
+    for (start, end), k in zip(places, likeliest(scores_NK), strict=True):
         if k % 2:
             found.append((start, end, objective.labels[k // 2]))
         elif k:

@@ -173,7 +173,14 @@ class Loop:
     def _started(self, stage: Stage, rows: tuple[StreamRows, ...]) -> Sequence[tuple[int, Measuring]]:
         """Every evaluator of the run with its cadence."""
         parts, own = self.parts, self.run_config.evaluation
-        ready = Ready(program=parts.program, text=parts.text, frozen=parts.frozen, stage=stage, rows=rows)
+        ready = Ready(
+            program=parts.program,
+            text=parts.text,
+            frozen=parts.frozen,
+            stage=stage,
+            split="validation",
+            rows=rows,
+        )
         every: tuple[Evaluator, ...] = (HeldOutLoss(rows=own.rows), *self.run_config.evaluators)
         started = [(one.every_steps or own.every_steps, one.start(ready)) for one in every]
         self.early.check([name for _, one in started for name in one.names])

@@ -84,11 +84,25 @@ def test_a_table_is_learned_and_new_rows_are_answered_as_it_was_measured(trained
 
 def test_from_python_the_answers_are_the_same(trained):
     model = jaxlm.load(trained[0])
-    found = model.predict(["a lovely and kind host", "rude and awful"])
+    texts = ["a lovely and kind host", "rude and awful"]
+    found = model.predict(texts)
     assert [one["predicted"] for one in found] == ["good", "bad"]
-    assert found == classify.classify(
-        model, model.stored.run.objective, [["a lovely and kind host"], ["rude and awful"]]
-    )
+    shares = classify.classify(model, model.stored.run.objective, [[text] for text in texts])
+    assert [list(one["probabilities"].values()) for one in found] == [one.tolist() for one in shares]
+
+
+def test_exported_it_is_the_classifier_of_a_transformers_pipeline_and_comes_back(trained, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+    model, texts = jaxlm.load(trained[0]), ["a lovely and kind host", "rude and awful", "the place 17"]
+    folder = model.export(tmp_path / "hf")
+    found = transformers.pipeline("text-classification", str(folder), top_k=None)(texts)
+    ours = [one["probabilities"] for one in model.predict(texts)]
+    for theirs, mine in zip(found, ours, strict=True):
+        assert {one["label"]: one["score"] for one in theirs} == pytest.approx(mine, abs=1e-5)
+    back = jaxlm.load(f"hf:{folder}").predict(texts)
+    assert [one["predicted"] for one in back] == [max(one, key=one.get) for one in ours]
+    for one, mine in zip(back, ours, strict=True):
+        assert one["probabilities"] == pytest.approx(mine, abs=1e-6)
 
 
 def test_the_folder_alone_goes_on_without_reading_the_labels_again(trained):
@@ -198,12 +212,11 @@ def test_the_loss_of_single_texts_and_pairs_is_that_of_transformers(tmp_path):
         [["the cat sat", "a dog and a cat play in the garden"]],
     ):
         objective = dataclasses.replace(OBJECTIVE, texts=len(items[0]), max_tokens=9)
-        found = classify.classify(ready, objective, items)
+        ours = classify.classify(ready, objective, items)
         fields = [list(field) for field in zip(*items, strict=True)]
         cut = {"truncation": "longest_first", "max_length": 9 + 1 + len(items[0]), "padding": True}
         with torch.no_grad():
             shares = hf(**theirs(*fields, **cut, return_tensors="pt")).logits.softmax(-1).numpy()
-        ours = [[one["probabilities"][name] for name in LABELS] for one in found]
         np.testing.assert_allclose(ours, shares, atol=1e-5)
 
 
@@ -241,9 +254,9 @@ def test_two_fields_are_one_segment_with_types(tmp_path):
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     model = loaded.load(tmp_path / "run")
     expected = classify.classify(model, model.stored.run.objective, [(row["a"], row["b"]) for row in found])
-    assert [row["predicted"] for row in answers] == [one["predicted"] for one in expected]
+    assert [row["predicted"] for row in answers] == [LABELS[int(one.argmax())] for one in expected]
     np.testing.assert_allclose(
-        [row["probability"] for row in answers], [one["probability"] for one in expected], rtol=1e-5
+        [list(row["probabilities"].values()) for row in answers], np.stack(expected), rtol=1e-4
     )
     with pytest.raises(UserError, match=r"The model takes 2 texts: give a table with a, b as --input"):
         predict.main(["predict", f"--run={tmp_path / 'run'}", "one text"])

@@ -11,12 +11,17 @@ import pytest
 import jaxlm
 from jaxlm.commands import evaluate, predict
 from jaxlm.config import folder as runs
+from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.columns import Label
 from jaxlm.data.corpus.spans import Spans, Tags
 from jaxlm.errors import UserError
 from jaxlm.evaluate import spans
-from jaxlm.infer import tag
+from jaxlm.formats import safetensors_file
+from jaxlm.infer import loaded, tag
+from jaxlm.objectives.causal_lm import CausalLM
 from jaxlm.objectives.tagging import Tagging
+from jaxlm.objectives.wrapped import Wrapped
+from jaxlm.tasks import of, table
 from tests.extensions.test_tagger import sentence
 from tests.objectives import small
 
@@ -57,6 +62,56 @@ def test_a_conll_file_is_learned_and_measured_by_whole_spans(trained, tmp_path, 
     assert found["metrics"]["f1"]["low"] <= found["metrics"]["f1"]["value"] <= found["metrics"]["f1"]["high"]
 
 
+def test_its_own_metrics_are_measured_while_it_trains_and_choose_the_checkpoint(trained):
+    run = runs.saved_run(runs.RunFolder(trained))
+    steps, values = jaxlm.read_curves(trained)["eval/f1"]
+    assert steps.tolist() == [30, 60] and run.checkpoint.keep.best_metric == "eval/f1"
+    cache = run.data.cache
+    held_out = [
+        one
+        for one in corpus.open_source(run.data.corpus_config(), cache).records()
+        if run.data.corpus_config().split(one) == "validation"
+    ]
+    model = loaded.load(trained, step=60)
+    task = of.of_run(model, dataclasses.replace(run, objective=Wrapped(of=run.objective)))
+    found = table.of_records(task, iter(held_out))  # whatever stands around the objective
+    assert found.items == len(held_out) > 20
+    assert found.metrics["f1"].value == pytest.approx(values[-1], abs=1e-6)
+    run.objective = CausalLM(z_loss=0.0, label_smoothing=0.0)
+    assert of.of_run(model, run) is None
+
+
+def test_exported_it_is_the_tagger_of_a_transformers_pipeline_and_comes_back(trained, tmp_path, capsys):
+    transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+    model = jaxlm.load(trained)
+    texts = [" ".join(word for word, _ in one) for one in sentences(12, seed=3)]
+    folder = model.export(tmp_path / "hf")
+    pipe = transformers.pipeline("token-classification", str(folder), aggregation_strategy="first")
+    ours = [one["spans"] for one in model.predict(texts)]
+    for theirs, mine in zip(pipe(texts), ours, strict=True):
+        expected = [(one["start"], one["end"], one["label"]) for one in mine]
+        assert [(one["start"], one["end"], one["entity_group"]) for one in theirs] == expected
+    assert sum(map(len, ours)) > 12
+    assert [one["spans"] for one in jaxlm.load(f"hf:{folder}").predict(texts)] == ours
+    data = conll(tmp_path / "test.conll", sentences(12, seed=3))
+    capsys.readouterr()
+    assert evaluate.main(["evaluate", f"--run=hf:{folder}", f"--data={data}", "--json"]) == 0
+    theirs = json.loads(capsys.readouterr().out)["metrics"]
+    assert evaluate.main(["evaluate", f"--run={trained}", f"--data={data}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == theirs
+    config = json.loads((folder / "config.json").read_text())
+    names = list(model.stored.class_names()["tags"])
+    rows = [2, 4, 0, 1, 3]  # the classes in another order
+    turned = {str(i): names[row] for i, row in enumerate(rows)}
+    config |= {"id2label": turned, "label2id": {name: int(i) for i, name in turned.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = safetensors_file.load(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = np.ascontiguousarray(weights[name][rows])
+    safetensors_file.save(folder / "model.safetensors", weights)
+    assert [one["spans"] for one in jaxlm.load(f"hf:{folder}").predict(texts)] == ours
+
+
 def test_spans_of_new_texts_stand_in_their_characters(trained, capsys):
     text = "Anna Maria Holt went to  Old Harbour Town in May 1950"
     assert predict.main(["predict", f"--run={trained}", "--text-field=text", text]) == 0
@@ -85,12 +140,16 @@ def test_the_sequence_is_the_best_of_all_that_can_be():
 
 def test_words_get_the_tag_of_their_first_token_and_cut_ones_none():
     offsets = np.array([[0, 2], [2, 4], [5, 6], [7, 9], [9, 10]])  # "ab|cd e fg|h", then cut
-    words, first = tag._words("abcd e fgh ij", offsets, " ")
-    assert words == [(0, 4), (5, 6), (7, 10)] and first.tolist() == [0, 2, 3]
+    words = tag.words("abcd e fgh ij", " ")
+    assert words == [(0, 4), (5, 6), (7, 10), (11, 13)]
+    assert tag._first_tokens(words, offsets).tolist() == [0, 2, 3, -1]
     with_space = np.array([[0, 4], [4, 6], [6, 10]])  # byte-level tokens begin with the space
-    assert tag._words("abcd e fgh", with_space, " ")[1].tolist() == [0, 1, 2]
-    assert tag._words("天 地", np.array([[0, 1], [2, 3]]), "")[0] == [(0, 1), (2, 3)]
-    assert tag._words("", np.zeros((0, 2), int), " ")[0] == []
+    assert tag._first_tokens(tag.words("abcd e fgh", " "), with_space).tolist() == [0, 1, 2]
+    assert tag.words("天 地", "") == [(0, 1), (2, 3)] and tag.words("", "") == []
+    assert tag._first_tokens([(0, 1)], np.zeros((0, 2), int)).tolist() == [-1]
+    objective = Tagging(column="tags", labels=("A",), scheme="bio", max_tokens=8, items_per_row=1)
+    scores_NK = np.log([[0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [np.nan] * 3])
+    assert tag.spans(objective, ["abcd e fgh"], [scores_NK]) == [[(0, 6, "A")]]
 
 
 def test_metrics_are_those_of_seqeval():

@@ -35,7 +35,7 @@ _LINK = re.compile(r"\]\((?!https?:|#)([^)#\s]+)")
 
 # Page of the reference -> title, and the packages whose config classes it shows.
 REFERENCE = {
-    "config": ("A run", ("config", "evaluate", "checkpoint", "partition")),
+    "config": ("A run", ("config", "evaluate", "tasks", "checkpoint", "partition")),
     "models": ("Models", ("models",)),
     "objectives": ("Objectives", ("objectives",)),
     "data": ("Data and tokenizers", ("data",)),

@@ -1,0 +1,56 @@
+"""Spans of texts with a label: entities, or words with a part of speech. In: a run with `Tagging`. Out: a `Task`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxlm.config import Data
+from jaxlm.data.corpus.record import Record
+from jaxlm.evaluate import spans
+from jaxlm.infer import tag
+from jaxlm.infer.predict import Predictor
+from jaxlm.objectives.tagging import Tagging
+from jaxlm.tasks.task import Item, Measured, Trained, Values, known
+
+
+class Finding(Trained):
+    """Spans with a label each; measured by precision, recall and F1 of whole spans."""
+
+    columns, metrics = ("spans",), ("precision", "recall", "f1", "macro_f1")
+
+    def __init__(self, model: Predictor, data: Data, objective: Tagging) -> None:
+        super().__init__(model, data, objective)
+        self.does = f"spans with one of {len(objective.labels)} labels"
+
+    def ask(self, items: Sequence[Item]) -> list[Any]:
+        """Log-probabilities of the tags of every word, [words, K]."""
+        return tag.scores(self.model, self.objective, self._texts(items), between=self._between)
+
+    def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
+        """The likeliest sequence of tags that can be, as spans."""
+        texts = self._texts(items)
+        found = tag.spans(self.objective, texts, asked, between=self._between)
+        return [
+            {"spans": [{"start": a, "end": b, "label": label, "text": text[a:b]} for a, b, label in one]}
+            for text, one in zip(texts, found, strict=True)
+        ]
+
+    def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
+        """As `evaluate.spans` has it."""
+        labels, right, found = self.objective.labels, [], []
+        for record, answer in zip(records, answers, strict=True):
+            there: Any = record.values[0]
+            for *_, label in there:
+                known(label, labels, record.where)
+            right.append(there)
+            found.append([(one["start"], one["end"], one["label"]) for one in answer["spans"]])
+        table = spans.table(right, found, labels)
+        return Measured(items=len(records), metrics=spans.metrics(right, found, labels), table=table)
+
+    def _texts(self, items: Sequence[Item]) -> list[str]:
+        return [text for (text,) in items]
+
+    @property
+    def _between(self) -> str:
+        """What stands between two words in the texts that the tagger was trained on."""
+        column = next(one for one in self.data.columns if one.field == self.objective.column)
+        return getattr(column, "between", " ")
