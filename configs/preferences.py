@@ -7,7 +7,7 @@ Command     python -m jaxlm.train --config=configs/preferences.py --config.init_
             All weights: "--config.view=(KeepStart(),)" --config.optimizer.schedule.peak=1e-6, beside a copy of them
             Others: --config.objective.label_smoothing=0.1 (cDPO), --config.objective.form=ipo, or form=simpo with
             --config.objective.beta=2.0 --config.objective.margin=1.0
-Parameters  1,334,016, of which 139,264 are trained (LoRA)
+Parameters  1,350,400
 Data        builtin:pychats: a function's own docstring, and that of another one
 Expect      before training a loss of ln 2, 0.6931
 Rows        of 256 tokens (1,024 where a model is given), up to 4 pairs each, which do not see each other

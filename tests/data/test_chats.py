@@ -1,6 +1,7 @@
 """Claims about conversations: every form that people have is read; what is none, or cannot be written, is refused."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -213,3 +214,9 @@ def test_of_a_pair_only_what_follows_the_prompt_is_an_answer(tmp_path):
     said = "".join(token(id) for id in made[0][marks]).replace("Ġ", " ")
     assert said == "He left.<|im_end|>Nobody knows.<|im_end|>" and len(ends) == 2
     assert made.array("fields")[0].sum() == len(made[0])
+
+
+def test_without_jinja_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(UserError, match=r'pip install "jaxlm\[chat\]"'):
+        ChatTemplate.of("{{ 'no other test has this' }}", {}, "models/it").prompt("Who?")

@@ -17,6 +17,7 @@ RECIPES = [
     "configs/bert_base.py",
     "configs/classification.py",
     "configs/tagging.py",
+    "configs/chat.py",
 ]
 _BLANK = "\0"  # where a message has a value
 

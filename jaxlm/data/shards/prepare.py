@@ -72,8 +72,7 @@ def prepare(
         identity = trained.identity(source, text)
         made = trained.of_corpus(source, text, tokenizer_config, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
-        written = _template(text, made, log)
-        key = indices.digest([identity, made.fingerprint, sentences, part, *written])
+        key = indices.digest([identity, made.fingerprint, sentences, part, *_template(text, made, log)])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.name)[-40:].strip('-')}-{key[:12]}"
         directory = directory or root / "shards" / name
         about = {

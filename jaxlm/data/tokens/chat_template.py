@@ -173,6 +173,7 @@ def _compiled(text: str) -> Any:
     try:
         import jinja2
         import jinja2.ext
+        import jinja2.nodes
         import jinja2.sandbox
     except ModuleNotFoundError as error:
         raise UserError(f"A chat template {_EXTRA}") from error
