@@ -60,6 +60,17 @@ class Objective:
         """Itself with how often each of its labels stands in the training split, where that matters."""
         return self
 
+    @property
+    def missing_targets(self) -> bool:
+        """Whether the slots of its rows follow from the tokens of the training split.
+
+        Then it has `measured(train, length)`, which gives (itself with their number, a line that says so).
+        """
+        return False
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        """UserError for a view (`config.view`) that lacks what it reads."""
+
     def check_columns(self, columns: Sequence[Any]) -> None:
         """UserError for columns of the corpus (`data.columns`) that it cannot learn from."""
 

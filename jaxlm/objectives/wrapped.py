@@ -46,6 +46,15 @@ class Wrapped(Objective):
     def counted(self, counts: Mapping[str, int]) -> Objective:
         return dataclasses.replace(self, of=self.of.counted(counts))
 
+    missing_targets = property(lambda self: self.of.missing_targets)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def measured(self, train: Sequence[Shards], length: int) -> tuple[Objective, str]:
+        made, line = self.of.measured(train, length)
+        return dataclasses.replace(self, of=made), line
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        self.of.check_view(view, where)
+
     def check_columns(self, columns: Sequence[Any]) -> None:
         self.of.check_columns(columns)
 

@@ -6,7 +6,7 @@ The heads of a model depend on how many there are, and what a number means belon
 import collections
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.config import Data, Run
@@ -17,19 +17,33 @@ from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.objectives.multi_task import MultiTask
+from jaxlm.run import inputs, streams
 
 _SHOWN = 20  # labels of a list
 
 
 def filled(run: Run, say: Callable[[str], None]) -> Run:
-    """`run`, or a copy whose objectives have their labels. UserError for a column that gives none."""
-    if isinstance(run.objective, MultiTask):
-        tasks = tuple(
-            dataclasses.replace(task, objective=_told(task.objective, task.data or run.data, say))
-            for task in run.objective.tasks
-        )
-        return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=tasks))
-    return dataclasses.replace(run, objective=_told(run.objective, run.data, say))
+    """`run`, or a copy whose objectives have their labels and slots. UserError for a column that gives none."""
+    told = [_told(task.objective, task.data or run.data, say) for task in streams.tasks(run)]
+    run = _with(run, told)
+    if not any(objective.missing_targets for objective in told):
+        return run
+    length = max(stage.length for stage in run.stages)
+    for i, stream in enumerate(inputs.text(run, say).streams):
+        if stream.objective.missing_targets:
+            train = [splits["train"] for splits in stream.sources.values()]
+            told[i], line = told[i].measured(train, length)
+            say(f"  targets            {line}")
+    return _with(run, told)
+
+
+def _with(run: Run, objectives: Sequence[Any]) -> Run:
+    """The run with these objectives of its tasks."""
+    if not isinstance(run.objective, MultiTask):
+        return dataclasses.replace(run, objective=objectives[0])
+    tasks = zip(run.objective.tasks, objectives, strict=True)
+    made = tuple(dataclasses.replace(task, objective=objective) for task, objective in tasks)
+    return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=made))
 
 
 def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:

@@ -20,6 +20,7 @@ RECIPES = [
     "configs/question_answering.py",
     "configs/multi_label.py",
     "configs/multiple_choice.py",
+    "configs/chat.py",
 ]
 _BLANK = "\0"  # where a message has a value
 

@@ -2,7 +2,8 @@
 
 A column is stored beside the shards: `shards.value(field, k)`. Of a `Label` and a `Number` it is one value a document:
 the number of the name among those of the training split, sorted, int32; or float32. Of `Labels` it is 1 or 0 for each
-of these names. Columns of spans (`Spans`, `Tags`, `Turns`, `Answers`) have one a token, see `spans`.
+of these names. Columns of spans (`Spans`, `Tags`, `Turns`, `Answers`) have one a token, see `spans`, and so have
+conversations (`Messages`, `Choice`): above 0 in an answer.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import math
 from typing import Any
 
 from jaxlm.data.corpus.answers import Answers
+from jaxlm.data.corpus.chats import CHATS, NAMES, Choice, Messages
 from jaxlm.data.corpus.spans import SPANS, Spans, Tags, Turns
 from jaxlm.errors import UserError
 
@@ -69,8 +71,9 @@ class Number:
         return number
 
 
-Column = Label | Labels | Number | Spans | Tags | Turns | Answers
-OF_TOKENS = (*SPANS, Answers)  # with a value for every token
+Column = Label | Labels | Number | Spans | Tags | Turns | Answers | Messages | Choice
+_OF_TEXTS = (*SPANS, Answers)  # parts of a text
+OF_TOKENS = (*_OF_TEXTS, *CHATS)  # with a value for every token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +89,20 @@ class Wanted:
         return tuple(dict.fromkeys((*self.texts, *(column.field for column in self.values))))
 
     @property
+    def known(self) -> tuple[str, ...]:
+        """The names by which a table is told from its header."""
+        return self.names if self.chat is None else (*self.names, *NAMES)
+
+    @property
+    def chat(self) -> tuple[int, Messages | Choice] | None:
+        """The column of conversations and its number; its texts are all there are."""
+        return next(((i, c) for i, c in enumerate(self.values) if isinstance(c, CHATS)), None)
+
+    @property
     def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns | Answers]]:
         """Of every column of spans: its number -> (number of its text, the column)."""
         found = enumerate(self.values)
-        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, OF_TOKENS)}
+        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, _OF_TEXTS)}
 
     def lists(self, text: str) -> list[Tags | Turns]:
         """The columns whose text is a list of words or turns."""
@@ -109,7 +122,7 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
         if not isinstance(column, Column):
             raise UserError(
                 f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Labels, Spans, "
-                "Tags, Turns and Answers of jaxlm.data.corpus.columns."
+                "Tags, Turns, Answers, Messages and Choice of jaxlm.data.corpus.columns."
             )
         if isinstance(column, Labels) and not column.separator:
             raise UserError(
@@ -117,13 +130,21 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
             )
         if isinstance(column, OF_TOKENS):
             column.check(texts, f"{where}.columns[{i}]")
-        own = (column.field,) if isinstance(column, Turns) and used.count(column.field) == 1 else ()
+        own = (
+            (column.field,) if isinstance(column, Turns | Messages) and used.count(column.field) == 1 else ()
+        )
         if not column.field or (column.field in used and column.field not in own):
             raise UserError(
                 f'{where}.columns[{i}].field="{column.field}": the name of a field that is read as nothing else, and '
                 f"none of {', '.join(RESERVED)}."
             )
         used.append(column.field)
+    of_tokens = [column for column in columns if isinstance(column, OF_TOKENS)]
+    if len(of_tokens) > 1 and any(isinstance(column, CHATS) for column in of_tokens):
+        raise UserError(
+            f"{where}.columns: a template writes conversations anew, so no other column marks parts of their text. "
+            f"Fix: one of {', '.join(column.field for column in of_tokens)}."
+        )
 
 
 def _wrong(column: Column, value: Any, where: str, allowed: str) -> UserError:
