@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.record import Record, Span
 from jaxlm.errors import UserError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]")
@@ -81,7 +81,8 @@ class MarkSpans(Step):
     def apply(self, record: Record) -> Record:
         """The marked record; one that is marked stays as it is. UserError for spans that overlap, or several texts."""
         text = record.texts[0]
-        spans = sorted(s for value in record.values if isinstance(value, tuple) for s in value)
+        found: Any = [s for value in record.values if isinstance(value, tuple) for s in value]
+        spans: list[Span] = sorted(found)
         if any(text.startswith(self._around(s)[0], s[0]) for s in spans if s[2] in self.labels):
             return record
         if any(b[0] < a[1] for a, b in itertools.pairwise(spans)) or len(record.texts) > 1:
@@ -100,7 +101,7 @@ class MarkSpans(Step):
             moved[span] = (first, len(made), label)
             if before:
                 made, at = made + " ", end + len(text[end:]) - len(text[end:].lstrip())
-        values = tuple(tuple(moved[s] for s in v) if isinstance(v, tuple) else v for v in record.values)
+        values: Any = tuple(tuple(moved[s] for s in v) if isinstance(v, tuple) else v for v in record.values)
         return dataclasses.replace(record, texts=((made + text[at:]).strip(),), values=values)
 
     def _around(self, span: tuple[int, int, str]) -> tuple[str, str]:

@@ -5,13 +5,14 @@ Known are "sentences" or "fields" (tokens of each), and "column_i" of a column o
 
 import dataclasses
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 
 from jaxlm.data.corpus import answers, spans
 from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.columns import Wanted
-from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.record import Record, Span
 from jaxlm.data.shards import sentences
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.data.tokens import chat_template
@@ -84,9 +85,9 @@ def _with_answers(tokens: Tokenizer, batch: list[Record], wanted: Wanted) -> Ite
     made = iter(tokens.encode_marked_with_offsets([text for one in rendered for text, _ in one]))
     for record, written in zip(batch, rendered, strict=True):
         ids, marks, spans_ = [], [], []
-        for text, answers in written:
+        for text, places in written:
             found, offsets = next(made)
-            named = [(start, end, chat_template.ANSWERS) for start, end in answers]
+            named = [(start, end, chat_template.ANSWERS) for start, end in places]
             ids.append(found)
             marks.append(spans.of_tokens(named, text, offsets, f"{record.where}: the conversation"))
             spans_ += named
@@ -109,8 +110,7 @@ def _spans(record: Record, i: int, wanted: Wanted, offsets: list[np.ndarray]) ->
     """The values of all tokens of a record: 0 in its other texts."""
     text, column = wanted.spans[i]
     values = [np.zeros(len(places), np.int32) for places in offsets]
-    who, said = f'{record.where}: field "{column.field}"', record.values[i]
-    assert isinstance(said, tuple), "of a column of spans"
+    who, said = f'{record.where}: field "{column.field}"', cast(tuple[Span, ...], record.values[i])
     if isinstance(column, Answers):
         values[text] = answers.of_tokens(said, offsets[text])
     else:
