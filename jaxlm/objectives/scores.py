@@ -128,6 +128,13 @@ def log_p(logits: Logits, ids_BM: Array, *, chunk: int = 0) -> Array:
     return jnp.concatenate([of_chunk(logits.x_BMD[:, one], ids_BM[:, one]) for one in parts], axis=1)
 
 
+def divergence(one_BMK: Array, other_BMK: Array, weights_BM: Array) -> Pair:
+    """Sum of (KL(p, q) + KL(q, p)) / 2 in nats over slots, of two sets of logits."""
+    log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (one_BMK, other_BMK))
+    nats_BM = 0.5 * ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1)
+    return jnp.where(weights_BM > 0, nats_BM * weights_BM, 0.0).sum(), weights_BM.sum()
+
+
 def count(weights: Array) -> Array:
     """The weight of all slots together; what cross_entropy returns as its weight."""
     return weights.sum()

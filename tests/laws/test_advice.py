@@ -18,6 +18,9 @@ RECIPES = [
     "configs/classification.py",
     "configs/tagging.py",
     "configs/chat.py",
+    "configs/question_answering.py",
+    "configs/multi_label.py",
+    "configs/multiple_choice.py",
 ]
 _BLANK = "\0"  # where a message has a value
 

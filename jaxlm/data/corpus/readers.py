@@ -1,8 +1,9 @@
 """Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
 `.txt`: documents are separated by blank lines. `.csv`, `.tsv`: a row a document, see `tables`. `.jsonl` (.ndjson,
-.json): one JSON object a line, the document in the text field. `.parquet`: one row a document. `.conll`, `.conllu`:
-words and their tags, see `conll`. Streaming: one document (or Parquet batch) in memory.
+.json): one JSON object a line, the document in the text field. `.json` in SQuAD's form: a question a document, see
+`squad`. `.parquet`: one row a document. `.conll`, `.conllu`: words and their tags, see `conll`. Streaming: one document
+(or Parquet batch, or file of SQuAD) in memory.
 What cannot be read is a UserError with file and line.
 """
 
@@ -14,9 +15,10 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from jaxlm.data.corpus import chats, conll, extras, files, lines, spans, tables
+from jaxlm.data.corpus import answers, chats, conll, extras, files, lines, spans, squad, tables
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.chats import Choice, Messages
-from jaxlm.data.corpus.columns import Label, Number, Wanted
+from jaxlm.data.corpus.columns import Label, Labels, Number, Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
@@ -41,7 +43,13 @@ def rows(path: str, wanted: Wanted, whole: bool = False) -> Iterator[_Row]:
 
     Of Parquet only the wanted fields are read, unless `whole`.
     """
+    return answers.completed(_rows(path, wanted, whole), wanted.values)
+
+
+def _rows(path: str, wanted: Wanted, whole: bool) -> Iterator[_Row]:
     kind = files.suffixes(path)[0]
+    if kind == ".json" and (found := squad.rows(path)) is not None:
+        return found
     if kind == ".parquet":
         return _parquet(path, wanted, whole or wanted.chat is not None)
     if kind in conll.KINDS:
@@ -161,9 +169,9 @@ def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
             values.append(conversations)
             continue
         value = _value(record, column.field, wanted, where)
-        if isinstance(column, Label | Number):
+        if isinstance(column, Label | Labels | Number):
             values.append(column.read(value, where))
-        elif isinstance(column, Spans):
+        elif isinstance(column, Spans | Answers):
             values.append(column.read(value, given[column.text], where))
         else:
             values.append(column.read(value, record[column.text], where))

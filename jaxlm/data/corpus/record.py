@@ -15,7 +15,7 @@ class Conversation:
     given: int = 0
 
 
-Value = str | float | tuple[Span, ...] | tuple[Conversation, ...]
+Value = str | float | list[str] | tuple[Span, ...] | tuple[Conversation, ...]
 
 
 @dataclasses.dataclass(frozen=True)

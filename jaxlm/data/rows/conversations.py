@@ -46,7 +46,7 @@ class Conversations(TableItems):
         spans = spans_of(row)
         tokens = np.concatenate([document[start:end] for start, end in spans]).astype(np.int32)
         texts = np.repeat(np.arange(len(spans), dtype=np.int32), row["length"])
-        return Piece(tokens, texts, self.carried.by(int(row["document"]), spans, around=0))
+        return Piece(tokens, texts, self.carried.by(int(row["document"]), spans, around=(0, 0)))
 
 
 def make_conversations(

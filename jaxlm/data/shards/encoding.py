@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from jaxlm.data.corpus import spans
+from jaxlm.data.corpus import answers, spans
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.shards import sentences
@@ -83,9 +84,9 @@ def _with_answers(tokens: Tokenizer, batch: list[Record], wanted: Wanted) -> Ite
     made = iter(tokens.encode_marked_with_offsets([text for one in rendered for text, _ in one]))
     for record, written in zip(batch, rendered, strict=True):
         ids, marks, spans_ = [], [], []
-        for text, answers in written:
+        for text, said in written:
             found, offsets = next(made)
-            named = [(start, end, chat_template.ANSWERS) for start, end in answers]
+            named = [(start, end, chat_template.ANSWERS) for start, end in said]
             ids.append(found)
             marks.append(spans.of_tokens(named, text, offsets, f"{record.where}: the conversation"))
             spans_ += named
@@ -108,8 +109,12 @@ def _spans(record: Record, i: int, wanted: Wanted, offsets: list[np.ndarray]) ->
     """The values of all tokens of a record: 0 in its other texts."""
     text, column = wanted.spans[i]
     values = [np.zeros(len(places), np.int32) for places in offsets]
-    who = f'{record.where}: field "{column.field}"'
-    values[text] = spans.of_tokens(record.values[i], record.texts[text], offsets[text], who)  # pyright: ignore[reportArgumentType]
+    who, said = f'{record.where}: field "{column.field}"', record.values[i]
+    assert isinstance(said, tuple), "of a column of spans"
+    if isinstance(column, Answers):
+        values[text] = answers.of_tokens(said, offsets[text])
+    else:
+        values[text] = spans.of_tokens(said, record.texts[text], offsets[text], who)
     return np.concatenate(values)
 
 
