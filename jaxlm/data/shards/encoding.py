@@ -78,7 +78,7 @@ def _with_answers(tokens: Tokenizer, batch: list[Record], wanted: Wanted) -> Ite
     assert wanted.chat is not None and tokens.chat is not None, "there is a template: see prepare"
     i, _ = wanted.chat
     rendered = [
-        [tokens.chat.answers(one.messages, after=one.given, where=record.where) for one in record.values[i]]
+        [tokens.chat.answers(one.messages, after=one.given, where=record.where) for one in record.values[i]]  # pyright: ignore[reportGeneralTypeIssues]
         for record in batch
     ]
     made = iter(tokens.encode_marked_with_offsets([text for one in rendered for text, _ in one]))
