@@ -37,7 +37,7 @@ class Chat(Conversing):
             tokens_BT=row.tokens_T,
             segments_BT=row.segments_T,
             positions_BT=row.positions_T,
-            targets=self.answers_of(row, row.positions_T, train=train),
+            targets=self.answered(row, row.positions_T, train=train),
         )
 
     def weights(self, batch: Batch) -> dict[str, Array]:

@@ -102,7 +102,7 @@ class Conversing(Objective):
             before=(), after=(), start=(), stops=(vocabulary.eos,) * (vocabulary.eos >= 0), chat=True
         )
 
-    def answers_of(self, row: Row, positions_T: np.ndarray, *, train: bool) -> TokenTargets:
+    def answered(self, row: Row, positions_T: np.ndarray, *, train: bool) -> TokenTargets:
         """The tokens of answers, each at the place before it. `positions_T` restart in every conversation."""
         at = np.flatnonzero((row.of_tokens(self.column) > 0) & (positions_T > 0))
         slots = self.slots(len(row.tokens_T), train)

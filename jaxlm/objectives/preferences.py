@@ -94,7 +94,7 @@ class Preferences(Conversing):
         begins = np.flatnonzero(real & (np.diff(segments, prepend=0) != 0))
         positions = np.zeros_like(segments)
         positions[real] = np.flatnonzero(real) - begins[segments[real] - 1]
-        tokens = self.answers_of(row, positions, train=train)
+        tokens = self.answered(row, positions, train=train)
         answers = np.where(tokens.weights_BM > 0, segments[tokens.places_BM] - 1, 0).astype(np.int32)
         pairs = np.arange(len(row.first_C)) < int(row.segments_T.max(initial=0))
         return Batch(

@@ -72,8 +72,8 @@ class Number:
 
 
 Column = Label | Labels | Number | Spans | Tags | Turns | Answers | Messages | Choice
-_OF_TEXTS = (*SPANS, Answers)  # parts of a text
-OF_TOKENS = (*_OF_TEXTS, *CHATS)  # with a value for every token
+_MARKING = (*SPANS, Answers)  # mark parts of a text
+OF_TOKENS = (*_MARKING, *CHATS)  # with a value for every token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Wanted:
     def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns | Answers]]:
         """Of every column of spans: its number -> (number of its text, the column)."""
         found = enumerate(self.values)
-        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, _OF_TEXTS)}
+        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, _MARKING)}
 
     def lists(self, text: str) -> list[Tags | Turns]:
         """The columns whose text is a list of words or turns."""

@@ -1,6 +1,7 @@
 """What a corpus is made of. In: the texts of one place of it. Out: `Record`, whatever file or hub it came from."""
 
 import dataclasses
+from typing import Any
 
 from jaxlm.data.tokens.chat_template import Message
 
@@ -15,7 +16,7 @@ class Conversation:
     given: int = 0
 
 
-Value = str | float | list[str] | tuple[Span, ...] | tuple[Conversation, ...]
+Value = str | float | list[str] | tuple[Any, ...]  # a tuple: of spans, or of conversations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,15 +79,15 @@ def _with_answers(tokens: Tokenizer, batch: list[Record], wanted: Wanted) -> Ite
     assert wanted.chat is not None and tokens.chat is not None, "there is a template: see prepare"
     i, _ = wanted.chat
     rendered = [
-        [tokens.chat.answers(one.messages, after=one.given, where=record.where) for one in record.values[i]]  # pyright: ignore[reportAttributeAccessIssue, reportGeneralTypeIssues]
+        [tokens.chat.answers(one.messages, after=one.given, where=record.where) for one in record.values[i]]  # pyright: ignore[reportGeneralTypeIssues]
         for record in batch
     ]
     made = iter(tokens.encode_marked_with_offsets([text for one in rendered for text, _ in one]))
     for record, written in zip(batch, rendered, strict=True):
         ids, marks, spans_ = [], [], []
-        for text, places in written:
+        for text, said in written:
             found, offsets = next(made)
-            named = [(start, end, chat_template.ANSWERS) for start, end in places]
+            named = [(start, end, chat_template.ANSWERS) for start, end in said]
             ids.append(found)
             marks.append(spans.of_tokens(named, text, offsets, f"{record.where}: the conversation"))
             spans_ += named
