@@ -258,6 +258,7 @@ class Run:
             )
         self.objective.check_batch(self.batch_size, self.accumulate, where)
         self.objective.check_model(self.model, f"{where}.model")
+        self.objective.check_view(self.view, f"{where}.view")
         self._validate_stages(where)
         shown.check(self, where)
 

@@ -65,7 +65,7 @@ def _check(first: Stored, other: Stored) -> None:
     if differs:
         raise UserError(
             f"{other.where} and {first.where} did not begin as the same weights: they differ in {'; '.join(differs)}. "
-            "Fix: one init_from and one seed, as of several learning rates, or an init_from that has the head."
+            "Fix: one init_from and one seed, as of runs with several rates, or an init_from that has the head."
         )
 
 

@@ -70,7 +70,8 @@ def take(run: Run, start: str) -> Run:
     stored = _opened(run, print)
     if not stored.tokenizer:
         raise UserError(f"{start} has no tokenizer. Fix: put the files of its tokenizer into that folder.")
-    if CONTINUE[stored.config.kind] != CONTINUE[run.model.kind]:
+    same = CONTINUE[stored.config.kind] == CONTINUE[run.model.kind]
+    if not same and stored.config.kind not in run.objective.takes:
         raise UserError(
             f"{start} is a {type(stored.config).__name__}. Fix: jaxlm train {CONTINUE[stored.config.kind]}:{start}"
         )

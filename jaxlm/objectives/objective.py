@@ -60,6 +60,17 @@ class Objective:
         """Itself with how often each of its labels stands in the training split, where that matters."""
         return self
 
+    @property
+    def missing_targets(self) -> bool:
+        """Whether the slots of its rows follow from the tokens of the training split.
+
+        Then it has `measured(train, length)`, which gives (itself with their number, a line that says so).
+        """
+        return False
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        """UserError for a view (`config.view`) that lacks what it reads."""
+
     def check_columns(self, columns: Sequence[Any]) -> None:
         """UserError for columns of the corpus (`data.columns`) that it cannot learn from."""
 
@@ -85,6 +96,11 @@ class Objective:
         """The kind of model it trains."""
         return "encoder"
 
+    @property
+    def takes(self) -> tuple[Kind, ...]:
+        """All kinds of model that it can train."""
+        return (self.trains,)
+
     def heads(self, config: Any) -> Mapping[str, Head]:
         """What it needs on top of the model of this config, by name, in the order in which they are drawn."""
         return {}
@@ -92,11 +108,11 @@ class Objective:
     def check_model(self, model: Any, where: str) -> None:
         """UserError when the model (its config, at key path `where`) cannot be trained on this."""
         who, name = type(self).__name__, type(model).__name__
-        if model.kind != self.trains:
-            kind, families = _KINDS[self.trains]
-            raise UserError(
-                f"{where}={name}: {who} here trains {kind}, such as {families}; {name} is {_KINDS[model.kind][0]}."
+        if model.kind not in self.takes:
+            kinds = " or ".join(
+                f"{kind}, such as {families}" for kind, families in (_KINDS[one] for one in self.takes)
             )
+            raise UserError(f"{where}={name}: {who} here trains {kinds}; {name} is {_KINDS[model.kind][0]}.")
         for head in self.heads(model).values():
             head.check(model, where)
 

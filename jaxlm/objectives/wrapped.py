@@ -33,6 +33,7 @@ class Wrapped(Objective):
     one_pass = property(lambda self: self.of.one_pass)  # pyright: ignore[reportAssignmentType]
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
+    takes = property(lambda self: self.of.takes)  # pyright: ignore[reportIncompatibleMethodOverride]
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     missing_labels = property(lambda self: self.of.missing_labels)  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -44,6 +45,15 @@ class Wrapped(Objective):
 
     def counted(self, counts: Mapping[str, int]) -> Objective:
         return dataclasses.replace(self, of=self.of.counted(counts))
+
+    missing_targets = property(lambda self: self.of.missing_targets)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def measured(self, train: Sequence[Shards], length: int) -> tuple[Objective, str]:
+        made, line = self.of.measured(train, length)
+        return dataclasses.replace(self, of=made), line
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        self.of.check_view(view, where)
 
     def check_columns(self, columns: Sequence[Any]) -> None:
         self.of.check_columns(columns)

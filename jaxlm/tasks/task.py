@@ -4,7 +4,7 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlm.config import Data
@@ -38,6 +38,10 @@ class Task:
 
     def check(self, text: str) -> None:
         """UserError for a text that it cannot take."""
+
+    def of_row(self, row: Mapping[str, Any], item: Item, where: str) -> Item:
+        """What the model is asked of a row without a right answer, whose texts are `item`."""
+        return item
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Of every item what the model says, a pytree of float arrays; () for a task without any."""
