@@ -73,7 +73,7 @@ class ClassLoss(Wrapped):
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Of every slot that of its class."""
         inner = dict(self.of.weights(batch))
-        for name, (labels, weights) in self.of.asked(batch).items():
+        for name, (labels, weights) in self.of.right_classes(batch).items():
             if isinstance(self.class_weights, tuple) or self.class_weights == "inverse":
                 inner[name] = (self._weight_of(labels) * weights).sum()
         return inner
@@ -81,7 +81,7 @@ class ClassLoss(Wrapped):
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """The terms of classes are these; all else is as inside."""
         plain = self.of.score(predictions, batch)
-        asked = self.of.asked(batch)
+        asked = self.of.right_classes(batch)
         if not asked:
             raise UserError(f"ClassLoss around {type(self.of).__name__}: nothing in it has one right class.")
         terms = {name: self._term(predictions[name](), *slots) for name, slots in asked.items()}

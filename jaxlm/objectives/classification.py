@@ -39,7 +39,7 @@ class Classification(Judged, Labelled):
         """Number of labelled items."""
         return {"classes": scores.count(batch.targets.weights_BC)}
 
-    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """The label of every item."""
         return {"classes": (batch.targets.labels_BC, batch.targets.weights_BC)}
 

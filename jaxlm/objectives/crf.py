@@ -36,6 +36,14 @@ class CrfTagging(Tagging):
         found = super().predict(model, batch, key)
         return Predictions({**found.outputs, "chain": model.heads["transitions"]()}, found.terms)
 
+    def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
+        """Nothing: a tag's probability is that of whole chains."""
+        return {}
+
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """Nothing: a chain is one answer."""
+        return {}
+
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `tags`; measures `tags_loss` (nats a word) and `tags_accuracy` (of words alone)."""
         logits_BTK, asked = predictions["tags"]().astype(jnp.float32), batch.targets

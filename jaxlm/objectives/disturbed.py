@@ -4,6 +4,7 @@ For noise and adversaries, around any objective: what is changed is what goes in
 positions, norm and dropout of the family. A row holds several items: sums, norms and largest values are an item's own.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,21 @@ def near(model: Any, r: Embedded) -> Disturbed:
 
 def segments(batch: Batch, x: Embedded) -> Any:
     """Numbers of the items, in the structure of `x`; an item's two sides in an encoder-decoder count by themselves."""
-    return (batch.source_segments_BS, batch.segments_BT) if isinstance(x, tuple) else batch.segments_BT
+    if not isinstance(x, tuple):
+        return batch.segments_BT
+    return _both_sides(batch).source_segments_BS, batch.segments_BT
+
+
+def _both_sides(batch: Batch) -> Batch:
+    """With a source: an encoder-decoder that judges texts has the row on both sides (`reading.encode`)."""
+    if batch.source_tokens_BS is not None:
+        return batch
+    return dataclasses.replace(
+        batch,
+        source_tokens_BS=batch.tokens_BT,
+        source_segments_BS=batch.segments_BT,
+        source_positions_BS=batch.positions_BT,
+    )
 
 
 def sums(values_BT: Array, segments_BT: Array) -> Array:
@@ -102,7 +117,7 @@ def within(r: Embedded, radius: float, batch: Batch) -> Embedded:
 
 def zeros(model: Any, batch: Batch) -> Embedded:
     """float32 in the shape of what the model embeds."""
-    shapes = jax.eval_shape(lambda: model.embed(batch, None))
+    shapes = jax.eval_shape(lambda: model.embed(_both_sides(batch), None))
     return jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
 
 

@@ -45,6 +45,8 @@ class Mixup(Wrapped):
         if len(said.outputs) != 1 or not all(isinstance(one, Logits) for one in said.outputs.values()):
             raise UserError(f"Mixup around {type(self.of).__name__}: it needs one output, of classes.")
         ((name, logits),) = said.outputs.items()
+        if logits.x_BMD.shape[:2] != logits.weights_BM.shape:
+            raise UserError(f"Mixup around {type(self.of).__name__}: an item of it has several places.")
         others = partners(of_order, logits.weights_BM)
         x_BMD = mixed(logits.x_BMD, others, share)
         mixture = dataclasses.replace(said, outputs={name: dataclasses.replace(logits, x_BMD=x_BMD)})

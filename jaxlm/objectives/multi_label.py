@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import NONE, Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import NONE, Array, Batch, Loss, Pair, Row, Shown, Vocabulary
 from jaxlm.data.corpus.columns import Labels
 from jaxlm.errors import UserError
 from jaxlm.objectives import reading, scores
@@ -87,6 +87,13 @@ class MultiLabel(Judged, Labelled):
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of items."""
         return {"classes": scores.count(batch.targets.weights_BC)}
+
+    def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
+        """Symmetric divergence of yes and no, the mean over labels."""
+        a, b = (said["classes"]().astype(jnp.float32) for said in (one, other))
+        nats_BC = 0.5 * ((jax.nn.sigmoid(a) - jax.nn.sigmoid(b)) * (a - b)).mean(-1)
+        weights_BC = one["classes"].weights_BM
+        return {"classes": (jnp.where(weights_BC > 0, nats_BC * weights_BC, 0.0).sum(), weights_BC.sum())}
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `classes`; measures `classes_loss` (nats a label), `classes_exact` (all labels right), `classes_f1`

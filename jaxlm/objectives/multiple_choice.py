@@ -76,6 +76,10 @@ class MultipleChoice(Labelled):
         """`choice`: a number for every choice of every item, [B, C, choices]."""
         return judge(model, batch, key, self.choices)
 
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """That of every item."""
+        return {"choice": (batch.targets.labels_BC, batch.targets.weights_BC)}
+
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `choice`; measures `choice_loss` (nats) and `choice_accuracy`."""
         logits_BCK, items = predictions["choice"](), batch.targets

@@ -160,7 +160,7 @@ class Objective:
         pairs = ((name, a, other[name]) for name, a in one.outputs.items() if isinstance(a, Logits))
         return {name: scores.divergence(a(), b(), a.weights_BM) for name, a, b in pairs}
 
-    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """(right class, weight) at the slots of every output that is one of some classes; {}: none is."""
         return {}
 

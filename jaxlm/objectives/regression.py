@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Pair, Row, Shown, Vocabulary
 from jaxlm.data.corpus.columns import Number
 from jaxlm.objectives import reading, scores
 from jaxlm.objectives.labelled import Judged
@@ -62,6 +62,12 @@ class Regression(Judged):
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of items."""
         return {"number": scores.count(batch.targets.weights_BC)}
+
+    def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
+        """Squared difference."""
+        away_BC = (one["classes"]() - other["classes"]())[..., 0]
+        weights_BC = one["classes"].weights_BM
+        return {"number": (jnp.where(weights_BC > 0, away_BC**2 * weights_BC, 0.0).sum(), weights_BC.sum())}
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `number`; measures `number_loss` (squared error), `number_error` (absolute)."""

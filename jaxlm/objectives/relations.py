@@ -98,6 +98,10 @@ class Relations(Labelled):
         """`relations` of every item."""
         return judge(model, batch, key)
 
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """That of every item."""
+        return {"relations": (batch.targets.labels_BC, batch.targets.weights_BC)}
+
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `relations`; measures `relations_loss` (nats) and `relations_accuracy`."""
         logits_BCK, items = predictions["relations"](), batch.targets

@@ -97,7 +97,7 @@ class Tagging(Labelled):
         """Number of tokens that are asked."""
         return {"tags": scores.count(batch.targets.weights_BT)}
 
-    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """The tag of every token that is asked."""
         return {"tags": (batch.targets.tags_BT, batch.targets.weights_BT)}
 

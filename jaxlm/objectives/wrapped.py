@@ -100,8 +100,8 @@ class Wrapped(Objective):
     def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
         return self.of.apart(one, other)
 
-    def asked(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
-        return self.of.asked(batch)
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        return self.of.right_classes(batch)
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         return self.of.loss(model, batch, key)

@@ -8,14 +8,20 @@ import numpy as np
 import pytest
 
 from jaxlm.errors import UserError
+from jaxlm.models.build import build
 from jaxlm.objectives import disturbed, mixup
 from jaxlm.objectives.adversarial import FGM, PGD, FreeLB, Smart
 from jaxlm.objectives.class_loss import ClassLoss
+from jaxlm.objectives.crf import CrfTagging
 from jaxlm.objectives.mixup import Mixup
+from jaxlm.objectives.multi_label import MultiLabel
 from jaxlm.objectives.noise import GaussianNoise, Neftune
+from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.r_drop import RDrop
+from jaxlm.objectives.regression import Regression
 from tests.objectives import toy
 from tests.objectives.toy import ALONE, OBJECTIVE, PACKED
+from tests.views import programs
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
 KEY = jax.random.key(3)
@@ -277,6 +283,35 @@ def test_an_evaluation_is_that_of_the_objective_inside_and_training_is_finite(wr
 def test_what_cannot_work_is_refused(wrapper, message):
     with pytest.raises(UserError, match=message):
         wrapper.validate("config.objective")
+
+
+def test_two_passes_over_yes_and_no_and_over_numbers_are_compared_as_such():
+    a, b = np.random.default_rng(0).normal(size=(2, 2, 4, 3)).astype(np.float32)
+    real = np.array([[1, 1, 1, 0], [1, 0, 0, 0]], np.float32)
+    said = lambda x: Predictions(
+        {"classes": Logits(jnp.asarray(x), None, lambda model, x: x, jnp.asarray(real))}
+    )
+    p, q = (1 / (1 + np.exp(-x.astype(np.float64))) for x in (a, b))
+    kl = lambda p, q: p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    expected = (real * (0.5 * (kl(p, q) + kl(q, p))).mean(-1)).sum()
+    found = MultiLabel.apart(None, said(a), said(b))["classes"]
+    np.testing.assert_allclose(found, (expected, 4.0), rtol=1e-5)
+    found = Regression.apart(None, said(a), said(b))["number"]
+    np.testing.assert_allclose(found, ((real * (a - b)[..., 0] ** 2).sum(), 4.0), rtol=1e-5)
+    assert CrfTagging.apart(None, said(a), said(b)) == CrfTagging.right_classes(None, None) == {}
+
+
+def test_texts_that_an_encoder_decoder_judges_are_attacked_on_both_sides():
+    config = dataclasses.replace(programs.T5_, vocab_size=toy.V)
+    model = build(config, OBJECTIVE.heads(config))
+    rows = toy.batch(PACKED)
+    targets = dataclasses.replace(rows.targets, start_B=np.zeros(2, np.int32))
+    rows = jax.tree.map(jnp.asarray, dataclasses.replace(rows, targets=targets))
+    params = programs.perturbed(model.init(KEY))
+    bound = jax.tree.map(jnp.asarray, params)
+    loss = lambda params: FGM(of=OBJECTIVE, epsilon=0.5).loss(model.bind(params), rows, KEY)
+    terms = jax.jit(loss)(bound).terms
+    assert terms["classes_adversarial"][0] > terms["classes"][0]
 
 
 def test_weights_that_do_not_fit_the_classes_are_refused():

@@ -1,6 +1,7 @@
 """A model that is short enough to write twice: what its items see of each other is their own mean. In torch, too."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.targets import ItemTargets
 
 V, D, K = 30, 6, 3
-OBJECTIVE = Classification(column="label", labels=("a", "b", "c"), texts=1, max_tokens=20, items_per_row=4)
+OBJECTIVE = Classification(
+    column="label", labels=("a", "b", "c"), texts=1, pooling="own", max_tokens=20, items_per_row=4
+)
 ITEMS = ([3, 9, 4], [7, 1, 2, 8, 11], [5, 6], [12, 13, 14, 2])
 LABELS = (0, 1, 2, 1)
 
@@ -26,6 +29,8 @@ class Toy:
     table: jax.Array
     w: jax.Array
     u: jax.Array
+
+    config = types.SimpleNamespace(kind="encoder")
 
     def embed(self, batch, key=None):
         return self.table[batch.tokens_BT]
