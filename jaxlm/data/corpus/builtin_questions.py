@@ -20,7 +20,7 @@ from jaxlm.errors import UserError
 
 NAME = "pydocs-questions"
 FORMAT = 1
-LONGEST = 1000
+LONGEST = 600
 PARAMETERS = 3
 _DESCRIBED = re.compile(r"^(\w+) ?: ?(\S[^\n]*)\n[ ]{2,}(\S[^\n]*)", re.MULTILINE)
 
@@ -49,7 +49,7 @@ class PyQuestions:
         self.docs, self.field = PyDocs(cache, log), field
 
     def identity(self) -> Any:
-        return {"builtin": NAME, "format": FORMAT, "key": self.docs.key}
+        return {"builtin": NAME, "format": [FORMAT, LONGEST, PARAMETERS], "key": self.docs.key}
 
     def text_bytes(self) -> int:
         return self.docs.text_bytes()
