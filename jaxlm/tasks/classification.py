@@ -11,6 +11,7 @@ from jaxlm.evaluate import classes
 from jaxlm.infer import classify
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
+from jaxlm.report import charts
 from jaxlm.tasks.task import Item, Measured, Trained, Values, known
 
 
@@ -21,6 +22,7 @@ class Classifying(Trained):
 
     def __init__(self, model: Predictor, run: Run, objective: Classification) -> None:
         super().__init__(model, run, objective)
+        self.labels = objective.labels
         self.does = f"one of {len(objective.labels)} labels"
         self.columns = tuple(objective.answer([1.0] * len(objective.labels)))
 
@@ -32,10 +34,26 @@ class Classifying(Trained):
         """The likeliest."""
         return [self.objective.answer(shares_K.tolist()) for shares_K in asked]
 
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """1 for the likeliest label."""
+        return list(np.eye(len(self.labels), dtype=np.float32)[np.argmax(asked, axis=1)])
+
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.classes` has it."""
-        labels = self.objective.labels
+        labels = self.labels
         right_N = np.array([known(str(one.values[0]), labels, one.where) for one in records])
         shares_NK = np.stack(asked)
-        table = classes.table(labels, right_N, shares_NK.argmax(axis=1))
-        return Measured(items=len(records), metrics=classes.metrics(right_N, shares_NK), table=table)
+        found_N = shares_NK.argmax(axis=1)
+        own_N = shares_NK[np.arange(len(right_N)), right_N]
+        return Measured(
+            items=len(records),
+            metrics=classes.metrics(right_N, shares_NK),
+            table=classes.table(labels, right_N, found_N),
+            faults=(-np.log(np.maximum(own_N, np.finfo(np.float32).tiny))).tolist(),
+            drawings={
+                "confusion": charts.confusion(labels, classes.confusion(right_N, found_N, len(labels))),
+                "reliability": charts.reliability(
+                    *classes.reliability(right_N == found_N, shares_NK.max(axis=1))
+                ),
+            },
+        )

@@ -1,8 +1,13 @@
 """The task of a model. In: a `Loaded`. Out: a `Task`: what its run was fine-tuned for, or what its kind does."""
 
+import argparse
+import pathlib
+import re
 from typing import Any
 
 from jaxlm.config import Run
+from jaxlm.errors import UserError
+from jaxlm.infer import loaded
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
@@ -10,6 +15,7 @@ from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import untrained
 from jaxlm.tasks.classification import Classifying
+from jaxlm.tasks.ensemble import Ensemble
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Task, Trained
 
@@ -24,6 +30,32 @@ def of(model: Loaded, *, max_new_tokens: int) -> Task:
     run = model.stored.run
     found = None if run is None else of_run(model, run)
     return found or untrained.of(model, max_new_tokens=max_new_tokens)
+
+
+def of_options(options: argparse.Namespace) -> Task:
+    """What the options of `commands.options.add_model` say; of several runs what they say together."""
+    tasks = [_of_place(place, options) for place in (options.run, *options.more)]
+    if len(tasks) > 1:
+        return Ensemble(tasks, options.weights, vote=options.vote)
+    if options.weights or options.vote:
+        raise UserError(
+            "--weights and --vote are of several runs: name another with --run, or leave them out."
+        )
+    return tasks[0]
+
+
+def named(place: str, step: int | None) -> tuple[str, int | None]:
+    """(RUN, N) of RUN@N; (place, step) of any other."""
+    found = re.fullmatch(r"(.+)@(\d+)", place)
+    if found is None or pathlib.Path(place).expanduser().exists():
+        return place, step
+    return found[1], int(found[2])
+
+
+def _of_place(place: str, options: argparse.Namespace) -> Task:
+    run, step = named(place, options.step)
+    one = argparse.Namespace(**{**vars(options), "run": run, "step": step})
+    return of(loaded.of_options(one), max_new_tokens=options.max_new_tokens)
 
 
 def of_run(model: Predictor, run: Run) -> Trained | None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from jaxlm.config import Run
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import spans
@@ -19,6 +21,7 @@ class Finding(Trained):
 
     def __init__(self, model: Predictor, run: Run, objective: Tagging) -> None:
         super().__init__(model, run, objective)
+        self.labels = objective.labels
         self.does = f"spans with one of {len(objective.labels)} labels"
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
@@ -33,6 +36,10 @@ class Finding(Trained):
             {"spans": [{"start": a, "end": b, "label": label, "text": text[a:b]} for a, b, label in one]}
             for text, one in zip(texts, found, strict=True)
         ]
+
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """1 for the likeliest tag of every word, whatever stands beside it."""
+        return [_votes(scores_NK) for scores_NK in asked]
 
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.spans` has it."""
@@ -54,3 +61,9 @@ class Finding(Trained):
         """What stands between two words in the texts that the tagger was trained on."""
         column = next(one for one in self.run.data.columns if one.field == self.objective.column)
         return getattr(column, "between", " ")
+
+
+def _votes(scores_NK: np.ndarray) -> np.ndarray:
+    """NaN where a word has no scores."""
+    votes_NK = np.eye(scores_NK.shape[1], dtype=scores_NK.dtype)[np.nan_to_num(scores_NK).argmax(axis=1)]
+    return np.where(np.isnan(scores_NK), np.nan, votes_NK)
