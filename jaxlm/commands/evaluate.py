@@ -35,7 +35,7 @@ def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.evaluate import of_run
     from jaxlm.partition.mesh import AXES
 
-    for_data = ("more", "weights", "vote", "against", "by", "folder")
+    for_data = ("task", "more", "weights", "vote", "against", "by", "folder")
     if given := [name for name in for_data if getattr(options, name)]:
         name = "a second --run" if given[0] == "more" else f"--{given[0]}"
         raise UserError(f"{name} is of --data=FILE; a split is measured of one run.")
@@ -51,14 +51,11 @@ def _of_split(options: argparse.Namespace) -> str:
 
 
 def _of_table(options: argparse.Namespace) -> str:
-    from jaxlm.data.corpus import readers
     from jaxlm.tasks import kept, of
     from jaxlm.tasks import table as tables
 
     if options.split or options.rows:
         raise UserError("--data is a table of its own, without splits: leave --split and --rows out.")
-    if not readers.is_table(options.data):
-        raise UserError(f"--data={options.data}: a table is a .csv, .tsv, .jsonl, .parquet or .conll file.")
     task = of.of_options(options)
     rows = tables.rows(task, options.data)
     if options.by and (lacking := [record.where for record, row in rows if options.by not in row]):
@@ -129,42 +126,27 @@ def _parser() -> table.Parser:
     add = parser.add_argument
     splits = ("validation", "test", "train")
     add("--split", choices=splits, help="of the run's own corpus; default: test")
-    columns = "the run's columns, label included"
-    add("--data", metavar="FILE", help=f".csv, .tsv, .jsonl, .parquet or .conll with {columns}")
-    add(
-        "--rows",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of a split at most so many rows of each task; 0: all",
-    )
-    add("--against", metavar="RUN", help="another run, tested on the same items of --data")
-    add(
-        "--by",
-        metavar="FIELD",
-        help="a field of --data: the metrics of the items with each of its values, too",
-    )
-    add(
-        "--errors",
-        type=int,
-        default=50,
-        metavar="N",
-        help="items of --data that are listed, the worst first; default: 50",
-    )
-    add(
-        "--folder",
-        metavar="DIR",
-        help="for the files about --data; default: RUN/evaluation/NAME; --folder=: none",
-    )
-    add(
-        "--max-new-tokens",
-        type=int,
-        default=64,
-        metavar="N",
-        help="of an answer that is written; default: 64",
-    )
+    rows = "of a split at most so many rows of each task; 0: all"
+    add("--rows", type=int, default=0, metavar="N", help=rows)
+    _add_data(parser)
+    table.add_untuned(parser)
     table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
     return parser
+
+
+def _add_data(parser: table.Parser) -> None:
+    add = parser.add_argument
+    kinds = ".csv, .tsv, .jsonl, .parquet or .conll with the run's columns, label included"
+    add("--data", metavar="FILE", help=f"{kinds}; for --task=perplexity also .txt")
+    add("--against", metavar="RUN", help="another run, tested on the same items of --data")
+    groups = "a field of --data: the metrics of the items with each of its values, too"
+    add("--by", metavar="FIELD", help=groups)
+    listed = "items of --data that are listed, the worst first; default: 50"
+    add("--errors", type=int, default=50, metavar="N", help=listed)
+    files = "for the files about --data; default: RUN/evaluation/NAME; --folder=: none"
+    add("--folder", metavar="DIR", help=files)
+    longest = "of an answer that is written; default: 64"
+    add("--max-new-tokens", type=int, default=64, metavar="N", help=longest)
 
 
 def run() -> NoReturn:

@@ -159,6 +159,53 @@ def add_model(parser: Parser, what: str, *, several: bool = False) -> None:
         add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
 
 
+def add_untuned(parser: Parser) -> None:
+    """What is asked of a model that was not fine-tuned for it: the fields of `tasks.setup.Setup`."""
+    add = parser.add_argument
+    kinds = ("minimal_pairs", "perplexity", "choice", "completion")
+    add("--task", choices=kinds, help="what is asked of a model that was not fine-tuned for it")
+    add(
+        "--pair",
+        type=_names,
+        default=("good", "bad"),
+        metavar="A,B",
+        help="fields of minimal_pairs; default: good,bad",
+    )
+    add("--shared", action="store_true", help="of minimal_pairs: count the tokens that both sentences have")
+    add("--template", default="{text}", metavar="TEXT", help="a prompt; {NAME} is a field; default: {text}")
+    add(
+        "--choices",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="of choice; default: the field choices of a row",
+    )
+    add("--answer", default="label", metavar="FIELD", help="of the right answer; default: label")
+    add("--shots", type=int, default=0, metavar="K", help="answered prompts before each; default: 0")
+    add("--shots-from", default="", metavar="FILE", help="table that they are drawn from")
+    add("--seed", type=int, default=0, metavar="N", help="of drawing them; default: 0")
+    normal = ("none", "tokens", "characters", "unconditional")
+    add("--normalise", choices=normal, default="none", help="log-probabilities of choices; default: none")
+    add(
+        "--window",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens of perplexity; default: the model's, to 1024",
+    )
+    add(
+        "--stride",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens between two windows; default: half a window",
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def _numbers(text: str) -> list[float]:
     return [float(one) for one in text.split(",")]
 

@@ -103,6 +103,7 @@ def _say(line: str, end: str) -> None:
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "any model", several=True)
+    table.add_untuned(parser)
     add = parser.add_argument
     add("--text-field", metavar="NAME", help="column of the text; default: as the run's data, else text")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="of an answer, at most; default: 64")

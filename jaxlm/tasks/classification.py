@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import classes
 from jaxlm.infer import classify
@@ -20,9 +20,8 @@ class Classifying(Trained):
 
     metrics = ("accuracy", "macro_f1", "mcc", "nll", "brier", "ece")
 
-    def __init__(self, model: Predictor, run: Run, objective: Classification) -> None:
-        super().__init__(model, run, objective)
-        self.labels = objective.labels
+    def __init__(self, model: Predictor, data: Data, objective: Classification) -> None:
+        super().__init__(model, data, objective)
         self.does = f"one of {len(objective.labels)} labels"
         self.columns = tuple(objective.answer([1.0] * len(objective.labels)))
 
@@ -42,18 +41,21 @@ class Classifying(Trained):
         """As `evaluate.classes` has it."""
         labels = self.labels
         right_N = np.array([known(str(one.values[0]), labels, one.where) for one in records])
-        shares_NK = np.stack(asked)
-        found_N = shares_NK.argmax(axis=1)
-        own_N = shares_NK[np.arange(len(right_N)), right_N]
-        return Measured(
-            items=len(records),
-            metrics=classes.metrics(right_N, shares_NK),
-            table=classes.table(labels, right_N, found_N),
-            faults=(-np.log(np.maximum(own_N, np.finfo(np.float32).tiny))).tolist(),
-            drawings={
-                "confusion": charts.confusion(labels, classes.confusion(right_N, found_N, len(labels))),
-                "reliability": charts.reliability(
-                    *classes.reliability(right_N == found_N, shares_NK.max(axis=1))
-                ),
-            },
-        )
+        return measured(labels, right_N, np.stack(asked))
+
+
+def measured(labels: Sequence[str], right_N: np.ndarray, shares_NK: np.ndarray) -> Measured:
+    """Probabilities of one label an item, against the numbers of the right ones."""
+    found_N = shares_NK.argmax(axis=1)
+    own_N = shares_NK[np.arange(len(right_N)), right_N]
+    sure = classes.reliability(right_N == found_N, shares_NK.max(axis=1))
+    return Measured(
+        items=len(right_N),
+        metrics=classes.metrics(right_N, shares_NK),
+        table=classes.table(labels, right_N, found_N),
+        faults=(-np.log(np.maximum(own_N, np.finfo(np.float32).tiny))).tolist(),
+        drawings={
+            "confusion": charts.confusion(labels, classes.confusion(right_N, found_N, len(labels))),
+            "reliability": charts.reliability(*sure),
+        },
+    )

@@ -31,6 +31,7 @@ class Ensemble(Task):
         self.does = f"{self._first.does}, {len(tasks)} models together"
         self.columns, self.metrics = self._first.columns, self._first.metrics
         self.fields, self.labels = self._first.fields, self._first.labels
+        self.whole_files = self._first.whole_files
 
     @property
     def kind(self) -> type[Task]:

@@ -1,6 +1,7 @@
-"""The task of a model. In: a `Loaded`. Out: a `Task`: what its run was fine-tuned for, or what its kind does."""
+"""The task of a model. In: a `Loaded`. Out: a `Task`: what it was fine-tuned for, or what its kind does."""
 
 import argparse
+import dataclasses
 import pathlib
 import re
 from typing import Any
@@ -13,9 +14,12 @@ from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
-from jaxlm.tasks import untrained
+from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Classifying
 from jaxlm.tasks.ensemble import Ensemble
+from jaxlm.tasks.in_context import Choosing, Completing
+from jaxlm.tasks.likely import Perplexity, Preferring
+from jaxlm.tasks.setup import Setup
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Task, Trained
 
@@ -25,11 +29,25 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
 }
 
 
-def of(model: Loaded, *, max_new_tokens: int) -> Task:
-    """`max_new_tokens`: the longest answer of a model that writes."""
+def of(model: Loaded, *, max_new_tokens: int, setup: Setup | None = None) -> Task:
+    """`max_new_tokens`: the longest answer of a model that writes; `setup`: what is asked of it, whatever it is for."""
+    if setup is not None:
+        return _set_up(model, setup, max_new_tokens)
     run = model.stored.run
-    found = None if run is None else of_run(model, run)
+    found = foreign.of(model) if run is None else of_run(model, run)
     return found or untrained.of(model, max_new_tokens=max_new_tokens)
+
+
+def _set_up(model: Loaded, setup: Setup, max_new_tokens: int) -> Task:
+    match setup.task:
+        case "minimal_pairs":
+            return Preferring(model, setup)
+        case "perplexity":
+            return Perplexity(model, setup)
+        case "choice":
+            return Choosing(model, setup)
+        case "completion":
+            return Completing(model, setup, max_new_tokens)
 
 
 def of_options(options: argparse.Namespace) -> Task:
@@ -55,7 +73,9 @@ def named(place: str, step: int | None) -> tuple[str, int | None]:
 def _of_place(place: str, options: argparse.Namespace) -> Task:
     run, step = named(place, options.step)
     one = argparse.Namespace(**{**vars(options), "run": run, "step": step})
-    return of(loaded.of_options(one), max_new_tokens=options.max_new_tokens)
+    names = [field.name for field in dataclasses.fields(Setup)]
+    setup = Setup(**{name: getattr(options, name) for name in names}) if options.task else None
+    return of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
 
 
 def of_run(model: Predictor, run: Run) -> Trained | None:
@@ -64,4 +84,4 @@ def of_run(model: Predictor, run: Run) -> Trained | None:
     while isinstance(objective, Wrapped):
         objective = objective.of
     kind = next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)
-    return kind and kind(model, run, objective)
+    return kind and kind(model, run.data, objective)

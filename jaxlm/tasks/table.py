@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.data.corpus import readers
+from jaxlm.data.corpus import lines, readers
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.evaluate import paired
@@ -37,7 +37,9 @@ class Answered:
 
 
 def rows(task: Task, path: str) -> list[Row]:
-    """All rows of `path` (CSV, TSV, JSONL, Parquet, CoNLL); at least one."""
+    """All rows of `path` (CSV, TSV, JSONL, Parquet, CoNLL); at least one. Of some tasks a file of text is one."""
+    if not readers.is_table(path):
+        return [_whole(task, path)]
     wanted, found = task.wanted(), []
     for where, number, row in readers.rows(path, wanted, whole=True):
         if missing := [name for name in wanted.names if name not in row]:
@@ -49,6 +51,15 @@ def rows(task: Task, path: str) -> list[Row]:
     if not found:
         raise UserError(f"{path}: there is no row in it.")
     return found
+
+
+def _whole(task: Task, path: str) -> Row:
+    if not task.whole_files:
+        raise UserError(f"--data={path}: a table is a .csv, .tsv, .jsonl, .parquet or .conll file.")
+    text = "".join(line for _, line in lines.numbered(path))
+    if not text.strip():
+        raise UserError(f"{path}: there is no text in it.")
+    return Record((text,), where=path), {"text": text}
 
 
 def answered(task: Task, records: Iterable[Record]) -> Answered:
@@ -103,7 +114,8 @@ def grouped(measured: Measured, values: Sequence[Any]) -> dict[str, tuple[int, d
 def worst(found: Answered, measured: Measured, number: int) -> list[dict[str, Any]]:
     """{where, fault, item, right, answer} of the items whose answers are furthest from the right ones."""
     faults = _faults(measured)
-    wanted, listed = found.task.wanted(), []
+    names = [one.field for one in found.task.wanted().values] or ["right"]
+    listed = []
     for k in np.argsort(-faults, kind="stable")[:number]:
         record = found.records[k]
         listed.append(
@@ -111,7 +123,7 @@ def worst(found: Answered, measured: Measured, number: int) -> list[dict[str, An
                 "where": record.where,
                 "fault": float(faults[k]),
                 "item": dict(zip(found.task.fields, found.task.item(record), strict=False)),
-                "right": dict(zip((one.field for one in wanted.values), record.values, strict=False)),
+                "right": dict(zip(names, record.values, strict=False)),
                 "answer": found.answers[k],
             }
         )

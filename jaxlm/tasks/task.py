@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
@@ -27,9 +27,8 @@ class Measured:
     items: int  # rows of it
     metrics: dict[str, Interval]  # a `Sampled`, where two models are to be compared
     table: str = ""  # what else is worth reading, such as a line for every label
-    faults: Sequence[
-        float
-    ] = ()  # of every item, how far its answer is from the right one; (): by the first metric
+    # Of every item, how far its answer is from the right one; (): by the first metric.
+    faults: Sequence[float] = ()
     drawings: Mapping[str, Drawing] = dataclasses.field(default_factory=dict)  # by the name of their file
 
 
@@ -42,6 +41,7 @@ class Task:
     metrics: tuple[str, ...] = ()  # names of what `measure` gives
     fields: tuple[str, ...] = ("text",)  # what the texts of an item are called where the model was trained
     labels: tuple[str, ...] = ()  # that `ask` has numbers of
+    whole_files: bool = False  # whether a file of text is an item of it
 
     @property
     def kind(self) -> type["Task"]:
@@ -74,7 +74,7 @@ class Task:
 
     def record(self, row: Mapping[str, Any], where: str, number: int) -> Record:
         """A row of a table with right answers, as `wanted` says."""
-        return readers.of(dict(row), self.wanted(), where, number)
+        return dataclasses.replace(readers.of(dict(row), self.wanted(), where, number), where=where)
 
     def item(self, record: Record) -> Item:
         """What the model is asked of a row with a right answer."""
@@ -86,16 +86,17 @@ class Task:
 
 
 class Trained(Task):
-    """A task that a run was fine-tuned for, with a column of right answers."""
+    """A task that a model was fine-tuned for, with a column of right answers; `data`: how its texts are named."""
 
-    def __init__(self, model: Predictor, run: Run, objective: Any) -> None:
-        self.model, self.run, self.objective = model, run, objective
-        self.fields = run.data.corpus_config().wanted.texts
+    def __init__(self, model: Predictor, data: Data, objective: Any) -> None:
+        self.model, self.data, self.objective = model, data, objective
+        self.fields = data.corpus_config().wanted.texts
+        self.labels = tuple(getattr(objective, "labels", ()))
 
     def wanted(self) -> Wanted:
         """The texts, and the objective's column."""
-        columns = tuple(one for one in self.run.data.columns if one.field == self.objective.column)
-        return Wanted(self.run.data.corpus_config().wanted.texts, columns)
+        columns = tuple(one for one in self.data.columns if one.field == self.objective.column)
+        return Wanted(self.data.corpus_config().wanted.texts, columns)
 
 
 def known(label: str, labels: Sequence[str], where: str) -> int:

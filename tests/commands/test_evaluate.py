@@ -137,8 +137,8 @@ def test_what_is_asked_of_the_wrong_number_of_runs_or_fields_is_refused(trained,
 def test_runs_with_other_labels_are_neither_averaged_nor_compared(trained):
     model = loaded.load(trained[0])
     run = model.stored.run
-    one = Classifying(model, run, run.objective)
-    other = Classifying(model, run, dataclasses.replace(run.objective, labels=("bad", "fine")))
+    one = Classifying(model, run.data, run.objective)
+    other = Classifying(model, run.data, dataclasses.replace(run.objective, labels=("bad", "fine")))
     for together in (table.check_same, lambda *tasks: ensemble.Ensemble(tasks)):
         with pytest.raises(UserError, match="different labels: fine, good"):
             together(one, other)
