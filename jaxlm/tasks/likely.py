@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
+from jaxlm.errors import UserError
 from jaxlm.evaluate.classes import resampled
 from jaxlm.infer import likelihood
 from jaxlm.infer.loaded import Loaded
@@ -71,7 +72,12 @@ class Perplexity(Task):
     def __init__(self, model: Loaded, setup: Setup) -> None:
         self.model = model
         self._window = setup.window or min(model.row_length, _WINDOW)
-        self._stride = min(setup.stride or max(self._window // 2, 1), self._window)
+        if self._window < 2:
+            raise UserError(
+                f"--window={self._window}: two tokens or more, one of which is scored from the other."
+            )
+        # Each window scores behind a token of the one before.
+        self._stride = min(setup.stride or self._window // 2, self._window - 1)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """(log-probability, tokens, bytes) of every window, [W, 3]; the bytes of a text are shared by its tokens."""
