@@ -22,8 +22,8 @@ from jaxlm.errors import EXIT_DONE
 def main(argv: Sequence[str]) -> int:
     """Registers the model and calls lm-eval."""
     words = list(argv[1:])
-    if words in ([], ["--help"], ["-h"]):
-        table.Parser(__name__, __doc__).options(["", "--help"])
+    explain = words in ([], ["--help"], ["-h"])
+    table.Parser(__name__, __doc__).options(["", "--help"] if explain else [""])
     command = extras.require("lm_eval.__main__", "lm_eval", "lm-eval's command line")
     extras.require("jaxlm.evaluate.harness", "lm_eval", "lm-eval's command line")
     sys.argv = ["lm_eval", *words]

@@ -172,7 +172,8 @@ def add_untuned(parser: Parser) -> None:
         help="fields of minimal_pairs; default: good,bad",
     )
     add("--shared", action="store_true", help="of minimal_pairs: count the tokens that both sentences have")
-    add("--template", default="{text}", metavar="TEXT", help="a prompt; {NAME} is a field; default: {text}")
+    prompt = "a prompt; {NAME} is a field; default: {text}"
+    add("--template", type=_template, default="{text}", metavar="TEXT", help=prompt)
     add(
         "--choices",
         type=_names,
@@ -200,6 +201,11 @@ def add_untuned(parser: Parser) -> None:
         metavar="N",
         help="tokens between two windows; default: half a window",
     )
+
+
+def _template(text: str) -> str:
+    """A line break is hard to type."""
+    return text.replace("\\n", "\n")
 
 
 def _names(text: str) -> tuple[str, ...]:
