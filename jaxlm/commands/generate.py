@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     framed = frame.of_loaded(ready)
     live = len(prompts) == 1 and not options.json and options.output is None
     if live:
-        _write("" if framed.encoder_decoder else prompts[0])
+        _write("" if framed.apart else prompts[0])
     found, speed = answers.answer(
         ready,
         framed,
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     elif options.json:
         table.write("\n".join(table.as_json(one.to_json()) for one in found), options.output)
     else:
-        between = " => " if framed.encoder_decoder else ""
+        between = " => " if framed.apart else ""
         said = (f"[{number}] {one.prompt}{between}{one.text}" for number, one in enumerate(found, 1))
         table.write("\n".join(said), options.output)
     ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))

@@ -164,23 +164,13 @@ def add_untuned(parser: Parser) -> None:
     add = parser.add_argument
     kinds = ("minimal_pairs", "perplexity", "choice", "completion")
     add("--task", choices=kinds, help="what is asked of a model that was not fine-tuned for it")
-    add(
-        "--pair",
-        type=_names,
-        default=("good", "bad"),
-        metavar="A,B",
-        help="fields of minimal_pairs; default: good,bad",
-    )
+    fields = "fields of minimal_pairs; default: good,bad"
+    add("--pair", type=_names, default=("good", "bad"), metavar="A,B", help=fields)
     add("--shared", action="store_true", help="of minimal_pairs: count the tokens that both sentences have")
     prompt = "a prompt; {NAME} is a field; default: {text}"
     add("--template", type=_template, default="{text}", metavar="TEXT", help=prompt)
-    add(
-        "--choices",
-        type=_names,
-        default=(),
-        metavar="A,B",
-        help="of choice; default: the field choices of a row",
-    )
+    given = "of choice; default: the field choices of a row"
+    add("--choices", type=_names, default=(), metavar="A,B", help=given)
     add("--answer", default="label", metavar="FIELD", help="of the right answer; default: label")
     add("--shots", type=int, default=0, metavar="K", help="answered prompts before each; default: 0")
     add("--shots-from", default="", metavar="FILE", help="table that they are drawn from")

@@ -87,6 +87,7 @@ def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:
     item = tuple(row[field] for field in fields)
     if taken := [name for name in use.columns if name in row]:
         raise UserError(f"{where}: the answers need a column {taken[0]!r}, and there is one. Rename it.")
+    item = use.of_row(row, item, where)
     try:
         for text in item:
             use.check(text)

@@ -63,6 +63,22 @@ def compared(both: Sampled, *, seed: int = 0) -> dict[str, Difference]:
     return found
 
 
+def of_groups(one: Sampled, other: Sampled, *, seed: int = 0) -> dict[str, Difference]:
+    """Every metric of two models whose items are drawn in the same groups, such as questions about one text; p is that
+    of the bootstrap: twice the share of resamples on the other side of 0."""
+    rng, every, found = np.random.default_rng(seed), np.arange(one.number), {}
+    here, there = one.measure(every), other.measure(every)
+    draws = [rng.integers(one.number, size=one.number) for _ in range(_DRAWN)]
+    pairs = [(one.measure(items), other.measure(items)) for items in draws]
+    for name, value in here.items():
+        drawn = np.array([a[name] - b[name] for a, b in pairs])
+        low, high = np.percentile(drawn, [2.5, 97.5])
+        p = min(1.0, 2 * (1 + min((drawn <= 0).sum(), (drawn >= 0).sum())) / (1 + _DRAWN))
+        bounds = {"low": float(low), "high": float(high), "p": float(p), "test": "bootstrap over groups"}
+        found[name] = Difference(one=value, other=there[name], value=value - there[name], **bounds)
+    return found
+
+
 def mcnemar(one_N: np.ndarray, other_N: np.ndarray) -> float:
     """p that items which only one of two got right fall so unevenly by chance: the binomial test, two-sided."""
     only, lacking = int((one_N & ~other_N).sum()), int((other_N & ~one_N).sum())

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.errors import UserError
-from jaxlm.infer.frame import Frame
+from jaxlm.infer.frame import Frame, asking
 from jaxlm.infer.generate import Speed, Written, framed, generate
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling, known
@@ -36,7 +36,7 @@ class Answer:
 
 def check(config: Any, tokenizer: Any, frame: Frame, prompts: Sequence[str]) -> None:
     """UserError for prompts that a model of this config cannot answer."""
-    framed(config, [tokenizer.encode_marked(prompt) for prompt in prompts], frame, new_tokens=1)
+    framed(config, [asking(tokenizer, frame, prompt) for prompt in prompts], frame, new_tokens=1)
 
 
 def answer(
@@ -54,7 +54,7 @@ def answer(
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
     tokenizer = predictor.tokenizer
-    ids = [tokenizer.encode_marked(prompt) for prompt in prompts]
+    ids = [asking(tokenizer, frame, prompt) for prompt in prompts]
     reader = _Reader(tokenizer, frame, ids, tuple(stop), show if len(prompts) == 1 else None)
     written, speed = generate(
         predictor,

@@ -53,6 +53,10 @@ class LowRank(Value):
         exact = jax.lax.Precision.HIGHEST
         return self.base + self.scale * jnp.matmul(flat_a, flat_b, precision=exact).reshape(self.base.shape)
 
+    def start(self) -> jax.Array:
+        """The base."""
+        return self.base
+
     @property
     def _stack(self) -> tuple[int, ...]:
         inside = self.a.ndim - 1 + self.b.ndim - 1

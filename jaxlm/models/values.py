@@ -28,6 +28,10 @@ class Value:
         """The array that it stands for."""
         raise NotImplementedError
 
+    def start(self) -> jax.Array:
+        """The array that it stood for before anything was trained."""
+        raise NotImplementedError
+
     def astype(self, dtype: Any) -> Self:
         """Every floating array in it in that dtype."""
         return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, self)
@@ -37,6 +41,13 @@ class Value:
 
     def __rmatmul__(self, x: jax.Array) -> jax.Array:
         return self.product(x, 1, None)
+
+
+def before(model: Any) -> Any:
+    """A bound model as it was before anything was trained beside its weights; nothing of it is differentiated."""
+    is_value = lambda node: isinstance(node, Value)
+    first = lambda node: jax.lax.stop_gradient(node.start() if is_value(node) else node)
+    return jax.tree.map(first, model, is_leaf=is_value)
 
 
 def plain(params: Any) -> Any:

@@ -8,9 +8,10 @@ import numpy as np
 from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import classes
-from jaxlm.infer import classify
+from jaxlm.infer import choose, classify
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.multiple_choice import MultipleChoice
 from jaxlm.report import charts
 from jaxlm.tasks.task import Item, Measured, Trained, Values, known
 
@@ -59,3 +60,15 @@ def measured(labels: Sequence[str], right_N: np.ndarray, shares_NK: np.ndarray) 
             "reliability": charts.reliability(*sure),
         },
     )
+
+
+class Choosing(Classifying):
+    """The same of the choices that go with a question."""
+
+    def __init__(self, model: Predictor, data: Data, objective: MultipleChoice) -> None:
+        super().__init__(model, data, objective)  # pyright: ignore[reportArgumentType]
+        self.does = f"one of {objective.choices} choices"
+
+    def ask(self, items: Sequence[Item]) -> list[Any]:
+        """Probabilities, [choices]."""
+        return choose.choose(self.model, self.objective, items)

@@ -21,7 +21,7 @@ from jaxlm.tasks.setup import Setup, choices_of, right_one
 from jaxlm.tasks.task import Item, Measured, Task, Values
 
 
-class Choosing(Task):
+class Picking(Task):
     """The likeliest of some answers, the same for every item, or its own."""
 
     columns, metrics = ("predicted", "scores"), ("accuracy",)

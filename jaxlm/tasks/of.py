@@ -12,20 +12,38 @@ from jaxlm.infer import loaded
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.crf import CrfTagging
+from jaxlm.objectives.multi_label import MultiLabel
+from jaxlm.objectives.multiple_choice import MultipleChoice
+from jaxlm.objectives.question_answering import QuestionAnswering
+from jaxlm.objectives.regression import Regression
+from jaxlm.objectives.relations import Relations
+from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import foreign, untrained
-from jaxlm.tasks.classification import Classifying
+from jaxlm.tasks.classification import Choosing, Classifying
 from jaxlm.tasks.ensemble import Ensemble
-from jaxlm.tasks.in_context import Choosing, Completing
+from jaxlm.tasks.in_context import Completing, Picking
+from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.likely import Perplexity, Preferring
+from jaxlm.tasks.question_answering import Answering
+from jaxlm.tasks.relations import Relating
+from jaxlm.tasks.scores import Comparing, Scoring
 from jaxlm.tasks.setup import Setup
-from jaxlm.tasks.tagging import Finding
+from jaxlm.tasks.tagging import Chaining, Finding
 from jaxlm.tasks.task import Task, Trained
 
 _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that it derives from
     Classification: Classifying,
+    QuestionAnswering: Answering,
     Tagging: Finding,
+    CrfTagging: Chaining,
+    MultiLabel: LabelSets,
+    MultipleChoice: Choosing,
+    Relations: Relating,
+    Regression: Scoring,
+    Similarity: Comparing,
 }
 
 
@@ -45,7 +63,7 @@ def _set_up(model: Loaded, setup: Setup, max_new_tokens: int) -> Task:
         case "perplexity":
             return Perplexity(model, setup)
         case "choice":
-            return Choosing(model, setup)
+            return Picking(model, setup)
         case "completion":
             return Completing(model, setup, max_new_tokens)
 

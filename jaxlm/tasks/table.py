@@ -84,11 +84,15 @@ def compared(one: Answered, other: Answered) -> dict[str, Difference]:
     check_same(one.task, other.task)
     sides = (one.records + other.records, one.answers + other.answers, one.asked + other.asked)
     both = one.task.measure(*sides).metrics
-    if not isinstance(both, Sampled) or both.number != len(sides[0]):
+    if isinstance(both, Sampled) and both.number == len(sides[0]):
+        return paired.compared(both)
+    here = one.measured().metrics
+    there = one.task.measure(other.records, other.answers, other.asked).metrics
+    if not isinstance(here, Sampled) or not isinstance(there, Sampled) or here.number != there.number:
         raise UserError(
             f"two models cannot be compared item by item where each {one.task.does}. Leave --against out."
         )
-    return paired.compared(both)
+    return paired.of_groups(here, there)
 
 
 def check_same(one: Task, other: Task) -> None:

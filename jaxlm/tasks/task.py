@@ -51,6 +51,10 @@ class Task:
     def check(self, text: str) -> None:
         """UserError for a text that it cannot take."""
 
+    def of_row(self, row: Mapping[str, Any], item: Item, where: str) -> Item:
+        """What the model is asked of a row without a right answer, whose texts are `item`."""
+        return item
+
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Of every item what the model says, a pytree of float arrays; () for a task without any."""
         return [()] * len(items)

@@ -5,7 +5,8 @@ trained. Guaranteed: what a view freezes gets no gradient, no optimizer state an
 """
 
 from jaxlm.views.freeze import Freeze
+from jaxlm.views.keep_start import KeepStart
 from jaxlm.views.lora import LoRA
 from jaxlm.views.view import Chain, View
 
-__all__ = ["Chain", "Freeze", "LoRA", "View"]
+__all__ = ["Chain", "Freeze", "KeepStart", "LoRA", "View"]

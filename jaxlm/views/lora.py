@@ -35,6 +35,11 @@ class LoRA:
         ""  # regular expression: parameters that are trained as they are, such as a new head; empty: none
     )
 
+    @property
+    def keeps_start(self) -> bool:
+        """Whether what it trains stands beside weights that stay."""
+        return not self.also
+
     def validate(self, where: str) -> None:
         """Numbers that can work, patterns that are some."""
         for name in ("rank", "alpha"):

@@ -70,3 +70,18 @@ def test_equal_models_differ_seldom_and_a_better_one_is_seen():
     right, good = drawn(150, 0, skill=3.0)
     better = paired.compared(both(right, good, drawn(150, 0, skill=0.5)[1]))["macro_f1"]
     assert better.p < 0.01 and 0 < better.low < better.value < better.high
+
+
+def test_groups_are_drawn_whole():
+    """Eight groups of 25 equal items: the interval is that of eight items, not of two hundred."""
+    rng = np.random.default_rng(0)
+    one, other = (np.repeat(rng.normal(mean, 1.0, 8), 25).reshape(8, 25) for mean in (1.0, 0.0))
+    sides = [
+        classes.resampled(8, lambda groups, v=v: {"mean": float(v[groups].mean())}) for v in (one, other)
+    ]
+    found = paired.of_groups(*sides)["mean"]
+    differences = (one - other).mean(axis=1)
+    half = 1.96 * differences.std() / np.sqrt(8)
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.35 * half)
+    assert found.value == pytest.approx(differences.mean()) and 0 < found.p < 0.05
+    assert paired.of_groups(sides[0], sides[0])["mean"].p == 1.0

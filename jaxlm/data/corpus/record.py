@@ -2,8 +2,20 @@
 
 import dataclasses
 
+from jaxlm.data.tokens.chat_template import Message
+
 Span = tuple[int, int, str]  # first character, one after the last, label
-Value = str | float | tuple[Span, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """Messages; those behind the first `given` hold what is to be learned."""
+
+    messages: tuple[Message, ...]
+    given: int = 0
+
+
+Value = str | float | list[str] | tuple[Span, ...] | tuple[Conversation, ...]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Translations(Texts):
         spans = spans_of(row)
         source, target = (document[start:end] for start, end in spans)
         sides = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
-        columns = self.carried.by(int(row["document"]), spans, around=0)
+        columns = self.carried.by(int(row["document"]), spans, around=(0, 0))
         return Piece(np.concatenate([source, target]).astype(np.int32), sides, columns)
 
 

@@ -163,13 +163,16 @@ class _Tally:
             self.known.setdefault(f"column_{i}", []).append(values)
 
     def _numbered(self, i: int, value: Value, record: Record, known: Arrays) -> np.ndarray:
-        """The number of the label of column i, or the spans of all tokens with those of theirs."""
+        """The number of the label of column i, those of several, or the spans of all tokens with those of theirs."""
         met = self.labels.setdefault(str(i), {})
         number = lambda name: met.setdefault(name, (len(met), record.where))[0]
         if isinstance(value, tuple):
             return spans.numbered(
                 known[f"column_{i}"], np.array([number(name) for *_, name in value], np.int32)
             )
+        if isinstance(value, list):
+            self.known.setdefault(f"column_{i}_counts", []).append(np.array([len(value)]))
+            return np.array([number(name) for name in value], np.int64)
         return np.array([number(value)])
 
     def arrays(self) -> Arrays:
