@@ -15,7 +15,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "embed": "vectors of texts, and their cosines",
         "predict": "a table with the model's answers as new columns",
         "soup": "a run whose weights are the mean of several runs'",
-        "evaluate": "what a run measures on a split of its corpus",
+        "evaluate": "what a run measures on a split of its corpus, or any model on a table",
+        "lm_eval": "the LM evaluation harness with a model of ours",
     },
     "To and from Hugging Face": {
         "import": "a Hugging Face folder becomes a model folder",

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record, Span
 from jaxlm.evaluate import spans
@@ -33,6 +36,10 @@ class Finding(Trained):
             {"spans": [{"start": a, "end": b, "label": label, "text": text[a:b]} for a, b, label in one]}
             for text, one in zip(texts, found, strict=True)
         ]
+
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """1 for the likeliest tag of every word, whatever stands beside it."""
+        return [_votes(scores_NK) for scores_NK in asked]
 
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.spans` has it."""
@@ -70,3 +77,14 @@ class Chaining(Finding):
     def _found(self, texts: Sequence[str], asked: Sequence[Any]) -> list[list[Span]]:
         scores, chains = zip(*asked, strict=True)
         return tag.spans(self.objective, texts, scores, between=self._between, chains=chains)
+
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """Each word for itself: votes say nothing of what follows what."""
+        scores, chains = zip(*asked, strict=True)
+        return list(zip(super().votes(scores), jax.tree.map(np.zeros_like, list(chains)), strict=True))
+
+
+def _votes(scores_NK: np.ndarray) -> np.ndarray:
+    """NaN where a word has no scores."""
+    votes_NK = np.eye(scores_NK.shape[1], dtype=scores_NK.dtype)[np.nan_to_num(scores_NK).argmax(axis=1)]
+    return np.where(np.isnan(scores_NK), np.nan, votes_NK)
