@@ -60,7 +60,8 @@ def open_builtin(
     """The built-in corpus of that name, with its label or without. UserError for a name that does not exist."""
     if name != "pydocs":
         raise UserError(
-            f'corpus "builtin:{name}": allowed: "builtin:pydocs".{did_you_mean(name, ["pydocs"])}'
+            f'corpus "builtin:{name}": allowed: "builtin:pydocs", and of pairs "builtin:pydocs_summaries" and '
+            f'"builtin:pydocs_names".{did_you_mean(name, ["pydocs", "pydocs_summaries", "pydocs_names"])}'
         )
     return PyDocs(cache, log, labelled)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from jaxlm.data.corpus import builtin, columns, files, hubs, readers, steps
+from jaxlm.data.corpus import builtin, builtin_pairs, columns, files, hubs, readers, steps
 from jaxlm.data.corpus.columns import Column, Wanted
 from jaxlm.data.corpus.parted import Parted
 from jaxlm.data.corpus.record import Record
@@ -154,6 +154,8 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
         return corpus.reader
     kind, _, rest = corpus.source.partition(":")
     if kind == "builtin":
+        if rest in builtin_pairs.KINDS:
+            return builtin_pairs.open_pairs(rest, corpus.wanted, cache, log)
         known = (columns.Label(field=builtin.LABEL),)
         if len(corpus.wanted.texts) > 1 or corpus.columns not in ((), known):
             raise UserError(
