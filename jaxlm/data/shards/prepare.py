@@ -231,8 +231,9 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     if not total:
         raise trained.nothing(text)
     shares = {"validation": text.share("validation"), "test": text.share("test")}
-    if empty := [split for split in text.own if not documents[split]]:
-        raise UserError(f"corpus {text.own[empty[0]]}: there is no document for the {empty[0]} split.")
+    for split, source in text.own.items():
+        if not documents[split]:
+            raise UserError(f"corpus {source}: there is no document for the {split} split.")
     if empty := [split for split, share in shares.items() if share and not documents[split]]:
         flag, enough = "--config.data.{}_share={:.2g}".format, min(0.5, 3 / total)
         more = " ".join(flag(split, enough) for split in empty if enough > shares[split] and total > 3)
