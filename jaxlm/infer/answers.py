@@ -53,13 +53,15 @@ def answer(
     stop: Sequence[str] = (),
     show: Show | None = None,
     search: Search = _GREEDY,
+    longest: int = 0,
 ) -> tuple[list[Answer], Speed]:
     """Answers to all prompts; of a search its `n_best` to each, the best first. `show` gets the text of a single
-    prompt's answer piece by piece as it is made, and what a search found at its end."""
+    prompt's answer piece by piece as it is made, and what a search found at its end. Of a prompt the first `longest`
+    tokens are read; 0: all."""
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
     tokenizer = predictor.tokenizer
-    ids = [tokenizer.encode_marked(prompt) for prompt in prompts]
+    ids = [tokenizer.encode_marked(prompt)[: longest or None] for prompt in prompts]
     show = show if len(prompts) == search.n_best == 1 else None
     reader = _Reader(tokenizer, frame, ids, tuple(stop), show)
     if search.needed:

@@ -31,6 +31,7 @@ class Translation(generative.Generative):
     long_sources: Literal["leave_out", "cut"] = "leave_out"
     # Tokens of a source's row for one of a target's; above 1 where targets are shorter, as those of summaries are
     source_per_target: int = 1
+    bos: bool = False  # whether bos begins a source and a target, as in BART's format
     # How `predict`, `evaluate` and evaluation in training look for an answer
     search: Search = dataclasses.field(default_factory=Search)
 
@@ -48,7 +49,9 @@ class Translation(generative.Generative):
             raise UserError(f"{where}.long_sources={self.long_sources!r}: allowed: leave_out, cut.")
         self.search.validate(f"{where}.search.")
         if self.search.n_best > 1:
-            raise UserError(f"{where}.search.n_best={self.search.n_best}: a source has one answer here. Fix: 1.")
+            raise UserError(
+                f"{where}.search.n_best={self.search.n_best}: a source has one answer here. Fix: 1."
+            )
 
     @property
     def needs_sentences(self) -> bool:
@@ -64,11 +67,12 @@ class Translation(generative.Generative):
             cache=asked.cache,
             cut=self.long_sources == "cut",
             ratio=self.source_per_target,
+            special=1 + self.bos,
         )
 
     def longest_source(self, row_length: int) -> int:
-        """Tokens that fit a row, with an eos behind them."""
-        return row_length - 1
+        """Tokens that fit a row, with eos behind them, and bos if there is one."""
+        return row_length - 1 - self.bos
 
     def longest_target(self, row_length: int) -> int:
         """Tokens, its eos among them."""
@@ -84,7 +88,7 @@ class Translation(generative.Generative):
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Needs eos and the start token."""
-        vocabulary.require("translation", "eos", self.decoder_start)
+        vocabulary.require("translation", "eos", self.decoder_start, *(("bos",) if self.bos else ()))
 
     def slots(self, row_length: int, train: bool) -> int:
         """Tokens of the decoder's row."""
@@ -92,26 +96,31 @@ class Translation(generative.Generative):
 
     def check_length(self, row_length: int, vocabulary: Vocabulary, where: str) -> None:
         """A token and eos on both sides."""
-        if self.longest_target(row_length) < 2:
+        if self.longest_target(row_length) < 2 + self.bos:
             raise UserError(
                 f"{where}={row_length}: with source_per_target={self.source_per_target} a target's row would have "
-                f"{self.longest_target(row_length)} tokens. Use at least {2 * self.source_per_target}."
+                f"{self.longest_target(row_length)} tokens. Use at least {(2 + self.bos) * self.source_per_target}."
             )
 
     def frame(self, vocabulary: Vocabulary) -> Frame:
-        """eos behind a source and behind its answer."""
-        start = (generative.start_token(self.decoder_start, vocabulary),)
-        return Frame(before=(), after=(vocabulary.eos,), start=start, stops=(vocabulary.eos,))
+        """eos behind a source and behind its answer; bos, if there is one, is no answer yet."""
+        before = (vocabulary.bos,) if self.bos else ()
+        start = (generative.start_token(self.decoder_start, vocabulary), *before)
+        return Frame(before=before, after=(vocabulary.eos,), start=start, stops=(vocabulary.eos,))
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Source and target rows; nothing is drawn."""
-        side = lambda number, type: np.append(
-            row.tokens_T[(row.segments_T == number) & (row.texts_T == type)], vocabulary.eos
+        own = lambda number, type: row.tokens_T[(row.segments_T == number) & (row.texts_T == type)]
+        bos = [vocabulary.bos] if self.bos else []
+        side = lambda number, type: np.concatenate([bos, own(number, type), [vocabulary.eos]]).astype(
+            np.int32
         )
         numbers = range(1, int(row.segments_T.max(initial=0)) + 1)
         length, start = len(row.tokens_T) // 2, generative.start_token(self.decoder_start, vocabulary)
         pairs = [(side(number, 0), side(number, 1)) for number in numbers]
-        return generative.source_and_target(pairs, (length, self.longest_target(length)), start, vocabulary.pad)
+        return generative.source_and_target(
+            pairs, (length, self.longest_target(length)), start, vocabulary.pad
+        )
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -7,15 +7,19 @@ from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.tagging import Tagging
+from jaxlm.objectives.translation import Summarisation, Translation
 from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Classifying
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Task, Trained
+from jaxlm.tasks.translation import Summarising, Translating
 
 _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that it derives from
     Classification: Classifying,
     Tagging: Finding,
+    Translation: Translating,
+    Summarisation: Summarising,
 }
 
 

@@ -59,7 +59,7 @@ def all_models():
 
 def all_objectives():
     found = {name: recipe(name).objective for name in RECIPES}
-    found["translation"] = published("transformer_base").objective
+    found["summarisation"] = published("summarisation").objective
     for name in ("classification", "tagging"):
         found[name] = published(name).objective.told(("one", "other"))
     found["pair_contrastive"] = published("simcse_bert_base_supervised").objective

@@ -1,6 +1,6 @@
-"""Pairs of texts that are already on the machine. In: the documents of `builtin:pydocs`. Out: (source, target) records.
+"""Pairs of texts that are already there. In: the documents of `builtin:pydocs`. Out: (source, target) records.
 
-`builtin:pydocs_summaries`: what a docstring says behind its first paragraph, and that paragraph. `builtin:pydocs_names`:
+`builtin:pydocs_summaries`: what a docstring says behind its first paragraph, and that one. `builtin:pydocs_names`:
 a name of code, and its words: (get_file_name, get file name), (HTTPServerError, http server error). For trying out
 summarisation and translation offline: what is learned from them says little of either.
 """
@@ -16,7 +16,7 @@ from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError
 
 Pair = tuple[str, str]
-_NAME = re.compile(r"\b(?:[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+|[A-Z]?[a-z0-9]+(?:[A-Z][a-z0-9]+)+)\b")
+_NAME = re.compile(r"\b(?:[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)+|[A-Z]*[a-z0-9]+(?:[A-Z]+[a-z0-9]+)+)\b")
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 SHORTEST_BODY = 15  # words: less has nothing to sum up
 SUMMARY_WORDS = range(4, 31)

@@ -51,16 +51,18 @@ def make_translations(
     columns: tuple[str, ...] = (),
     cut: bool = False,
     ratio: int = 1,
+    special: int = 1,
 ) -> Translations:
     """The pairs whose sources have at most `max_tokens` tokens, made now or found under `cache`.
 
-    cut: longer sources lose their end. ratio: tokens of a source's row for one of a target's. UserError when there are
+    cut: longer sources lose their end. ratio: tokens of a source's row for one of a target's. special:
+    tokens around a side. UserError when there are
     no pairs, or when a record does not have two fields.
     """
 
     def blocks() -> Iterator[np.ndarray]:
         table = _table(shards)
-        most = np.array([max_tokens, (max_tokens + 1) // ratio - 1])
+        most = np.array([max_tokens, (max_tokens + special) // ratio - special])
         long_N2 = table["length"] > most
         kept = ~(long_N2[:, 1] if cut else long_N2.any(axis=1)) & (table["length"] > 0).all(axis=1)
         if not kept.any():
@@ -76,13 +78,13 @@ def make_translations(
                 f"source is cut to {max_tokens:,} tokens"
             )
         table["length"][:, 0] = np.minimum(table["length"][:, 0], max_tokens)
-        sides = table["length"].astype(np.int64) + 1
+        sides = table["length"].astype(np.int64) + special
         table["cost"] = 2 * (np.maximum(sides[:, 0], ratio * sides[:, 1]) - 1)
         table = table[kept]
         for at in range(0, len(table), CHUNK):
             yield table[at : at + CHUNK]
 
-    fingerprint = digest("translations", VERSION, shards.fingerprint, max_tokens, cut, ratio)
+    fingerprint = digest("translations", VERSION, shards.fingerprint, max_tokens, cut, ratio, special)
     return Translations.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
 
 
