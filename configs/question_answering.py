@@ -8,7 +8,7 @@ Command     python -m jaxlm.train --config=configs/question_answering.py --confi
             "answer_start": [...]}; rows of a table with question, context, answer, start. Where questions may have no
             answer: --config.objective.no_answer=True
 Parameters  1,875,202
-Data        builtin:pydocs-questions: what a parameter of a documented function is
+Data        builtin:pydocs_questions: what a parameter of a documented function is
 Expect      from nothing, on the built-in questions, after 200 of 300 steps: held-out exact match 0.21, F1 0.40 (about
             docstrings of which other questions are trained on); all-MiniLM-L6-v2 on 1,900 questions of SQuAD, 149 steps
             of 8 rows of 256 at a rate of 2e-4: exact match 0.220 (0.181 to 0.261), F1 0.406 (0.367 to 0.446) on 400
@@ -40,7 +40,7 @@ def get_config(start: str = "") -> Run:
         items_per_row=8,
         separators=2 if isinstance(run.model, Roberta) else 1,
     )
-    run.data.corpus, run.data.text_fields = "builtin:pydocs-questions", ("question", "context")
+    run.data.corpus, run.data.text_fields = "builtin:pydocs_questions", ("question", "context")
     run.data.columns = (Answers(field="answers", text="context"),)
     run.stages = (Stage(length=length, share=1.0),)
     run.evaluators = (TaskMetrics(rows=500),)

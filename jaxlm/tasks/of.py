@@ -20,6 +20,7 @@ from jaxlm.objectives.regression import Regression
 from jaxlm.objectives.relations import Relations
 from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
+from jaxlm.objectives.translation import Summarisation, Translation
 from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Choosing, Classifying
@@ -33,6 +34,7 @@ from jaxlm.tasks.scores import Comparing, Scoring
 from jaxlm.tasks.setup import Setup
 from jaxlm.tasks.tagging import Chaining, Finding
 from jaxlm.tasks.task import Task, Trained
+from jaxlm.tasks.translation import Summarising, Translating
 
 _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that it derives from
     Classification: Classifying,
@@ -44,6 +46,8 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
     Relations: Relating,
     Regression: Scoring,
     Similarity: Comparing,
+    Translation: Translating,
+    Summarisation: Summarising,
 }
 
 

@@ -66,6 +66,7 @@ def all_models():
 def all_objectives():
     found = {name: recipe(name).objective for name in RECIPES}
     found["translation"] = published("transformer_base").objective
+    found["summarisation"] = published("summarisation").objective
     for name in ("classification", "tagging", "multi_label", "relation_extraction"):
         found[name] = published(name).objective.told(("one", "other"))
     found["crf"] = CrfTagging(**vars(found["tagging"]))

@@ -28,6 +28,7 @@ from jaxlm.data.corpus.source import Source, first_bytes
 from jaxlm.errors import UserError, did_you_mean
 
 FORMAT = 4
+NAMES = ("pydocs", "pydocs_questions", "pydocs_summaries", "pydocs_names", "pychats")
 LABEL = "label"  # the column: which package a document is from
 # What every installation of jaxlm has, without extras, so that the text does not change with them.
 PACKAGES = (
@@ -60,8 +61,8 @@ def open_builtin(
     """The built-in corpus of that name, with its label or without. UserError for a name that does not exist."""
     if name != "pydocs":
         raise UserError(
-            f'corpus "builtin:{name}": allowed: "builtin:pydocs", "builtin:pydocs-questions".'
-            f"{did_you_mean(name, ['pydocs', 'pydocs-questions'])}"
+            f'corpus "builtin:{name}": allowed: {", ".join(f"builtin:{one}" for one in NAMES)}.'
+            f"{did_you_mean(name, NAMES)}"
         )
     return PyDocs(cache, log, labelled)
 

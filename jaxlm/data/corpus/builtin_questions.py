@@ -1,4 +1,4 @@
-"""Questions to the built-in corpus: 'builtin:pydocs-questions', for trying question answering out offline.
+"""Questions to the built-in corpus: 'builtin:pydocs_questions', for trying question answering out offline.
 
 In: docstrings of `builtin` that describe parameters as numpy does, `name : type` above a description. Out: "What type
 is name?" and "What does name mean?", each with the docstring, in which the answer stands. Docstrings of up to `LONGEST`
@@ -18,7 +18,7 @@ from jaxlm.data.corpus.record import Record, Span
 from jaxlm.data.corpus.source import Source, first_bytes
 from jaxlm.errors import UserError
 
-NAME = "pydocs-questions"
+NAME = "pydocs_questions"
 FORMAT = 1
 LONGEST = 600
 PARAMETERS = 3

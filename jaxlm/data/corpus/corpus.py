@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jaxlm.data.corpus import (
     builtin,
     builtin_chats,
+    builtin_pairs,
     builtin_questions,
     columns,
     files,
@@ -167,6 +168,8 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if (kind, rest) == ("builtin", builtin_questions.NAME):
         return builtin_questions.open_questions(corpus.wanted, cache, log)
     if kind == "builtin":
+        if rest in builtin_pairs.KINDS:
+            return builtin_pairs.open_pairs(rest, corpus.wanted, cache, log)
         known = (columns.Label(field=builtin.LABEL),)
         if len(corpus.wanted.texts) > 1 or corpus.columns not in ((), known):
             raise UserError(

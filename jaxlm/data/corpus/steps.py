@@ -111,6 +111,27 @@ class MarkSpans(Step):
         return self.markers[at], self.markers[at + 1]
 
 
+@dataclasses.dataclass(kw_only=True)
+class Prefix(Step):
+    """Words before the first text of a record, such as T5's "summarize: ", unless it begins with them."""
+
+    text: str  # with the space behind it
+
+    def validate(self, where: str) -> None:
+        """Something to say."""
+        if not self.text.strip():
+            raise UserError(f"{where}.text={self.text!r} says nothing. Leave the step out.")
+
+    def before(self, text: str) -> str:
+        """The text with the prefix."""
+        return text if text.startswith(self.text) else self.text + text
+
+    def apply(self, record: Record) -> Record:
+        """The record with it."""
+        first, *others = record.texts
+        return dataclasses.replace(record, texts=(self.before(first), *others))
+
+
 COUNTED = ("kept", "changed", "dropped")
 
 
