@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Value:
@@ -38,8 +39,24 @@ class Value:
     def __rmatmul__(self, x: jax.Array) -> jax.Array:
         return self.product(x, 1, None)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.full(), dtype)
+
+    def around(self, module: Any) -> Any:
+        """The module that has this weight, or what has to stand around it."""
+        return module
+
+
+def whole(weight: Any) -> jax.Array:
+    """The array that a weight is, or stands for."""
+    return weight.full() if isinstance(weight, Value) else weight
+
+
+def is_value(node: Any) -> bool:
+    """A leaf of trees whose weights may be values."""
+    return isinstance(node, Value)
+
 
 def plain(params: Any) -> Any:
     """The tree with every value as the array that it stands for."""
-    is_value = lambda node: isinstance(node, Value)
-    return jax.tree.map(lambda node: node.full() if is_value(node) else node, params, is_leaf=is_value)
+    return jax.tree.map(whole, params, is_leaf=is_value)

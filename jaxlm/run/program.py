@@ -52,7 +52,8 @@ class Program:
             one.check(seen, f"config.view[{number}]")
             seen = one.facts(seen)
         axes = view.axes(of_params)
-        optimizer = run.optimizer.make(_horizon(run), axes)
+        horizon = _horizon(run)
+        optimizer = view.optimizer(run.optimizer.make(horizon, axes), horizon.total_steps)
         key = jax.random.key(run.seed)
         params = model.shapes
         trained, frozen = jax.eval_shape(lambda params: view.split(params, of_params, key), params)
