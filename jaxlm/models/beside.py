@@ -5,7 +5,7 @@ be a value. Vectors that scale have the base's rank, with 1 where they do not va
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,8 @@ class Bottleneck(Beside):
     `bias` is the one that the model adds behind the base: h has it.
     """
 
+    merges: ClassVar[bool] = False
+
     bias: jax.Array | None  # [D]
     down: jax.Array  # [D, R]
     b_down: jax.Array  # [R]
@@ -85,8 +87,8 @@ class Bottleneck(Beside):
     def full(self) -> jax.Array:
         """UserError: it is no linear map."""
         raise UserError(
-            "A bottleneck adapter computes something between two layers that no weight of the model can hold, so it "
-            "cannot be merged. Fix: use the run itself (--run=RUN), or train LoRA instead, which can."
+            "A bottleneck adapter computes between two layers what no weight of the model can hold, so it cannot be "
+            "merged. Fix: use the run itself (--run=RUN), or train LoRA instead, which can."
         )
 
 
@@ -94,6 +96,8 @@ class Bottleneck(Beside):
 @dataclasses.dataclass(frozen=True)
 class Ahead(Beside):
     """The projection of keys or values, and learnt ones that every token sees (Li and Liang, 2101.00190)."""
+
+    merges: ClassVar[bool] = False
 
     rows_PKH: jax.Array
 
@@ -104,6 +108,6 @@ class Ahead(Beside):
     def full(self) -> jax.Array:
         """UserError: a weight makes keys of tokens, and these are of none."""
         raise UserError(
-            "Learnt keys and values belong to no token, so no weight of the model can hold them, and a prefix cannot be "
+            "Learnt keys and values belong to no token, so no weight of the model can hold them: a prefix cannot be "
             "merged. Fix: use the run itself (--run=RUN), or train LoRA instead, which can."
         )

@@ -7,7 +7,7 @@ the gradient of a frozen part is never formed either.
 A value is a pytree; where blocks are stacked, all its arrays have 'layers' in front, and a scan takes it apart.
 """
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ import numpy as np
 
 class Value:
     """What every value offers. Subclasses are registered dataclasses of arrays."""
+
+    merges: ClassVar[bool] = True  # whether an array can stand for it: `full`
 
     def product(self, x: jax.Array, contracted: int, result: jnp.dtype | None) -> jax.Array:
         """x contracted with the weight over its first `contracted` dimensions; sums in `result` if given."""
@@ -58,5 +60,6 @@ def is_value(node: Any) -> bool:
 
 
 def plain(params: Any) -> Any:
-    """The tree with every value as the array that it stands for."""
-    return jax.tree.map(whole, params, is_leaf=is_value)
+    """The tree with every value that merges as the array that it stands for."""
+    made = lambda node: whole(node) if getattr(node, "merges", True) else node
+    return jax.tree.map(made, params, is_leaf=is_value)

@@ -9,6 +9,7 @@ from jaxlm.views.adapter import Adapter, houlsby, pfeiffer
 from jaxlm.views.freeze import BitFit, Freeze
 from jaxlm.views.ia3 import IA3
 from jaxlm.views.lora import DoRA, LoRA, rslora
+from jaxlm.views.prompt import Prefix, Prompt
 from jaxlm.views.view import Chain, View
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "DoRA",
     "Freeze",
     "LoRA",
+    "Prefix",
+    "Prompt",
     "View",
     "houlsby",
     "pfeiffer",

@@ -140,7 +140,7 @@ def test_a_bottleneck_is_the_published_formula_and_no_weight():
     expected = h + np.maximum(h @ down + b_down, 0) @ up + b_up
     np.testing.assert_allclose(jnp.float32(x) @ value + value.bias, expected, atol=1e-5)
     with pytest.raises(UserError, match="cannot be merged. Fix: use the run itself"):
-        plain(merged)
+        np.asarray(plain(merged)["blocks/mlp/w_out"])
 
 
 def test_the_trained_share_is_what_one_counts_by_hand():
