@@ -92,6 +92,8 @@ class Data:
     packing: Literal["none", "concatenate", "best_fit"]
     validation_share: float  # of the documents, by a hash of their text; 0: evaluates on those it trains on
     test_share: float  # of the documents, held out for `jaxlm evaluate --split=test`, in the same way
+    validation: str = ""  # files of their own for this split, named as the corpus is; it then takes no share
+    test: str = ""  # the same for what is held out for the end
     # Folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
     cache: str = ""
     # How shards are checked when they are opened; auto: sizes always, SHA-256 up to 1 GiB
@@ -127,6 +129,8 @@ class Data:
             steps=tuple(self.steps),
             validation_share=self.validation_share,
             test_share=self.test_share,
+            validation=self.validation,
+            test=self.test,
         )
 
 

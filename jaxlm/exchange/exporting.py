@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm.convert import families, table
+from jaxlm.convert.heads import CLASSES
 from jaxlm.errors import UserError
 from jaxlm.exchange import (
     bases,
@@ -134,6 +135,9 @@ def config_json(found: Stored, plan: layout.Export) -> dict[str, Any]:
             came[key] = dtype
         return came
     hf = families.to_hf_config(found.config, found.heads)
+    for names in (names for head, names in found.class_names().items() if head in CLASSES):
+        hf["id2label"] = {str(i): name for i, name in enumerate(names)}
+        hf["label2id"] = {name: i for i, name in enumerate(names)}
     if found.tokenizer:
         vocabulary = tokenizer_files.open_files(found.tokenizer, found.where).vocabulary
         encoder = vocabulary.mask >= 0 and not hf.get("is_encoder_decoder")

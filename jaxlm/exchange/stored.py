@@ -20,6 +20,7 @@ from jaxlm.checkpoint.store import Checkpoints, open_run
 from jaxlm.config import Run
 from jaxlm.config.folder import RunFolder, run_of
 from jaxlm.convert import families
+from jaxlm.convert.heads import CLASSES
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import adapter_reading, model_folder, tokenizer_files
@@ -76,6 +77,14 @@ class Stored:
             return self.hf.config
         text = self.beside(name)
         return {} if text is None else parse(text, f"{self.where}/{name}")
+
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """What the classes of its heads are called, in order, by name of the head: as its run or config.json says."""
+        if self.run is not None:
+            return getattr(self.run.objective, "class_names", {})  # which several tasks have not
+        named = self.settings("config.json").get("id2label") or {}
+        names = tuple(str(named[i]) for i in sorted(named, key=int))
+        return {head: names for head in self.heads if head in CLASSES and names}
 
     def beside(self, name: str) -> str | None:
         """The text of a file that came with the weights or their tokenizer; None where there is none."""

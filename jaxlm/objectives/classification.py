@@ -30,6 +30,11 @@ class Classification(Labelled):
         """Where one field of a record ends."""
         return self.texts > 1
 
+    @property
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels."""
+        return {"classes": self.labels}
+
     def validate(self, where: str) -> None:
         """UserError for numbers that make no rows, and for one label only."""
         check_number(self, where, "texts", 2)

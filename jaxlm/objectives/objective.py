@@ -44,6 +44,11 @@ class Objective:
         """The column of the corpus whose names it must be told as `labels` before its heads are made; "": none."""
         return ""
 
+    @property
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """What the classes of its heads are called, in order, by name of the head."""
+        return {}
+
     def told(self, labels: tuple[str, ...]) -> "Objective":
         """Itself with its `labels`."""
         return dataclasses.replace(self, labels=labels)  # pyright: ignore[reportArgumentType, reportCallIssue]

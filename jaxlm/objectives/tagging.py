@@ -49,6 +49,11 @@ class Tagging(Labelled):
             return self.labels
         return ("O", *(f"{side}-{label}" for label in self.labels for side in "BI"))
 
+    @property
+    def class_names(self) -> Mapping[str, tuple[str, ...]]:
+        """The tags."""
+        return {"tags": self.tags}
+
     def check_columns(self, columns: Sequence[Any]) -> None:
         """The scheme of the column must be this one; spans of characters are as good as BIO tags."""
         found = next((one for one in columns if one.field == self.column), None)

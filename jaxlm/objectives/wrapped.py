@@ -32,6 +32,7 @@ class Wrapped(Objective):
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     missing_labels = property(lambda self: self.of.missing_labels)  # pyright: ignore[reportIncompatibleMethodOverride]
+    class_names = property(lambda self: self.of.class_names)  # pyright: ignore[reportIncompatibleMethodOverride]
     fewest_labels = property(lambda self: self.of.fewest_labels)  # pyright: ignore[reportAssignmentType]
 
     def told(self, labels: tuple[str, ...]) -> Objective:

@@ -55,7 +55,7 @@ def text(run: Run, say: Callable[[str], None]) -> Text:
             f"Fix: --config.model.vocab_size={vocabulary.size}, or a smaller tokenizer."
         )
     used = [corpus for task in tasks for corpus in (task.data or run.data).corpora().values()]
-    if 0.0 in [corpus.validation_share for corpus in used]:
+    if not all(corpus.holds_out("validation") for corpus in used):
         say(
             "WARNING: validation_share=0: nothing is held out, so evaluations read documents that are trained on"
         )

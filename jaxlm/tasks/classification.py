@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import classes
 from jaxlm.infer import classify
@@ -19,8 +19,8 @@ class Classifying(Trained):
 
     metrics = ("accuracy", "macro_f1", "mcc", "nll", "brier", "ece")
 
-    def __init__(self, model: Predictor, run: Run, objective: Classification) -> None:
-        super().__init__(model, run, objective)
+    def __init__(self, model: Predictor, data: Data, objective: Classification) -> None:
+        super().__init__(model, data, objective)
         self.does = f"one of {len(objective.labels)} labels"
         self.columns = tuple(objective.answer([1.0] * len(objective.labels)))
 

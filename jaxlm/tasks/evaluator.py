@@ -78,6 +78,6 @@ def _records(ready: Ready) -> Iterator[Record]:
                 f"{one.source} is a folder of prepared shards, and TaskMetrics reads texts. Fix: "
                 "--config.evaluators=() ."
             )
-        split = ready.split if ready.split != "validation" or one.validation_share else "train"
+        split = ready.split if one.holds_out(ready.split) else "train"
         records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
         yield from (record for record in records if one.split(record) == split)

@@ -1,4 +1,4 @@
-"""The task of a model. In: a `Loaded`. Out: a `Task`: what its run was fine-tuned for, or what its kind does."""
+"""The task of a model. In: a `Loaded`. Out: a `Task`: what it was fine-tuned for, or what its kind does."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
-from jaxlm.tasks import untrained
+from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Classifying
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Task, Trained
@@ -22,7 +22,7 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
 def of(model: Loaded, *, max_new_tokens: int) -> Task:
     """`max_new_tokens`: the longest answer of a model that writes."""
     run = model.stored.run
-    found = None if run is None else of_run(model, run)
+    found = foreign.of(model) if run is None else of_run(model, run)
     return found or untrained.of(model, max_new_tokens=max_new_tokens)
 
 
@@ -32,4 +32,4 @@ def of_run(model: Predictor, run: Run) -> Trained | None:
     while isinstance(objective, Wrapped):
         objective = objective.of
     kind = next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)
-    return kind and kind(model, run, objective)
+    return kind and kind(model, run.data, objective)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import spans
 from jaxlm.infer import tag
@@ -17,8 +17,8 @@ class Finding(Trained):
 
     columns, metrics = ("spans",), ("precision", "recall", "f1", "macro_f1")
 
-    def __init__(self, model: Predictor, run: Run, objective: Tagging) -> None:
-        super().__init__(model, run, objective)
+    def __init__(self, model: Predictor, data: Data, objective: Tagging) -> None:
+        super().__init__(model, data, objective)
         self.does = f"spans with one of {len(objective.labels)} labels"
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
@@ -52,5 +52,5 @@ class Finding(Trained):
     @property
     def _between(self) -> str:
         """What stands between two words in the texts that the tagger was trained on."""
-        column = next(one for one in self.run.data.columns if one.field == self.objective.column)
+        column = next(one for one in self.data.columns if one.field == self.objective.column)
         return getattr(column, "between", " ")

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from jaxlm.config import Run
+from jaxlm.config import Data
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError, did_you_mean
@@ -64,16 +64,16 @@ class Task:
 
 
 class Trained(Task):
-    """A task that a run was fine-tuned for, with a column of right answers."""
+    """A task that a model was fine-tuned for, with a column of right answers; `data`: how its texts are named."""
 
-    def __init__(self, model: Predictor, run: Run, objective: Any) -> None:
-        self.model, self.run, self.objective = model, run, objective
-        self.fields = run.data.corpus_config().wanted.texts
+    def __init__(self, model: Predictor, data: Data, objective: Any) -> None:
+        self.model, self.data, self.objective = model, data, objective
+        self.fields = data.corpus_config().wanted.texts
 
     def wanted(self) -> Wanted:
         """The texts, and the objective's column."""
-        columns = tuple(one for one in self.run.data.columns if one.field == self.objective.column)
-        return Wanted(self.run.data.corpus_config().wanted.texts, columns)
+        columns = tuple(one for one in self.data.columns if one.field == self.objective.column)
+        return Wanted(self.data.corpus_config().wanted.texts, columns)
 
 
 def known(label: str, labels: Sequence[str], where: str) -> int:

@@ -1,6 +1,7 @@
 """Corpora: every format gives the same documents; everything a user can get wrong names the place and the fix."""
 
 import bz2
+import dataclasses
 import gzip
 import importlib.util
 import json
@@ -9,7 +10,7 @@ import lzma
 import pytest
 import zstandard
 
-from jaxlm.data.corpus import corpus, files, lines
+from jaxlm.data.corpus import corpus, files, lines, steps
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError
 
@@ -305,3 +306,40 @@ def test_a_sample_takes_from_every_file(tmp_path):
     counts = [sum(text.startswith(f"file {n}") for text in sample) for n in range(3)]
     assert counts[0] == 3 and counts[1] > 40 and abs(counts[1] - counts[2]) < 3
     assert 1950 <= sum(map(len, sample)) <= 2100
+
+
+def test_splits_may_have_files_of_their_own(tmp_path):
+    for name, number in (("train", 40), ("dev", 3), ("eval", 2)):
+        (tmp_path / f"{name}.jsonl").write_bytes(json_lines([f"{name} {i}" for i in range(number)]))
+    of = {name: str(tmp_path / f"{name}.jsonl") for name in ("train", "dev", "eval")}
+    text = config(of["train"], validation=of["dev"], validation_share=0.3, test_share=0.2)
+    source = corpus.open_source(text, tmp_path / "cache")
+    found = {split: [] for split in corpus.SPLITS}
+    for record in source.records():
+        found[text.split(record)].append(record.texts[0])
+    assert found["validation"] == ["dev 0", "dev 1", "dev 2"]  # the share is not taken as well
+    assert 0 < len(found["test"]) < 20 and len(found["train"]) + len(found["test"]) == 40
+    assert source.names() == [of["train"], of["dev"]]
+    assert [record.origin for record in source.records()][-1] == (1, 3)
+    assert all("train" in one.texts[0] for one in source.sample(10**6))
+    both = config(of["train"], validation=of["dev"], test=of["eval"])
+    assert texts(r for r in corpus.open_source(both, tmp_path).records() if both.split(r) == "test") == [
+        "eval 0",
+        "eval 1",
+    ]
+    assert corpus.open_source(both, tmp_path).identity() != source.identity()
+    assert both.holds_out("test") and not config(of["train"]).holds_out("validation")
+
+
+def test_a_step_cannot_move_a_document_to_another_split(tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.jsonl").write_bytes(json_lines([f"of {name}"]))
+    text = config(tmp_path / "train.jsonl", validation=str(tmp_path / "dev.jsonl"))
+    records = steps.Steps((Fresh(),)).run(corpus.open_source(text, tmp_path).records())
+    assert [text.split(record) for record in records] == ["train", "validation"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Fresh(steps.Step):
+    def apply(self, record):
+        return Record(record.texts)

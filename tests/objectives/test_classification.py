@@ -91,6 +91,20 @@ def test_from_python_the_answers_are_the_same(trained):
     assert [list(one["probabilities"].values()) for one in found] == [one.tolist() for one in shares]
 
 
+def test_exported_it_is_the_classifier_of_a_transformers_pipeline_and_comes_back(trained, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+    model, texts = jaxlm.load(trained[0]), ["a lovely and kind host", "rude and awful", "the place 17"]
+    folder = model.export(tmp_path / "hf")
+    found = transformers.pipeline("text-classification", str(folder), top_k=None)(texts)
+    ours = [one["probabilities"] for one in model.predict(texts)]
+    for theirs, mine in zip(found, ours, strict=True):
+        assert {one["label"]: one["score"] for one in theirs} == pytest.approx(mine, abs=1e-5)
+    back = jaxlm.load(f"hf:{folder}").predict(texts)
+    assert [one["predicted"] for one in back] == [max(one, key=one.get) for one in ours]
+    for one, mine in zip(back, ours, strict=True):
+        assert one["probabilities"] == pytest.approx(mine, abs=1e-6)
+
+
 def test_the_folder_alone_goes_on_without_reading_the_labels_again(trained):
     folder, _, outcome = trained
     from jaxlm import train

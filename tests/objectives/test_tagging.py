@@ -16,6 +16,7 @@ from jaxlm.data.corpus.columns import Label
 from jaxlm.data.corpus.spans import Spans, Tags
 from jaxlm.errors import UserError
 from jaxlm.evaluate import spans
+from jaxlm.formats import safetensors_file
 from jaxlm.infer import loaded, tag
 from jaxlm.objectives.causal_lm import CausalLM
 from jaxlm.objectives.tagging import Tagging
@@ -78,6 +79,37 @@ def test_its_own_metrics_are_measured_while_it_trains_and_choose_the_checkpoint(
     assert found.metrics["f1"].value == pytest.approx(values[-1], abs=1e-6)
     run.objective = CausalLM(z_loss=0.0, label_smoothing=0.0)
     assert of.of_run(model, run) is None
+
+
+def test_exported_it_is_the_tagger_of_a_transformers_pipeline_and_comes_back(trained, tmp_path, capsys):
+    transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+    model = jaxlm.load(trained)
+    texts = [" ".join(word for word, _ in one) for one in sentences(12, seed=3)]
+    folder = model.export(tmp_path / "hf")
+    pipe = transformers.pipeline("token-classification", str(folder), aggregation_strategy="first")
+    ours = [one["spans"] for one in model.predict(texts)]
+    for theirs, mine in zip(pipe(texts), ours, strict=True):
+        expected = [(one["start"], one["end"], one["label"]) for one in mine]
+        assert [(one["start"], one["end"], one["entity_group"]) for one in theirs] == expected
+    assert sum(map(len, ours)) > 12
+    assert [one["spans"] for one in jaxlm.load(f"hf:{folder}").predict(texts)] == ours
+    data = conll(tmp_path / "test.conll", sentences(12, seed=3))
+    capsys.readouterr()
+    assert evaluate.main(["evaluate", f"--run=hf:{folder}", f"--data={data}", "--json"]) == 0
+    theirs = json.loads(capsys.readouterr().out)["metrics"]
+    assert evaluate.main(["evaluate", f"--run={trained}", f"--data={data}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == theirs
+    config = json.loads((folder / "config.json").read_text())
+    names = list(model.stored.class_names()["tags"])
+    rows = [2, 4, 0, 1, 3]  # the classes in another order
+    turned = {str(i): names[row] for i, row in enumerate(rows)}
+    config |= {"id2label": turned, "label2id": {name: int(i) for i, name in turned.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = safetensors_file.load(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = np.ascontiguousarray(weights[name][rows])
+    safetensors_file.save(folder / "model.safetensors", weights)
+    assert [one["spans"] for one in jaxlm.load(f"hf:{folder}").predict(texts)] == ours
 
 
 def test_spans_of_new_texts_stand_in_their_characters(trained, capsys):

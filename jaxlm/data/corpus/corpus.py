@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from jaxlm.data.corpus import builtin, columns, files, hubs, readers, steps
 from jaxlm.data.corpus.columns import Column, Wanted
+from jaxlm.data.corpus.parted import Parted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.source import Source, check_reader
 from jaxlm.data.corpus.steps import Step
@@ -39,6 +40,8 @@ class Corpus:
     ] = ()  # what is done to every record before it is split and tokenised, in this order
     validation_share: float  # of the documents, by a hash of their text; 0: no such split
     test_share: float  # held out for a test at the end, in the same way; 0: no such split
+    validation: str = ""  # files of their own for this split, named as the corpus is; it then takes no share
+    test: str = ""  # the same for what is held out for the end
 
     @property
     def name(self) -> str:
@@ -57,8 +60,24 @@ class Corpus:
             "source": self.name,
             **self.wanted.describe(),
             **shares,
+            **self.own,
             "steps": steps.describe(self.steps),
         }
+
+    @property
+    def own(self) -> dict[Split, str]:
+        """The files of the splits that have some."""
+        named: dict[Split, str] = {"validation": self.validation, "test": self.test}
+        return {split: source for split, source in named.items() if source}
+
+    def share(self, split: Split) -> float:
+        """Of the documents of `source`, that is held out for a split."""
+        shares = {"validation": self.validation_share, "test": self.test_share}
+        return 0.0 if split in self.own else shares[split]
+
+    def holds_out(self, split: Split) -> bool:
+        """Whether there is such a split."""
+        return split == "train" or split in self.own or self.share(split) > 0
 
     def validate(self, where: str) -> None:
         """UserError for no source, or what `check` finds."""
@@ -68,20 +87,27 @@ class Corpus:
 
     def check(self, where: str) -> None:
         """UserError for a share outside [0, 1), nothing left to train on, or fields that are no fields."""
-        check_shares(self.validation_share, self.test_share, where)
+        check_shares(self.share("validation"), self.share("test"), where)
+        if self.own and is_prepared(self.source):
+            raise UserError(
+                f"{where}: {self.source} is a folder of prepared shards, whose splits are made: {self.own} cannot be "
+                "added. Fix: prepare the files together."
+            )
         check_reader(self.reader, self.source, where)
         check_fields(self.text_fields, where)
         columns.check(self.columns, self.wanted.texts, where)
         steps.check(self.steps, where)
 
     def split(self, record: Record) -> Split:
-        """The split of a document, from a hash of its texts."""
+        """The split of a document: that of its file, or from a hash of its texts."""
+        if record.split:
+            return record.split  # pyright: ignore[reportReturnType]
         text = "\x1f".join(record.texts)  # ASCII's unit separator
         digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
         share = int.from_bytes(digest, "little") / 2**64
-        if share < self.test_share:
+        if share < self.share("test"):
             return "test"
-        return "validation" if share < self.test_share + self.validation_share else "train"
+        return "validation" if share < self.share("test") + self.share("validation") else "train"
 
 
 def check_shares(validation_share: float, test_share: float, where: str) -> None:
@@ -119,6 +145,11 @@ def is_prepared(source: str) -> bool:
 
 def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[str], None] = print) -> Source:
     """The source behind a config. UserError when it does not exist or its library is not installed."""
+    if corpus.own:
+        alone = dataclasses.replace(corpus, validation="", test="")
+        files = {split: _alone(alone, name) for split, name in corpus.own.items()}
+        made = {"train": alone, **files}
+        return Parted({split: open_source(one, cache, log) for split, one in made.items()})
     if corpus.reader is not None:
         return corpus.reader
     kind, _, rest = corpus.source.partition(":")
@@ -133,6 +164,10 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if kind in ("tfds", "hf"):
         return (hubs.Tfds if kind == "tfds" else hubs.HuggingFace)(rest, corpus.wanted)
     return Files(corpus.source, corpus.wanted)
+
+
+def _alone(corpus: Corpus, source: str) -> Corpus:
+    return dataclasses.replace(corpus, source=source, reader=None)
 
 
 class Files:

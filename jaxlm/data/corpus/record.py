@@ -17,6 +17,7 @@ class Record:
     where: str = dataclasses.field(default="", compare=False)  # file and line, for messages about values
     # Number of its file in `Source.names()`, and of its (first) line or row there
     origin: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
+    split: str = ""  # that it belongs to, where its file says so
 
     @property
     def characters(self) -> int:

@@ -96,7 +96,7 @@ class Steps:
             made = step.apply(record)
             if made is not None:
                 texts = tuple(text.strip() for text in made.texts)
-                made = dataclasses.replace(made, texts=texts, origin=record.origin)
+                made = dataclasses.replace(made, texts=texts, origin=record.origin, split=record.split)
                 _check_spans(step, record, made)
             if made is None or not all(made.texts):
                 counts["dropped"] += 1

@@ -230,7 +230,10 @@ def _check_splits(text: corpus.Corpus, documents: dict[str, int]) -> None:
     total = sum(documents.values())
     if not total:
         raise trained.nothing(text)
-    shares = {"validation": text.validation_share, "test": text.test_share}
+    shares = {"validation": text.share("validation"), "test": text.share("test")}
+    for split, source in text.own.items():
+        if not documents[split]:
+            raise UserError(f"corpus {source}: there is no document for the {split} split.")
     if empty := [split for split, share in shares.items() if share and not documents[split]]:
         flag, enough = "--config.data.{}_share={:.2g}".format, min(0.5, 3 / total)
         more = " ".join(flag(split, enough) for split in empty if enough > shares[split] and total > 3)

@@ -26,7 +26,7 @@ Opened = tuple[corpus.Source, corpus.Corpus]
 def identity(source: corpus.Source, text: corpus.Corpus) -> str:
     """Of a corpus as it is tokenised: its content, splits and steps."""
     done = [steps.describe(text.steps)] if text.steps else []
-    return index.digest([IDENTITY, source.identity(), text.validation_share, text.test_share, *done])
+    return index.digest([IDENTITY, source.identity(), text.share("validation"), text.share("test"), *done])
 
 
 def of_corpora(
