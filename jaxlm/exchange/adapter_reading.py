@@ -44,7 +44,7 @@ def open_folder(
 
     UserError for what is not right, another base above all.
     """
-    folder = Folder(path)
+    folder = Folder(os.fspath(path))
     config, where = folder.json(CONFIG), str(folder.path)
     kind = config.get("peft_type")
     if kind not in _KINDS:
@@ -157,7 +157,9 @@ class _Adapter:
             inputs = parts["ia3_l"].shape[0] == 1
             return len(shape) == 2 and parts["ia3_l"].size == shape[inputs]
         if not {"lora_A", "lora_B"} <= parts.keys() or parts["lora_A"].shape[0] != parts["lora_B"].shape[1]:
-            raise UserError(f"{self.where}: {TENSORS} has half a matrix of LoRA. Fetch or save the adapter again.")
+            raise UserError(
+                f"{self.where}: {TENSORS} has half a matrix of LoRA. Fetch or save the adapter again."
+            )
         return shape == (parts["lora_B"].shape[0], parts["lora_A"].shape[1])
 
     def _scales_outputs(self, name: str) -> bool:
@@ -173,7 +175,8 @@ class _Adapter:
 def _of_pattern(pattern: Mapping[str, Any] | None, name: str, otherwise: Any) -> Any:
     module = name.removesuffix(".weight")
     return next(
-        (value for key, value in (pattern or {}).items() if re.fullmatch(rf"(.*\.)?({key})", module)), otherwise
+        (value for key, value in (pattern or {}).items() if re.fullmatch(rf"(.*\.)?({key})", module)),
+        otherwise,
     )
 
 

@@ -130,7 +130,9 @@ class _Written:
     def beside(self, row: Row, one: Facts, shape: tuple[int, ...], own: Mapping[str, np.ndarray]) -> None:
         """What stands beside a weight."""
         if not row.theirs.endswith(".weight") or {*one.axes} & {*_TABLES}:
-            raise UserError(f"{row.ours} is no matrix of attention, MLP or a head: PEFT has no place. {_LEAVE}")
+            raise UserError(
+                f"{row.ours} is no matrix of attention, MLP or a head: PEFT has no place. {_LEAVE}"
+            )
         groups, ours = table.letters(row, len(shape) - row.stacked)
         inner, outer = ours[: one.inputs], ours[one.inputs :]
         self.turned.add(groups[0] == inner)
@@ -155,7 +157,9 @@ class _Written:
                     put(flat, "ia3_l", f"U {_group(inner)} -> {' '.join(inner)} U", start=1.0)
                     self.fed += [name.removesuffix(".weight") for name in row.names(shape)]
                 case "ia3_out":
-                    flat = array.reshape(*array.shape[: row.stacked], *array.shape[row.stacked + one.inputs :], 1)
+                    flat = array.reshape(
+                        *array.shape[: row.stacked], *array.shape[row.stacked + one.inputs :], 1
+                    )
                     put(flat, "ia3_l", f"{_group(theirs)} U -> {' '.join(outer)} U", start=1.0)
 
     def _put(
@@ -188,7 +192,9 @@ class _Written:
     def identity(self, rows: Sequence[Row], base: Mapping[str, Any]) -> str:
         """Of the base's weights that something stands beside."""
         names = {f"{module}.weight" for module in self.parts}
-        mine = [row for row in rows if names & {*row.names(base[row.ours].shape if row.ours in base else (0,))}]
+        mine = [
+            row for row in rows if names & {*row.names(base[row.ours].shape if row.ours in base else (0,))}
+        ]
         shapes = table.their_shapes(mine, base, self.sizes)
         tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         for row in mine:
@@ -202,7 +208,11 @@ class _Written:
             raise UserError(f"PEFT holds matrices of one layout, and these are of two: {modules}. {_LEAVE}")
         kind = next((task for end, task in _TASKS.items() if architecture.endswith(end)), None)
         config: dict[str, Any] = {
-            "peft_type": "IA3" if isinstance(view, IA3) else "ADALORA" if isinstance(view, AdaLoRA) else "LORA",
+            "peft_type": "IA3"
+            if isinstance(view, IA3)
+            else "ADALORA"
+            if isinstance(view, AdaLoRA)
+            else "LORA",
             "task_type": kind,
             "base_model_name_or_path": base or None,
             "target_modules": modules,
@@ -216,11 +226,15 @@ class _Written:
         several = {module: n for module, n in self.count.items() if n > 1}
         if isinstance(view, AdaLoRA):
             if several:
-                raise UserError(f"PEFT's AdaLoRA has one rank for all, and {min(several)} is several. {_LEAVE}")
+                raise UserError(
+                    f"PEFT's AdaLoRA has one rank for all, and {min(several)} is several. {_LEAVE}"
+                )
             ranks = {"init_r": view.rank, "r": view.rank, "target_r": view.target_rank}
             return config | ranks | {"total_step": steps, "tinit": 0, "tfinal": 0}
         if isinstance(view, DoRA) and (lacks := [m for m, n in several.items() if len(self.parts[m]) < n]):
-            raise UserError(f"{lacks[0]} was trained in part, and PEFT's DoRA has a magnitude for all. {_LEAVE}")
+            raise UserError(
+                f"{lacks[0]} was trained in part, and PEFT's DoRA has a magnitude for all. {_LEAVE}"
+            )
         root = view.scaling == "sqrt"
         alpha = lambda n: view.scale * ((n * view.rank) ** 0.5 if root else n * view.rank)
         config |= {"r": view.rank, "use_rslora": root, "use_dora": isinstance(view, DoRA)}

@@ -73,7 +73,8 @@ def load(
 ) -> Loaded:
     """A run folder, a model folder, `hf:DIR` or a .gguf file.
 
-    `base`: where the frozen weights of a run with a view, or of a PEFT folder, are now, if they moved. UserError where there is no model.
+    `base`: where the frozen weights of a run with a view, or of a PEFT folder, are now, if they moved. UserError
+    where there is no model.
     """
     if stored.is_foreign(name := str(path)):
         if step is not None:

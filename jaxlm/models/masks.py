@@ -94,7 +94,9 @@ def ahead(mask: Mask, bias_NTS: jax.Array | None, number: int) -> tuple[Mask, ja
     mask = materialise(mask)
     assert mask.allowed_BTS is not None
     front = lambda a, value: jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(number, 0)], constant_values=value)
-    places_BT = jnp.zeros_like(mask.segments_BT)  # named, so that no kernel makes the mask of the segments again
+    places_BT = jnp.zeros_like(
+        mask.segments_BT
+    )  # named, so that no kernel makes the mask of the segments again
     wide = dataclasses.replace(
         mask,
         segments_BS=front(mask.segments_BS, 0),

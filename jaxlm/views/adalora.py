@@ -1,6 +1,6 @@
 """AdaLoRA: a budget of ranks, shared out among all matrices while training goes on.
 
-    view=(AdaLoRA(rank=12, target_rank=8, alpha=16.0, begin="10%", end="30%"),)
+view=(AdaLoRA(rank=12, target_rank=8, alpha=16.0, begin="10%", end="30%"),)
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class AdaLoRA(LoRA):
         super().validate(where)
         if not 0 < self.target_rank <= self.rank:
             raise UserError(
-                f"{where}.target_rank={self.target_rank}: from 1 to rank={self.rank} (usual: rank is 1.5 times as much)."
+                f"{where}.target_rank={self.target_rank}: from 1 to rank={self.rank} (usual: two thirds)."
             )
         if min(self.warmup, self.settled) < 0 or self.warmup + self.settled >= 1:
             raise UserError(

@@ -1,6 +1,6 @@
 """Bottleneck adapters: everything is frozen, and behind the outputs of layers a small MLP each is trained.
 
-    view=(houlsby(width=64),)      view=(pfeiffer(width=48),)
+view=(houlsby(width=64),)      view=(pfeiffer(width=48),)
 """
 
 import dataclasses

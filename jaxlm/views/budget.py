@@ -31,7 +31,9 @@ class Schedule:
         """(ranks to cut of all, whether it is done now) after a step; steps count from 1."""
         past = (step - self.first) / (self.last - self.first)
         share = jnp.where(step >= self.last, 0.0, (1 - past) ** 3)
-        budget = jnp.floor((self.rank - self.target) * matrices * share).astype(jnp.int32) + self.target * matrices
+        budget = (
+            jnp.floor((self.rank - self.target) * matrices * share).astype(jnp.int32) + self.target * matrices
+        )
         now = (step > self.first) & ((step % self.every == 0) & (step < self.last) | (step == self.last))
         return self.rank * matrices - budget, now
 
@@ -57,11 +59,11 @@ def shared(
         kept = nest({path: jnp.ones(x.shape, bool) for path, x in own.items() if path.endswith(_E)})
         return State(zero, zeros(), zeros(), kept, inner.init(params))
 
-    def update(grads: Any, state: State, params: Any) -> tuple[Any, State]:
-        grads = jax.tree.map(jnp.add, grads, jax.grad(lambda p: orthogonality * skewness(p))(params))
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, State]:
+        grads = jax.tree.map(jnp.add, updates, jax.grad(lambda p: orthogonality * skewness(p))(params))
         updates, inside = inner.update(grads, state.inner, params)
         step = state.step + 1
-        made, slopes = _own(optax.apply_updates(params, updates)), _own(grads)
+        made, slopes = _own(jax.tree.map(jnp.add, params, updates)), _own(grads)
         before, doubt = flatten(state.importance), flatten(state.uncertainty)
         seen = {path: jnp.abs(made[path] * slopes[path]) for path in made}
         smooth = lambda old, new: decay * old + (1 - decay) * new
@@ -75,7 +77,7 @@ def shared(
         kept = _kept(scores, number)
         kept = {path: jnp.where(now, kept[path], one) for path, one in flatten(state.kept).items()}
         held = now | (step > schedule.last)
-        flat = flatten(updates)
+        flat: dict[str, Any] = flatten(updates)
         for path, alive in kept.items():
             flat[path] = jnp.where(held & ~alive, flatten(params)[path] * -1, flat[path])
         return nest(flat), State(step, nest(importance), nest(uncertainty), nest(kept), inside)
@@ -92,7 +94,7 @@ def skewness(params: Any) -> jax.Array:
         stack = _own(params)[path[: -len(_A)] + _E].ndim - 1
         x_XIR = x if path.endswith(_A) else jnp.moveaxis(x, stack, -1)
         x_XIR = x_XIR.reshape(*x.shape[:stack], -1, x_XIR.shape[-1])
-        square = jnp.einsum("...ir,...is->...rs", x_XIR, x_XIR, precision=jax.lax.Precision.HIGHEST)
+        square = jnp.matmul(x_XIR.mT, x_XIR, precision=jax.lax.Precision.HIGHEST)
         off = jnp.square(square - jnp.eye(square.shape[-1])).sum((-2, -1))
         total, number = total + jnp.sqrt(jnp.maximum(off, 1e-30)).sum(), number + off.size
     return total / number

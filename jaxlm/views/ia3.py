@@ -1,6 +1,6 @@
 """IA3: everything is frozen, and learnt vectors scale keys, values and the hidden units of the MLP.
 
-    view=(IA3(also="heads/.*"),)
+view=(IA3(also="heads/.*"),)
 """
 
 import dataclasses

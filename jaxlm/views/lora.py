@@ -109,8 +109,8 @@ class DoRA(LoRA):
             for x, split in ((base, first + inputs), (a, first + inputs), (b, first + 1))
         )
         exact = jax.lax.Precision.HIGHEST
-        mixed_XRO = jnp.einsum("...ir,...io->...ro", a_XIR, w_XIO, precision=exact)
-        square_XRR = jnp.einsum("...ir,...is->...rs", a_XIR, a_XIR, precision=exact)
+        mixed_XRO = jnp.matmul(a_XIR.mT, w_XIO, precision=exact)
+        square_XRR = jnp.matmul(a_XIR.mT, a_XIR, precision=exact)
         added_XRO = 2 * mixed_XRO + self.scale * jnp.matmul(square_XRR, b_XRO, precision=exact)
         squares_XO = jnp.square(w_XIO).sum(-2) + self.scale * (b_XRO * added_XRO).sum(-2)
         shape = (*base.shape[:first], *(1,) * inputs, *base.shape[first + inputs :])

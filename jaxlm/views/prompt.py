@@ -62,7 +62,9 @@ class Prefix(_Context):
     They are trained as they are: the MLP that the authors train them through is not here.
     """
 
-    targets: str = KEYS_VALUES  # regular expression: the projections of keys and values, both of every attention
+    targets: str = (
+        KEYS_VALUES  # regular expression: the projections of keys and values, both of every attention
+    )
 
     def trained(self, one: Facts) -> dict[str, Facts]:
         """Of every layer."""

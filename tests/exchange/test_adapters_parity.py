@@ -127,7 +127,10 @@ def their_config(name: str, kind: str):
     if kind == "ia3":
         targets = [*({*targets} - {"dense"}), *fed]
         return peft.IA3Config(task_type=task, target_modules=targets, feedforward_modules=fed)
-    patterns = {"rank_pattern": {"0.*query": 5, "layers.1.*v_proj": 2}, "alpha_pattern": {"v_proj": 3, "dense": 9}}
+    patterns = {
+        "rank_pattern": {"0.*query": 5, "layers.1.*v_proj": 2},
+        "alpha_pattern": {"v_proj": 3, "dense": 9},
+    }
     more = {"lora": {}, "patterns": patterns, "dora": {"use_dora": True, "use_rslora": True}}[kind]
     return peft.LoraConfig(task_type=task, r=4, lora_alpha=6, target_modules=targets, **more)
 
@@ -165,7 +168,7 @@ def test_the_update_that_is_held_is_scale_b_a(saved, tmp_path):
     names = sorted({name.rpartition(".lora_")[0] for name in tensors})
     assert len(names) == 2 * 7 and len(tensors) == 2 * len(names)
     for name in names:
-        a, b = (np.float64(tensors[f"{name}.lora_{part}.weight"]) for part in "AB")
+        a, b = (np.asarray(tensors[f"{name}.lora_{part}.weight"], np.float64) for part in "AB")
         weight = name.removeprefix("base_model.model.") + ".weight"
         np.testing.assert_allclose(after[weight] - before[weight], 6 / 3**0.5 * b @ a, atol=1e-6)
 
@@ -181,7 +184,9 @@ def test_an_adapter_for_another_base_is_refused(saved, tmp_path):
     model, own, frozen, _ = trained("llama", where, view)
     adapter = tmp_path / "a"
     adapter_writing.write(adapter, view, model, own, frozen, base="gone", steps=10)
-    assert "is an adapter for gone, which cannot be read" in (said := refused(adapter)) and "--base=DIR" in said
+    assert (
+        "is an adapter for gone, which cannot be read" in (said := refused(adapter)) and "--base=DIR" in said
+    )
     said = refused(adapter, str(saved("llama", seed=1)))
     assert "is an adapter for another base than" in said and "the same shapes and other numbers" in said
     said = refused(adapter, str(saved("gpt2")))

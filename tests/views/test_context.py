@@ -43,7 +43,10 @@ def parameters(name: str, view: str):
 def rows(*items: int, most: int | None = None) -> Batch:
     """One row of items of these lengths, each with tokens of its own number."""
     lengths = enumerate(items, 1)
-    parts = [(np.random.default_rng(n).integers(1, V, size), np.full(size, n), np.arange(size)) for n, size in lengths]
+    parts = [
+        (np.random.default_rng(n).integers(1, V, size), np.full(size, n), np.arange(size))
+        for n, size in lengths
+    ]
     tokens, segments, positions = (np.concatenate(x)[None].astype("i4") for x in zip(*parts, strict=True))
     return Batch(
         tokens_BT=tokens,
@@ -111,14 +114,14 @@ def test_a_prefix_is_attention_to_more_keys():
     expected = np.einsum("bnts,bsnh,nhd->btd", shares, v, own["wo"]) + own["bo"]
     module = model("bert").bind(params)
     first = jax.tree.map(lambda x: x[0], module.blocks)
-    mask = masks.within_segments(np.ones((1, 5), "i4"))
+    mask = masks.within_segments(jnp.ones((1, 5), "i4"))
     np.testing.assert_allclose(first.attention(x_BTD, mask, None), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_step_moves_the_context_alone(view):
     made = program(dataclasses.replace(run("llama", VIEWS[view]), model=model("llama").config))
-    state, frozen, means = steps(made, jax.device_get(made.parameters()), 2, "llama")
+    state, _, means = steps(made, jax.device_get(made.parameters()), 2, "llama")
     (path, *_) = moved = sorted(flatten(state.params))
     assert len(moved) == {"prompt": 1, "prefix": 2}[view] and path.endswith(view)
     assert all(np.isfinite(one["loss"]) for one in means)

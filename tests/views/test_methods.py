@@ -2,6 +2,7 @@
 compute, merges where it can, forms no gradient of what is frozen, and is the same on eight devices as on one."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +12,13 @@ import pytest
 from jaxlm.errors import UserError
 from jaxlm.models.cost import count_parameters
 from jaxlm.models.paths import flatten
-from jaxlm.models.values import Value, plain
+from jaxlm.models.values import plain
 from jaxlm.run.program import Program
 from jaxlm.views import IA3, AdaLoRA, Adapter, BitFit, DoRA, LoRA, houlsby, pfeiffer, rslora
 from tests.views.programs import LENGTH, MODELS, ROWS, D, F, batch, perturbed, products, program, run, steps
 
 RANK = 3
-ADALORA = {"rank": RANK, "alpha": 6.0, "target_rank": 2, "every": 2}
+ADALORA: dict[str, Any] = {"rank": RANK, "alpha": 6.0, "target_rank": 2, "every": 2}
 METHODS = {
     "rslora": rslora(rank=RANK),
     "dora": DoRA(rank=RANK, alpha=6.0, scaling="rank"),
@@ -77,10 +78,12 @@ def test_unmerged_and_merged_weights_give_the_same_logits(name, method):
     assert np.abs(theirs - logits(name)(params)).max() > 0.01, "the noise must be seen"
 
 
-def pieces(method: str, path: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def pieces(method: str, path: str) -> tuple[dict[str, Any], Any]:
     """(what stands beside a weight of BERT, with noise, in float64; the weight as a matrix), second layer."""
     _, trained, frozen = split("bert", method)
-    own = {p.rpartition("/")[2]: np.float64(x[1]) for p, x in flatten(perturbed(trained)).items() if path in p}
+    own = {
+        p.rpartition("/")[2]: np.float64(x[1]) for p, x in flatten(perturbed(trained)).items() if path in p
+    }
     return own, np.float64(flatten(frozen["0"])[path][1])
 
 
@@ -94,7 +97,9 @@ def test_dora_is_the_published_formula(path):
     """Liu et al., 2402.09353, equation 5, of the flattened matrix."""
     own, base = pieces("dora", path)
     inputs = own["lora_a"].size // RANK
-    moved = base.reshape(inputs, -1) + 2.0 * own["lora_a"].reshape(inputs, RANK) @ own["lora_b"].reshape(RANK, -1)
+    moved = base.reshape(inputs, -1) + 2.0 * own["lora_a"].reshape(inputs, RANK) @ own["lora_b"].reshape(
+        RANK, -1
+    )
     expected = own["magnitude"].ravel() * moved / np.linalg.norm(moved, axis=0)
     np.testing.assert_allclose(merged("dora", path).reshape(inputs, -1), expected, atol=1e-6, rtol=0)
 
@@ -102,11 +107,14 @@ def test_dora_is_the_published_formula(path):
 def test_doras_norm_is_a_constant_to_the_gradient():
     _, trained, frozen = split("bert", "dora")
     path, view = "blocks/mlp/w_in", METHODS["dora"]
-    own = {name: jnp.float32(perturbed(flatten(trained)[f"{path}/{name}"])) for name in ("lora_a", "lora_b", "magnitude")}
+    own = {
+        name: jnp.float32(perturbed(flatten(trained)[f"{path}/{name}"]))
+        for name in ("lora_a", "lora_b", "magnitude")
+    }
     base = flatten(frozen["0"])[path]
     total = lambda own: jnp.square(view.value(path, base, own, {})[path].full()).sum()
     slope = jax.grad(total)(own)["lora_b"]
-    a, b, m = (np.float64(own[name]) for name in ("lora_a", "lora_b", "magnitude"))
+    a, b, m = (np.asarray(own[name], np.float64) for name in ("lora_a", "lora_b", "magnitude"))
     moved = np.float64(base) + 2.0 * a @ b
     gain = (m / np.linalg.norm(moved, axis=1))[:, None]
     np.testing.assert_allclose(slope, 2.0 * a.swapaxes(1, 2) @ (2 * gain**2 * moved), rtol=1e-4, atol=1e-4)
@@ -121,7 +129,9 @@ def test_ia3_scales_keys_values_hidden_units_and_the_biases_of_the_former():
     assert key.shape == (2, 1, 4, D // 4) and hidden.shape == (2, F, 1)
     assert count_parameters(trained) == 2 * (2 * D + F)
     np.testing.assert_allclose(whole["blocks/attention/wk"], base["blocks/attention/wk"] * key, rtol=1e-6)
-    np.testing.assert_allclose(whole["blocks/attention/bk"], base["blocks/attention/bk"] * key[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(
+        whole["blocks/attention/bk"], base["blocks/attention/bk"] * key[:, 0], rtol=1e-6
+    )
     np.testing.assert_allclose(whole["blocks/mlp/w_out"], base["blocks/mlp/w_out"] * hidden, rtol=1e-6)
     np.testing.assert_array_equal(whole["blocks/mlp/b_out"], base["blocks/mlp/b_out"])
 
@@ -129,7 +139,9 @@ def test_ia3_scales_keys_values_hidden_units_and_the_biases_of_the_former():
 def test_a_bottleneck_is_the_published_formula_and_no_weight():
     """Houlsby et al., 1902.00751, figure 2, on the output with its bias; in float64."""
     _, trained, frozen = split("bert", "pfeiffer")
-    merged = flatten(built("bert", "pfeiffer").view.merge(perturbed(trained), {"0": perturbed(flatten(frozen["0"]))}))
+    merged = flatten(
+        built("bert", "pfeiffer").view.merge(perturbed(trained), {"0": perturbed(flatten(frozen["0"]))})
+    )
     value = jax.tree.map(lambda x: x[1], merged["blocks/mlp/w_out"])
     x = np.random.default_rng(0).normal(size=(5, F))
     base, bias, down, b_down, up, b_up = (
@@ -172,7 +184,11 @@ def test_frozen_matrices_are_held_as_asked():
         p for p, one in built("bert", "bfloat16").facts.items() if one.inputs
     }
     frozen = flatten(split("bert", "int8")[2]["0"])
-    assert frozen["blocks/mlp/w_in/int8"].dtype == jnp.int8 and frozen["blocks/mlp/w_in/scale"].shape == (2, 1, F)
+    assert frozen["blocks/mlp/w_in/int8"].dtype == jnp.int8 and frozen["blocks/mlp/w_in/scale"].shape == (
+        2,
+        1,
+        F,
+    )
     assert frozen["embeddings/tokens/table"].dtype == jnp.bfloat16 and "blocks/mlp/w_in" not in frozen
 
 
@@ -180,7 +196,9 @@ def test_frozen_matrices_are_held_as_asked():
 def test_eight_devices_train_what_one_does(method):
     params = jax.device_get(split("bert", method)[0])
     one, _, losses = steps(built("bert", method), params, 3, "bert")
-    state, _, means = steps(program(run("bert", METHODS[method]), data=2, fsdp=2, tensor=2), params, 3, "bert")
+    state, _, means = steps(
+        program(run("bert", METHODS[method]), data=2, fsdp=2, tensor=2), params, 3, "bert"
+    )
     ours, theirs = flatten(state.params), flatten(one.params)
     for path in ours.keys() | theirs.keys():
         np.testing.assert_allclose(ours[path], theirs[path], atol=1e-5, rtol=0, err_msg=path)
@@ -203,4 +221,4 @@ def test_what_cannot_work_is_refused_by_name():
     )
     assert "which is not the output of a layer" in refused("bert", Adapter(width=2, targets=".*mlp/w_in"))
     assert "config.view[0].width=0: must be above 0" in refused("bert", Adapter(width=0))
-    assert "target_rank=4: from 1 to rank=3" in refused("bert", AdaLoRA(**ADALORA | {"target_rank": 4}))
+    assert "target_rank=4: from 1 to rank=3" in refused("bert", AdaLoRA(**{**ADALORA, "target_rank": 4}))
