@@ -1,8 +1,8 @@
 """A text in another language: fine-tunes Marian, T5 or BART on pairs of texts, or trains a small T5 on a toy.
 
-Command     python -m jaxlm.train --config=configs/translation.py --config.init_from=hf:DIR --config.data.corpus=PAIRS.tsv
+Command     python -m jaxlm.train --config=configs/translation.py --config.init_from=hf:DIR --config.data.corpus=FILE
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            T5 of quickstart_t5.py begins from nothing. PAIRS.tsv: `source TAB target` a line; of .jsonl, .csv or
+            T5 of quickstart_t5.py begins from nothing. FILE: of a .tsv `source TAB target` a line; of .jsonl, .csv or
             .parquet name the columns: "--config.data.text_fields=('en', 'de')". What T5 is to do is said before every
             source: "--config.data.steps=(Prefix(text='translate English to German: '),)"
 Parameters  1,566,464

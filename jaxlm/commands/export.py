@@ -2,8 +2,10 @@
 
     jaxlm export runs/wiki exported --check
     jaxlm export runs/wiki exported --dtype=bfloat16 --shard-size=2GB --step=1200
+    jaxlm export runs/reviews adapter --adapter
 
-Of a run the best checkpoint is used when it kept one, else the newest; LoRA's matrices are merged.
+Of a run the best checkpoint is used when it kept one, else the newest; LoRA's matrices are merged, unless
+--adapter asks for them alone.
 """
 
 import re
@@ -26,10 +28,14 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.data.places import expanded
-    from jaxlm.exchange import exporting
+    from jaxlm.exchange import adapter_writing, exporting
 
     flags.named_recipe(options.recipe, options.source)
     target = expanded(options.target)
+    if options.adapter:
+        source = expanded(options.source)
+        adapter_writing.to_peft(source, target, say=print, step=options.step, base=options.base)
+        return EXIT_DONE
     exporting.to_hf(
         expanded(options.source),
         target,
@@ -67,6 +73,11 @@ def _parser() -> table.Parser:
     )
     add("--shard-size", metavar="SIZE", help="largest file of weights; default: 5GB, or as it came in")
     add("--pooling", choices=["cls", "mean", "cls_mlp"], help="add sentence-transformers' files")
+    add(
+        "--adapter",
+        action="store_true",
+        help="what was trained beside the base alone, as a PEFT folder (LoRA, DoRA, AdaLoRA, IA3)",
+    )
     table.add_checkpoint(parser)
     compare.add_check(parser)
     return parser

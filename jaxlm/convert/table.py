@@ -61,7 +61,7 @@ class Row:
 
 def layout(row: Row, shape: Sequence[int], sizes: Mapping[str, int]) -> Layout:
     """The layout of one layer of a row. `shape` is ours without the layers, `sizes` their length of padded axes."""
-    theirs, ours = _letters(row, len(shape))
+    theirs, ours = letters(row, len(shape))
     index, count = row.part or (0, 1)
     length = dict(zip(ours, shape, strict=True)) | {PART: count} | {k: sizes[k] for k in row.padded}
     return Layout(theirs, ours, length, tuple(shape), index)
@@ -185,8 +185,8 @@ def listed(label: str, names: Sequence[str]) -> str:
     return f"{len(names)} {label}" + (f" ({', '.join(names[:_SHOWN])}{more})" if names else "")
 
 
-def _letters(row: Row, rank: int) -> tuple[tuple[str, ...], str]:
-    """'(N H) D -> D N H' -> (('NH', 'D'), 'DNH')."""
+def letters(row: Row, rank: int) -> tuple[tuple[str, ...], str]:
+    """A row's axes, theirs and ours: '(N H) D -> D N H' -> (('NH', 'D'), 'DNH')."""
     if not row.axes:
         same = "ABCDEFGH"[:rank] if not row.padded else row.padded
         return tuple(same), same

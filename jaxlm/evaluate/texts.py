@@ -1,8 +1,8 @@
 """How near texts are to the right ones. In: written and right texts. Out: `Interval`s by name, 0 to 100.
 
 BLEU, chrF and TER are sacrebleu's, of a corpus: every resample adds up the counts of its sentences anew. ROUGE is the
-mean F1 of rouge-score, stemmed. Where most letters of the right texts are Chinese, BLEU and TER take characters as words
-(`tok:zh`); ROUGE always does so with Chinese characters, of which rouge-score itself sees none.
+mean F1 of rouge-score, stemmed. Where most letters of the right texts are Chinese, BLEU and TER take characters as
+words (`tok:zh`); ROUGE always does so with Chinese characters, of which rouge-score itself sees none.
 """
 
 import re

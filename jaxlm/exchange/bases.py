@@ -20,7 +20,7 @@ from jaxlm.errors import UserError
 from jaxlm.exchange import starting, tokenizer_files
 from jaxlm.exchange.stored import FLOAT32, Stored
 from jaxlm.models.paths import flatten, nest
-from jaxlm.models.values import plain
+from jaxlm.models.values import is_value, plain
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import SPLIT, Mesh
 from jaxlm.run.program import Program
@@ -103,15 +103,17 @@ def opened(found: Stored, base: str, mesh: jax.sharding.Mesh, say: Say) -> tuple
 def merged(found: Stored, base: str, say: Say, mesh: Mesh = SPLIT) -> Stored:
     """A checkpoint of a run with a view as the plain model it stands for, on this host; anything else as it is.
 
-    `base` and UserError as in `opened`.
+    What no weight can hold, such as a bottleneck, stays beside the weight it stands at. `base` and UserError as in
+    `opened`.
     """
     if found.run is None or not found.run.view:
         return found
     program, trained, rest = opened(found, base, meshes.local(mesh), say)
     params = flatten(plain(program.view.merge(trained, rest)))
 
-    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
-        return {path: jax.device_put(params[path].astype(dtype), there) for path, there in wanted.items()}
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, Any]:
+        cast = {path: params[path].astype(dtype) for path in wanted}
+        return {path: w if is_value(w) else jax.device_put(w, wanted[path]) for path, w in cast.items()}
 
     return dataclasses.replace(found, shapes=params, place=place)
 

@@ -23,7 +23,7 @@ from jaxlm.convert import families
 from jaxlm.convert.heads import CLASSES
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange import model_folder, tokenizer_files
+from jaxlm.exchange import adapter_reading, model_folder, tokenizer_files
 from jaxlm.formats import weights
 from jaxlm.formats.folder import Folder, parse
 from jaxlm.models.heads import Head
@@ -168,9 +168,16 @@ def best_step(path: pathlib.Path) -> int:
     return next(iter(best_first(metrics, run.checkpoint.keep)), newest)
 
 
-def of_hf(path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refuse") -> Stored:
-    """A Hugging Face folder, or a .gguf file."""
-    found = weights.open_folder(path, allow_pickle=allow_pickle)
+def of_hf(
+    path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refuse", base: str = ""
+) -> Stored:
+    """A Hugging Face folder, or a .gguf file; or a PEFT folder, merged into its base (`base`, or what it names)."""
+    if adapter_reading.is_one(path):
+        found = adapter_reading.open_folder(path, base, allow_pickle=allow_pickle)
+    elif base:
+        raise UserError(f"hf:{path} is no adapter, and --base is about one, or a run. Fix: leave --base out.")
+    else:
+        found = weights.open_folder(path, allow_pickle=allow_pickle)
     config = families.config_from_hf(found.config, list(found.source))
     heads = families.heads(config, found.source, found.config)
     plan = families.plan(found.source, config, heads)

@@ -73,12 +73,13 @@ def load(
 ) -> Loaded:
     """A run folder, a model folder, `hf:DIR` or a .gguf file.
 
-    `base`: where the frozen weights of a run with a view are now, if they moved. UserError where there is no model.
+    `base`: where the frozen weights of a run with a view, or of a PEFT folder, are now, if they moved. UserError
+    where there is no model.
     """
     if stored.is_foreign(name := str(path)):
-        if given := [option for option, value in (("--step", step is not None), ("--base", base)) if value]:
-            raise UserError(f"{name} is no run, and {given[0]} is about one. Fix: leave {given[0]} out.")
-        return load_hf(name.removeprefix(HF), dtype=dtype, mesh=mesh)
+        if step is not None:
+            raise UserError(f"{name} is no run, and --step is about one. Fix: leave --step out.")
+        return load_hf(name.removeprefix(HF), base=base, dtype=dtype, mesh=mesh)
     path = expanded(path)
     if not path.is_dir():
         raise UserError(
@@ -95,12 +96,13 @@ def load(
 def load_hf(
     path: str | pathlib.Path,
     *,
+    base: str = "",
     allow_pickle: Pickles = "refuse",
     dtype: Dtype = "float32",
     mesh: Mesh = SPLIT,
 ) -> Loaded:
-    """A Hugging Face folder, or a .gguf file, without a conversion on disk."""
-    found = stored.of_hf(path, allow_pickle=allow_pickle)
+    """A Hugging Face folder, a PEFT folder on its `base`, or a .gguf file, without a conversion on disk."""
+    found = stored.of_hf(path, allow_pickle=allow_pickle, base=base)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
         print(line, file=sys.stderr)  # --json has stdout

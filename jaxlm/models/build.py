@@ -15,6 +15,7 @@ from flax import nnx
 
 from jaxlm.models.heads import Head
 from jaxlm.models.paths import nest
+from jaxlm.models.values import is_value
 
 Params = dict[str, Any]
 Dtype = Literal["float32", "bfloat16"]
@@ -45,7 +46,10 @@ class Model:
 
     def bind(self, params: Params) -> Any:
         """The module over these parameters: a pytree, which jitted functions take as an argument, weights and all."""
-        return nnx.merge(self._graph, params)
+        module = nnx.merge(self._graph, params)
+        for weight in jax.tree.leaves(params, is_leaf=is_value):
+            module = weight.around(module) if is_value(weight) else module
+        return module
 
 
 def build(config: Config, heads: Mapping[str, Head] | None = None, *, dtype: Dtype = "float32") -> Model:

@@ -8,29 +8,19 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxlm.models.beside import Beside
 from jaxlm.models.dense import dense
-from jaxlm.models.values import Value
+from jaxlm.models.values import whole
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class LowRank(Value):
+class LowRank(Beside):
     """base + scale * a b (Hu et al., 2106.09685): what is contracted stands in a, what comes out in b."""
 
-    base: jax.Array  # [in ..., out ...]
     a: jax.Array  # [in ..., rank]
     b: jax.Array  # [rank, out ...]
     scale: float = dataclasses.field(metadata={"static": True})
-
-    @property
-    def dtype(self) -> jnp.dtype:
-        """Of the base."""
-        return self.base.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the array that it stands for."""
-        return self.base.shape
 
     @property
     def T(self) -> "LowRank":
@@ -51,13 +41,9 @@ class LowRank(Value):
         flat_a = self.a.reshape(*self._stack, -1, self.a.shape[-1])
         flat_b = self.b.reshape(*self._stack, self.a.shape[-1], -1)
         exact = jax.lax.Precision.HIGHEST
-        return self.base + self.scale * jnp.matmul(flat_a, flat_b, precision=exact).reshape(self.base.shape)
-
-    def start(self) -> jax.Array:
-        """The base."""
-        return self.base
+        return whole(self.base) + self.scale * jnp.matmul(flat_a, flat_b, precision=exact).reshape(self.shape)
 
     @property
     def _stack(self) -> tuple[int, ...]:
-        inside = self.a.ndim - 1 + self.b.ndim - 1
-        return self.base.shape[: inside - self.base.ndim] if inside > self.base.ndim else ()
+        inside, rank = self.a.ndim - 1 + self.b.ndim - 1, len(self.shape)
+        return self.shape[: inside - rank] if inside > rank else ()

@@ -89,6 +89,26 @@ def first(mask: Mask, keys: int) -> Mask:
     )
 
 
+def ahead(mask: Mask, bias_NTS: jax.Array | None, number: int) -> tuple[Mask, jax.Array | None]:
+    """The mask, and what is added to the scores, with so many keys in front that everything sees."""
+    mask = materialise(mask)
+    assert mask.allowed_BTS is not None
+    front = lambda a, value: jnp.pad(a, [(0, 0)] * (a.ndim - 1) + [(number, 0)], constant_values=value)
+    places_BT = jnp.zeros_like(
+        mask.segments_BT
+    )  # named, so that no kernel makes the mask of the segments again
+    wide = dataclasses.replace(
+        mask,
+        segments_BS=front(mask.segments_BS, 0),
+        positions_BT=places_BT,
+        positions_BS=jnp.zeros_like(front(mask.segments_BS, 0)),
+        prefix_BS=None,
+        allowed_BTS=front(mask.allowed_BTS, True),
+        most_segments=None,
+    )
+    return wide, None if bias_NTS is None else front(bias_NTS, 0.0)
+
+
 def _positions(positions: jax.Array | None, segments: jax.Array) -> jax.Array:
     if positions is not None:
         return positions

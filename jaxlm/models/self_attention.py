@@ -13,6 +13,7 @@ from flax import nnx
 from jaxlm.models import kernels, masks, parameters, rope
 from jaxlm.models.activations import constrain
 from jaxlm.models.attention import attention
+from jaxlm.models.beside import Ahead
 from jaxlm.models.cache import LayerCache
 from jaxlm.models.dense import dense
 from jaxlm.models.norm import RmsNorm
@@ -79,7 +80,10 @@ class MultiHead(nnx.Module):
         key: jax.Array | None,
         bias_NTS: jax.Array | None = None,
     ) -> jax.Array:
-        """Attention and the output projection -> x_BTD."""
+        """Attention, to learnt keys too where there are some, and the output projection -> x_BTD."""
+        if isinstance(ahead := self.wk[...], Ahead):
+            k_BSKH, v_BSKH = _behind(ahead, k_BSKH), _behind(self.wv[...], v_BSKH)
+            mask, bias_NTS = masks.ahead(mask, bias_NTS, len(ahead.rows_PKH))
         o_BTNH = attention(
             q_BTNH,
             k_BSKH,
@@ -100,6 +104,12 @@ class MultiHead(nnx.Module):
         y_BTNH = dense(x_BTD, weight[...].astype(self.dtype))
         y_BTNH = y_BTNH if bias is None else y_BTNH + bias[...].astype(self.dtype)
         return constrain(y_BTNH, "batch", "length", "heads", None)
+
+
+def _behind(weight: Ahead, x_BSKH: jax.Array) -> jax.Array:
+    """Keys or values behind the learnt ones, which every row has."""
+    rows_PKH = weight.rows_PKH.astype(x_BSKH.dtype)
+    return jnp.concatenate([jnp.broadcast_to(rows_PKH, (len(x_BSKH), *rows_PKH.shape)), x_BSKH], axis=1)
 
 
 class SelfAttention(MultiHead):

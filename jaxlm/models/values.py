@@ -7,14 +7,17 @@ the gradient of a frozen part is never formed either.
 A value is a pytree; where blocks are stacked, all its arrays have 'layers' in front, and a scan takes it apart.
 """
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Value:
     """What every value offers. Subclasses are registered dataclasses of arrays."""
+
+    merges: ClassVar[bool] = True  # whether an array can stand for it: `full`
 
     def product(self, x: jax.Array, contracted: int, result: jnp.dtype | None) -> jax.Array:
         """x contracted with the weight over its first `contracted` dimensions; sums in `result` if given."""
@@ -28,8 +31,8 @@ class Value:
         """The array that it stands for."""
         raise NotImplementedError
 
-    def start(self) -> jax.Array:
-        """The array that it stood for before anything was trained."""
+    def start(self) -> Any:
+        """The array, or value, that it stood for before anything was trained."""
         raise NotImplementedError
 
     def astype(self, dtype: Any) -> Self:
@@ -42,15 +45,31 @@ class Value:
     def __rmatmul__(self, x: jax.Array) -> jax.Array:
         return self.product(x, 1, None)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.full(), dtype)
+
+    def around(self, module: Any) -> Any:
+        """The module that has this weight, or what has to stand around it."""
+        return module
+
+
+def whole(weight: Any) -> jax.Array:
+    """The array that a weight is, or stands for."""
+    return weight.full() if isinstance(weight, Value) else weight
+
+
+def is_value(node: Any) -> bool:
+    """A leaf of trees whose weights may be values."""
+    return isinstance(node, Value)
+
 
 def before(model: Any) -> Any:
     """A bound model as it was before anything was trained beside its weights; nothing of it is differentiated."""
-    is_value = lambda node: isinstance(node, Value)
     first = lambda node: jax.lax.stop_gradient(node.start() if is_value(node) else node)
     return jax.tree.map(first, model, is_leaf=is_value)
 
 
 def plain(params: Any) -> Any:
-    """The tree with every value as the array that it stands for."""
-    is_value = lambda node: isinstance(node, Value)
-    return jax.tree.map(lambda node: node.full() if is_value(node) else node, params, is_leaf=is_value)
+    """The tree with every value that merges as the array that it stands for."""
+    made = lambda node: whole(node) if getattr(node, "merges", True) else node
+    return jax.tree.map(made, params, is_leaf=is_value)

@@ -2,8 +2,8 @@
 
 One rule, for weight decay, LAMB, Adafactor and Muon alike. Leading axes named 'layers' or 'experts' are a
 stack: several parameters in one array, each on its own. In the rest, 'heads' or 'kv_heads' next to 'head_dim'
-count as one feature axis; None is one like any other. Two or more feature axes left make a matrix; fewer make
-a vector (bias, norm scale).
+count as one feature axis, 'unit' (of length 1) as none; None is one like any other. Two or more feature axes
+left make a matrix; fewer make a vector (bias, norm scale).
 
     (layers, embed, heads, head_dim)  matrix embed x (heads head_dim), one per layer: decayed
     (vocab, embed)                    matrix: decayed
@@ -54,6 +54,8 @@ def layout(axes: Axes) -> Dimensions:
         start += 1
     groups: list[tuple[int, ...]] = []
     for d in range(start, len(axes)):
+        if axes[d] == "unit":
+            continue
         if d > start and axes[d - 1] in HEADS and axes[d] == "head_dim":
             groups[-1] += (d,)
         else:

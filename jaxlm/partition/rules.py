@@ -28,6 +28,7 @@ RULES: Rules = {
     "experts": "expert",
     "layers": None,
     "rank": None,
+    "unit": None,
     "positions": None,
     "types": None,
     "buckets": None,

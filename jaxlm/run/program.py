@@ -53,7 +53,8 @@ class Program:
             one.check(seen, f"config.view[{number}]")
             seen = one.facts(seen)
         axes = view.axes(of_params)
-        optimizer = run.optimizer.make(_horizon(run), axes)
+        horizon = _horizon(run)
+        optimizer = view.optimizer(run.optimizer.make(horizon, axes), horizon.total_steps)
         _average_from(run)  # refused before anything is made
         key = jax.random.key(run.seed)
         params = model.shapes

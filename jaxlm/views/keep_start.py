@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.models.moved import Moved
-from jaxlm.views.view import Facts, Tree
+from jaxlm.views.view import Facts, Tree, View
 
 
 @dataclasses.dataclass(kw_only=True)
-class KeepStart:
+class KeepStart(View):
     """For objectives that compare with the model as it was, such as DPO (2305.18290); costs the weights once more, in
     float32 and sharded as they are. Adapters (`LoRA`) need no copy."""
 
@@ -39,4 +39,8 @@ class KeepStart:
 
     def facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         """As before."""
+        return dict(facts)
+
+    def frozen_facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        """The same."""
         return dict(facts)

@@ -4,11 +4,14 @@ Trees are flat here: path -> array, or in a merged tree a value (models/values.p
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
+import optax
 
+from jaxlm.errors import UserError
 from jaxlm.models.paths import flatten, nest
 
 Axes = tuple[str | None, ...]
@@ -24,7 +27,7 @@ class Facts:
 
 
 class View(Protocol):
-    """A keyword-only dataclass; nothing is registered."""
+    """A keyword-only dataclass that derives from this; nothing is registered."""
 
     def validate(self, where: str) -> None:
         """UserError for settings that cannot work."""
@@ -47,6 +50,15 @@ class View(Protocol):
     def facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
         """Of what it trains: for the optimizer, shardings and the next view."""
         ...
+
+    def frozen_facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        """Of what it leaves as it is."""
+        trained = self.facts(facts)
+        return {path: one for path, one in facts.items() if path not in trained}
+
+    def optimizer(self, made: optax.GradientTransformation, steps: int) -> optax.GradientTransformation:
+        """The optimizer of a run of so many steps, or what has to stand around it."""
+        return made
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +91,12 @@ class Chain:
             facts = view.facts(facts)
         return dict(facts)
 
+    def optimizer(self, made: optax.GradientTransformation, steps: int) -> optax.GradientTransformation:
+        """With what every view asks for."""
+        for view in self.views:
+            made = view.optimizer(made, steps)
+        return made
+
     def axes(self, facts: Mapping[str, Facts]) -> dict[str, Any]:
         """Logical axes of what is trained, nested."""
         return nest({path: one.axes for path, one in self.facts(facts).items()})
@@ -87,9 +105,30 @@ class Chain:
         """Logical axes of what is frozen, in the structure of `frozen` (arrays or shapes)."""
         found = {}
         for number, view in enumerate(self.views):
-            found[str(number)] = nest({path: facts[path].axes for path in flatten(frozen[str(number)])})
+            held = view.frozen_facts(facts)
+            found[str(number)] = nest({path: held[path].axes for path in flatten(frozen[str(number)])})
             facts = view.facts(facts)
         return found
+
+
+def parts(one: Facts, what: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
+    """Of the axes or the shape of a matrix: what is stacked, what goes in, what comes out."""
+    first = 1 if one.axes[0] == "layers" else 0
+    return what[:first], what[first : first + one.inputs], what[first + one.inputs :]
+
+
+def bias_of(path: str) -> str:
+    """Where the bias of a matrix is, if it has one: that of attention/wo is attention/bo."""
+    layer, _, name = path.rpartition("/")
+    return f"{layer}/b{name[1:]}"
+
+
+def check_pattern(pattern: str, where: str) -> None:
+    """UserError unless it is a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{where}={pattern!r} is not a regular expression: {error}.") from error
 
 
 def facts(model: Any) -> dict[str, Facts]:

@@ -126,10 +126,33 @@ def test_loss_and_gradient_are_those_of_transformers(name):
 
 
 COLOURS = ("red", "green", "blue", "black", "white")
-NOUNS = (
-    "zebra quilt fjord vexing jumper wizard hockey bishop camera garden window market pencil bottle lamp "
-    "north valley eagle tunnel summit carpet blanket novel thumb ghost"
-).split()
+NOUNS = [
+    "zebra",
+    "quilt",
+    "fjord",
+    "vexing",
+    "jumper",
+    "wizard",
+    "hockey",
+    "bishop",
+    "camera",
+    "garden",
+    "window",
+    "market",
+    "pencil",
+    "bottle",
+    "lamp",
+    "north",
+    "valley",
+    "eagle",
+    "tunnel",
+    "summit",
+    "carpet",
+    "blanket",
+    "novel",
+    "thumb",
+    "ghost",
+]
 
 
 def records(number=200):

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend import core
 
 from jaxlm.batch import Batch
 from jaxlm.config import Run, Stage
@@ -136,3 +137,24 @@ def steps(program: Program, params: Any, number: int, name: str) -> tuple[Any, A
             state, measures = step(state, frozen, data)
             means.append({key: float(s) / float(w) for key, (s, w) in jax.device_get(measures).items()})
     return state, frozen, means
+
+
+def products(made: Program, name: str) -> list[tuple[int, ...]]:
+    """Shapes of all results of matrix products and scatters in the gradient of what is trained."""
+
+    def loss(trained, frozen):
+        terms = made.tasks.loss(made.bind(trained, frozen), {"": batch(name)}, None).terms
+        return sum(total for total, _ in terms.values())
+
+    found = []
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive.name in ("dot_general", "scatter-add"):
+                found.append(equation.outvars[0].aval.shape)
+            for inner in jax.tree.leaves(list(equation.params.values())):
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+                    walk(getattr(inner, "jaxpr", inner))
+
+    walk(jax.make_jaxpr(jax.grad(loss))(made.state.params, made.frozen).jaxpr)
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxlm.checkpoint.store import open_run
-from jaxlm.commands import convert_checkpoint, fill_mask
+from jaxlm.commands import convert_checkpoint, export, fill_mask
 from jaxlm.config import flags
 from jaxlm.convert import families
 from jaxlm.data import tokenizer
@@ -139,5 +139,10 @@ def test_commands_use_the_merged_model(story, tmp_path, capsys):
     expected = np.float64(base[name]) + 8.0 / 4**0.5 * (a.astype(float) @ b.astype(float)).T
     np.testing.assert_allclose(out[name], expected, atol=1e-6, rtol=0)
     assert not np.allclose(out[name], base[name], atol=1e-4, rtol=0)
+    assert export.main(["export", str(whole), str(tmp_path / "adapter"), "--adapter", f"--base={moved}"]) == 0
+    assert "adapter: LORA, no task of its own, from step 12" in capsys.readouterr().out
+    read = stored.of_hf(tmp_path / "adapter", base=str(moved.parent / "base" / "source"))
+    for path, array in read.hosts():
+        np.testing.assert_allclose(array, stored.of_hf(tmp_path / "hf").host(path), atol=1e-6, rtol=0)
     ours = filled(capsys, f"--run={whole}", f"--base={moved}")
     assert ours and ours == filled(capsys, f"--hf={tmp_path / 'hf'}")

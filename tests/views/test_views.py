@@ -6,7 +6,6 @@ import functools
 import jax
 import numpy as np
 import pytest
-from jax.extend import core
 
 from jaxlm.checkpoint import space
 from jaxlm.errors import UserError
@@ -23,6 +22,7 @@ from tests.views.programs import (
     F,
     batch,
     perturbed,
+    products,
     program,
     run,
     steps,
@@ -121,28 +121,6 @@ def test_the_trained_share_is_what_one_counts_by_hand():
     assert count_parameters(made.frozen) == count_parameters(made.params)
 
 
-def products(name: str, *view: str) -> list[tuple[int, ...]]:
-    """Shapes of all results of matrix products and scatters in the gradient of what is trained."""
-    made = built(name, *view)
-
-    def loss(trained, frozen):
-        terms = made.tasks.loss(made.bind(trained, frozen), {"": batch(name)}, None).terms
-        return sum(total for total, _ in terms.values())
-
-    found = []
-
-    def walk(jaxpr):
-        for equation in jaxpr.eqns:
-            if equation.primitive.name in ("dot_general", "scatter-add"):
-                found.append(equation.outvars[0].aval.shape)
-            for inner in jax.tree.leaves(list(equation.params.values())):
-                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
-                    walk(getattr(inner, "jaxpr", inner))
-
-    walk(jax.make_jaxpr(jax.grad(loss))(made.state.params, made.frozen).jaxpr)
-    return found
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_no_gradient_of_a_frozen_weight_is_ever_formed(name):
     """A weight's gradient is known by its number of elements, which no other product here has."""
@@ -151,10 +129,10 @@ def test_no_gradient_of_a_frozen_weight_is_ever_formed(name):
     shapes = {path: one.shape for path, one in flatten(built(name).params).items() if facts[path].inputs}
     sizes = {int(np.prod(shape[layers(path) :])) for path, shape in shapes.items()} - {0}
     size_of = lambda found: {int(np.prod(shape)) for shape in found}
-    everything = size_of(products(name))
+    everything = size_of(products(built(name), name))
     large = {size for size in sizes if size >= D * D / 2}
     assert len(large) >= 3 and large <= everything, "full training forms them all"
-    assert ROWS * LENGTH * D not in large and not large & size_of(products(name, EVERYTHING))
+    assert ROWS * LENGTH * D not in large and not large & size_of(products(built(name, EVERYTHING), name))
 
 
 def test_moments_averages_and_the_state_hold_only_what_is_trained():

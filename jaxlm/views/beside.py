@@ -1,0 +1,146 @@
+"""What most views are: everything is frozen, and beside chosen weights a little is trained. A method derives from it.
+
+In: which weights, and how the frozen ones are held. Out: a `View`. Guaranteed: the frozen weight is used as it is held,
+and no gradient of it is formed.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm.errors import UserError
+from jaxlm.models.beside import Scaled
+from jaxlm.models.values import whole
+from jaxlm.views.view import Facts, Tree, View, check_pattern, parts
+
+# Of attention and MLP, in every family.
+MATRICES = r"(.*/)?(attention|cross_attention|mlp)/w"
+Held = Literal["float32", "bfloat16", "int8"]
+_INT8, _SCALE = "/int8", "/scale"  # behind the path of a weight that is held so
+
+
+@dataclasses.dataclass(kw_only=True)
+class Beside(View):
+    """Matrices that are `targets` get something of the method's beside them, `also` is trained as it is."""
+
+    targets: str = MATRICES  # regular expression: the matrices whose path begins with a match
+    also: str = (
+        ""  # regular expression: parameters that are trained as they are, such as a new head; empty: none
+    )
+    # how frozen matrices are held; int8: those of attention and MLP, a scale for every output; others bfloat16
+    frozen: Held = "float32"
+
+    def trained(self, one: Facts) -> dict[str, Facts]:
+        """By name, of what stands beside a target."""
+        raise NotImplementedError
+
+    def start(self, one: Facts, weight: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        """What `trained` names, before the first step: the function is then still that of the base."""
+        raise NotImplementedError
+
+    def value(self, path: str, base: Any, own: Mapping[str, jax.Array], others: Mapping[str, Any]) -> Tree:
+        """What the model reads in place of a target, and of its bias if that changes; `others`: all that is frozen."""
+        raise NotImplementedError
+
+    def validate(self, where: str) -> None:
+        """Patterns that are some."""
+        check_pattern(self.targets, f"{where}.targets")
+        check_pattern(self.also, f"{where}.also")
+
+    def check(self, facts: Mapping[str, Facts], where: str) -> None:
+        """UserError when no matrix is a target."""
+        if not any(self._is_target(path, one) for path, one in facts.items()):
+            known = ", ".join(sorted(path for path, one in facts.items() if one.inputs))
+            raise UserError(f"{where}.targets={self.targets!r} matches no matrix. There are: {known}.")
+
+    def split(
+        self, params: Mapping[str, Any], facts: Mapping[str, Facts], key: jax.Array
+    ) -> tuple[Tree, Tree]:
+        """What stands beside the targets is drawn with a key of its own for every path."""
+        trained, frozen = {}, {}
+        for number, (path, array) in enumerate(sorted(params.items())):
+            if self._is_also(path):
+                trained[path] = array
+                continue
+            held = self._held(path, facts[path], array)
+            frozen |= held
+            if self._is_target(path, facts[path]):
+                drawn, seen = jax.random.fold_in(key, number), whole(_restored(held)[path])
+                own = self.start(facts[path], seen.astype(jnp.float32), drawn)
+                trained |= {f"{path}/{name}": part for name, part in own.items()}
+        return trained, frozen
+
+    def merge(self, trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> Tree:
+        """Targets become values."""
+        base = _restored(frozen)
+        merged, own = dict(base), {}
+        for path, array in trained.items():
+            target, _, name = path.rpartition("/")
+            if target in base:
+                own.setdefault(target, {})[name] = array
+            else:
+                merged[path] = array
+        for target, one in own.items():
+            merged |= self.value(target, base[target], one, base)
+        return merged
+
+    def facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        """Of what stands beside the targets and of what is trained as it is."""
+        found = {}
+        for path, one in facts.items():
+            if self._is_also(path):
+                found[path] = one
+            elif self._is_target(path, one):
+                found |= {f"{path}/{name}": part for name, part in self.trained(one).items()}
+        return found
+
+    def frozen_facts(self, facts: Mapping[str, Facts]) -> dict[str, Facts]:
+        """As it is held."""
+        found = {}
+        for path, one in facts.items():
+            if self._is_also(path):
+                continue
+            if self._as(path, one) == "int8":
+                stack, inner, outer = parts(one, one.axes)
+                found[path + _INT8] = one
+                found[path + _SCALE] = Facts((*stack, *(None for _ in inner), *outer), 0)
+            else:
+                found[path] = one
+        return found
+
+    def _as(self, path: str, one: Facts) -> Held:
+        if self.frozen == "float32" or not one.inputs:
+            return "float32"
+        return "int8" if self.frozen == "int8" and re.match(MATRICES, path) else "bfloat16"
+
+    def _held(self, path: str, one: Facts, array: jax.Array) -> Tree:
+        """How a weight is stored."""
+        how = self._as(path, one)
+        if how != "int8":
+            return {path: array.astype(how)}
+        first = len(parts(one, one.axes)[0])
+        scale = jnp.abs(array).max(range(first, first + one.inputs), keepdims=True) / 127
+        rounded = jnp.round(array / jnp.where(scale == 0, 1.0, scale)).astype(jnp.int8)
+        return {path + _INT8: rounded, path + _SCALE: scale}
+
+    def _is_target(self, path: str, one: Facts) -> bool:
+        return one.inputs > 0 and not self._is_also(path) and re.match(self.targets, path) is not None
+
+    def _is_also(self, path: str) -> bool:
+        return bool(self.also) and re.match(self.also, path) is not None
+
+
+def _restored(frozen: Mapping[str, Any]) -> Tree:
+    """Under the model's own paths: what is held as int8 is a value."""
+    found = {}
+    for path, array in frozen.items():
+        if path.endswith(_INT8):
+            own = path.removesuffix(_INT8)
+            found[own] = Scaled(array, None, frozen[own + _SCALE])
+        elif not (path.endswith(_SCALE) and path.removesuffix(_SCALE) + _INT8 in frozen):
+            found[path] = array
+    return found
