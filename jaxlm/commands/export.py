@@ -76,7 +76,7 @@ def _parser() -> table.Parser:
     add(
         "--adapter",
         action="store_true",
-        help="what was trained beside the base alone, as a PEFT folder (LoRA, DoRA, AdaLoRA, IA3)",
+        help="what was trained beside the base alone, as a PEFT folder (LoRA, DoRA, AdaLoRA, IA3, Prompt, Prefix)",
     )
     table.add_checkpoint(parser)
     compare.add_check(parser)

@@ -1,8 +1,8 @@
 """A PEFT folder becomes the model that it and its base make. In: the folder of an adapter, and its base. Out: weights.
 
 Taken are LoRA (also scaled by the root of the rank, DoRA, and ranks that differ), AdaLoRA and IA3, with modules that
-were saved whole. Guaranteed: every tensor of the adapter has found its place in the base, with its shape; weights are
-merged in float32 one at a time, as they are read.
+were saved whole, and what adapter_context.py says. Guaranteed: every tensor of the adapter has found its place in the
+base, with its shape; weights are merged in float32 one at a time, as they are read.
 """
 
 import dataclasses
@@ -18,14 +18,15 @@ import numpy as np
 
 from jaxlm.convert import families
 from jaxlm.errors import UserError
+from jaxlm.exchange import adapter_context
+from jaxlm.exchange.adapter_context import CONFIG, TENSORS
 from jaxlm.formats import safetensors_file, weights
 from jaxlm.formats.folder import Folder
 from jaxlm.formats.source import Entry, Index, Tensors
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 BASE = "jaxlm_base"  # key of the file's metadata: `identity` of the base
-_KINDS = ("LORA", "ADALORA", "IA3")
+_TAKEN = ("LORA", "ADALORA", "IA3", *adapter_context.KINDS)
 _PART = re.compile(r"(.+)\.(lora_A|lora_B|lora_E|lora_magnitude_vector|ia3_l)(\.weight)?")
 _ROWS = 4  # of every weight, that say which base it is
 
@@ -40,15 +41,15 @@ def is_one(path: str | os.PathLike[str]) -> bool:
 def open_folder(
     path: str | os.PathLike[str], base: str = "", *, allow_pickle: weights.Pickles = "refuse"
 ) -> weights.Weights:
-    """The base with the adapter merged into it. `base`: its folder, if not where the adapter's config says.
+    """The base with the adapter merged into it, where it merges.
 
-    UserError for what is not right, another base above all.
+    `base`: its folder, if not where the adapter's config says. UserError for what is not right, another base above all.
     """
     folder = Folder(os.fspath(path))
     config, where = folder.json(CONFIG), str(folder.path)
     kind = config.get("peft_type")
-    if kind not in _KINDS:
-        raise UserError(f"{where}/{CONFIG}: peft_type={kind!r}; taken are {', '.join(_KINDS)}.")
+    if kind not in _TAKEN:
+        raise UserError(f"{where}/{CONFIG}: peft_type={kind!r}; taken are {', '.join(_TAKEN)}.")
     named = base.removeprefix("hf:") or str(config.get("base_model_name_or_path") or "")
     try:
         found = weights.open_folder(named or ".", allow_pickle=allow_pickle)
@@ -59,6 +60,8 @@ def open_folder(
         ) from error
     if not folder.has(TENSORS):
         raise UserError(f"{where} has no {TENSORS}. Fix: save the adapter as safetensors.")
+    if kind in adapter_context.KINDS:
+        return found
     present = families.of_hf(found.config).current_name
     source = Tensors({present(n): entry for n, entry in found.source.entries.items()}, found.source.where)
     file = folder.file(TENSORS)

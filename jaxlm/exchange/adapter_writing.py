@@ -1,9 +1,9 @@
 """What a run trained beside its base becomes a PEFT folder. In: a run with one view. Out: what `peft` loads.
 
-LoRA (also scaled by the root of the rank), DoRA, AdaLoRA and IA3, with heads trained whole. Guaranteed: `peft` on the
-same base computes what the run does; the folder appears complete or not at all; what PEFT has no place for is refused.
-Where transformers has one matrix for several of ours (GPT-2's c_attn), the thin matrices of all stand in one of as many
-times the rank.
+LoRA (also scaled by the root of the rank), DoRA, AdaLoRA and IA3, with heads trained whole; prompts and prefixes.
+Guaranteed: `peft` on the same base computes what the run does; the folder appears complete or not at all; what PEFT
+has no place for is refused. Where transformers has one matrix for several of ours (GPT-2's c_attn), the thin matrices
+of all stand in one of as many times the rank.
 """
 
 import functools
@@ -20,15 +20,15 @@ from jaxlm.convert import families, table
 from jaxlm.convert.heads import CLASSES
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.exchange import adapter_reading, bases, model_folder, stored
+from jaxlm.exchange import adapter_context, adapter_reading, bases, model_folder, stored
 from jaxlm.exchange.adapter_reading import CONFIG, PREFIX, TENSORS
 from jaxlm.formats import safetensors_file
 from jaxlm.models.build import Model
 from jaxlm.models.paths import flatten
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import SPLIT
-from jaxlm.views import IA3, AdaLoRA, DoRA, LoRA
-from jaxlm.views.view import Facts, facts
+from jaxlm.views import IA3, AdaLoRA, DoRA, LoRA, Prefix, Prompt
+from jaxlm.views.view import Facts, View, facts
 
 _TASKS = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -39,6 +39,7 @@ _TASKS = {
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
     "MTModel": "SEQ_2_SEQ_LM",
 }
+_FORMATS = (LoRA, IA3, Prompt, Prefix)
 _HEADS = tuple(f"heads/{name}/" for name in CLASSES)
 _TABLES = ("vocab", "positions", "types", "buckets")
 _LEAVE = "Fix: leave --adapter out, which exports the whole model."
@@ -63,44 +64,59 @@ def to_peft(
 
 
 def write(
-    target: pathlib.Path, view: LoRA | IA3, model: Model, trained: Any, frozen: Any, *, base: str, steps: int
+    target: pathlib.Path, view: View, model: Model, trained: Any, frozen: Any, *, base: str, steps: int
 ) -> dict[str, Any]:
     """Writes the folder of what a view of a model has trained; returns its config. `base`: what it names as that."""
-    rows, known = families.rows(model.config, model.heads), facts(model)
-    written = _Written(view, families.sizes(model.config))
-    arrays, shapes = flatten(jax.device_get(trained)), flatten(model.shapes)
-    base_of = flatten(jax.device_get(frozen))
-    for row in rows:
-        own = {p.rpartition("/")[2]: x for p, x in arrays.items() if p.rpartition("/")[0] == row.ours}
-        if row.ours in arrays:
-            written.whole(row, arrays[row.ours])
-        elif row.ours.startswith(_HEADS):  # peft asks for them, trained or not
-            written.whole(row, np.asarray(base_of[row.ours], np.float32))
-        elif own:
-            written.beside(row, known[row.ours], shapes[row.ours].shape, own)
-    metadata = {"format": "pt"}
-    if view.frozen == "float32":
-        metadata[adapter_reading.BASE] = written.identity(rows, base_of)
-    hf = families.to_hf_config(model.config, model.heads)
-    config = written.config(hf["architectures"][0], base.removeprefix(stored.HF), steps)
+    arrays, metadata = flatten(jax.device_get(trained)), {"format": "pt"}
+    named = {"base_model_name_or_path": base.removeprefix(stored.HF) or None, "inference_mode": True}
+    if isinstance(view, Prompt | Prefix):
+        tensor, config = adapter_context.written(view, model.config, arrays)
+        tensors = {adapter_context.TENSOR: tensor}
+    else:
+        assert isinstance(view, LoRA | IA3)
+        held = flatten(jax.device_get(frozen))
+        rows, written = families.rows(model.config, model.heads), _written(view, model, arrays, held)
+        if view.frozen == "float32":
+            metadata[adapter_reading.BASE] = written.identity(rows, held)
+        hf = families.to_hf_config(model.config, model.heads)
+        tensors, config = written.tensors, written.config(hf["architectures"][0], steps)
     with model_folder.new_folder(target) as partial:
-        described = {name: (x.shape, x.dtype) for name, x in written.tensors.items()}
+        described = {name: (x.shape, x.dtype) for name, x in tensors.items()}
         places = safetensors_file.create(partial / TENSORS, described, metadata)
-        for name, array in written.tensors.items():
+        for name, array in tensors.items():
             places.array(name)[...] = array
-        (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        (partial / CONFIG).write_text(json.dumps(config | named, indent=2) + "\n")
     return config
 
 
-def _view(found: stored.Stored) -> tuple[LoRA | IA3, Run]:
+def _written(
+    view: LoRA | IA3, model: Model, arrays: Mapping[str, Any], base: Mapping[str, Any]
+) -> "_Written":
+    """All tensors of what was trained, by path, beside weights of the base or whole."""
+    written, known = _Written(view, families.sizes(model.config)), facts(model)
+    shapes = flatten(model.shapes)
+    for row in families.rows(model.config, model.heads):
+        own = {p.rpartition("/")[2]: x for p, x in arrays.items() if p.rpartition("/")[0] == row.ours}
+        head = row.ours.startswith(_HEADS)  # peft asks for it, trained or not
+        if own and head:
+            raise UserError(f"PEFT saves {row.ours} whole, and here something stands beside it. {_LEAVE}")
+        if row.ours in arrays or head:
+            written.whole(row, np.asarray(arrays.get(row.ours, base.get(row.ours)), np.float32))
+        elif own:
+            written.beside(row, known[row.ours], shapes[row.ours].shape, own)
+    return written
+
+
+def _view(found: stored.Stored) -> tuple[View, Run]:
     """The one view of a run that PEFT has a format for, and the run."""
     views = found.run.view if found.run is not None else ()
-    if found.run is not None and len(views) == 1 and isinstance(views[0], LoRA | IA3):
+    if found.run is not None and len(views) == 1 and isinstance(views[0], _FORMATS):
         return views[0], found.run
     names = ", ".join(type(view).__name__ for view in views) or "none"
     raise UserError(
-        f"{found.where}: a PEFT folder is made of a run whose one view is LoRA, DoRA, AdaLoRA or IA3; this run's: "
-        f"{names}. Fix: leave --adapter out, which exports the whole model; or use the run itself (--run=RUN)."
+        f"{found.where}: a PEFT folder is made of a run whose one view is LoRA, DoRA, AdaLoRA, IA3, Prompt or "
+        f"Prefix; this run's: {names}. Fix: leave --adapter out, which exports the whole model where that can be; or "
+        "use the run itself (--run=RUN)."
     )
 
 
@@ -201,7 +217,7 @@ class _Written:
             table.write(row, np.asarray(base[row.ours]), tensors, self.sizes)
         return adapter_reading.identity({name: tensors[name].__getitem__ for name in names})
 
-    def config(self, architecture: str, base: str, steps: int) -> dict[str, Any]:
+    def config(self, architecture: str, steps: int) -> dict[str, Any]:
         """adapter_config.json."""
         view, modules = self.view, sorted(self.parts)
         if len(self.turned) > 1:
@@ -214,11 +230,9 @@ class _Written:
             if isinstance(view, AdaLoRA)
             else "LORA",
             "task_type": kind,
-            "base_model_name_or_path": base or None,
             "target_modules": modules,
             "fan_in_fan_out": True in self.turned,
             "modules_to_save": sorted(self.saved) or None,
-            "inference_mode": True,
         }
         if isinstance(view, IA3):
             return config | {"feedforward_modules": self.fed}

@@ -23,7 +23,7 @@ from jaxlm.convert import families
 from jaxlm.convert.heads import CLASSES
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange import adapter_reading, model_folder, tokenizer_files
+from jaxlm.exchange import adapter_context, adapter_reading, model_folder, tokenizer_files
 from jaxlm.formats import weights
 from jaxlm.formats.folder import Folder, parse
 from jaxlm.models.heads import Head
@@ -182,14 +182,16 @@ def of_hf(
     heads = families.heads(config, found.source, found.config)
     plan = families.plan(found.source, config, heads)
     lacking = set(plan.lacking())
+    context = adapter_context.values(path, config) if adapter_reading.is_one(path) else {}
 
-    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
+    def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, Any]:
         read = lambda path: lambda index: plan.read(path, index).astype(dtype, copy=False)
         shape = lambda path: tuple(plan.shapes[path].shape)
-        return {
+        made = {
             path: jax.make_array_from_callback(shape(path), where, read(path))
             for path, where in wanted.items()
         }
+        return {path: context[path](array) if path in context else array for path, array in made.items()}
 
     return Stored(
         where=str(found.folder.path),

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 
+from jaxlm.batch import Batch
 from jaxlm.convert import families
 from jaxlm.errors import UserError
 from jaxlm.exchange import adapter_writing, stored
@@ -20,7 +21,7 @@ from jaxlm.formats import safetensors_file
 from jaxlm.models.build import build
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import plain
-from jaxlm.views import IA3, AdaLoRA, DoRA, LoRA
+from jaxlm.views import IA3, AdaLoRA, DoRA, LoRA, Prefix, Prompt
 from jaxlm.views.view import Chain, facts
 from tests.views.programs import perturbed
 
@@ -173,6 +174,55 @@ def test_the_update_that_is_held_is_scale_b_a(saved, tmp_path):
         np.testing.assert_allclose(after[weight] - before[weight], 6 / 3**0.5 * b @ a, atol=1e-6)
 
 
+CONTEXTS = [("llama", "prompt"), ("llama", "prefix"), ("gpt2", "prompt")]
+
+
+@pytest.mark.parametrize(("name", "kind"), CONTEXTS)
+def test_prompts_and_prefixes_are_those_of_peft_and_come_back(saved, tmp_path, name, kind):
+    where, view = saved(name), {"prompt": Prompt(tokens=3), "prefix": Prefix(tokens=3)}[kind]
+    found = stored.of_hf(where)
+    model, chain = build(found.config, found.heads), Chain((view,))
+    own, frozen = chain.split(nest(dict(found.hosts())), facts(model), jax.random.key(0))
+    own = jax.tree.map(lambda x: 10 * x, perturbed(own))
+    adapter_writing.write(tmp_path / "a", view, model, own, frozen["0"], base=f"hf:{where}", steps=10)
+    expected = outputs(name, peft.PeftModel.from_pretrained(torch_model(name, where), tmp_path / "a"))
+    tokens = IDS.numpy().astype("i4")
+    row = Batch(
+        tokens_BT=tokens, segments_BT=np.ones_like(tokens), positions_BT=np.arange(7, dtype="i4")[None]
+    )
+
+    @jax.jit
+    def logits(params):
+        module = model.bind(params)
+        return module.predict_tokens(module.encode(row).x_BTD)[..., :101]
+
+    ours = logits(chain.merge(own, frozen))
+    np.testing.assert_allclose(ours, expected[:, -7:], atol=3e-5, rtol=3e-5)
+    assert np.abs(ours - outputs(name, torch_model(name, where))).max() > 1e-2, "the noise must be seen"
+    back = stored.of_hf(tmp_path / "a")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    np.testing.assert_allclose(logits(nest(back.place(dict.fromkeys(back.shapes, here)))), ours, atol=1e-5)
+    with pytest.raises(UserError, match="cannot be merged"):
+        dict(back.hosts())
+
+
+def test_contexts_that_peft_means_otherwise_are_refused(saved, tmp_path):
+    adapter = tmp_path / "a"
+    adapter.mkdir()
+    safetensors_file.save(
+        adapter / "adapter_model.safetensors", {"prompt_embeddings": np.zeros((3, 96), "f")}
+    )
+    kind = lambda kind: (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
+    kind("PREFIX_TUNING")
+    assert "decoders with rotary positions alone, and this is a Gpt2" in refused(adapter, str(saved("gpt2")))
+    kind("PROMPT_TUNING")
+    assert "decoders alone, and this is a Bert" in refused(adapter, str(saved("bert")))
+    said = refused(adapter, str(saved("llama")))
+    assert (
+        "another base: prompt_embeddings is 96 wide, and this one takes 24" in said and "--base=DIR" in said
+    )
+
+
 def refused(adapter: pathlib.Path, base: str = "") -> str:
     with pytest.raises(UserError) as caught:
         stored.of_hf(adapter, base=base)
@@ -191,9 +241,7 @@ def test_an_adapter_for_another_base_is_refused(saved, tmp_path):
     assert "is an adapter for another base than" in said and "the same shapes and other numbers" in said
     said = refused(adapter, str(saved("gpt2")))
     assert "another base" in said and "is not there" in said
-    wide = json.loads((where / "config.json").read_text())
-    assert wide["hidden_size"] == 24
     assert "which it acts on" in said and "Fix: name the one it was trained on with --base=DIR." in said
     assert "is no adapter, and --base is about one" in refused(where, "x")
     (adapter / "adapter_config.json").write_text('{"peft_type": "VERA"}')
-    assert "peft_type='VERA'; taken are LORA, ADALORA, IA3" in refused(adapter)
+    assert "peft_type='VERA'; taken are LORA, ADALORA, IA3, PROMPT_TUNING, PREFIX_TUNING" in refused(adapter)

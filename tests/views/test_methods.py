@@ -75,7 +75,7 @@ def test_unmerged_and_merged_weights_give_the_same_logits(name, method):
     assert jax.tree.map(np.shape, whole) == jax.tree.map(np.shape, params)
     ours, theirs = logits(name)(merged), logits(name)(whole)
     np.testing.assert_allclose(ours, theirs, atol=2e-5, rtol=2e-5)
-    assert np.abs(theirs - logits(name)(params)).max() > 1e-3, "the noise must be seen"
+    assert np.abs(theirs - logits(name)(params)).max() > 0.01, "the noise must be seen"
 
 
 def pieces(method: str, path: str) -> tuple[dict[str, Any], Any]:
