@@ -50,7 +50,7 @@ def to_hf(
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = bases.merged(stored.open_stored(str(path), say=say, step=step), base, say)
-    pooling = pooling or getattr(getattr(found.run, "objective", None), "pooling", None)
+    pooling = pooling or getattr(getattr(found.run, "objective", None), "vectors", None)
     dtype = dtype or ("float32" if found.folder is None else "source")
     with model_folder.new_folder(target) as partial:
         for name, one in pairs.apart(found).items():
@@ -135,6 +135,9 @@ def config_json(found: Stored, plan: layout.Export) -> dict[str, Any]:
             came[key] = dtype
         return came
     hf = families.to_hf_config(found.config, found.heads)
+    objective = found.run and getattr(found.run.objective, "inner", None)  # which several tasks have not
+    if kind := getattr(objective, "problem_type", ""):
+        hf["problem_type"] = kind
     for names in (names for head, names in found.class_names().items() if head in CLASSES):
         hf["id2label"] = {str(i): name for i, name in enumerate(names)}
         hf["label2id"] = {name: i for i, name in enumerate(names)}
@@ -146,7 +149,7 @@ def config_json(found: Stored, plan: layout.Export) -> dict[str, Any]:
             if (id := getattr(vocabulary, role)) >= 0:
                 hf.setdefault(f"{role}_token_id", id)
         # What a decoder's row begins with is the objective's business; transformers would take a default of its own.
-        start = getattr(found.run.objective, "decoder_start", None) if found.run else None
+        start = getattr(objective, "decoder_start", None)
         if hf.get("is_encoder_decoder") and start is not None:
             hf["decoder_start_token_id"] = getattr(vocabulary, start)
     return hf | {"dtype": dtype}

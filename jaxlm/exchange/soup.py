@@ -74,9 +74,7 @@ def _sizes(model: Any) -> dict[str, Any]:
 
 
 def _labels(objective: Any) -> Any:
-    while hasattr(objective, "of") and dataclasses.is_dataclass(objective.of):
-        objective = objective.of
-    return getattr(objective, "labels", None)
+    return getattr(getattr(objective, "inner", None), "labels", None)
 
 
 def _drawn(run: Run, one: Stored) -> list[str]:

@@ -36,6 +36,11 @@ class Contrastive(Objective):
     items_per_row: int  # at most: texts, or groups of texts that belong together; 1 is one a row
 
     @property
+    def vectors(self) -> embeddings.Pooling:
+        """As configured."""
+        return self.pooling
+
+    @property
     def texts(self) -> int:
         """Texts of an item."""
         return 1

@@ -43,6 +43,7 @@ class MultiLabel(Judged, Labelled):
     """A sigmoid a label, on the features that a classification has."""
 
     learns: ClassVar[type] = Labels
+    problem_type: ClassVar[str] = "multi_label_classification"
 
     # A label is given from this probability on, in the order of `labels`; (): 0.5 for each. No part of the training
     thresholds: tuple[float, ...] = ()

@@ -8,7 +8,7 @@ An objective is a keyword-only dataclass that derives from `Objective`. On the h
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -46,6 +46,19 @@ class Objective:
     def missing_labels(self) -> str:
         """The column of the corpus whose names it must be told as `labels` before its heads are made; "": none."""
         return ""
+
+    # How transformers computes the loss of its head, where its classes do not say it: `problem_type` of config.json.
+    problem_type: ClassVar[str] = ""
+
+    @property
+    def inner(self) -> "Objective":
+        """What is trained in the end, without what stands around it."""
+        return self
+
+    @property
+    def vectors(self) -> Literal["mean", "cls", "cls_mlp"] | None:
+        """How a vector of a text is read off the model in training; None: it learns none."""
+        return None
 
     @property
     def class_names(self) -> Mapping[str, tuple[str, ...]]:

@@ -49,6 +49,7 @@ class Regression(Judged):
     """One output on the features that a classification has."""
 
     learns: ClassVar[type] = Number
+    problem_type: ClassVar[str] = "regression"
 
     @property
     def outputs(self) -> int:

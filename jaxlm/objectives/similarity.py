@@ -45,6 +45,11 @@ class Similarity(Carrying):
                 "1; the first must be below the second."
             )
 
+    @property
+    def vectors(self) -> embeddings.Pooling:
+        """As configured."""
+        return self.pooling
+
     def heads(self, config: Any) -> Mapping[str, Head]:
         """For "cls_mlp" the pooler."""
         return {"pooler": Pooler()} if self.pooling == "cls_mlp" else {}

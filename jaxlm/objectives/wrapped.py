@@ -37,6 +37,9 @@ class Wrapped(Objective):
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     missing_labels = property(lambda self: self.of.missing_labels)  # pyright: ignore[reportIncompatibleMethodOverride]
+    inner = property(lambda self: self.of.inner)  # pyright: ignore[reportIncompatibleMethodOverride]
+    vectors = property(lambda self: self.of.vectors)  # pyright: ignore[reportIncompatibleMethodOverride]
+    problem_type = property(lambda self: self.of.problem_type)  # pyright: ignore[reportAssignmentType]
     class_names = property(lambda self: self.of.class_names)  # pyright: ignore[reportIncompatibleMethodOverride]
     fewest_labels = property(lambda self: self.of.fewest_labels)  # pyright: ignore[reportAssignmentType]
 

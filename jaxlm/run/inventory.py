@@ -108,11 +108,19 @@ def _counted(one: Corpus, column: str, data: Data) -> _Counts:
     cache = expanded(data.cache) if data.cache else default_cache()
     records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
     counts, held_out, kind = collections.Counter(), 0, one.columns[place]
+    elsewhere: dict[str, str] = {}  # labels of files of their own, and where each stands first
     for record in records:
         split, value = one.split(record), record.values[place]
         if split == "train":
             counts.update(_names(value))
+        elif split in one.own:
+            elsewhere = {name: record.where for name in _names(value)} | elsewhere
         held_out += split == "validation" and isinstance(kind, Label | Labels)
+    if unknown := next((name for name in elsewhere if name not in counts), None):
+        raise UserError(
+            f'{elsewhere[unknown]}: the label "{unknown}" of the column "{column}" is none of the training data\'s '
+            f"({', '.join(sorted(counts))}).{did_you_mean(unknown, counts)} Repair or remove the row."
+        )
     return counts, held_out
 
 

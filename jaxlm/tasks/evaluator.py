@@ -35,18 +35,19 @@ class TaskMetrics:
             raise UserError(
                 "TaskMetrics answers on one host, and there are several. Fix: --config.evaluators=() ."
             )
-        records = list(itertools.islice(_records(ready), self.rows or None))
-        return Measuring(ready, records)
+        return Measuring(ready, itertools.islice(_records(ready), self.rows or None))
 
 
 class Measuring:
     """An evaluator that was started."""
 
-    def __init__(self, ready: Ready, records: list[Record]) -> None:
-        self._ready, self._records = ready, records
-        # UserError before anything is trained.
-        task = self._task(ready.program.state.params)
-        task.wanted()
+    def __init__(self, ready: Ready, records: Iterator[Record]) -> None:
+        self._ready = ready
+        task = self._task(ready.program.state.params)  # UserError before anything is trained
+        read, wanted = [one.field for one in task.data.columns], task.wanted()
+        places = [read.index(one.field) for one in wanted.values]  # a corpus may have further columns
+        chosen = lambda record: tuple(record.values[i] for i in places)
+        self._records = [dataclasses.replace(one, values=chosen(one)) for one in records]
         self.names = [f"eval/{name}" for name in task.metrics]
 
     def __call__(self, weights: Any) -> Mapping[str, float]:

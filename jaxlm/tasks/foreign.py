@@ -1,7 +1,7 @@
 """What a Hugging Face folder was fine-tuned for. In: a `Loaded` without a run. Out: the task of its head, or None.
 
 Names of classes are those of `id2label` in its config.json; the texts and the right answers of a table stand in the
-columns `text` and `label`, or `tokens` and `tags`, or `question`, `context` and `answers`.
+columns `text` and `label` (`labels`, `score`), or `tokens` and `tags`, or `question`, `context` and `answers`.
 """
 
 import dataclasses
@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 
 from jaxlm.config import Data
-from jaxlm.data.corpus.columns import Answers, Label
+from jaxlm.data.corpus.columns import Answers, Label, Labels, Number
 from jaxlm.data.corpus.spans import Tags
 from jaxlm.infer.loaded import Loaded
 from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.multi_label import MultiLabel
 from jaxlm.objectives.question_answering import QuestionAnswering
+from jaxlm.objectives.regression import Regression
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.tasks.classification import Classifying
+from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.question_answering import Answering
+from jaxlm.tasks.scores import Scoring
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Item, Trained
 
@@ -28,21 +32,22 @@ def of(model: Loaded) -> Trained | None:
     """By the one head that it has for classes."""
     names = model.stored.class_names()
     if labels := names.get("classes"):
-        return _classifier(model, labels)
+        return _judge(model, labels)
     if tags := names.get("tags"):
         return _tagger(model, tags)
     return _answering(model) if "span" in model.stored.heads else None
 
 
-def _classifier(model: Loaded, labels: tuple[str, ...]) -> Trained:
-    objective = Classification(
-        column="label",
-        labels=labels,
-        texts=1,
-        pooling="own",
-        max_tokens=model.row_length - 2,
-        items_per_row=1,
-    )
+def _judge(model: Loaded, labels: tuple[str, ...]) -> Trained:
+    """By `problem_type`; without it one class is a number, as transformers has it."""
+    problem = model.stored.settings("config.json").get("problem_type")
+    how = {"texts": 1, "pooling": "own", "max_tokens": model.row_length - 2, "items_per_row": 1}
+    if problem == "regression" or (problem is None and len(labels) == 1):
+        return Scoring(model, _data("text", Number(field="score")), Regression(column="score", **how))
+    if problem == "multi_label_classification":
+        column = Labels(field="labels", separator="|")
+        return LabelSets(model, _data("text", column), MultiLabel(column="labels", labels=labels, **how))
+    objective = Classification(column="label", labels=labels, **how)
     return Classifying(model, _data("text", Label(field="label")), objective)
 
 

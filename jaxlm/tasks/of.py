@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import pathlib
 import re
-from typing import Any
 
 from jaxlm.config import Run
 from jaxlm.errors import UserError
@@ -21,7 +20,6 @@ from jaxlm.objectives.relations import Relations
 from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.translation import Summarisation, Translation
-from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.classification import Choosing, Classifying
 from jaxlm.tasks.ensemble import Ensemble
@@ -102,8 +100,6 @@ def _of_place(place: str, options: argparse.Namespace) -> Task:
 
 def of_run(model: Predictor, run: Run) -> Trained | None:
     """What a run is fine-tuned for, whatever stands around its objective; None: for no task."""
-    objective: Any = run.objective
-    while isinstance(objective, Wrapped):
-        objective = objective.of
+    objective = getattr(run.objective, "inner", None)  # which several tasks have not
     kind = next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)
     return kind and kind(model, run.data, objective)
