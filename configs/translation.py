@@ -5,12 +5,12 @@ Command     python -m jaxlm.train --config=configs/translation.py --config.init_
             T5 of quickstart_t5.py begins from nothing. FILE: of a .tsv `source TAB target` a line; of .jsonl, .csv or
             .parquet name the columns: "--config.data.text_fields=('en', 'de')". What T5 is to do is said before every
             source: "--config.data.steps=(Prefix(text='translate English to German: '),)"
-Parameters  1,566,464
+Parameters  1,042,176
 Data        builtin:pydocs_names: 12,000 names of code, and their words (get_file_name: get file name)
 Rows        of 64 tokens on both sides, up to 16 pairs each, which do not see each other; longer pairs are left out
 Search      4 beams, length penalty 0.6: --config.objective.search.beams=1 is greedy
-Expect      PENDING
-Hardware    PENDING
+Expect      from nothing, on the built-in data: held-out loss 0.93 nats a token, accuracy 80 %, BLEU 31, chrF 65
+Hardware    two CPU cores: 2 min 11 s with others on them (2026-11-26)
 """
 
 import jaxlm
