@@ -8,8 +8,10 @@ Parameters  1,959,680
 Data        builtin:pydocs_summaries: 6,800 docstrings without their first sentence, and that sentence
 Rows        of 192 tokens, 48 for summaries, up to 8 texts each, which do not see each other; longer texts are cut
 Search      4 beams, length penalty 0.6, no 3 tokens twice: --config.objective.search.beams=1 is greedy
-Expect      PENDING
-Hardware    PENDING
+Expect      from nothing, on the built-in data: held-out loss 4.78 nats a token, 1.7 below its unigram cross-entropy;
+            ROUGE-1 13 on 64 others: sentences as docstrings have them, mostly about something else than the source.
+            `jaxlm evaluate --run=RUN --data=FILE` says how far above or below the source's first sentence a model is
+Hardware    two CPU cores: 1 min 43 s for 100 steps, with much else on them (2026-11-26)
 """
 
 import jaxlm

@@ -9,8 +9,8 @@ Parameters  1,042,176
 Data        builtin:pydocs_names: 12,000 names of code, and their words (get_file_name: get file name)
 Rows        of 64 tokens on both sides, up to 16 pairs each, which do not see each other; longer pairs are left out
 Search      4 beams, length penalty 0.6: --config.objective.search.beams=1 is greedy
-Expect      PENDING
-Hardware    PENDING
+Expect      from nothing, on the built-in data: held-out loss 0.93 nats a token, accuracy 80 %, BLEU 31, chrF 65
+Hardware    two CPU cores: 2 min 11 s with others on them (2026-11-26)
 """
 
 import jaxlm

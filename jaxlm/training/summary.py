@@ -12,6 +12,7 @@ from jaxlm.errors import UserError
 from jaxlm.monitor import metrics as files
 from jaxlm.monitor.console import duration, human
 from jaxlm.objectives import unigram
+from jaxlm.objectives.translation import Translation
 from jaxlm.run import inputs
 from jaxlm.run.streams import StreamRows
 from jaxlm.training.journal import Journal
@@ -51,7 +52,9 @@ def commands(parts: Any) -> list[str]:
     found = []
     if shown.fills_masks(run):
         found.append(_command(parts, "fill_mask", "--run", _example(run.fill, "a [MASK] of tea")))
-    if shown.generates(run):
+    if isinstance(run.objective, Translation):
+        found.append(_command(parts, "predict", "--run", '"a text"'))
+    elif shown.generates(run):
         found.append(_command(parts, "generate", "--run", _example(run.generate, _beginning(parts))))
     if shown.classifies(run) or shown.tags(run):
         found.append(_command(parts, "predict", "--run", '"a text"'))
