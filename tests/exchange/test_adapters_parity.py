@@ -8,10 +8,7 @@ import pathlib
 
 import jax
 import numpy as np
-import peft
 import pytest
-import torch
-import transformers
 
 from jaxlm.batch import Batch
 from jaxlm.convert import families
@@ -24,6 +21,10 @@ from jaxlm.models.values import plain
 from jaxlm.views import IA3, AdaLoRA, DoRA, LoRA, Prefix, Prompt
 from jaxlm.views.view import Chain, facts
 from tests.views.programs import perturbed
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+peft = pytest.importorskip("peft")
 
 _WIDTHS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
 _ENCODER = {**_WIDTHS, "vocab_size": 101, "max_position_embeddings": 32}
