@@ -27,7 +27,9 @@ def get_config(start: str = "") -> Run:
     """Devlin et al.'s fine-tuning; `start` says what it starts from."""
     run = jaxlm.load_recipe("quickstart")
     run.model.max_positions = 128
-    run.objective = Classification(column="label", labels=(), texts=1, max_tokens=125, items_per_row=8)
+    run.objective = Classification(
+        column="label", labels=(), texts=1, pooling="own", max_tokens=125, items_per_row=8
+    )
     run.optimizer = AdamW(
         schedule=WarmupLinear(peak=5e-5 if start else 5e-4, warmup="10%", end=0.0),
         weight_decay=0.01,

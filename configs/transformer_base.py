@@ -13,6 +13,7 @@ Differs     pairs longer than a row are left out; norm_epsilon 1e-5 as in Marian
 from jaxlm.config import Checkpointing, Data, Evaluation, Run, Stage
 from jaxlm.data.tokenizer import Bpe
 from jaxlm.models.transformer import Transformer
+from jaxlm.objectives.search import Search
 from jaxlm.objectives.translation import Translation
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.optim.schedules import InverseSquareRoot
@@ -35,7 +36,13 @@ def get_config() -> Run:
             activation_dropout=0.0,
             norm_epsilon=1e-5,
         ),
-        objective=Translation(z_loss=0.0, label_smoothing=0.1, decoder_start="pad", pairs_per_row=64),
+        objective=Translation(
+            z_loss=0.0,
+            label_smoothing=0.1,
+            decoder_start="pad",
+            pairs_per_row=64,
+            search=Search(beams=4, length_penalty=0.6),
+        ),
         tokenizer=Bpe(vocab_size=37_000, sentinels=0),
         optimizer=AdamW(
             # Section 5.3: hidden^-0.5 * min(step^-0.5, step * warmup^-1.5)

@@ -37,6 +37,7 @@ from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.logits import Scored
 from jaxlm.infer.sampling import Sampling
 from jaxlm.monitor import metrics
+from jaxlm.objectives.search import Search
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs, inventory, streams
 from jaxlm.tasks import of as tasks
@@ -84,12 +85,19 @@ class Model(Loaded):
         top_p: float = 1.0,
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
+        beams: int = 1,
+        length_penalty: float = 1.0,
+        early_stopping: Literal["no", "yes", "never"] = "no",
+        no_repeat_ngram: int = 0,
+        min_new_tokens: int = 0,
+        n_best: int = 1,
         seed: int = 0,
         stop: Sequence[str] = (),
     ) -> list[Answer]:
         """How each text goes on, or what answers it: `.text`, `.written` (ids, log-probabilities, why it ended).
 
-        A decoder or an encoder-decoder; greedy unless a temperature is given. `Sampling` says what the others do.
+        A decoder or an encoder-decoder; greedy unless a temperature or `beams` are given, and then `n_best` answers to
+        each text with `.written.score`. `Sampling` and `Search` say what the others do.
         """
         how = Sampling(
             temperature=temperature,
@@ -99,7 +107,16 @@ class Model(Loaded):
             repetition_penalty=repetition_penalty,
         )
         how.validate()
-        asked = {"new_tokens": max_new_tokens, "sampling": how, "seed": seed, "stop": stop}
+        search = Search(
+            beams=beams,
+            length_penalty=length_penalty,
+            early_stopping=early_stopping,
+            no_repeat_ngram=no_repeat_ngram,
+            min_new_tokens=min_new_tokens,
+            n_best=n_best,
+        )
+        search.validate()
+        asked = {"new_tokens": max_new_tokens, "sampling": how, "seed": seed, "stop": stop, "search": search}
         return answers.answer(self, frame.of_loaded(self), _several(texts), **asked)[0]
 
     def embed(self, texts: Texts, *, pooling: Pooling | None = None) -> np.ndarray:

@@ -52,6 +52,13 @@ class Vocabulary:
     special_V: np.ndarray  # bool
     continues_V: np.ndarray  # bool
 
+    @property
+    def marks(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What stands before and behind a text that is read: [CLS], [SEP]; else bos and eos, if there are any."""
+        if self.cls >= 0 and self.sep >= 0:
+            return (self.cls,), (self.sep,)
+        return tuple(id for id in (self.bos,) if id >= 0), tuple(id for id in (self.eos,) if id >= 0)
+
     def require(self, who: str, *roles: str) -> None:
         """UserError unless the tokenizer has every role ('mask', 'eos', 'sentinels', ...) that `who` needs."""
         missing = [role for role in roles if getattr(self, role) in (-1, ())]
@@ -76,12 +83,12 @@ class Row:
     positions_T: np.ndarray  # restart at 0 for every item
     texts_T: np.ndarray  # number of the text within its item: 1 in the second sentence of a pair
     first_C: np.ndarray  # position of every item's [CLS]; 0 in unused slots
-    # What is known of items, [C], and tokens, [T], by name: columns of the corpus, and what their kind says.
+    # What is known of items, [C] or [C, K], and tokens, [T], by name: columns of the corpus, and what their kind says.
     # NONE in unused slots and at special tokens.
     columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def of_items(self, column: str) -> np.ndarray:
-        """[C]: the values of a column that its items carry."""
+        """[C], of a column of several labels [C, K]: the values of a column that its items carry."""
         return self._column(column, len(self.first_C))
 
     def of_tokens(self, column: str) -> np.ndarray:

@@ -1,19 +1,22 @@
-"""Measures a trained run on a split of its corpus, or a classifier or tagger on a table with the right labels.
+"""Measures a trained run on a split of its corpus, or any model on a table with the right answers.
 
     jaxlm evaluate --run=runs/wiki --split=test
     jaxlm evaluate --run=runs/reviews --data=test.csv
-    jaxlm evaluate --run=runs/wiki --split=validation --step=1200 --json
+    jaxlm evaluate --run=runs/reviews --against=runs/others --data=test.csv
+    jaxlm evaluate --run=runs/seed1 --run=runs/seed2 --data=test.csv --by=topic
 
 On a split the run's own evaluators are used: the held-out loss, and what its recipe adds. On a table accuracy, F1 and
 others come with 95 % intervals (1,000 bootstrap samples); of a tagger precision, recall and F1 of whole spans. The
-columns of the table are named as those of the run's own data.
+columns of the table are named as those of the run's own data. RUN/evaluation/NAME then holds a page, the pictures and
+the worst items (--errors). --against tests another run on the same items, pair by pair.
 """
 
 import argparse
 import dataclasses
+import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxlm import entry
 from jaxlm.commands import options as table
@@ -22,30 +25,7 @@ from jaxlm.errors import UserError
 
 def main(argv: Sequence[str]) -> int:
     """Prints the metrics."""
-    parser = table.Parser(__name__, __doc__)
-    table.add_model(parser, "the run to measure")
-    parser.add_argument(
-        "--split", choices=("validation", "test", "train"), help="of the run's own corpus; default: test"
-    )
-    parser.add_argument(
-        "--data", metavar="FILE", help=".csv, .tsv, .jsonl or .parquet with the run's columns, label included"
-    )
-    parser.add_argument(
-        "--rows",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of a split at most so many rows of each task; 0: all",
-    )
-    parser.add_argument(
-        "--max-new-tokens",
-        type=int,
-        default=64,
-        metavar="N",
-        help="of an answer that is written; default: 64",
-    )
-    table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
-    options = parser.options(argv)
+    options = _parser().options(argv)
     table.write(_of_table(options) if options.data else _of_split(options), options.output)
     return 0
 
@@ -55,6 +35,10 @@ def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.evaluate import of_run
     from jaxlm.partition.mesh import AXES
 
+    for_data = ("task", "more", "weights", "vote", "against", "by", "folder")
+    if given := [name for name in for_data if getattr(options, name)]:
+        name = "a second --run" if given[0] == "more" else f"--{given[0]}"
+        raise UserError(f"{name} is of --data=FILE; a split is measured of one run.")
     if options.precision != "float32" or any(vars(options).get(f"mesh.{axis}") is not None for axis in AXES):
         raise UserError("--precision and --mesh are of --data; a split is measured as the run's recipe says.")
     flags.named_recipe(options.recipe, options.run)
@@ -67,23 +51,102 @@ def _of_split(options: argparse.Namespace) -> str:
 
 
 def _of_table(options: argparse.Namespace) -> str:
-    from jaxlm.data.corpus import readers
-    from jaxlm.infer import loaded
-    from jaxlm.tasks import of
+    from jaxlm.tasks import kept, of
     from jaxlm.tasks import table as tables
 
     if options.split or options.rows:
         raise UserError("--data is a table of its own, without splits: leave --split and --rows out.")
-    if not readers.is_table(options.data):
-        raise UserError(f"--data={options.data}: a table is a .csv, .tsv, .jsonl, .parquet or .conll file.")
-    task = of.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
-    found = tables.measured(task, options.data)
-    if options.json:
-        values = {name: dataclasses.asdict(one) for name, one in found.metrics.items()}
-        return table.as_json({"data": options.data, "items": found.items, "metrics": values})
-    lines = [f"{name:<9} {one}" for name, one in found.metrics.items()]
-    said = [f"{found.items:,} items; in brackets the 95 % interval", *lines]
-    return "\n".join([*said, "", found.table] if found.table else said)
+    task = of.of_options(options)
+    rows = tables.rows(task, options.data)
+    if options.by and (lacking := [record.where for record, row in rows if options.by not in row]):
+        raise UserError(f'{lacking[0]}: no field "{options.by}", and --by names one.')
+    found = tables.answered(task, (record for record, _ in rows))
+    measured = found.measured()
+    groups = tables.grouped(measured, [row[options.by] for _, row in rows]) if options.by else {}
+    differences = {}
+    if options.against:
+        other = of.of_options(_of_other(options))
+        tables.check_same(task, other)
+        differences = tables.compared(found, tables.answered(other, found.records))
+    models = " + ".join((options.run, *options.more))
+    if folder := _folder(options):
+        what = {"model": models, "data": options.data, "found": found, "measured": measured}
+        names = kept.keep(folder, **what, errors=options.errors)
+        print(f"{folder}: {', '.join(names)}", file=sys.stderr)
+    return (_json if options.json else _text)(options, measured, groups, differences)
+
+
+def _folder(options: argparse.Namespace) -> pathlib.Path | None:
+    """For the files about --data."""
+    from jaxlm.tasks import kept, of
+
+    if options.folder is not None or options.more:
+        return pathlib.Path(options.folder).expanduser() if options.folder else None
+    return kept.place(*of.named(options.run, options.step), options.data)
+
+
+def _of_other(options: argparse.Namespace) -> argparse.Namespace:
+    """The options of --against: its own best checkpoint."""
+    alone = {"run": options.against, "more": [], "weights": [], "vote": False, "step": None, "base": ""}
+    return argparse.Namespace(**{**vars(options), **alone})
+
+
+def _json(options: argparse.Namespace, measured: Any, groups: Any, differences: Any) -> str:
+    values = {name: dataclasses.asdict(one) for name, one in measured.metrics.items()}
+    said: dict[str, Any] = {"data": options.data, "items": measured.items, "metrics": values}
+    if groups:
+        said["by"] = {name: {"items": items, "metrics": of} for name, (items, of) in groups.items()}
+    if differences:
+        said["against"] = options.against
+        said["differences"] = {name: dataclasses.asdict(one) for name, one in differences.items()}
+    return table.as_json(said)
+
+
+def _text(options: argparse.Namespace, measured: Any, groups: Any, differences: Any) -> str:
+    width = max(map(len, ("accuracy ", *measured.metrics)))
+    lines = [f"{measured.items:,} items; in brackets the 95 % interval"]
+    lines += [f"{name:<{width}} {one}" for name, one in measured.metrics.items()]
+    if measured.table:
+        lines += ["", measured.table]
+    if groups:
+        wide = max(len(options.by), *map(len, groups))
+        names = "".join(f"  {name:>9}" for name in measured.metrics)
+        lines += ["", f"{options.by:<{wide}}   items{names}"]
+        for name, (items, of) in groups.items():
+            lines.append(f"{name:<{wide}}  {items:6,}" + "".join(f"  {value:9.4f}" for value in of.values()))
+    if differences:
+        lines += ["", f"{' + '.join((options.run, *options.more))} less {options.against}, on the same items"]
+        lines += [f"{name:<{width}} {one}" for name, one in differences.items()]
+    return "\n".join(lines)
+
+
+def _parser() -> table.Parser:
+    parser = table.Parser(__name__, __doc__)
+    table.add_model(parser, "the run to measure", several=True)
+    add = parser.add_argument
+    splits = ("validation", "test", "train")
+    add("--split", choices=splits, help="of the run's own corpus; default: test")
+    rows = "of a split at most so many rows of each task; 0: all"
+    add("--rows", type=int, default=0, metavar="N", help=rows)
+    _add_data(parser)
+    table.add_untuned(parser)
+    table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
+    return parser
+
+
+def _add_data(parser: table.Parser) -> None:
+    add = parser.add_argument
+    kinds = ".csv, .tsv, .jsonl, .parquet or .conll with the run's columns, label included"
+    add("--data", metavar="FILE", help=f"{kinds}; for --task=perplexity also .txt")
+    add("--against", metavar="RUN", help="another run, tested on the same items of --data")
+    groups = "a field of --data: the metrics of the items with each of its values, too"
+    add("--by", metavar="FIELD", help=groups)
+    listed = "items of --data that are listed, the worst first; default: 50"
+    add("--errors", type=int, default=50, metavar="N", help=listed)
+    files = "for the files about --data; default: RUN/evaluation/NAME; --folder=: none"
+    add("--folder", metavar="DIR", help=files)
+    longest = "of an answer that is written; default: 64"
+    add("--max-new-tokens", type=int, default=64, metavar="N", help=longest)
 
 
 def run() -> NoReturn:

@@ -3,13 +3,15 @@
     jaxlm generate --run=runs/stories "Once upon a time"
     jaxlm generate --run=hf:path/to/model "The capital of France is" --max-new-tokens=20 --temperature=0.8
     jaxlm generate --run=model.gguf --input=prompts.txt --json --output=answers.jsonl
+    jaxlm generate --run=runs/summaries --input=news.txt --beams=4 --length-penalty=0.6 --no-repeat-ngram=3
 
-Without --temperature the likeliest token is taken every time (greedy).
+Without --temperature the likeliest token is taken every time (greedy); with --beams the likeliest text is searched for.
 """
 
 import argparse
+import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from jaxlm import entry
@@ -24,12 +26,12 @@ def main(argv: Sequence[str]) -> int:
 
     from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
 
-    how = _sampling(options)
+    how, search = _sampling(options), _search(options)
     ready = loaded.of_options(options)
     framed = frame.of_loaded(ready)
-    live = len(prompts) == 1 and not options.json and options.output is None
+    live = len(prompts) == search.n_best == 1 and not options.json and options.output is None
     if live:
-        _write("" if framed.encoder_decoder else prompts[0])
+        _write("" if framed.apart else prompts[0])
     found, speed = answers.answer(
         ready,
         framed,
@@ -39,14 +41,17 @@ def main(argv: Sequence[str]) -> int:
         seed=options.seed,
         stop=options.stop,
         show=_write if live else None,
+        search=search,
     )
     if live:
         _write("\n")
     elif options.json:
         table.write("\n".join(table.as_json(one.to_json()) for one in found), options.output)
     else:
-        between = " => " if framed.encoder_decoder else ""
-        said = (f"[{number}] {one.prompt}{between}{one.text}" for number, one in enumerate(found, 1))
+        between = " => " if framed.apart else ""
+        said = (
+            f"[{number}]{_score(one)} {one.prompt}{between}{one.text}" for number, one in enumerate(found, 1)
+        )
         table.write("\n".join(said), options.output)
     ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))
     sys.stdout.flush()
@@ -70,6 +75,20 @@ def _sampling(options: argparse.Namespace) -> Any:
     return how
 
 
+def _search(options: argparse.Namespace) -> Any:
+    from jaxlm.objectives.search import Search
+
+    names = [field.name for field in dataclasses.fields(Search)]
+    search = Search(**{name: getattr(options, name) for name in names})
+    search.validate()
+    return search
+
+
+def _score(one: Any) -> str:
+    """Of an answer that was searched for."""
+    return f" ({one.written.score:.3f})" if hasattr(one.written, "score") else ""
+
+
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
@@ -90,11 +109,38 @@ def _parser() -> table.Parser:
         help="from those with this share of the likeliest; default: 0, off",
     )
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
+    _add_search(add)
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
     table.add_texts(parser, "prompt")
     table.add_answers(parser, "a prompt, with ids and log-probabilities")
     return parser
+
+
+def _add_search(add: Callable[..., Any]) -> None:
+    add(
+        "--beams",
+        type=int,
+        default=1,
+        metavar="N",
+        help="search with so many texts at once; default: 1, greedy",
+    )
+    add(
+        "--length-penalty",
+        type=float,
+        default=1.0,
+        help="of --beams: scores are log-probability / tokens^this; default: 1",
+    )
+    add(
+        "--early-stopping",
+        choices=("no", "yes", "never"),
+        default="no",
+        help="of --beams: yes stops at as many finished texts as beams, no when no better one seems likely, never "
+        "when none is possible; default: no",
+    )
+    add("--no-repeat-ngram", type=int, default=0, metavar="N", help="no N tokens twice; default: 0, off")
+    add("--min-new-tokens", type=int, default=0, metavar="N", help="no answer ends earlier; default: 0")
+    add("--n-best", type=int, default=1, metavar="N", help="of --beams: answers to each prompt; default: 1")
 
 
 def _write(text: str) -> None:

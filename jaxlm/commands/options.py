@@ -30,6 +30,21 @@ _AXES = {
 }
 
 
+class _Runs(argparse.Action):
+    """The first value, and the others beside it."""
+
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
+        """As argparse calls it."""
+        if namespace.run is None:
+            namespace.run = values
+        elif parser.takes_runs:
+            namespace.more = [*namespace.more, values]
+        else:
+            raise UserError("--run (or --hf, which is --run=hf:DIR) is given twice: name one model.")
+
+
 class Parser(argparse.ArgumentParser):
     """The options of a command; `doc` of its module is the help, with examples. What is mistyped is a UserError."""
 
@@ -42,7 +57,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        self.takes_texts = False
+        self.takes_texts = self.takes_runs = False
 
     def options(self, argv: Sequence[str]) -> argparse.Namespace:
         """What `argv` says (argv[0] is the program)."""
@@ -98,14 +113,14 @@ def present(words: Sequence[str], known: Iterable[str]) -> tuple[list[str], list
             made.append(f"{today}={'' if value.startswith(before) else before}{value}")
         else:
             texts.append(value)
-    if sum(word.partition("=")[0] == "--run" for word in made) > 1:
-        raise UserError("--run (or --hf, which is --run=hf:DIR) is given twice: name one model.")
     return made, texts
 
 
-def add_run(parser: Parser, what: str) -> None:
-    """The options that name a run and its checkpoint; `what` it must be."""
-    parser.add_argument("--run", required=True, metavar="RUN", help=what)
+def add_run(parser: Parser, what: str, *, several: bool = False) -> None:
+    """The options that name a run and its checkpoint; `what` it must be. Of `several` the others are `options.more`."""
+    parser.takes_runs = several
+    parser.set_defaults(more=[])
+    parser.add_argument("--run", required=True, action=_Runs, metavar="RUN", help=what)
     add_checkpoint(parser)
 
 
@@ -125,10 +140,15 @@ def add_recipe(parser: Parser) -> None:
     parser.add_argument("--recipe", metavar="FILE", help=text)
 
 
-def add_model(parser: Parser, what: str) -> None:
-    """The options that name a model and its weights, which `infer.loaded.of_options` reads."""
-    add_run(parser, f"{what}: a run folder, a model folder, hf:DIR or a .gguf file")
+def add_model(parser: Parser, what: str, *, several: bool = False) -> None:
+    """The options that name a model and its weights, which `infer.loaded.of_options` reads; of `several` models, which
+    answer together, `tasks.of.of_options`."""
+    more = "; several times: the mean of their answers; RUN@N: checkpoint N of it" if several else ""
+    add_run(parser, f"{what}: a run folder, a model folder, hf:DIR or a .gguf file{more}", several=several)
     add = parser.add_argument
+    if several:
+        add("--weights", type=_numbers, default=[], metavar="A,B", help="of the runs; default: all the same")
+        add("--vote", action="store_true", help="of several runs: each counts for what it finds likeliest")
     add(
         "--precision",
         choices=("float32", "bfloat16"),
@@ -137,6 +157,53 @@ def add_model(parser: Parser, what: str) -> None:
     )
     for axis, role in _AXES.items():
         add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
+
+
+def add_untuned(parser: Parser) -> None:
+    """What is asked of a model that was not fine-tuned for it: the fields of `tasks.setup.Setup`."""
+    add = parser.add_argument
+    kinds = ("minimal_pairs", "perplexity", "choice", "completion")
+    add("--task", choices=kinds, help="what is asked of a model that was not fine-tuned for it")
+    fields = "fields of minimal_pairs; default: good,bad"
+    add("--pair", type=_names, default=("good", "bad"), metavar="A,B", help=fields)
+    add("--shared", action="store_true", help="of minimal_pairs: count the tokens that both sentences have")
+    prompt = "a prompt; {NAME} is a field; default: {text}"
+    add("--template", type=_template, default="{text}", metavar="TEXT", help=prompt)
+    given = "of choice; default: the field choices of a row"
+    add("--choices", type=_names, default=(), metavar="A,B", help=given)
+    add("--answer", default="label", metavar="FIELD", help="of the right answer; default: label")
+    add("--shots", type=int, default=0, metavar="K", help="answered prompts before each; default: 0")
+    add("--shots-from", default="", metavar="FILE", help="table that they are drawn from")
+    add("--seed", type=int, default=0, metavar="N", help="of drawing them; default: 0")
+    normal = ("none", "tokens", "characters", "unconditional")
+    add("--normalise", choices=normal, default="none", help="log-probabilities of choices; default: none")
+    add(
+        "--window",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens of perplexity; default: the model's, to 1024",
+    )
+    add(
+        "--stride",
+        type=int,
+        default=0,
+        metavar="N",
+        help="tokens between two windows; default: half a window",
+    )
+
+
+def _template(text: str) -> str:
+    """A line break is hard to type."""
+    return text.replace("\\n", "\n")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(one) for one in text.split(",")]
 
 
 def add_texts(parser: Parser, what: str) -> None:

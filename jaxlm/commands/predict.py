@@ -29,12 +29,11 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().options(argv)
 
     from jaxlm.data.corpus import readers, written  # after parsing, so that --help answers at once
-    from jaxlm.infer import loaded
     from jaxlm.tasks import of
 
     if options.output is not None:
         written.check(options.output, options.json)
-    use = of.of(loaded.of_options(options), max_new_tokens=options.max_new_tokens)
+    use = of.of_options(options)
     fields = (options.text_field,) if options.text_field else use.fields
     if len(fields) < len(use.fields):
         raise UserError(
@@ -88,6 +87,7 @@ def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:
     item = tuple(row[field] for field in fields)
     if taken := [name for name in use.columns if name in row]:
         raise UserError(f"{where}: the answers need a column {taken[0]!r}, and there is one. Rename it.")
+    item = use.of_row(row, item, where)
     try:
         for text in item:
             use.check(text)
@@ -103,7 +103,8 @@ def _say(line: str, end: str) -> None:
 
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
-    table.add_model(parser, "any model")
+    table.add_model(parser, "any model", several=True)
+    table.add_untuned(parser)
     add = parser.add_argument
     add("--text-field", metavar="NAME", help="column of the text; default: as the run's data, else text")
     add("--max-new-tokens", type=int, default=64, metavar="N", help="of an answer, at most; default: 64")

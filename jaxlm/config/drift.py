@@ -13,7 +13,8 @@ from jaxlm.config.schema import Run
 from jaxlm.errors import UserError
 
 SCHEDULE = ("optimizer.", "steps", "ema_decay")
-EXCLUDE = "exclude"  # has a default, and decides which rows are read: changed only knowingly
+# Have a default, and decide which rows are read or what is evaluated: changed only knowingly.
+KNOWINGLY = {"exclude": [], "average_from": ""}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +35,16 @@ def check(saved: dict, run: Run, *, allow: bool, workdir: str) -> list[Change]:
     Raises UserError that shows the difference when the model, tokenizer, objective or data order changed, or when the
     schedule changed and `allow` is false.
     """
-    old = {EXCLUDE: [], **dict(_flatten(former.present(saved)))}
+    old = {**KNOWINGLY, **dict(_flatten(former.present(saved)))}
     new = dict(_flatten(tree.to_json(run)))
-    operational = {path for path, _, has_default in tree.leaves(run) if has_default} - {EXCLUDE}
+    operational = {path for path, _, has_default in tree.leaves(run) if has_default} - KNOWINGLY.keys()
     changes = [
         Change(path, old.get(path, "absent"), new.get(path, "absent"))
         for path in sorted(old.keys() | new.keys())
         if old.get(path, "absent") != new.get(path, "absent")
     ]
     serious = [change for change in changes if change.path not in operational]
-    refused = [change for change in serious if not change.path.startswith((*SCHEDULE, EXCLUDE))]
+    refused = [change for change in serious if not change.path.startswith((*SCHEDULE, *KNOWINGLY))]
     if refused:
         raise UserError(
             f"{workdir} holds another run: its model, tokenizer, objective or data order differ.\n{_list(refused)}\n"

@@ -15,7 +15,8 @@ _FIELDS = {
     "jaxlm.models.electra.ElectraEncoder": ("head",),
 }
 
-
+# Fields that are newer than some configs, and what those meant.
+_ADDED = {"jaxlm.objectives.classification.Classification": {"pooling": "own"}}
 _MOVED = {
     "jaxlm.data.columns": "jaxlm.data.corpus.columns",
     "jaxlm.data.corpus": "jaxlm.data.corpus.corpus",
@@ -33,6 +34,7 @@ def present(value: Any) -> Any:
         return {key: present(item) for key, item in value.items()}
     module, _, name = kind.rpartition(".")
     kept = {key: present(item) for key, item in value.items() if key not in _FIELDS.get(kind, ())}
+    kept = _ADDED.get(kind, {}) | kept
     return {**kept, "type": f"{_MOVED.get(module, module)}.{name}"} if module else kept
 
 

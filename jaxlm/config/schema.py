@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import excluded, shown, tree
+from jaxlm.config import averaged, excluded, shown, tree
 from jaxlm.config.traced import traced
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
@@ -195,6 +195,8 @@ class Run:
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int  # of initial weights, order, masks and dropout: the same seed gives the same run
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
+    # Duration ("75%") from which on the mean of the weights is evaluated (SWA, 1803.05407), without ema_decay; "": off
+    average_from: str = ""
     # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
     # follows. Each counts steps as the run with the spans before it did
     exclude: tuple[tuple[int, int], ...] = ()
@@ -216,6 +218,7 @@ class Run:
     init_from: str = ""
     # How the entries begin that a larger vocabulary adds: the mean of all entries, or as drawn for a new model
     resize_vocabulary: Literal["refuse", "mean", "normal"] = "refuse"
+    reset_layers: int = 0  # so many top layers (with them the pooler) begin as drawn, not from init_from
     # How further learned positions begin: the known ones again, stretched over all, or as drawn for a new model
     extend_positions: Literal["refuse", "repeat", "interpolate", "normal"] = "refuse"
     # Whether a probe shows before every stage that documents of a row cannot see each other, see docs/data.md
@@ -243,6 +246,7 @@ class Run:
         _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
         _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         _within(self.show_batch, 0, None, f"{where}.show_batch")
+        averaged.check(self, where)
         excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps, f"{where}.profile")
         for text in (*self.fill, *self.generate):
@@ -254,8 +258,14 @@ class Run:
             )
         self.objective.check_batch(self.batch_size, self.accumulate, where)
         self.objective.check_model(self.model, f"{where}.model")
+        self.objective.check_view(self.view, f"{where}.view")
         self._validate_stages(where)
         shown.check(self, where)
+
+    @property
+    def averages(self) -> bool:
+        """Whether evaluation, and whoever uses the run, reads an average of its weights."""
+        return bool(self.ema_decay or self.average_from)
 
     @property
     def heads(self) -> Mapping[str, Any]:

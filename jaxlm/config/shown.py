@@ -27,6 +27,11 @@ def tags(run: Any) -> bool:
     return "tags" in run.heads
 
 
+def answers(run: Any) -> bool:
+    """An objective that finds the answer to a question in a text."""
+    return "span" in run.heads
+
+
 def check(run: Any, where: str) -> None:
     """UserError for sentences and prompts that the model, trained like this, can do nothing with."""
     objective = type(run.objective).__name__

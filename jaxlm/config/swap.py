@@ -2,8 +2,9 @@
 
 What is written is parsed, never evaluated: literals, tuples, and calls by name of config classes, those of jaxlm and of
 the recipe. A field may be left out where the object that stands there now is of the same class (its value is kept),
-or where the class has a default. Nothing is taken over from an object of another class, as the same name may
-mean something else there (Adafactor's epsilon is no Adam's): the message offers those values instead.
+where the class has a default, or where it is what the class stands around: `RDrop(alpha=1.0)` is around the objective
+that is there. Nothing else is taken over from an object of another class, as the same name may mean something else
+there (Adafactor's epsilon is no Adam's): the message offers those values instead.
 """
 
 import ast
@@ -23,7 +24,7 @@ _OFFERS = {
     "model": ("module", "models"),
     "objective": ("check_model", "objectives"),
     "tokenizer": ("sample_bytes", "data.tokenizer"),
-    "optimizer": ("direction", "optim.optimizers"),
+    "optimizer": ("direction", "optim"),
     "view": ("split", "views"),
 }
 _PLAIN = (str, int, float, bool)
@@ -110,6 +111,8 @@ def _component(node: Any, present: Any, where: str, name: str) -> Any:
         raise UserError(
             f"{where}: {written} stands in {kind.__name__} without the name of a field, one of {known}."
         )
+    # A class that stands around what is there, unless that is one already.
+    around = "" if type(present) is kind else getattr(kind, "around", "")
     given = {}
     for keyword in call.keywords:
         if keyword.arg not in names:
@@ -117,8 +120,10 @@ def _component(node: Any, present: Any, where: str, name: str) -> Any:
             raise UserError(
                 f"{where}: {kind.__name__} has no field {keyword.arg}.{close} Its fields: {', '.join(names)}."
             )
-        there = getattr(present, keyword.arg, None)
+        there = present if keyword.arg == around else getattr(present, keyword.arg, None)
         given[keyword.arg] = _value(keyword.value, there, where, keyword.arg)
+    if around and around not in given and present is not None:
+        given[around] = present
     if type(present) is kind:
         given = {name: getattr(present, name) for name in names} | given
     lacking = [field.name for field in fields if field.name not in given and not tree.has_default(field)]
@@ -178,5 +183,6 @@ def choices(key: str) -> list[str]:
     kinds = [
         getattr(importlib.import_module(m), name) for name, m in known if m.startswith(f"jaxlm.{package}")
     ]
+    kinds.sort(key=lambda kind: hasattr(kind, "around"))
     bases = {base for kind in kinds for base in kind.__mro__[1:]}
     return [kind.__name__ for kind in kinds if kind not in bases and hasattr(kind, offer)]

@@ -9,7 +9,7 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.models.albert import Albert
-from jaxlm.models.heads import Classify, ClassifyText, Pooler, Tag, Tokens
+from jaxlm.models.heads import Choose, Classify, ClassifyText, Pooler, Span, Tag, Tokens
 
 MODEL_TYPES = ("albert",)
 TIED = {
@@ -62,6 +62,8 @@ HEADS = {
     "nsp": (Classify(classes=2), bert.classes("nsp", "sop_classifier.classifier")),
     "classes": (ClassifyText, bert.classes("classes")),
     "tags": (Tag, bert.classes("tags")),
+    "span": (Span(), bert.classes("span", "qa_outputs")),
+    "choices": (Choose(), bert.classes("choices")),
 }
 PREFIX = "albert."
 _FIELDS = bert.FIELDS | {"embedding": "embedding_size"}

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.convert import fields
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bart import Bart
+from jaxlm.models.heads import ClassifyText
 
 MODEL_TYPES = ("bart",)
 TIED: Mapping[str, str] = {
@@ -71,6 +72,13 @@ _ROWS = (
     *_norm("decoder/norm_embeddings", "model.decoder.layernorm_embedding"),
     *blocks("decoder"),
 )
+
+HEADS = {
+    "classes": (
+        ClassifyText,
+        bert.deep_classes("classification_head.dense", "classification_head.out_proj"),
+    )
+}
 
 FIELDS = {
     "vocab_size": "vocab_size",

@@ -11,7 +11,7 @@ from jaxlm.convert import fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
-from jaxlm.models.heads import Classify, ClassifyText, Pooler, Tag, Tokens
+from jaxlm.models.heads import Choose, Classify, ClassifyText, Pooler, Span, Tag, Tokens
 
 MODEL_TYPES = ("bert",)
 TIED = {
@@ -65,12 +65,12 @@ def classes(name: str, theirs: str = "classifier") -> tuple[Row, ...]:
     )
 
 
-def deep_classes(layer: str, last: str) -> tuple[Row, ...]:
-    """Of the head `classes` with a layer of its own in place of the pooler."""
+def deep_classes(layer: str, last: str, name: str = "classes") -> tuple[Row, ...]:
+    """Of the head `name` with a layer of its own in place of the pooler."""
     return (
-        Row("heads/classes/layer/w", f"{layer}.weight", "E D -> D E"),
-        Row("heads/classes/layer/b", f"{layer}.bias"),
-        *classes("classes", last),
+        Row(f"heads/{name}/layer/w", f"{layer}.weight", "E D -> D E"),
+        Row(f"heads/{name}/layer/b", f"{layer}.bias"),
+        *classes(name, last),
     )
 
 
@@ -82,6 +82,8 @@ HEADS = {
     "sop": (Classify(classes=2), classes("sop", "cls.seq_relationship")),
     "classes": (ClassifyText, classes("classes")),
     "tags": (Tag, classes("tags")),
+    "span": (Span(), classes("span", "qa_outputs")),
+    "choices": (Choose(), classes("choices")),
 }
 PREFIX = "bert."
 

@@ -11,7 +11,7 @@ from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.distilbert import DistilBert
-from jaxlm.models.heads import ClassifyText, Tag, Tokens
+from jaxlm.models.heads import Choose, ClassifyText, Span, Tag, Tokens
 
 MODEL_TYPES = ("distilbert",)
 TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
@@ -51,6 +51,8 @@ HEADS = {
     "tokens": (Tokens(), _TOKEN_HEAD),
     "classes": (ClassifyText, bert.deep_classes("pre_classifier", "classifier")),
     "tags": (Tag, bert.classes("tags")),
+    "span": (Span(), bert.classes("span", "qa_outputs")),
+    "choices": (Choose(), bert.deep_classes("pre_classifier", "classifier", "choices")),
 }
 PREFIX = "distilbert."
 _FIELDS = {

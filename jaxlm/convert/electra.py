@@ -15,7 +15,7 @@ from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.electra import Electra, ElectraEncoder
-from jaxlm.models.heads import ClassifyText, Detect, Tag, Tokens
+from jaxlm.models.heads import Choose, ClassifyText, Detect, Span, Tag, Tokens
 from jaxlm.models.paths import flatten, nest
 
 MODEL_TYPES = ("electra",)
@@ -50,6 +50,8 @@ HEADS = {
     "tokens": (Tokens(), _TOKENS),
     "classes": (ClassifyText, bert.deep_classes("classifier.dense", "classifier.out_proj")),
     "tags": (Tag, bert.classes("tags")),
+    "span": (Span(), bert.classes("span", "qa_outputs")),
+    "choices": (Choose(), bert.deep_classes("sequence_summary.summary", "classifier", "choices")),
 }
 PREFIX = "electra."
 _ARCHITECTURES = {"replaced": "ElectraForPreTraining", "tokens": "ElectraForMaskedLM"}

@@ -7,9 +7,10 @@ In: a config.json or a `Gpt2`. Out: the other, and the table of weights. Guarant
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlm.convert import fields
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.models.gpt2 import Gpt2
+from jaxlm.models.heads import ClassifyText, Tag
 
 MODEL_TYPES = ("gpt2",)
 TIED: Mapping[str, str] = {"lm_head.weight": "transformer.wte.weight"}
@@ -47,6 +48,11 @@ _ROWS = (
     Row("norm/bias", "transformer.ln_f.bias"),
 )
 
+HEADS = {
+    "classes": (ClassifyText, (Row("heads/classes/w", "score.weight", "C D -> D C"),)),
+    "tags": (Tag, bert.classes("tags", "classifier")),
+}
+
 _FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "n_embd",
@@ -75,7 +81,8 @@ def rows(config: Gpt2) -> tuple[Row, ...]:
 
 def current_name(name: str) -> str:
     """With the prefix of the model inside GPT2LMHeadModel, which a bare GPT2Model's names lack."""
-    return name if name.startswith(("transformer.", "lm_head.")) else f"transformer.{name}"
+    whole = name.startswith(("transformer.", "lm_head.", "score.", "classifier."))
+    return name if whole else f"transformer.{name}"
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> Gpt2:

@@ -1,7 +1,8 @@
 """Where the heads of a model stand in a family's files. In: the family's `HEADS`. Out: which it holds, and its rows.
 
 `HEADS` of a family's file gives a head and its rows by our name; `PREFIX` is what names of the encoder begin with, in
-every file but that of a bare one (transformers' BertModel), which may have a pooler and nothing else.
+every file but that of a bare one (transformers' BertModel), which may have a pooler and nothing else. `INSIDE` is what
+names of all else begin with beside a head of classes, and only there.
 """
 
 import re
@@ -14,7 +15,13 @@ from jaxlm.errors import UserError
 from jaxlm.models.heads import Classify, Head
 
 # Heads with as many classes as config.json says, and how transformers calls a model with one.
-CLASSES = {"classes": "ForSequenceClassification", "tags": "ForTokenClassification"}
+CLASSES = {
+    "classes": "ForSequenceClassification",
+    "tags": "ForTokenClassification",
+    "span": "ForQuestionAnswering",
+}
+# These, and one whose places may be those of another.
+ALONE = {**CLASSES, "choices": "ForMultipleChoice"}
 
 
 def of(family: Any) -> Mapping[str, tuple[Head | type[Classify], tuple[Row, ...]]]:
@@ -29,9 +36,9 @@ def held(family: Any, names: Set[str], hf: Mapping[str, Any]) -> dict[str, Head]
     """
     found, left = {}, set(names)
     architectures = str(hf.get("architectures"))
-    said = {name for name, suffix in CLASSES.items() if suffix in architectures} or set(CLASSES)
+    said = {name for name, suffix in ALONE.items() if suffix in architectures} or set(ALONE)
     for name, (head, rows) in of(family).items():
-        if rows[0].theirs in left and (name in said or name not in CLASSES):
+        if rows[0].theirs in left and (name in said or name not in ALONE):
             found[name] = sized(head, hf)
             left -= {row.theirs for row in rows}
     return found
@@ -52,14 +59,18 @@ def sized(head: Head | type[Classify], hf: Mapping[str, Any]) -> Head:
 
 def described(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head]) -> dict[str, Any]:
     """config.json of a model with these heads, labels included."""
-    contents = family.to_hf_config(config, heads) if of(family) else family.to_hf_config(config)
-    for name in CLASSES.keys() & set(heads):
-        kind = re.sub(r"(For\w+|Model)$", "", contents["architectures"][0]) + CLASSES[name]
+    contents = (
+        family.to_hf_config(config, heads) if hasattr(family, "PREFIX") else family.to_hf_config(config)
+    )
+    for name in ALONE.keys() & set(heads):
+        kind = re.sub(r"(For\w+|LMHeadModel|Model)$", "", contents["architectures"][0]) + ALONE[name]
+        contents |= {"architectures": [kind]}
+        if name not in CLASSES:
+            continue
         head = heads[name] if isinstance(heads, Mapping) else None
         number = head.classes if isinstance(head, Classify) else 2
         labels = {str(i): f"LABEL_{i}" for i in range(number)}
-        contents |= {"architectures": [kind], "id2label": labels}
-        contents |= {"label2id": {label: int(i) for i, label in labels.items()}}
+        contents |= {"id2label": labels, "label2id": {label: int(i) for i, label in labels.items()}}
     return contents
 
 
@@ -73,14 +84,16 @@ def table(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head])
             own = own if fits else ()
         if (
             not own
-            or (name in CLASSES and not alone)
+            or (name in ALONE and not alone)
             or {row.theirs for row in own} & {row.theirs for row in rows}
         ):
             raise UserError(
                 f"transformers' {type(config).__name__} has no place for the head {name!r} beside the others "
                 f"({', '.join(heads)}); heads with one: {', '.join(known) or 'none'}."
             )
+        if name in CLASSES:
+            rows = tuple(replace(row, theirs=getattr(family, "INSIDE", "") + row.theirs) for row in rows)
         rows += own
-    if not known or set(heads) - {"pooler"}:
+    if not hasattr(family, "PREFIX") or set(heads) - {"pooler"}:
         return rows
     return tuple(replace(row, theirs=row.theirs.removeprefix(family.PREFIX)) for row in rows)

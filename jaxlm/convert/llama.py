@@ -5,14 +5,16 @@ only as their configs differ here (a window, biases, QK norm); a config that non
 """
 
 import collections
+import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
-from jaxlm.convert import fields
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models import rope
+from jaxlm.models.heads import ClassifyText, Tag
 from jaxlm.models.llama import Llama
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3")
@@ -44,6 +46,11 @@ _QK_NORMS = (
     Row("blocks/attention/norm_k/scale", _LAYER + "self_attn.k_norm.weight"),
 )
 _DECODER = (Row("decoder/table", "lm_head.weight", "V D -> V D", padded="V"),)
+
+HEADS = {
+    "classes": (ClassifyText, (Row("heads/classes/w", "score.weight", "C D -> D C"),)),
+    "tags": (Tag, bert.classes("tags", "score")),
+}
 
 _FIELDS = {
     "vocab_size": "vocab_size",
@@ -80,6 +87,12 @@ def rows(config: Llama) -> tuple[Row, ...]:
 def current_name(name: str) -> str:
     """Names never changed."""
     return name
+
+
+def fitted(config: Llama, names: Set[str]) -> Llama:
+    """The file of a classifier has no decoder of tokens."""
+    bare = "score.weight" in names and "lm_head.weight" not in names
+    return dataclasses.replace(config, embeddings="tied") if bare else config
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> Llama:

@@ -11,7 +11,7 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.models.heads import ClassifyText, Tag, Tokens
+from jaxlm.models.heads import Choose, ClassifyText, Span, Tag, Tokens
 from jaxlm.models.modernbert import ModernBert
 
 MODEL_TYPES = ("modernbert",)
@@ -54,6 +54,8 @@ def _classes(name: str) -> tuple[Row, ...]:
 HEADS = {
     "classes": (ClassifyText, _classes("classes")),
     "tags": (Tag, _classes("tags")),
+    "span": (Span(), _classes("span")),
+    "choices": (Choose(), _classes("choices")),
     "tokens": (Tokens(), _TOKEN_HEAD),
 }
 PREFIX = "model."

@@ -11,7 +11,7 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.models.heads import ClassifyText, Pooler, Tag, Tokens
+from jaxlm.models.heads import Choose, ClassifyText, Pooler, Span, Tag, Tokens
 from jaxlm.models.roberta import Roberta
 
 MODEL_TYPES = ("roberta", "xlm-roberta")
@@ -40,6 +40,8 @@ HEADS = {
     "pooler": (Pooler(), _POOLER),
     "classes": (ClassifyText, bert.deep_classes("classifier.dense", "classifier.out_proj")),
     "tags": (Tag, bert.classes("tags")),
+    "span": (Span(), bert.classes("span", "qa_outputs")),
+    "choices": (Choose(), bert.classes("choices")),
 }
 PREFIX = "roberta."
 _FIELDS = {ours: theirs for ours, theirs in bert.FIELDS.items() if ours not in ("types", "max_positions")}

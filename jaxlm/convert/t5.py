@@ -8,9 +8,10 @@ import dataclasses
 from collections.abc import Mapping, Set
 from typing import Any
 
-from jaxlm.convert import fields
+from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
+from jaxlm.models.heads import ClassifyText
 from jaxlm.models.t5 import T5
 
 MODEL_TYPES = ("t5",)
@@ -58,6 +59,14 @@ def _stack(side: str, gated: bool) -> tuple[Row, ...]:
     )
 
 
+INSIDE = "transformer."
+HEADS = {
+    "classes": (
+        ClassifyText,
+        bert.deep_classes("classification_head.dense", "classification_head.out_proj"),
+    )
+}
+
 _FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "d_model",
@@ -93,8 +102,8 @@ def rows(config: T5) -> tuple[Row, ...]:
 
 
 def current_name(name: str) -> str:
-    """Names never changed."""
-    return name
+    """Names never changed; a T5ForSequenceClassification has its T5 within."""
+    return name.removeprefix(INSIDE)
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> T5:

@@ -146,6 +146,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
     # Of a tokenizer.json its own template says it; RoBERTa's and BART's is always the same.
     asked = file.name != "tokenizer.json" and beside.kind in ("", "GPT2Tokenizer", "LlamaTokenizer")
     made.starts_with_bos = asked and bool(beside.flag("add_bos_token", False))
+    made.chat = beside.chat
     return made
 
 
@@ -159,7 +160,10 @@ def _of_gguf(file: Path) -> Tokenizer:
         for name, text in texts.items():
             Path(folder, name).write_text(text, encoding="utf-8")
         beside = settings.read(Path(folder))
-    return json_tokenizer.load(texts["tokenizer.json"], str(file), beside)
+    made = json_tokenizer.load(texts["tokenizer.json"], str(file), beside)
+    if beside.chat is not None:
+        made.chat = dataclasses.replace(beside.chat, where=str(file))
+    return made
 
 
 def _loaded(file: Path, beside: settings.Settings) -> Tokenizer:

@@ -25,15 +25,26 @@ class Interval:
         return f"{self.value:.4f}  [{self.low:.4f}, {self.high:.4f}]"
 
 
-def metrics(right_N: np.ndarray, shares_NK: np.ndarray) -> dict[str, Interval]:
+class Sampled(dict[str, Interval]):
+    """Metrics with their intervals, and what measures any of the items again: paired tests and groups of items do."""
+
+    def __init__(self, found: Mapping[str, Interval], number: int, measure: "Measure") -> None:
+        super().__init__(found)
+        self.number, self.measure = number, measure  # of what is drawn: items, unless some belong together
+
+
+Measure = Callable[
+    [np.ndarray], Mapping[str, float]
+]  # numbers of items, any of them several times -> metrics
+
+
+def metrics(right_N: np.ndarray, shares_NK: np.ndarray) -> Sampled:
     """accuracy, macro_f1 (over classes that occur, or were predicted), mcc (Matthews' correlation), nll (nats), brier
     (sum over classes), ece."""
     return resampled(len(right_N), lambda items: _values(right_N[items], shares_NK[items]))
 
 
-def resampled(
-    number: int, measure: Callable[[np.ndarray], Mapping[str, float]], *, seed: int = 0
-) -> dict[str, Interval]:
+def resampled(number: int, measure: Measure, *, seed: int = 0) -> Sampled:
     """What `measure` gives of all of so many items, with its interval."""
     rng = np.random.default_rng(seed)
     drawn = [measure(np.arange(number))]
@@ -42,7 +53,7 @@ def resampled(
     for name, value in drawn[0].items():
         low, high = np.percentile([one[name] for one in drawn[1:]], [2.5, 97.5])
         found[name] = Interval(value, float(low), float(high))
-    return found
+    return Sampled(found, number, measure)
 
 
 def confusion(right_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:
@@ -61,6 +72,14 @@ def precision_recall_f1(
     """Of how many were given and right, given, and there; 0 where nothing is divided by nothing."""
     share = lambda part, whole: part / np.maximum(whole, 1)
     return share(hit, given), share(hit, there), share(2 * hit, given + there)
+
+
+def reliability(hit_N: np.ndarray, share_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of bins of equal width: items, their mean probability, and how many of them are right, [15] each; 0 of none."""
+    bins_N = np.minimum((share_N * _BINS).astype(int), _BINS - 1)
+    counts = np.bincount(bins_N, minlength=_BINS)
+    mean = lambda value_N: np.bincount(bins_N, value_N, _BINS) / np.maximum(counts, 1)
+    return counts, mean(share_N), mean(hit_N)
 
 
 def table(names: Sequence[str], right_N: np.ndarray, predicted_N: np.ndarray) -> str:
@@ -103,6 +122,5 @@ def _matthews(counts: np.ndarray) -> float:
 
 
 def _calibration_error(hit_N: np.ndarray, share_N: np.ndarray) -> float:
-    bins_N = np.minimum((share_N * _BINS).astype(int), _BINS - 1)
-    gaps = np.bincount(bins_N, hit_N - share_N, _BINS)
-    return float(np.abs(gaps).sum() / len(hit_N))
+    counts, shares, hits = reliability(hit_N, share_N)
+    return float(np.abs(counts * (hits - shares)).sum() / len(hit_N))

@@ -5,6 +5,7 @@ the last step gives the numbers of its metrics.jsonl.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 
@@ -14,6 +15,7 @@ from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Ready
 from jaxlm.exchange import bases, model_folder, stored
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs
+from jaxlm.run.program import Program
 
 
 def measure(
@@ -31,15 +33,23 @@ def measure(
     mesh = meshes.make(found.run.mesh)
     with jax.set_mesh(mesh):
         program, weights, frozen = bases.opened(found, base, mesh, say)
-        run, stage = program.run, program.run.stages[-1]
-        text = inputs.text(run, say)
-        ready = Ready(
-            program=program,
-            text=text,
-            frozen=frozen,
-            stage=stage,
-            split=split,
-            rows=inputs.rows(run, text, stage, split),
-        )
-        every: tuple[Evaluator, ...] = (HeldOutLoss(rows=rows), *run.evaluators)
-        return step, {k: v for one in every for k, v in one.start(ready)(weights).items()}
+        return step, of_weights(program, frozen, split, rows, say)(weights)
+
+
+def of_weights(
+    program: Program, frozen: Any, split: inputs.Split, rows: int, say: Callable[[str], None]
+) -> Callable[[Any], dict[str, float]]:
+    """What the evaluators of a run say of trained parameters, on a split; under `jax.set_mesh`."""
+    run, stage = program.run, program.run.stages[-1]
+    text = inputs.text(run, say)
+    ready = Ready(
+        program=program,
+        text=text,
+        frozen=frozen,
+        stage=stage,
+        split=split,
+        rows=inputs.rows(run, text, stage, split),
+    )
+    every: tuple[Evaluator, ...] = (HeldOutLoss(rows=rows), *run.evaluators)
+    started = [one.start(ready) for one in every]
+    return lambda weights: {k: v for one in started for k, v in one(weights).items()}

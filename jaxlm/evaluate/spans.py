@@ -1,4 +1,4 @@
-"""How well spans are found. In: right and predicted spans of texts. Out: `Interval`s by name.
+"""How well spans are found. In: right and predicted spans of texts. Out: `Sampled`: intervals by name.
 
 A span is right when its first and last character and its label are (exact match, as conlleval and seqeval count). 95 %
 intervals are bootstrapped over texts.
@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxlm.data.corpus.record import Span
-from jaxlm.evaluate.classes import Interval, precision_recall_f1, resampled
+from jaxlm.evaluate.classes import Sampled, precision_recall_f1, resampled
 
 _Texts = Sequence[Sequence[Span]]
 
 
-def metrics(right: _Texts, predicted: _Texts, labels: Sequence[str]) -> dict[str, Interval]:
+def metrics(right: _Texts, predicted: _Texts, labels: Sequence[str]) -> Sampled:
     """precision, recall, f1 (over all spans together), macro_f1 (over labels that occur, or were predicted)."""
     counts_NL3 = _counts(right, predicted, labels)
     return resampled(len(counts_NL3), lambda items: _values(counts_NL3[items].sum(axis=0)))

@@ -46,7 +46,7 @@ def _data(found: Stored) -> list[str]:
         f"| rows a step | {run.batch_size} |",
         f"| tokens a row | {lengths} |",
         f"| started from | {f'`{run.init_from}`' if run.init_from else 'nothing'} |",
-        f"| weights | {'moving average' if run.ema_decay else 'as trained'} |",
+        f"| weights | {'an average' if run.averages else 'as trained'} |",
         "",
     ]
 

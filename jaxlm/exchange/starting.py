@@ -18,7 +18,7 @@ from jaxlm.data.places import expanded
 from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import pairs, tokenizer_files
+from jaxlm.exchange import pairs, reset, tokenizer_files
 from jaxlm.exchange.stored import HF, Stored, is_foreign
 from jaxlm.models.build import Model, build
 from jaxlm.models.paths import flatten, nest
@@ -58,7 +58,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
         made[path] = _grown(run, stored, path, new[path], axes[path])
         say(f"  {path}: {tuple(stored.shapes[path].shape)} made into {tuple(new[path].shape)}")
     _report(stored, shapes, len(same) + len(growing), say)
-    return nest(made)
+    return reset.top(run.reset_layers, model, nest(made), fresh, say) if run.reset_layers else nest(made)
 
 
 def take(run: Run, start: str) -> Run:
@@ -70,7 +70,8 @@ def take(run: Run, start: str) -> Run:
     stored = _opened(run, print)
     if not stored.tokenizer:
         raise UserError(f"{start} has no tokenizer. Fix: put the files of its tokenizer into that folder.")
-    if CONTINUE[stored.config.kind] != CONTINUE[run.model.kind]:
+    same = CONTINUE[stored.config.kind] == CONTINUE[run.model.kind]
+    if not same and stored.config.kind not in run.objective.takes:
         raise UserError(
             f"{start} is a {type(stored.config).__name__}. Fix: jaxlm train {CONTINUE[stored.config.kind]}:{start}"
         )

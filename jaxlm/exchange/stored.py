@@ -214,7 +214,7 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
     meta = checkpoints.meta(step)
     root = pathlib.Path(os.fspath(checkpoints.directory)).parent
     run = run_of(meta.get("config"), f"step {step} of {name}", RunFolder(root))
-    part = "ema" if run.ema_decay else "params"
+    part = "ema" if run.averages else "params"
     return Stored(
         where=f"step {step} of {name}",
         config=run.model,

@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.errors import UserError
-from jaxlm.infer.frame import Frame
+from jaxlm.infer.frame import Frame, asking
 from jaxlm.infer.generate import Speed, Written, framed, generate
+from jaxlm.infer.generate import search as searched
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling, known
+from jaxlm.objectives.search import Search
 
 Show = Callable[[str], None]
 # What a tokenizer decodes the first bytes of a letter to.
 _INCOMPLETE = "\ufffd"
+_GREEDY = Search()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Answer:
 
 def check(config: Any, tokenizer: Any, frame: Frame, prompts: Sequence[str]) -> None:
     """UserError for prompts that a model of this config cannot answer."""
-    framed(config, [tokenizer.encode_marked(prompt) for prompt in prompts], frame, new_tokens=1)
+    framed(config, [asking(tokenizer, frame, prompt) for prompt in prompts], frame, new_tokens=1)
 
 
 def answer(
@@ -49,13 +52,21 @@ def answer(
     seed: int,
     stop: Sequence[str] = (),
     show: Show | None = None,
+    search: Search = _GREEDY,
+    longest: int = 0,
 ) -> tuple[list[Answer], Speed]:
-    """Answers to all prompts. `show` gets the text of a single prompt's answer piece by piece as it is made."""
+    """Answers to all prompts; of a search its `n_best` to each, the best first. `show` gets the text of a single
+    prompt's answer piece by piece as it is made, and what a search found at its end. Of a prompt the first `longest`
+    tokens are read; 0: all."""
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
     tokenizer = predictor.tokenizer
-    ids = [tokenizer.encode_marked(prompt) for prompt in prompts]
-    reader = _Reader(tokenizer, frame, ids, tuple(stop), show if len(prompts) == 1 else None)
+    ids = [asking(tokenizer, frame, prompt)[: longest or None] for prompt in prompts]
+    show = show if len(prompts) == search.n_best == 1 else None
+    reader = _Reader(tokenizer, frame, ids, tuple(stop), show)
+    if search.needed:
+        check_drawing(sampling)
+        return _searched(predictor, frame, prompts, reader, new_tokens, search)
     written, speed = generate(
         predictor,
         ids,
@@ -69,6 +80,35 @@ def answer(
     texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
     reader.finish(texts)
     return [Answer(*parts) for parts in zip(prompts, texts, written, strict=True)], speed
+
+
+def _searched(
+    predictor: Predictor,
+    frame: Frame,
+    prompts: Sequence[str],
+    reader: "_Reader",
+    new_tokens: int,
+    search: Search,
+) -> tuple[list[Answer], Speed]:
+    settings = {"new_tokens": new_tokens, "how": search, "known_V": known(predictor.tokenizer)}
+    found, speed = searched(predictor, reader.prompts, frame, **settings)
+    made = [
+        Answer(prompts[row], reader.text(row, list(one.tokens)), one)
+        for row, several in enumerate(found)
+        for one in several
+    ]
+    reader.finish([one.text for one in made])
+    return made, speed
+
+
+def check_drawing(sampling: Sampling) -> None:
+    """UserError for what a search does not do."""
+    if sampling.temperature or sampling.repetition_penalty != 1.0:
+        name = "temperature" if sampling.temperature else "repetition-penalty"
+        raise UserError(
+            f"--{name}={getattr(sampling, name.replace('-', '_'))} beside a search (--beams, --no-repeat-ngram, "
+            f"--min-new-tokens), which draws nothing and takes the likeliest. Leave --{name} out."
+        )
 
 
 def table(found: Sequence[Answer]) -> str:

@@ -1,9 +1,10 @@
-"""Classes of texts. In: items of one or two texts, a classifier. Out: of each the probability of every label.
+"""What a head says of whole texts. In: items of one or two texts, a classifier. Out: of each its logits, or shares.
 
 An item is laid out as in training, alone in its row: what is packed with others there gets the same answer.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,35 +12,74 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Vocabulary
 from jaxlm.data.rows.texts import longest_first
 from jaxlm.errors import UserError
 from jaxlm.infer.predict import Predictor
+from jaxlm.objectives import labelled, reading
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.labelled import Judged
+from jaxlm.objectives.targets import ItemTargets
 
 
 def classify(
     predictor: Predictor, objective: Classification, items: Sequence[Sequence[str]], *, batch_size: int = 32
 ) -> list[np.ndarray]:
     """The probabilities [K] of every item. UserError for an item of another number of texts."""
-    if wrong := [item for item in items if len(item) != objective.texts]:
-        raise UserError(f"an item of {len(wrong[0])} texts, and the model was trained on {objective.texts}.")
-    flat = predictor.tokenizer.encode_batch([text for item in items for text in item])
-    lengths = np.array([len(ids) for ids in flat]).reshape(-1, objective.texts)
-    kept = longest_first(lengths, objective.max_tokens).reshape(-1)
-    vocabulary, rows = predictor.tokenizer.vocabulary, []
-    for at in range(0, len(flat), objective.texts):
-        texts = [flat[i][: kept[i]].tolist() for i in range(at, at + objective.texts)]
-        rows.append([vocabulary.cls, *(id for text in texts for id in (*text, vocabulary.sep))])
+    found = outputs(predictor, objective, items, batch_size=batch_size)
+    return [shares(logits_K) for logits_K in found]
+
+
+def shares(logits_K: np.ndarray) -> np.ndarray:
+    """The softmax."""
+    powers_K = np.exp(logits_K - logits_K.max())
+    return powers_K / powers_K.sum()
+
+
+def outputs(
+    predictor: Predictor, objective: Judged, items: Sequence[Sequence[str]], *, batch_size: int = 32
+) -> list[np.ndarray]:
+    """The logits [K], float32, of every item. UserError for an item of another number of texts."""
+    rows = laid_out(predictor, items, objective.texts, objective.max_tokens)
+    vocabulary = predictor.tokenizer.vocabulary
     return predictor.by_row(
-        lambda module, batch: _shares(module, batch, vocabulary.sep), rows, batch_size=batch_size
+        lambda module, batch: _outputs(module, typed(batch, vocabulary), pooling=objective.pooling),
+        rows,
+        targets=lambda tokens_BT: alone(len(tokens_BT), vocabulary),
+        batch_size=batch_size,
     )
 
 
-@jax.jit
-def _shares(module: Any, batch: Batch, sep: int) -> jax.Array:
-    """The softmax over classes of the one item of every row."""
-    ends_BT = (batch.tokens_BT == sep).astype(jnp.int32)
+def laid_out(
+    predictor: Predictor, items: Sequence[Sequence[str]], texts: int, max_tokens: int
+) -> list[list[int]]:
+    """Of every item its texts, cut, in one segment. UserError for an item of another number of texts."""
+    if wrong := [item for item in items if len(item) != texts]:
+        raise UserError(f"an item of {len(wrong[0])} texts, and the model was trained on {texts}.")
+    flat = predictor.tokenizer.encode_batch([text for item in items for text in item])
+    kept = longest_first(np.array([len(ids) for ids in flat]).reshape(-1, texts), max_tokens).reshape(-1)
+    (begin, end), rows = predictor.tokenizer.vocabulary.marks, []
+    for at in range(0, len(flat), texts):
+        cut = [flat[i][: kept[i]].tolist() for i in range(at, at + texts)]
+        rows.append([*begin, *(id for text in cut for id in (*text, *end))])
+    return rows
+
+
+def alone(rows: int, vocabulary: Vocabulary) -> ItemTargets:
+    """Targets of rows with one item each, of which nothing is known."""
+    zeros = np.zeros((rows, 1), np.int32)
+    start_B = np.repeat(reading.start(vocabulary), rows)
+    return ItemTargets(first_BC=zeros, labels_BC=zeros, weights_BC=zeros.astype(np.float32), start_B=start_B)
+
+
+def typed(batch: Batch, vocabulary: Vocabulary) -> Batch:
+    """With the number of its text as the type of every token."""
+    ends_BT = (batch.tokens_BT == vocabulary.marks[1][0]).astype(jnp.int32)
     types_BT = jnp.where(batch.segments_BT > 0, jnp.cumsum(ends_BT, axis=1) - ends_BT, 0)
-    x_BTD = module.encode(dataclasses.replace(batch, types_BT=types_BT), None).x_BTD
-    return jax.nn.softmax(module.classify(x_BTD[:, :1]))[:, 0]
+    return dataclasses.replace(batch, types_BT=types_BT)
+
+
+@functools.partial(jax.jit, static_argnames="pooling")
+def _outputs(module: Any, batch: Batch, *, pooling: reading.Pooling) -> jax.Array:
+    """Of the one item of every row."""
+    return labelled.judge(module, batch, None, pooling)["classes"]()[:, 0]

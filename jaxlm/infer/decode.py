@@ -30,6 +30,8 @@ class Prompts:
     stops: Any  # int32 ids that end a row
     key_B: Any  # one key per row
     known_V: Any = None  # bool: ids that stand for a token; None: all of the model
+    # int32: tokens that a decoder begins with behind its start token, and that count as chosen (forced_bos_token_id)
+    begun: Any = 0
 
 
 @jax.tree_util.register_dataclass
@@ -51,15 +53,8 @@ def prefill(
     model: Model, params: Any, rows: Prompts, *, room: int, sampling: Sampling, prefix: bool
 ) -> State:
     """Reads the prompts (or source and start tokens) and chooses every row's first token."""
-    batch, module = rows.batch, model.bind(params)
-    height, length = batch.tokens_BT.shape
-    cache = module.start_cache(batch, length + room)
-    if prefix:
-        in_prompt_S = jnp.arange(length + room) < length
-        in_prompt_BS = jnp.broadcast_to(in_prompt_S.astype(jnp.int32), (height, length + room))
-        cache = dataclasses.replace(cache, prefix_BS=in_prompt_BS)
-    x_BTD, cache = module.extend(batch.tokens_BT, batch.segments_BT, batch.positions_BT, cache)
-    logits_BV = module.predict_tokens(x_BTD[:, -1:])[:, 0]
+    batch, height = rows.batch, len(rows.batch.tokens_BT)
+    cache, logits_BV = read(model, params, rows, room=room, prefix=prefix)
     seen_BV = None
     if sampling.repetition_penalty != 1.0:
         seen_BV = jnp.zeros(logits_BV.shape, bool)
@@ -74,6 +69,19 @@ def prefill(
         ended_B=jnp.zeros((height,), bool),
     )
     return _chosen(state, logits_BV, rows, sampling)
+
+
+def read(model: Model, params: Any, rows: Prompts, *, room: int, prefix: bool) -> tuple[Any, jax.Array]:
+    """The cache with the prompts in it and `room` slots behind them, and the logits_BV of what follows."""
+    batch, module = rows.batch, model.bind(params)
+    height, length = batch.tokens_BT.shape
+    cache = module.start_cache(batch, length + room)
+    if prefix:
+        in_prompt_S = jnp.arange(length + room) < length
+        in_prompt_BS = jnp.broadcast_to(in_prompt_S.astype(jnp.int32), (height, length + room))
+        cache = dataclasses.replace(cache, prefix_BS=in_prompt_BS)
+    x_BTD, cache = module.extend(batch.tokens_BT, batch.segments_BT, batch.positions_BT, cache)
+    return cache, module.predict_tokens(x_BTD[:, -1:])[:, 0]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "sampling"), donate_argnames=("state",))

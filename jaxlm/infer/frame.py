@@ -4,13 +4,16 @@ In: a run, whose objective knows it, or the settings beside weights that came fr
 Guaranteed: nothing is guessed from a model's name.
 """
 
+import dataclasses
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlm.batch import Vocabulary
+from jaxlm.data.tokens import chat_template
 from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
+from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.infer.loaded import Loaded
 from jaxlm.objectives.frame import Frame, Ids
@@ -58,13 +61,33 @@ def of_loaded(loaded: Loaded) -> Frame:
     """
     loaded.require("generating text", ("decoder", "encoder_decoder"))
     if loaded.stored.run is not None:
-        return loaded.stored.run.objective.frame(loaded.tokenizer.vocabulary)
+        return of_objective(loaded.stored.run.objective, loaded.tokenizer)
     config, generation = (loaded.stored.settings(f"{name}.json") for name in ("config", "generation_config"))
     if ignored := [f"{key}={generation[key]}" for key in UNUSED if generation.get(key) not in _NEUTRAL]:
         note = f"generation_config.json: {', '.join(ignored)} not used: what the command says counts"
         print(note, file=sys.stderr)
     config = {**config, "is_encoder_decoder": loaded.model.config.kind == "encoder_decoder"}
     return of_settings(config, generation, template(loaded.tokenizer), loaded.tokenizer.vocabulary)
+
+
+def of_objective(objective: Any, tokenizer: Tokenizer) -> Frame:
+    """Of what a run trains; a conversation's answer ends where the chat template closes the turn, too."""
+    made = objective.frame(tokenizer.vocabulary)
+    if not made.chat:
+        return made
+    if tokenizer.chat is None:
+        tokenizer.chat = chat_template.built_in(tokenizer)
+    return dataclasses.replace(
+        made, stops=tuple(dict.fromkeys((*made.stops, *chat_template.end_ids(tokenizer))))
+    )
+
+
+def asking(tokenizer: Tokenizer, frame: Frame, prompt: str) -> list[int]:
+    """Ids of a prompt, special tokens in it as such; of a conversation, in the chat template."""
+    if not frame.chat:
+        return tokenizer.encode_marked(prompt)
+    assert tokenizer.chat is not None, "see of_objective"
+    return tokenizer.encode_marked(tokenizer.chat.prompt(prompt))
 
 
 def of_settings(

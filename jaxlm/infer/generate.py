@@ -16,10 +16,11 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.errors import UserError
-from jaxlm.infer import decode, predict
+from jaxlm.infer import beam, decode, predict
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling
+from jaxlm.objectives.search import Search
 
 Reason = Literal["stop token", "stop text", "length", "positions"]
 # Tokens between two looks of the host: often enough to read along, rarely enough not to slow the loop.
@@ -33,6 +34,13 @@ class Written:
     tokens: tuple[int, ...]
     log_probabilities: tuple[float, ...]
     reason: Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Found(Written):
+    """What a search found. The score: log-probability of all tokens / tokens^length_penalty; -inf: there is no text."""
+
+    score: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +96,39 @@ def generate(
             prefix=frame.prefix,
         )
         state, stopped, decode_s = _go_on(predictor, rows, state, len(texts), new_tokens, sampling, watch)
-    usual: list[Reason] = ["length" if limit == new_tokens else "positions" for limit in limits]
-    written = _written(state, usual, stopped, frame)
+    written = _written(state, _usual(limits, new_tokens), stopped, frame)
     read = sum(map(len, texts))
     return written, Speed(read, prefill_s, sum(len(w.tokens) for w in written) - len(texts), decode_s)
+
+
+def search(
+    predictor: Predictor,
+    prompts: Sequence[Sequence[int]],
+    frame: Frame,
+    *,
+    new_tokens: int,
+    how: Search,
+    known_V: np.ndarray | None = None,
+) -> tuple[list[list[Found]], Speed]:
+    """Of every prompt the best `how.n_best` texts by beam search, the best first; otherwise as `generate`."""
+    texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
+    if not texts:
+        return [], Speed(0, 0.0, 0, 0.0)
+    asked = (predictor.model, predictor.params)
+    with jax.set_mesh(predictor.mesh):
+        rows = _rows(predictor, texts, limits, frame, 0, known_V)
+        room = predict.size(new_tokens)
+        state, prefill_s = _timed(beam.prefill, *asked, rows, room=room, search=how, prefix=frame.prefix)
+        state, decode_s = _timed(beam.decode, *asked, rows, state, search=how)
+        tokens, log_p, scores = jax.device_get(
+            (state.found.tokens_BCN, state.found.log_p_BCN, state.found.score_BC)
+        )
+    found = []
+    for row, reason in enumerate(_usual(limits, new_tokens)):
+        best = zip(*(a[row, : how.n_best] for a in (tokens, log_p, scores)), strict=True)
+        found.append([Found(*_text(t, p, reason, frame), score=float(s)) for t, p, s in best])
+    decoded = sum(len(one.tokens) for several in found for one in several) - len(texts)
+    return found, Speed(sum(map(len, texts)), prefill_s, max(decoded, 0), decode_s)
 
 
 def framed(
@@ -122,21 +159,31 @@ def _rows(
         stops=np.array(frame.stops or (decode.NONE,), np.int32),
         key_B=predictor.split(keys),
         known_V=known_V,
+        begun=np.int32(max(len(frame.start) - 1, 0)),
     )
+
+
+def _usual(limits: Sequence[int], new_tokens: int) -> list[Reason]:
+    """Why a text of each row ends, unless something stops it."""
+    return ["length" if limit == new_tokens else "positions" for limit in limits]
 
 
 def _written(state: decode.State, usual: Sequence[Reason], stopped: set[int], frame: Frame) -> list[Written]:
     """Every row's tokens, and why they end: `usual`, unless something stopped them."""
     tokens, log_p = jax.device_get((state.tokens_BN, state.log_p_BN))
-    written = []
-    for row, reason in enumerate(usual):
-        length = int((tokens[row] != decode.NONE).sum())
-        reason = "stop text" if row in stopped else reason
-        reason = "stop token" if tokens[row, length - 1] in frame.stops else reason
-        written.append(
-            Written(tuple(tokens[row, :length].tolist()), tuple(log_p[row, :length].tolist()), reason)
-        )
-    return written
+    return [
+        Written(*_text(tokens[row], log_p[row], "stop text" if row in stopped else reason, frame))
+        for row, reason in enumerate(usual)
+    ]
+
+
+def _text(
+    tokens_N: np.ndarray, log_p_N: np.ndarray, reason: Reason, frame: Frame
+) -> tuple[tuple[int, ...], tuple[float, ...], Reason]:
+    """The fields of a `Written`."""
+    tokens = tuple(tokens_N[tokens_N != decode.NONE].tolist())
+    stopped = tokens and tokens[-1] in frame.stops
+    return tokens, tuple(log_p_N[: len(tokens)].tolist()), "stop token" if stopped else reason
 
 
 def _go_on(

@@ -5,7 +5,6 @@ token. Of BIO tags the likeliest sequence is taken among those that can be: I-x 
 behind `max_tokens` have none.
 """
 
-import functools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,39 +15,62 @@ import numpy as np
 from jaxlm.batch import Batch
 from jaxlm.data.corpus.record import Span
 from jaxlm.infer.predict import Predictor
+from jaxlm.objectives import crf
+from jaxlm.objectives.crf import Chain, CrfTagging
 from jaxlm.objectives.tagging import Tagging
-
-_NEVER = -1e9
 
 
 def scores(
     predictor: Predictor, objective: Tagging, texts: Sequence[str], *, between: str = " "
 ) -> list[np.ndarray]:
-    """Log-probabilities of the tags of every word of every text, [words, K]; NaN of a word that has none."""
+    """Of every word of every text a score for each tag, [words, K]; NaN of a word that has none.
+
+    They are log-probabilities; with a chain they are logits, to be judged together with it.
+    """
     tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
     found = tokenizer.encode_batch_with_offsets(list(texts))
     cut = [(ids[: objective.max_tokens], offsets[: objective.max_tokens]) for ids, offsets in found]
-    rows = [[vocabulary.cls, *ids.tolist(), vocabulary.sep] for ids, _ in cut]
+    begin, end = vocabulary.marks
+    rows = [[*begin, *ids.tolist(), *end] for ids, _ in cut]
     asked = []
-    for text, (_, offsets), log_shares_TK in zip(
-        texts, cut, predictor.by_row(_log_shares, rows), strict=True
-    ):
+    program = _logits if isinstance(objective, CrfTagging) else _log_shares
+    for text, (_, offsets), log_shares_TK in zip(texts, cut, predictor.by_row(program, rows), strict=True):
         first = _first_tokens(words(text, between), offsets)
-        of_words_NK = np.asarray(log_shares_TK[1:])[first]  # behind [CLS]; -1 is any
+        of_words_NK = np.asarray(log_shares_TK[len(begin) :])[first]  # behind [CLS]; -1 is any
         asked.append(np.where((first >= 0)[:, None], of_words_NK, np.nan))
     return asked
 
 
+def chain(predictor: Predictor) -> dict[str, np.ndarray]:
+    """What the model has learned of tags that follow each other."""
+    return jax.device_get(predictor.module.heads["transitions"]())
+
+
 def spans(
-    objective: Tagging, texts: Sequence[str], asked: Sequence[np.ndarray], *, between: str = " "
+    objective: Tagging,
+    texts: Sequence[str],
+    asked: Sequence[np.ndarray],
+    *,
+    between: str = " ",
+    chains: Sequence[Chain] = (),
 ) -> list[list[Span]]:
-    """(first character, one after the last, label) of every span of every text, in order, from the `scores`."""
+    """(first character, one after the last, label) of every span of every text, in order, from the `scores`.
+
+    `chains`: of every text what its tags add to each other's scores; (): nothing.
+    """
     found = []
-    for text, scores_NK in zip(texts, asked, strict=True):
+    legal = crf.allowed(len(objective.tags), objective.scheme)
+    for i, (text, scores_NK) in enumerate(zip(texts, asked, strict=True)):
         there = ~np.isnan(scores_NK[:, 0])
         places = [place for place, known in zip(words(text, between), there, strict=True) if known]
-        found.append(_spans(places, scores_NK[there], objective))
+        together = {name: legal[name] + chains[i][name] for name in legal} if chains else legal
+        found.append(_spans(places, scores_NK[there], objective, together))
     return found
+
+
+@jax.jit
+def _logits(module: Any, batch: Batch) -> jax.Array:
+    return module.heads["tags"](module.encode(batch, None).x_BTD)
 
 
 @jax.jit
@@ -70,12 +92,14 @@ def _first_tokens(places: list[tuple[int, int]], offsets: np.ndarray) -> np.ndar
     return np.where(has, first, -1).astype(int)
 
 
-def _spans(places: list[tuple[int, int]], scores_NK: np.ndarray, objective: Tagging) -> list[Span]:
+def _spans(
+    places: list[tuple[int, int]], scores_NK: np.ndarray, objective: Tagging, chain: Chain
+) -> list[Span]:
+    tags = likeliest(scores_NK, chain)
     if objective.scheme == "words":
-        best = scores_NK.argmax(axis=1) if len(places) else []
-        return [(*place, objective.labels[int(k)]) for place, k in zip(places, best, strict=True)]
+        return [(*place, objective.labels[k]) for place, k in zip(places, tags, strict=True)]
     found: list[Span] = []
-    for (start, end), k in zip(places, likeliest(scores_NK), strict=True):
+    for (start, end), k in zip(places, tags, strict=True):
         if k % 2:
             found.append((start, end, objective.labels[k // 2]))
         elif k:
@@ -83,34 +107,17 @@ def _spans(places: list[tuple[int, int]], scores_NK: np.ndarray, objective: Tagg
     return found
 
 
-def likeliest(scores_NK: np.ndarray) -> list[int]:
-    """The sequence of BIO tags (0: O, 2 n + 1: B of label n, 2 n + 2: I of it) with the largest sum of scores in which
-    every I continues a span of its label."""
+def likeliest(scores_NK: np.ndarray, chain: Chain) -> list[int]:
+    """The sequence of tags with the largest sum of scores, those of the chain included (Viterbi)."""
     if not len(scores_NK):
         return []
-    allowed_KK = _follows(scores_NK.shape[1])
-    total_K = np.where(_begins(scores_NK.shape[1]), scores_NK[0], _NEVER)
+    total_K = chain["first"] + scores_NK[0]
     before: list[np.ndarray] = []
     for scores_K in scores_NK[1:]:
-        through_KK = total_K[:, None] + allowed_KK
+        through_KK = total_K[:, None] + chain["between"]
         before.append(through_KK.argmax(axis=0))
         total_K = through_KK.max(axis=0) + scores_K
-    path = [int(total_K.argmax())]
+    path = [int((total_K + chain["last"]).argmax())]
     for step_K in reversed(before):
         path.append(int(step_K[path[-1]]))
     return path[::-1]
-
-
-@functools.cache
-def _begins(tags: int) -> np.ndarray:
-    """Whether a text may begin with the tag."""
-    k = np.arange(tags)
-    return (k == 0) | (k % 2 == 1)
-
-
-@functools.cache
-def _follows(tags: int) -> np.ndarray:
-    """[before, tag]: 0 where it may follow, else a number that no path survives."""
-    k = np.arange(tags)
-    same = (k[:, None] + 1) // 2 == (k[None, :] + 1) // 2  # B and I of one label
-    return np.where(_begins(tags)[None, :] | (same & (k[:, None] > 0)), 0.0, _NEVER)

@@ -23,6 +23,7 @@ from jaxlm.formats.folder import parse
 from jaxlm.infer import embed, frame
 from jaxlm.infer.loaded import Loaded
 from jaxlm.objectives.contrastive import Contrastive, DropoutContrastive
+from jaxlm.objectives.similarity import Similarity
 
 _FIX = "Give --pooling=mean, cls or cls_mlp to embed with the transformer alone."
 _ORDERS = (
@@ -104,7 +105,7 @@ def vectors(
 
 def _trained(run: Run | None) -> Pooling | None:
     """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
-    if run is None or not isinstance(run.objective, Contrastive):
+    if run is None or not isinstance(run.objective, Contrastive | Similarity):
         return None if run is None else "mean"
     unsupervised = isinstance(run.objective, DropoutContrastive)
     return "cls" if unsupervised and run.objective.pooling == "cls_mlp" else run.objective.pooling

@@ -15,6 +15,7 @@ from jaxlm.batch import Kind
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.heads import Activated
 from jaxlm.models.mlp import Activation
 from jaxlm.models.norm import LayerNorm
 
@@ -48,6 +49,10 @@ class Bart:
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
+
+    def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:
+        """What classes of a text stand behind."""
+        return Activated(self, rngs, dtype, jnp.tanh)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "BartModule":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

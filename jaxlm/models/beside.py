@@ -32,6 +32,10 @@ class Beside(Value):
         """Of the array that it stands for."""
         return self.base.shape
 
+    def start(self) -> Any:
+        """The base."""
+        return self.base.start() if isinstance(self.base, Value) else self.base
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,11 @@ class Scaled(Beside):
         held = not isinstance(self.base, Value) and jnp.issubdtype(self.base.dtype, jnp.integer)
         y = dense(x, self.base.astype(x.dtype) if held else self.base, contracted=contracted, result=result)
         return y if self.outer is None else y * self.outer.reshape(self.outer.shape[contracted:])
+
+    def start(self) -> Any:
+        """The base; of one that is held as int8 itself."""
+        held = not isinstance(self.base, Value) and jnp.issubdtype(self.base.dtype, jnp.integer)
+        return self if held else super().start()
 
     def full(self) -> jax.Array:
         """The merged weight; with 'layers' in front, of every layer."""

@@ -8,6 +8,7 @@ carries the cache writes in place, and what a token costs grows with what is wri
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,6 +99,31 @@ class KVCache:
             segments_BS=self._segments(segments_BT),
             used=self.used + segments_BT.shape[1],
         )
+
+    def repeated(self, times: int) -> "KVCache":
+        """Every row so often, beside each other."""
+
+        def several(part: Any) -> Any:
+            by_row = lambda name: 1 if name.endswith("_LBSKH") else 0
+            arrays = {
+                name: a for name, a in vars(part).items() if name[-3:] in ("SKH", "_BS") and a is not None
+            }
+            made = {name: jnp.repeat(a, times, axis=by_row(name)) for name, a in arrays.items()}
+            return dataclasses.replace(part, **made)
+
+        return dataclasses.replace(several(self), memory=self.memory and several(self.memory))
+
+    def reordered(self, parent_BK: jax.Array) -> "KVCache":
+        """Of a cache of B x K rows: row b, k gets the keys and values of row b, parent_BK[b, k]. The K rows of each b
+        have one prompt, and so one mask and one source."""
+
+        def one(slots_LBSKH: jax.Array) -> jax.Array:
+            layers, _, *rest = slots_LBSKH.shape
+            apart = slots_LBSKH.reshape(layers, *parent_BK.shape, *rest)
+            chosen = jax.vmap(lambda rows, parent: rows[:, parent], (1, 0), 1)(apart, parent_BK)
+            return chosen.reshape(slots_LBSKH.shape)
+
+        return dataclasses.replace(self, k_LBSKH=one(self.k_LBSKH), v_LBSKH=one(self.v_LBSKH))
 
     def mask(self, segments_BT: jax.Array, *, window: tuple[int, int] | None = None) -> masks.Mask:
         """Who the next T tokens may see, themselves included."""

@@ -22,6 +22,7 @@ from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
 from jaxlm.models.encoded import Encoded, Extras
+from jaxlm.models.heads import Headed
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import CrossAttention, SelfAttention
 
@@ -152,7 +153,7 @@ class Stack(nnx.Module):
         return x_BTD
 
 
-class EncoderDecoder(nnx.Module):
+class EncoderDecoder(Headed):
     """The way through the stacks. A family sets these four, and has `predict_tokens`."""
 
     config: Any

@@ -18,6 +18,7 @@ from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
 from jaxlm.models.encoded import Encoded
+from jaxlm.models.heads import Headed
 from jaxlm.models.mlp import Activation, Mlp
 from jaxlm.models.norm import LayerNorm
 from jaxlm.models.self_attention import SelfAttention
@@ -112,7 +113,7 @@ class Block(nnx.Module):
         return constrain(x_BTD, "batch", "length", None)
 
 
-class Gpt2Module(nnx.Module):
+class Gpt2Module(Headed):
     """Weights and calls of one GPT-2; made by `Gpt2.module`, bound by `build.Model.bind`."""
 
     def __init__(self, c: Gpt2, rngs: nnx.Rngs, dtype: jnp.dtype):

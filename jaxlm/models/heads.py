@@ -72,11 +72,13 @@ class Classify(Head):
 @dataclasses.dataclass(kw_only=True, frozen=True)
 class ClassifyText(Classify):
     """Classes of a text as transformers' ...ForSequenceClassification: behind the pooler (see `of_texts`), or behind a
-    layer of its own where the family has one in its place (`class_layer` of its config)."""
+    layer of its own where the family has one in its place (`class_layer` of its config); of a decoder without bias."""
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
         """Read through `classify`."""
         layer = getattr(config, "class_layer", None)
+        if config.kind == "decoder":
+            return _Scores(config, rngs, self.classes)
         return _Classes(config, rngs, self.classes, layer and layer(rngs, dtype))
 
 
@@ -90,10 +92,63 @@ class Tag(Classify):
         return _Classes(config, rngs, self.classes, layer and layer(rngs, dtype))
 
 
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Span(Head):
+    """Whether a token is the first, and the last, of an answer, as transformers' ...ForQuestionAnswering: dense to two
+    numbers (ModernBERT: behind its `tag_layer`). Without dropout, which of these DistilBERT alone has."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BTD."""
+        layer = getattr(config, "tag_layer", None)
+        return _Classes(config, rngs, 2, layer and layer(rngs, dtype))
+
+
 def of_texts(config: Any, classes: int) -> dict[str, Head]:
     """The heads that give a text one of so many classes, with the pooler where the family has it there."""
-    pooler: dict[str, Head] = {} if hasattr(config, "class_layer") else {"pooler": Pooler()}
+    pooled = config.kind == "encoder" and not hasattr(config, "class_layer")
+    pooler: dict[str, Head] = {"pooler": Pooler()} if pooled else {}
     return pooler | {"classes": ClassifyText(classes=classes)}
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Choose(Head):
+    """One number for a text as transformers' ...ForMultipleChoice: behind the pooler (see `of_choices`), or what the
+    family has for classes in its place."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Read through `classify`."""
+        layer = None if _pools_choices(config) else getattr(config, "class_layer", None)
+        return _Classes(config, rngs, 1, layer and layer(rngs, dtype))
+
+
+def of_choices(config: Any) -> dict[str, Head]:
+    """The heads that give a text one number, with the pooler where the family has it there."""
+    pooler: dict[str, Head] = {"pooler": Pooler()} if _pools_choices(config) else {}
+    return pooler | {"choices": Choose()}
+
+
+def _pools_choices(config: Any) -> bool:
+    return config.kind == "encoder" and getattr(config, "choices_pooled", not hasattr(config, "class_layer"))
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Relate(Classify):
+    """Dense on two features, one behind the other, to logits of classes, float32."""
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take x_BCD of twice the width, and a key for dropout."""
+        return _Classes(config, rngs, self.classes, width=2 * config.hidden)
+
+
+@dataclasses.dataclass(kw_only=True, frozen=True)
+class Transitions(Head):
+    """What two tags that follow each other, and the first and last of a text, add to its score."""
+
+    tags: int
+
+    def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
+        """Calls take nothing."""
+        return _Transitions(self.tags)
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
@@ -119,9 +174,10 @@ class Headed(nnx.Module):
         return self.heads[question](self.pool(x_BCD))
 
     def classify(self, x_BCD: jax.Array, name: str = "classes", key: jax.Array | None = None) -> jax.Array:
-        """Features of the items' first tokens -> logits, float32, of the `ClassifyText` of that name."""
+        """Features of items -> logits, float32, of the head of that name, behind the pooler if there is one."""
         head = self.heads[name]
-        return head(x_BCD if hasattr(head, "layer") else self.pool(x_BCD), key)
+        alone = hasattr(head, "layer") or "pooler" not in self.heads
+        return head(x_BCD if alone else self.pool(x_BCD), key)
 
 
 class Dense(nnx.Module):
@@ -129,7 +185,7 @@ class Dense(nnx.Module):
 
     def __init__(self, c: Any, rngs: nnx.Rngs, width: int, result: int, dtype: jnp.dtype):
         self.dtype = dtype
-        self.w = parameters.weight(rngs, (width, result), ("embed", None), c.init_scale)
+        self.w = parameters.weight(rngs, (width, result), ("embed", None), _scale(c))
         self.b = parameters.zeros((result,), ("embed",))
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
@@ -153,16 +209,42 @@ class Activated(Dense):
 class _Classes(nnx.Module):
     """A layer of its own, if there is one; dropout, at the model's rate; dense to classes."""
 
-    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None):
+    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int, layer: nnx.Module | None = None, width: int = 0):
         self.dropout = getattr(c, "dropout", 0.0)
         if layer is not None:
             self.layer = layer
-        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), c.init_scale)
+        self.w = parameters.weight(rngs, (width or c.hidden, classes), ("embed", None), _scale(c))
         self.b = parameters.zeros((classes,), (None,))
 
     def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
         x_BCD = self.layer(x_BCD) if hasattr(self, "layer") else x_BCD
         return dropout(x_BCD.astype(jnp.float32), self.dropout, key) @ self.w[...] + self.b[...]
+
+
+class _Scores(nnx.Module):
+    """Dense to classes, without bias and without dropout."""
+
+    def __init__(self, c: Any, rngs: nnx.Rngs, classes: int):
+        self.w = parameters.weight(rngs, (c.hidden, classes), ("embed", None), _scale(c))
+
+    def __call__(self, x_BCD: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        return x_BCD.astype(jnp.float32) @ self.w[...]
+
+
+class _Transitions(nnx.Module):
+    """float32, 0 at first."""
+
+    def __init__(self, tags: int):
+        self.between = parameters.zeros((tags, tags), (None, None))
+        self.first, self.last = (parameters.zeros((tags,), (None,)) for _ in range(2))
+
+    def __call__(self) -> dict[str, jax.Array]:
+        return {name: getattr(self, name)[...] for name in ("between", "first", "last")}
+
+
+def _scale(c: Any) -> float:
+    """Standard deviation of a head's initial weights; BERT's where a family says it otherwise (T5)."""
+    return getattr(c, "init_scale", 0.02)
 
 
 class _Detector(nnx.Module):

@@ -19,6 +19,7 @@ from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.embed import TokenEmbedding
 from jaxlm.models.encoded import Encoded
+from jaxlm.models.heads import Headed
 from jaxlm.models.mlp import Activation, GatedMlp
 from jaxlm.models.norm import RmsNorm
 
@@ -121,7 +122,7 @@ class Block(nnx.Module):
         return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "length", None)
 
 
-class LlamaModule(nnx.Module):
+class LlamaModule(Headed):
     """Weights and calls of one Llama; made by `Llama.module`, bound by `build.Model.bind`."""
 
     def __init__(self, c: Llama, rngs: nnx.Rngs, dtype: jnp.dtype):

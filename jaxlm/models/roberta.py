@@ -5,6 +5,7 @@ embedding that fairseq gives it, the one behind the padding id; the rows before 
 """
 
 import dataclasses
+from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
@@ -18,6 +19,9 @@ from jaxlm.models.heads import Activated
 class Roberta(post_norm.PostNorm):
     """The published RoBERTa-base is vocab_size 50265, hidden 768, layers 12, heads 12, mlp 3072, max_positions 512,
     first_position 2, dropouts 0.1, norm_epsilon 1e-5, "gelu", init_scale 0.02."""
+
+    # Choices stand behind the pooler, classes behind a layer of their own.
+    choices_pooled: ClassVar[bool] = True
 
     first_position: int  # rows of the table before that of position 0: padding id + 1; published: 2
 

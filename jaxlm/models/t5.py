@@ -16,6 +16,7 @@ from jaxlm.errors import UserError
 from jaxlm.models import checks, encoder_decoder, kernels, parameters, stack
 from jaxlm.models.dropout import dropout
 from jaxlm.models.embed import TokenEmbedding
+from jaxlm.models.heads import Activated
 from jaxlm.models.mlp import Activation, GatedMlp, Mlp
 from jaxlm.models.norm import RmsNorm
 from jaxlm.models.relative_bias import RelativeBias
@@ -51,6 +52,10 @@ class T5:
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
+
+    def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:
+        """What classes of a text stand behind."""
+        return Activated(self, rngs, dtype, jnp.tanh)
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "T5Module":
         """The module with fresh parameters; `dtype` is the dtype of the computation."""

@@ -31,6 +31,10 @@ class Value:
         """The array that it stands for."""
         raise NotImplementedError
 
+    def start(self) -> Any:
+        """The array, or value, that it stood for before anything was trained."""
+        raise NotImplementedError
+
     def astype(self, dtype: Any) -> Self:
         """Every floating array in it in that dtype."""
         return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, self)
@@ -57,6 +61,12 @@ def whole(weight: Any) -> jax.Array:
 def is_value(node: Any) -> bool:
     """A leaf of trees whose weights may be values."""
     return isinstance(node, Value)
+
+
+def before(model: Any) -> Any:
+    """A bound model as it was before anything was trained beside its weights; nothing of it is differentiated."""
+    first = lambda node: jax.lax.stop_gradient(node.start() if is_value(node) else node)
+    return jax.tree.map(first, model, is_leaf=is_value)
 
 
 def plain(params: Any) -> Any:

@@ -18,7 +18,7 @@ from jaxlm.data.rows import texts
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Pooler
-from jaxlm.objectives import embeddings, scores
+from jaxlm.objectives import embeddings, reading, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import ItemTargets
@@ -88,27 +88,11 @@ class Contrastive(Objective):
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """Every text becomes a segment of its own, labelled with its number in the item; nothing is drawn."""
-        real, changes = row.segments_T > 0, np.ones(len(row.tokens_T), bool)
-        changes[1:] = (np.diff(row.segments_T) != 0) | (np.diff(row.texts_T) != 0)
-        begins = np.flatnonzero(real & changes)
-        segments = np.where(real, np.cumsum(real & changes), 0).astype(np.int32)
-        slots = self.texts * len(row.first_C)
-        first, labels, weights = (
-            np.zeros(slots, np.int32),
-            np.zeros(slots, np.int32),
-            np.zeros(slots, np.float32),
-        )
-        first[: len(begins)], labels[: len(begins)] = begins, row.texts_T[begins]
-        weights[: len(begins)] = 1.0
-        starts = np.concatenate([[0], begins])[segments]
-        return Batch(
-            tokens_BT=row.tokens_T,
-            segments_BT=segments,
-            positions_BT=np.where(real, np.arange(len(starts)) - starts, 0).astype(np.int32),
-            types_BT=np.zeros_like(row.texts_T),
-            targets=ItemTargets(first_BC=first, labels_BC=labels, weights_BC=weights),
-            most_segments=slots,
-        )
+        batch, begins = reading.apart(row, row.texts_T, self.texts)
+        real = np.arange(len(begins)) < batch.segments_BT.max(initial=0)
+        labels = np.where(real, row.texts_T[begins], 0).astype(np.int32)
+        targets = ItemTargets(first_BC=begins, labels_BC=labels, weights_BC=real.astype(np.float32))
+        return dataclasses.replace(batch, targets=targets)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of anchors."""

@@ -16,7 +16,15 @@ class Frame:
     after: Ids
     start: Ids
     stops: Ids  # each of them ends an answer
+    chat: bool = (
+        False  # whether a prompt is what a user says, and the tokenizer's chat template stands around it
+    )
     prefix: bool = False  # whether a prompt's tokens see those behind them too (prefix LM)
+
+    @property
+    def apart(self) -> bool:
+        """Whether an answer stands by itself, and does not go on with the prompt."""
+        return self.encoder_decoder or self.chat
 
     @property
     def encoder_decoder(self) -> bool:

@@ -9,7 +9,7 @@ how much of the compute a task gets, `weight` how much its mean loss counts.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -82,6 +82,11 @@ class MultiTask:
         for task in self.tasks:
             task.objective.check_model(model, where)
         self.heads(model)
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        """Every task must find in it what it reads."""
+        for task in self.tasks:
+            task.objective.check_view(view, where)
 
     def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
         """The rows of the tasks make up a batch, and every micro-batch has its share of each task."""

@@ -12,14 +12,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Pair, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.rows import documents
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head
+from jaxlm.objectives import scores
 from jaxlm.objectives.frame import Frame
-from jaxlm.objectives.predictions import Predictions
+from jaxlm.objectives.predictions import Logits, Predictions
 
 _KINDS: dict[Kind, tuple[str, str]] = {  # in words, and families of the kind
     "encoder": ("an encoder", "Bert, Roberta or ModernBert"),
@@ -34,6 +35,8 @@ class Objective:
 
     # Whether the loss of a row depends on the other rows of its batch: no accumulation then.
     whole_batch: ClassVar[bool] = False
+    # Whether `loss` is the score of one `predict`; what asks several times, or elsewhere, is no such.
+    one_pass: ClassVar[bool] = True
     # How few labels `missing_labels` may find.
     fewest_labels: ClassVar[int] = 2
     # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.
@@ -52,6 +55,21 @@ class Objective:
     def told(self, labels: tuple[str, ...]) -> "Objective":
         """Itself with its `labels`."""
         return dataclasses.replace(self, labels=labels)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+    def counted(self, counts: Mapping[str, int]) -> "Objective":
+        """Itself with how often each of its labels stands in the training split, where that matters."""
+        return self
+
+    @property
+    def missing_targets(self) -> bool:
+        """Whether the slots of its rows follow from the tokens of the training split.
+
+        Then it has `measured(train, length)`, which gives (itself with their number, a line that says so).
+        """
+        return False
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        """UserError for a view (`config.view`) that lacks what it reads."""
 
     def check_columns(self, columns: Sequence[Any]) -> None:
         """UserError for columns of the corpus (`data.columns`) that it cannot learn from."""
@@ -78,6 +96,11 @@ class Objective:
         """The kind of model it trains."""
         return "encoder"
 
+    @property
+    def takes(self) -> tuple[Kind, ...]:
+        """All kinds of model that it can train."""
+        return (self.trains,)
+
     def heads(self, config: Any) -> Mapping[str, Head]:
         """What it needs on top of the model of this config, by name, in the order in which they are drawn."""
         return {}
@@ -85,11 +108,11 @@ class Objective:
     def check_model(self, model: Any, where: str) -> None:
         """UserError when the model (its config, at key path `where`) cannot be trained on this."""
         who, name = type(self).__name__, type(model).__name__
-        if model.kind != self.trains:
-            kind, families = _KINDS[self.trains]
-            raise UserError(
-                f"{where}={name}: {who} here trains {kind}, such as {families}; {name} is {_KINDS[model.kind][0]}."
+        if model.kind not in self.takes:
+            kinds = " or ".join(
+                f"{kind}, such as {families}" for kind, families in (_KINDS[one] for one in self.takes)
             )
+            raise UserError(f"{where}={name}: {who} here trains {kinds}; {name} is {_KINDS[model.kind][0]}.")
         for head in self.heads(model).values():
             head.check(model, where)
 
@@ -131,6 +154,15 @@ class Objective:
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """The terms to minimise and the measures to report."""
         raise NotImplementedError
+
+    def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
+        """How far two passes over one batch are from each other, by output: of classes the symmetric divergence."""
+        pairs = ((name, a, other[name]) for name, a in one.outputs.items() if isinstance(a, Logits))
+        return {name: scores.divergence(a(), b(), a.weights_BM) for name, a, b in pairs}
+
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """(right class, weight) at the slots of every output that is one of some classes; {}: none is."""
+        return {}
 
     def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
         """The score of what the model says, and the terms of the model itself."""

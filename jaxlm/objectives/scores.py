@@ -112,6 +112,29 @@ def accuracy(logits: Array, targets: Array, weights: Array) -> Pair:
     return jnp.where(hit, weights, 0.0).sum(), weights.sum()
 
 
+def divergence(one_BMK: Array, other_BMK: Array, weights_BM: Array) -> Pair:
+    """Sum of (KL(p, q) + KL(q, p)) / 2 in nats over slots, of two sets of logits."""
+    log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (one_BMK, other_BMK))
+    nats_BM = 0.5 * ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1)
+    return jnp.where(weights_BM > 0, nats_BM * weights_BM, 0.0).sum(), weights_BM.sum()
+
+
+def log_p(logits: Logits, ids_BM: Array, *, chunk: int = 0) -> Array:
+    """[B, M], float32: log p of every target, nats; of unused slots whatever it is. `chunk`: as in `of_tokens`."""
+
+    def of_chunk(x_BMD: Array, ids_BM: Array) -> Array:
+        logits_BMV = logits.head(logits.model, x_BMD).astype(jnp.float32)
+        picked_BMV = jnp.take_along_axis(logits_BMV, ids_BM[..., None], axis=-1, mode="clip")
+        return picked_BMV[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
+
+    slots = ids_BM.shape[1]
+    if not 0 < chunk < slots:
+        return of_chunk(logits.x_BMD, ids_BM)
+    parts = [slice(at, at + chunk) for at in range(0, slots, chunk)]
+    of_chunk = jax.checkpoint(of_chunk)
+    return jnp.concatenate([of_chunk(logits.x_BMD[:, one], ids_BM[:, one]) for one in parts], axis=1)
+
+
 def count(weights: Array) -> Array:
     """The weight of all slots together; what cross_entropy returns as its weight."""
     return weights.sum()

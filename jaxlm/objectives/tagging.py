@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import jax
 import numpy as np
 
-from jaxlm.batch import NONE, Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import NONE, Array, Batch, Kind, Loss, Row, Shown, Vocabulary
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Tag
@@ -50,6 +50,11 @@ class Tagging(Labelled):
         return ("O", *(f"{side}-{label}" for label in self.labels for side in "BI"))
 
     @property
+    def takes(self) -> tuple[Kind, ...]:
+        """What has one feature for every token of a text."""
+        return ("encoder", "decoder")
+
+    @property
     def class_names(self) -> Mapping[str, tuple[str, ...]]:
         """The tags."""
         return {"tags": self.tags}
@@ -70,7 +75,7 @@ class Tagging(Labelled):
 
     def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Whole texts, cut to `max_tokens`; words behind that have no tags."""
-        return self.whole(shards, vocabulary, asked, 2, unit="documents", texts=1)
+        return self.whole(shards, vocabulary, asked, unit="documents", texts=1)
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
         """The row as it is; nothing is drawn."""
@@ -91,6 +96,10 @@ class Tagging(Labelled):
     def weights(self, batch: Batch) -> dict[str, Array]:
         """Number of tokens that are asked."""
         return {"tags": scores.count(batch.targets.weights_BT)}
+
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """The tag of every token that is asked."""
+        return {"tags": (batch.targets.tags_BT, batch.targets.weights_BT)}
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`tags` at every token."""

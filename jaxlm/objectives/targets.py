@@ -41,6 +41,7 @@ class ItemTargets:
     first_BC: Array  # int32: place of the item's first token ([CLS]); 0 in unused slots
     labels_BC: Array  # int32; 0 in unused slots
     weights_BC: Array  # float32: 1 where an item is real, else 0
+    start_B: Array | None = None  # int32: what an encoder-decoder's decoder begins with, where it may be one
 
     def show(self, b: int) -> Shown:
         """Row `b`, of numpy arrays."""

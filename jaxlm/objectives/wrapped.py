@@ -2,18 +2,19 @@
 
 What compares two passes (R-Drop), adds a teacher or disturbs the input derives from `Wrapped` and writes only what it
 changes, mostly `loss`: everything else is handed on to `of`. A `loss` of its own adds the terms of the model
-(`Predictions.terms`), as that of `Objective` does.
+(`Predictions.terms`), as that of `Objective` does; who changes `predict` or `score` says so in `loss`, too.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Pair, Row, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.data.rows.items import Asked, Items, Shards
+from jaxlm.errors import UserError
 from jaxlm.models.heads import Head
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.objective import Objective
@@ -24,11 +25,15 @@ from jaxlm.objectives.predictions import Predictions
 class Wrapped(Objective):
     """Hands everything on; the docstrings are those of `Objective`."""
 
+    around: ClassVar[str] = "of"  # on a command line it stands around what is there
+
     of: Any  # the objective inside
 
     whole_batch = property(lambda self: self.of.whole_batch)  # pyright: ignore[reportAssignmentType]
+    one_pass = property(lambda self: self.of.one_pass)  # pyright: ignore[reportAssignmentType]
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
+    takes = property(lambda self: self.of.takes)  # pyright: ignore[reportIncompatibleMethodOverride]
     needs_sentences = property(lambda self: self.of.needs_sentences)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     missing_labels = property(lambda self: self.of.missing_labels)  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -37,6 +42,18 @@ class Wrapped(Objective):
 
     def told(self, labels: tuple[str, ...]) -> Objective:
         return dataclasses.replace(self, of=self.of.told(labels))
+
+    def counted(self, counts: Mapping[str, int]) -> Objective:
+        return dataclasses.replace(self, of=self.of.counted(counts))
+
+    missing_targets = property(lambda self: self.of.missing_targets)  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def measured(self, train: Sequence[Shards], length: int) -> tuple[Objective, str]:
+        made, line = self.of.measured(train, length)
+        return dataclasses.replace(self, of=made), line
+
+    def check_view(self, view: Sequence[Any], where: str) -> None:
+        self.of.check_view(view, where)
 
     def check_columns(self, columns: Sequence[Any]) -> None:
         self.of.check_columns(columns)
@@ -80,5 +97,40 @@ class Wrapped(Objective):
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         return self.of.score(predictions, batch)
 
+    def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
+        return self.of.apart(one, other)
+
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        return self.of.right_classes(batch)
+
+    def loss(self, model: Any, batch: Batch, key: Array | None) -> Loss:
+        return self.of.loss(model, batch, key)
+
     def frame(self, vocabulary: Vocabulary) -> Frame:
         return self.of.frame(vocabulary)
+
+
+def check_one_pass(wrapper: Any, where: str) -> None:
+    """UserError unless what is inside is asked once: the order of wrappers matters then."""
+    if not wrapper.of.one_pass:
+        name, inner = type(wrapper).__name__, type(wrapper.of).__name__
+        raise UserError(
+            f"{where}: {name} asks what is inside twice, and {inner} does so itself. Fix: {inner} around {name}, or "
+            "one of the two."
+        )
+
+
+def refuse_pairs(wrapper: Any, model: Any, where: str) -> None:
+    """UserError for a generator and a discriminator, which embed each by itself."""
+    if model.kind == "pair":
+        raise UserError(
+            f"{where}: {type(wrapper).__name__} changes what one model embeds, and a {type(model).__name__} is two. "
+            "Fix: the objective inside alone."
+        )
+
+
+def check_at_least(config: Any, where: str, low: float, *names: str) -> None:
+    """UserError unless every field is a number from `low` on."""
+    for name in names:
+        if not low <= getattr(config, name) < float("inf"):
+            raise UserError(f"{where}.{name}={getattr(config, name)}: allowed is {low:g} or more.")

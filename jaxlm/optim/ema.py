@@ -1,8 +1,8 @@
-"""Exponential moving average of the weights. In: parameters after an update. Out: their average, float32.
+"""Averages of the weights. In: parameters after an update. Out: their average, float32.
 
-Pure functions for the step. The decay grows with the step towards its final value, min(decay, (1 + s) / (10 +
-s)), so that the initial weights are forgotten at once (the rule of TensorFlow's ExponentialMovingAverage with
-`num_updates`).
+Pure functions for the step. The decay of the exponential one grows with the step towards its final value, min(decay,
+(1 + s) / (10 + s)), so that the initial weights are forgotten at once (the rule of TensorFlow's
+ExponentialMovingAverage with `num_updates`).
 """
 
 from typing import Any
@@ -21,3 +21,9 @@ def update(average: Any, params: Any, step: jax.typing.ArrayLike, decay: float) 
     step = jnp.asarray(step, jnp.float32)
     now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: a + (1.0 - now) * (p.astype(jnp.float32) - a), average, params)
+
+
+def tail(average: Any, params: Any, step: jax.typing.ArrayLike, first: int) -> Any:
+    """The mean of the parameters after updates `first` (from 0) to `step`; until then the parameters themselves."""
+    share = 1.0 / (jnp.maximum(jnp.asarray(step, jnp.float32) - first, 0.0) + 1.0)
+    return jax.tree.map(lambda a, p: a + share * (p.astype(jnp.float32) - a), average, params)

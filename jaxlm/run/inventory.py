@@ -5,40 +5,60 @@ The heads of a model depend on how many there are, and what a number means belon
 
 import collections
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.config import Data, Run
 from jaxlm.data.corpus import corpus, steps
-from jaxlm.data.corpus.columns import Label, Number
+from jaxlm.data.corpus.columns import Label, Labels, Number
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.places import default_cache, expanded
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.objectives.multi_task import MultiTask
+from jaxlm.run import inputs, streams
 
 _SHOWN = 20  # labels of a list
 
 
 def filled(run: Run, say: Callable[[str], None]) -> Run:
-    """`run`, or a copy whose objectives have their labels. UserError for a column that gives none."""
-    if isinstance(run.objective, MultiTask):
-        tasks = tuple(
-            dataclasses.replace(task, objective=_told(task.objective, task.data or run.data, say))
-            for task in run.objective.tasks
-        )
-        return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=tasks))
-    return dataclasses.replace(run, objective=_told(run.objective, run.data, say))
+    """`run`, or a copy whose objectives have their labels and slots. UserError for a column that gives none."""
+    told = [_told(task.objective, task.data or run.data, say) for task in streams.tasks(run)]
+    run = _with(run, told)
+    if not any(objective.missing_targets for objective in told):
+        return run
+    length = max(stage.length for stage in run.stages)
+    for i, stream in enumerate(inputs.text(run, say).streams):
+        if stream.objective.missing_targets:
+            train = [splits["train"] for splits in stream.sources.values()]
+            told[i], line = told[i].measured(train, length)
+            say(f"  targets            {line}")
+    return _with(run, told)
+
+
+def _with(run: Run, objectives: Sequence[Any]) -> Run:
+    """The run with these objectives of its tasks."""
+    if not isinstance(run.objective, MultiTask):
+        return dataclasses.replace(run, objective=objectives[0])
+    tasks = zip(run.objective.tasks, objectives, strict=True)
+    made = tuple(dataclasses.replace(task, objective=objective) for task, objective in tasks)
+    return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=made))
 
 
 def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
-    objective.check_columns(data.columns)
+    for one in data.corpora().values():
+        objective.check_columns(one.columns)
     column = objective.missing_labels
     if not column:
         return objective
     counts: collections.Counter[str] = collections.Counter()
+    held_out: list[int] = []
     for one in data.corpora().values():
-        counts.update(_counted(one, column, data))  # += would drop those that were not counted
+        found, held = _counted(one, column, data)
+        counts.update(found)  # += would drop those that were not counted
+        held_out.append(held)
+    _check_enough(counts, sum(held_out), column)
     if len(counts) < objective.fewest_labels:
         raise UserError(
             f'column "{column}" of the training split has {len(counts)} label{"s" * (len(counts) != 1)} '
@@ -49,16 +69,34 @@ def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
     shown = (f"{name} {number:,} ({number / total:.1%})" if total else name for name, number in most)
     listed = "  ".join(shown)
     say(f"  labels             {listed}{'  ...' if len(counts) > _SHOWN else ''}")
-    return objective.told(tuple(sorted(counts)))
+    return objective.told(tuple(sorted(counts))).counted(counts)
 
 
-def _counted(one: Corpus, column: str, data: Data) -> "collections.Counter[str]":
-    """How often each label stands in the training split of a corpus."""
+def _check_enough(counts: "collections.Counter[str]", held_out: int, column: str) -> None:
+    """UserError for numbers with a fraction, and for fewer validation rows than labels (0: not known, or none)."""
+    if counts and all(re.fullmatch(r"-?\d*\.\d+", name) for name in counts):
+        raise UserError(
+            f'column "{column}" holds numbers ({", ".join(sorted(counts)[:3])}, ...), which are no labels. Fix: "'
+            f'--config.data.columns=(Number(field={column!r}),)" and "--config.objective=Regression(column='
+            f"{column!r}, texts=1, pooling='own', max_tokens=125, items_per_row=8)\"; or whole numbers."
+        )
+    if 0 < held_out < len(counts):
+        raise UserError(
+            f'column "{column}" has {len(counts)} labels, and the validation split {held_out} rows: what is measured '
+            "on fewer rows than labels says nothing. Fix: --config.data.validation_share=0.2 or more of more rows, or "
+            "--config.data.validation_share=0 for none."
+        )
+
+
+_Counts = tuple["collections.Counter[str]", int]
+
+
+def _counted(one: Corpus, column: str, data: Data) -> _Counts:
+    """(how often each label stands in the training split of a corpus, rows of its validation split; 0: not known)."""
     if corpus.is_prepared(one.source):
         train = shards.open_shards(expanded(one.source), "train", tokenizer_fingerprint=None)
-        return collections.Counter(
-            dict.fromkeys(train.labels(column), 0)
-        )  # how often each occurs is not kept
+        # How often each occurs is not kept.
+        return collections.Counter(dict.fromkeys(train.labels(column), 0)), 0
     names = [value.field for value in one.columns]
     place = names.index(column) if column in names else -1
     if place < 0 or isinstance(one.columns[place], Number):
@@ -69,7 +107,17 @@ def _counted(one: Corpus, column: str, data: Data) -> "collections.Counter[str]"
         )
     cache = expanded(data.cache) if data.cache else default_cache()
     records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
-    values = (record.values[place] for record in records if one.split(record) == "train")
-    if isinstance(one.columns[place], Label):
-        return collections.Counter(map(str, values))
-    return collections.Counter(label for spans in values for *_, label in spans)  # pyright: ignore[reportGeneralTypeIssues]
+    counts, held_out, kind = collections.Counter(), 0, one.columns[place]
+    for record in records:
+        split, value = one.split(record), record.values[place]
+        if split == "train":
+            counts.update(_names(value))
+        held_out += split == "validation" and isinstance(kind, Label | Labels)
+    return counts, held_out
+
+
+def _names(value: Any) -> list[str]:
+    """The labels of a record: one, several, or those of its spans."""
+    if isinstance(value, tuple):
+        return [label for *_, label in value]
+    return list(value) if isinstance(value, list) else [str(value)]

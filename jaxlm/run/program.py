@@ -14,6 +14,7 @@ import optax
 
 from jaxlm.batch import Batches, Row, Vocabulary
 from jaxlm.config import Run, Stage
+from jaxlm.errors import UserError
 from jaxlm.models import build
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
@@ -54,12 +55,11 @@ class Program:
         axes = view.axes(of_params)
         horizon = _horizon(run)
         optimizer = view.optimizer(run.optimizer.make(horizon, axes), horizon.total_steps)
+        _average_from(run)  # refused before anything is made
         key = jax.random.key(run.seed)
         params = model.shapes
         trained, frozen = jax.eval_shape(lambda params: view.split(params, of_params, key), params)
-        state = jax.eval_shape(
-            lambda trained: new_state(trained, optimizer, ema=run.ema_decay > 0.0), trained
-        )
+        state = jax.eval_shape(lambda trained: new_state(trained, optimizer, ema=run.averages), trained)
         return cls(
             run=run,
             mesh=mesh,
@@ -85,7 +85,7 @@ class Program:
     def start(self, params: Any) -> tuple[TrainState, Any]:
         """(state before the first step, frozen) of these parameters, which are used up."""
         trained, frozen = self.split(params)
-        begin = lambda trained: new_state(trained, self.optimizer, ema=self.run.ema_decay > 0.0)
+        begin = lambda trained: new_state(trained, self.optimizer, ema=self.run.averages)
         return jax.jit(begin, out_shardings=shardings(self.state), donate_argnums=0)(trained), frozen
 
     def split(self, params: Any) -> tuple[Any, Any]:
@@ -106,6 +106,7 @@ class Program:
             seed=self.run.seed,
             accumulate=self.run.accumulate,
             ema_decay=self.run.ema_decay,
+            average_from=_average_from(self.run),
             dropout_generator=dropout_generator(self.run, self.mesh),
         )
         # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
@@ -171,6 +172,18 @@ def _horizon(run: Run) -> Horizon:
     return Horizon(
         tuple((last - first, n) for (first, last), n in zip(run.stage_steps(), lengths, strict=True))
     )
+
+
+def _average_from(run: Run) -> int:
+    """UserError for a duration that leaves nothing to average."""
+    if not run.average_from:
+        return 0
+    first = _horizon(run).steps(run.average_from, "config.average_from")
+    if first >= run.steps:
+        raise UserError(
+            f"config.average_from={run.average_from!r}: the run ends at step {run.steps}, before it."
+        )
+    return first
 
 
 def _placed(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:

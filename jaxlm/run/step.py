@@ -52,6 +52,7 @@ def make_train_step(
     seed: int,
     accumulate: int = 1,
     ema_decay: float = 0.0,
+    average_from: int = 0,
     dropout_generator: str = "threefry2x32",
 ) -> Callable[[TrainState, Any, Batches], tuple[TrainState, Measures]]:
     """One optimizer step: (state, frozen, batches of B rows) -> (state, measures as (sum, weight)).
@@ -59,6 +60,11 @@ def make_train_step(
     `objective` is a MultiTask. No gradient is formed of what is frozen. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
     """
+
+    def average(ema: Any, params: Any, step: jax.Array) -> Any:
+        if ema_decay:
+            return averages.update(ema, params, step, ema_decay)
+        return averages.tail(ema, params, step, average_from)
 
     def gradient(
         params: Any, frozen: Any, batch: Batches, weights: dict, key: jax.Array
@@ -99,7 +105,7 @@ def make_train_step(
         optimized = transforms.measures(opt_state)
         finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])
         params = optax.apply_updates(state.params, updates)
-        ema = None if state.ema is None else averages.update(state.ema, params, state.step, ema_decay)
+        ema = None if state.ema is None else average(state.ema, params, state.step)
         kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
         in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         new = TrainState(

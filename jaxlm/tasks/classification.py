@@ -8,9 +8,11 @@ import numpy as np
 from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import classes
-from jaxlm.infer import classify
+from jaxlm.infer import choose, classify
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.multiple_choice import MultipleChoice
+from jaxlm.report import charts
 from jaxlm.tasks.task import Item, Measured, Trained, Values, known
 
 
@@ -32,10 +34,41 @@ class Classifying(Trained):
         """The likeliest."""
         return [self.objective.answer(shares_K.tolist()) for shares_K in asked]
 
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """1 for the likeliest label."""
+        return list(np.eye(len(self.labels), dtype=np.float32)[np.argmax(asked, axis=1)])
+
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.classes` has it."""
-        labels = self.objective.labels
+        labels = self.labels
         right_N = np.array([known(str(one.values[0]), labels, one.where) for one in records])
-        shares_NK = np.stack(asked)
-        table = classes.table(labels, right_N, shares_NK.argmax(axis=1))
-        return Measured(items=len(records), metrics=classes.metrics(right_N, shares_NK), table=table)
+        return measured(labels, right_N, np.stack(asked))
+
+
+def measured(labels: Sequence[str], right_N: np.ndarray, shares_NK: np.ndarray) -> Measured:
+    """Probabilities of one label an item, against the numbers of the right ones."""
+    found_N = shares_NK.argmax(axis=1)
+    own_N = shares_NK[np.arange(len(right_N)), right_N]
+    sure = classes.reliability(right_N == found_N, shares_NK.max(axis=1))
+    return Measured(
+        items=len(right_N),
+        metrics=classes.metrics(right_N, shares_NK),
+        table=classes.table(labels, right_N, found_N),
+        faults=(-np.log(np.maximum(own_N, np.finfo(np.float32).tiny))).tolist(),
+        drawings={
+            "confusion": charts.confusion(labels, classes.confusion(right_N, found_N, len(labels))),
+            "reliability": charts.reliability(*sure),
+        },
+    )
+
+
+class Choosing(Classifying):
+    """The same of the choices that go with a question."""
+
+    def __init__(self, model: Predictor, data: Data, objective: MultipleChoice) -> None:
+        super().__init__(model, data, objective)  # pyright: ignore[reportArgumentType]
+        self.does = f"one of {objective.choices} choices"
+
+    def ask(self, items: Sequence[Item]) -> list[Any]:
+        """Probabilities, [choices]."""
+        return choose.choose(self.model, self.objective, items)

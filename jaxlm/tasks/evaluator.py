@@ -45,7 +45,9 @@ class Measuring:
     def __init__(self, ready: Ready, records: list[Record]) -> None:
         self._ready, self._records = ready, records
         # UserError before anything is trained.
-        self.names = [f"eval/{name}" for name in self._task(ready.program.state.params).metrics]
+        task = self._task(ready.program.state.params)
+        task.wanted()
+        self.names = [f"eval/{name}" for name in task.metrics]
 
     def __call__(self, weights: Any) -> Mapping[str, float]:
         """{"eval/f1": ...} of these trained parameters."""

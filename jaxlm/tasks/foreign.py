@@ -1,21 +1,25 @@
 """What a Hugging Face folder was fine-tuned for. In: a `Loaded` without a run. Out: the task of its head, or None.
 
 Names of classes are those of `id2label` in its config.json; the texts and the right answers of a table stand in the
-columns `text` and `label`, or `tokens` and `tags`.
+columns `text` and `label`, or `tokens` and `tags`, or `question`, `context` and `answers`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxlm.config import Data
-from jaxlm.data.corpus.columns import Label
+from jaxlm.data.corpus.columns import Answers, Label
 from jaxlm.data.corpus.spans import Tags
 from jaxlm.infer.loaded import Loaded
+from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.question_answering import QuestionAnswering
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.tasks.classification import Classifying
+from jaxlm.tasks.question_answering import Answering
 from jaxlm.tasks.tagging import Finding
 from jaxlm.tasks.task import Item, Trained
 
@@ -27,12 +31,17 @@ def of(model: Loaded) -> Trained | None:
         return _classifier(model, labels)
     if tags := names.get("tags"):
         return _tagger(model, tags)
-    return None
+    return _answering(model) if "span" in model.stored.heads else None
 
 
 def _classifier(model: Loaded, labels: tuple[str, ...]) -> Trained:
     objective = Classification(
-        column="label", labels=labels, texts=1, max_tokens=model.row_length - 2, items_per_row=1
+        column="label",
+        labels=labels,
+        texts=1,
+        pooling="own",
+        max_tokens=model.row_length - 2,
+        items_per_row=1,
     )
     return Classifying(model, _data("text", Label(field="label")), objective)
 
@@ -46,6 +55,22 @@ def _tagger(model: Loaded, tags: tuple[str, ...]) -> Trained:
     )
     column = Tags(field="tags", text="tokens", between=" ", scheme=scheme)
     return _Reordered(model, _data("tokens", column), objective, tags)
+
+
+def _answering(model: Loaded) -> Trained:
+    """In the windows that are published."""
+    window = min(384, model.row_length)
+    objective = QuestionAnswering(
+        column="answers",
+        no_answer=False,
+        max_tokens=window,
+        overlap=window // 3,
+        question_tokens=window // 6,
+        items_per_row=1,
+        separators=2 if isinstance(model.model.config, Roberta) else 1,
+    )
+    data = _data("", Answers(field="answers", text="context"))
+    return Answering(model, dataclasses.replace(data, text_fields=("question", "context")), objective)
 
 
 class _Reordered(Finding):

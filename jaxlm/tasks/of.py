@@ -1,29 +1,103 @@
 """The task of a model. In: a `Loaded`. Out: a `Task`: what it was fine-tuned for, or what its kind does."""
 
+import argparse
+import dataclasses
+import pathlib
+import re
 from typing import Any
 
 from jaxlm.config import Run
+from jaxlm.errors import UserError
+from jaxlm.infer import loaded
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.crf import CrfTagging
+from jaxlm.objectives.multi_label import MultiLabel
+from jaxlm.objectives.multiple_choice import MultipleChoice
+from jaxlm.objectives.question_answering import QuestionAnswering
+from jaxlm.objectives.regression import Regression
+from jaxlm.objectives.relations import Relations
+from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
+from jaxlm.objectives.translation import Summarisation, Translation
 from jaxlm.objectives.wrapped import Wrapped
 from jaxlm.tasks import foreign, untrained
-from jaxlm.tasks.classification import Classifying
-from jaxlm.tasks.tagging import Finding
+from jaxlm.tasks.classification import Choosing, Classifying
+from jaxlm.tasks.ensemble import Ensemble
+from jaxlm.tasks.in_context import Completing, Picking
+from jaxlm.tasks.label_sets import LabelSets
+from jaxlm.tasks.likely import Perplexity, Preferring
+from jaxlm.tasks.question_answering import Answering
+from jaxlm.tasks.relations import Relating
+from jaxlm.tasks.scores import Comparing, Scoring
+from jaxlm.tasks.setup import Setup
+from jaxlm.tasks.tagging import Chaining, Finding
 from jaxlm.tasks.task import Task, Trained
+from jaxlm.tasks.translation import Summarising, Translating
 
 _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that it derives from
     Classification: Classifying,
+    QuestionAnswering: Answering,
     Tagging: Finding,
+    CrfTagging: Chaining,
+    MultiLabel: LabelSets,
+    MultipleChoice: Choosing,
+    Relations: Relating,
+    Regression: Scoring,
+    Similarity: Comparing,
+    Translation: Translating,
+    Summarisation: Summarising,
 }
 
 
-def of(model: Loaded, *, max_new_tokens: int) -> Task:
-    """`max_new_tokens`: the longest answer of a model that writes."""
+def of(model: Loaded, *, max_new_tokens: int, setup: Setup | None = None) -> Task:
+    """`max_new_tokens`: the longest answer of a model that writes; `setup`: what is asked of it, whatever it is for."""
+    if setup is not None:
+        return _set_up(model, setup, max_new_tokens)
     run = model.stored.run
     found = foreign.of(model) if run is None else of_run(model, run)
     return found or untrained.of(model, max_new_tokens=max_new_tokens)
+
+
+def _set_up(model: Loaded, setup: Setup, max_new_tokens: int) -> Task:
+    match setup.task:
+        case "minimal_pairs":
+            return Preferring(model, setup)
+        case "perplexity":
+            return Perplexity(model, setup)
+        case "choice":
+            return Picking(model, setup)
+        case "completion":
+            return Completing(model, setup, max_new_tokens)
+
+
+def of_options(options: argparse.Namespace) -> Task:
+    """What the options of `commands.options.add_model` say; of several runs what they say together."""
+    tasks = [_of_place(place, options) for place in (options.run, *options.more)]
+    if len(tasks) > 1:
+        return Ensemble(tasks, options.weights, vote=options.vote)
+    if options.weights or options.vote:
+        raise UserError(
+            "--weights and --vote are of several runs: name another with --run, or leave them out."
+        )
+    return tasks[0]
+
+
+def named(place: str, step: int | None) -> tuple[str, int | None]:
+    """(RUN, N) of RUN@N; (place, step) of any other."""
+    found = re.fullmatch(r"(.+)@(\d+)", place)
+    if found is None or pathlib.Path(place).expanduser().exists():
+        return place, step
+    return found[1], int(found[2])
+
+
+def _of_place(place: str, options: argparse.Namespace) -> Task:
+    run, step = named(place, options.step)
+    one = argparse.Namespace(**{**vars(options), "run": run, "step": step})
+    names = [field.name for field in dataclasses.fields(Setup)]
+    setup = Setup(**{name: getattr(options, name) for name in names}) if options.task else None
+    return of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
 
 
 def of_run(model: Predictor, run: Run) -> Trained | None:

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from jaxlm.config import Data
-from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.record import Record, Span
 from jaxlm.evaluate import spans
 from jaxlm.infer import tag
 from jaxlm.infer.predict import Predictor
@@ -28,11 +31,15 @@ class Finding(Trained):
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """The likeliest sequence of tags that can be, as spans."""
         texts = self._texts(items)
-        found = tag.spans(self.objective, texts, asked, between=self._between)
+        found = self._found(texts, asked)
         return [
             {"spans": [{"start": a, "end": b, "label": label, "text": text[a:b]} for a, b, label in one]}
             for text, one in zip(texts, found, strict=True)
         ]
+
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """1 for the likeliest tag of every word, whatever stands beside it."""
+        return [_votes(scores_NK) for scores_NK in asked]
 
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.spans` has it."""
@@ -46,6 +53,9 @@ class Finding(Trained):
         table = spans.table(right, found, labels)
         return Measured(items=len(records), metrics=spans.metrics(right, found, labels), table=table)
 
+    def _found(self, texts: Sequence[str], asked: Sequence[Any]) -> list[list[Span]]:
+        return tag.spans(self.objective, texts, asked, between=self._between)
+
     def _texts(self, items: Sequence[Item]) -> list[str]:
         return [text for (text,) in items]
 
@@ -54,3 +64,27 @@ class Finding(Trained):
         """What stands between two words in the texts that the tagger was trained on."""
         column = next(one for one in self.data.columns if one.field == self.objective.column)
         return getattr(column, "between", " ")
+
+
+class Chaining(Finding):
+    """The same of a model that knows which tags follow each other."""
+
+    def ask(self, items: Sequence[Item]) -> list[Any]:
+        """Logits of the tags of every word, [words, K], and the chain."""
+        chain = tag.chain(self.model)
+        return [(scores_NK, chain) for scores_NK in super().ask(items)]
+
+    def _found(self, texts: Sequence[str], asked: Sequence[Any]) -> list[list[Span]]:
+        scores, chains = zip(*asked, strict=True)
+        return tag.spans(self.objective, texts, scores, between=self._between, chains=chains)
+
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """Each word for itself: votes say nothing of what follows what."""
+        scores, chains = zip(*asked, strict=True)
+        return list(zip(super().votes(scores), jax.tree.map(np.zeros_like, list(chains)), strict=True))
+
+
+def _votes(scores_NK: np.ndarray) -> np.ndarray:
+    """NaN where a word has no scores."""
+    votes_NK = np.eye(scores_NK.shape[1], dtype=scores_NK.dtype)[np.nan_to_num(scores_NK).argmax(axis=1)]
+    return np.where(np.isnan(scores_NK), np.nan, votes_NK)

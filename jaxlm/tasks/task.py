@@ -4,15 +4,17 @@
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlm.config import Data
+from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.evaluate.classes import Interval
 from jaxlm.infer.predict import Predictor
+from jaxlm.report.drawing import Drawing
 
 Values = dict[str, Any]
 Item = tuple[str, ...]  # a text, or as many as `fields`
@@ -23,8 +25,11 @@ class Measured:
     """How well a model does on a table."""
 
     items: int  # rows of it
-    metrics: dict[str, Interval]
+    metrics: dict[str, Interval]  # a `Sampled`, where two models are to be compared
     table: str = ""  # what else is worth reading, such as a line for every label
+    # Of every item, how far its answer is from the right one; (): by the first metric.
+    faults: Sequence[float] = ()
+    drawings: Mapping[str, Drawing] = dataclasses.field(default_factory=dict)  # by the name of their file
 
 
 class Task:
@@ -35,13 +40,30 @@ class Task:
     columns: tuple[str, ...]  # names of the values that an answer adds to a row
     metrics: tuple[str, ...] = ()  # names of what `measure` gives
     fields: tuple[str, ...] = ("text",)  # what the texts of an item are called where the model was trained
+    labels: tuple[str, ...] = ()  # that `ask` has numbers of
+    whole_files: bool = False  # whether a file of text is an item of it
+
+    @property
+    def kind(self) -> type["Task"]:
+        """Tasks of one kind, with the same labels, answer the same question."""
+        return type(self)
 
     def check(self, text: str) -> None:
         """UserError for a text that it cannot take."""
 
+    def of_row(self, row: Mapping[str, Any], item: Item, where: str) -> Item:
+        """What the model is asked of a row without a right answer, whose texts are `item`."""
+        return item
+
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Of every item what the model says, a pytree of float arrays; () for a task without any."""
         return [()] * len(items)
+
+    def votes(self, asked: Sequence[Any]) -> list[Any]:
+        """1 for what is likeliest and 0 for the rest, in the form of `ask`. UserError for a task without a choice."""
+        raise UserError(
+            f"this model {self.does}: it makes no choice that could be voted on. Leave --vote out."
+        )
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """The values of every item."""
@@ -53,6 +75,10 @@ class Task:
             f"this model {self.does}: there is no right answer to compare with. --data measures a model that was "
             "fine-tuned for a task; of another run: jaxlm evaluate --split=test measures its own objective."
         )
+
+    def record(self, row: Mapping[str, Any], where: str, number: int) -> Record:
+        """A row of a table with right answers, as `wanted` says."""
+        return dataclasses.replace(readers.of(dict(row), self.wanted(), where, number), where=where)
 
     def item(self, record: Record) -> Item:
         """What the model is asked of a row with a right answer."""
@@ -69,6 +95,7 @@ class Trained(Task):
     def __init__(self, model: Predictor, data: Data, objective: Any) -> None:
         self.model, self.data, self.objective = model, data, objective
         self.fields = data.corpus_config().wanted.texts
+        self.labels = tuple(getattr(objective, "labels", ()))
 
     def wanted(self) -> Wanted:
         """The texts, and the objective's column."""

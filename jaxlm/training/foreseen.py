@@ -15,6 +15,7 @@ from jaxlm.config import Run
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import corpus, readers
 from jaxlm.data.corpus.corpus import Corpus, Files
+from jaxlm.data.corpus.parted import Parted
 from jaxlm.data.places import default_cache
 from jaxlm.errors import UserError
 from jaxlm.evaluate import held_out
@@ -59,10 +60,10 @@ def _check_corpus(one: Corpus) -> None:
         )
     if corpus.is_prepared(one.source) or one.source.partition(":")[0] in ("builtin", "tfds", "hf"):
         return
-    source = corpus.open_source(one, default_cache())
-    assert isinstance(source, Files)
-    for file in itertools.islice(source.files, _FILES):
-        next(readers.read(file.path, one.wanted), None)
+    opened = corpus.open_source(one, default_cache())
+    for source in opened.sources.values() if isinstance(opened, Parted) else (opened,):
+        for file in itertools.islice(source.files, _FILES) if isinstance(source, Files) else ():
+            next(readers.read(file.path, one.wanted), None)
 
 
 def _check_size(run: Run) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxlm.config import Run, folder
-from jaxlm.infer import answers, fill_mask
+from jaxlm.infer import answers, fill_mask, frame
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling
 from jaxlm.run.inputs import Text
@@ -22,7 +22,9 @@ def check(run: Run, text: Text) -> None:
     """UserError for sentences and prompts that could not be shown when the run is over."""
     fill_mask.check(text.tokenizer, run.fill, row_length=run.stages[-1].length)
     if run.generate:
-        answers.check(run.model, text.tokenizer, run.objective.frame(text.vocabulary), run.generate)
+        answers.check(
+            run.model, text.tokenizer, frame.of_objective(run.objective, text.tokenizer), run.generate
+        )
 
 
 def keep(parts: Any, weights: Any, step: int) -> str:
@@ -50,7 +52,7 @@ def _shown(parts: Any, weights: Any) -> str:
     if run.fill:
         lines.append(fill_mask.table(fill_mask.fill(predictor, run.fill)))
     if run.generate:
-        around = run.objective.frame(parts.text.vocabulary)
+        around = frame.of_objective(run.objective, parts.text.tokenizer)
         greedy = {"new_tokens": _NEW_TOKENS, "sampling": Sampling(), "seed": 0}
         found, _ = answers.answer(predictor, around, run.generate, **greedy)
         lines.append(answers.table(found))

@@ -55,6 +55,8 @@ def commands(parts: Any) -> list[str]:
         found.append(_command(parts, "generate", "--run", _example(run.generate, _beginning(parts))))
     if shown.classifies(run) or shown.tags(run):
         found.append(_command(parts, "predict", "--run", '"a text"'))
+    elif shown.answers(run):
+        found.append(_command(parts, "predict", "--run", "--input=questions.jsonl"))
     elif run.model.kind in ("encoder", "pair"):
         found.append(_command(parts, "embed", "--run", '"a text" "another text"'))
     if all("test" in splits for stream in parts.text.streams for splits in stream.sources.values()):

@@ -8,6 +8,7 @@ from jaxlm.views.adalora import AdaLoRA
 from jaxlm.views.adapter import Adapter, houlsby, pfeiffer
 from jaxlm.views.freeze import BitFit, Freeze
 from jaxlm.views.ia3 import IA3
+from jaxlm.views.keep_start import KeepStart
 from jaxlm.views.lora import DoRA, LoRA, rslora
 from jaxlm.views.prompt import Prefix, Prompt
 from jaxlm.views.view import Chain, View
@@ -20,6 +21,7 @@ __all__ = [
     "Chain",
     "DoRA",
     "Freeze",
+    "KeepStart",
     "LoRA",
     "Prefix",
     "Prompt",

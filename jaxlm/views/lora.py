@@ -36,6 +36,11 @@ class LoRA(Beside):
         """What a b is multiplied by."""
         return self.alpha / (self.rank**0.5 if self.scaling == "sqrt" else self.rank)
 
+    @property
+    def keeps_start(self) -> bool:
+        """Whether what it trains stands beside weights that stay."""
+        return not self.also
+
     def validate(self, where: str) -> None:
         """Numbers that can work, patterns that are some."""
         super().validate(where)

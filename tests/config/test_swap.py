@@ -1,5 +1,6 @@
 """Claims about objects on the command line: what is written is what the run gets, and nothing is evaluated."""
 
+import dataclasses
 import pathlib
 import re
 import shlex
@@ -11,6 +12,7 @@ from jaxlm.data.tokenizer import Pretrained
 from jaxlm.errors import UserError
 from jaxlm.models.gpt2 import Gpt2
 from jaxlm.objectives.masked_lm import MaskedLM
+from jaxlm.objectives.r_drop import RDrop
 from jaxlm.objectives.units import Ngrams
 from jaxlm.optim.optimizers import AdamW, Muon
 from jaxlm.optim.schedules import WarmupCosine, WarmupLinear
@@ -62,6 +64,15 @@ def test_what_is_missing_inside_an_object_is_named_there():
         )
     now = "schedule=WarmupCosine(peak=0.02, warmup='40 steps', end=0.0)"
     assert str(refused.value).endswith(f"Fix, with what WarmupLinear has now: {now}")
+
+
+def test_what_stands_around_another_takes_what_is_there():
+    before = run()
+    words = ("--config.optimizer=LayerDecay(decay=0.9, first=1, of=RateGroups(rates=(('heads/', 10.0),)))",)
+    now = run(*words, "--config.optimizer.of.of.b2=0.5", "--config.objective=RDrop(alpha=1.0)")
+    assert now.optimizer.of.of == dataclasses.replace(before.optimizer, b2=0.5)
+    assert (now.optimizer.decay, now.optimizer.of.rates) == (0.9, (("heads/", 10.0),))
+    assert now.objective == RDrop(of=before.objective, alpha=1.0)
 
 
 def test_parts_of_components_tuples_and_defaults():
@@ -139,3 +150,18 @@ def test_a_path_for_a_tokenizer_is_answered_with_what_to_type(tmp_path):
         run(f"--config.tokenizer={tmp_path}")
     (word,) = shlex.split(re.search(r'Fix: (--config\.tokenizer=".*?")', str(refused.value))[1])
     assert run(word).tokenizer == Pretrained(path=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config.reset_layers=1"], "without config.init_from all layers are as drawn"),
+        (
+            ["--config.average_from=50%", "--config.ema_decay=0.9"],
+            "are two averages. Fix: --config.ema_decay=0",
+        ),
+    ],
+)
+def test_starts_and_averages_that_contradict_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        run(*words)

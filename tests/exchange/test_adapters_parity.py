@@ -22,9 +22,9 @@ from jaxlm.views import IA3, AdaLoRA, DoRA, LoRA, Prefix, Prompt
 from jaxlm.views.view import Chain, facts
 from tests.views.programs import perturbed
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-peft = pytest.importorskip("peft")
+torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
+transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+peft = pytest.importorskip("peft", reason="needs the extra `parity` (peft)")
 
 _WIDTHS = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
 _ENCODER = {**_WIDTHS, "vocab_size": 101, "max_position_embeddings": 32}

@@ -30,6 +30,7 @@ class Run:
     init_from: str
     resize_vocabulary: str = "refuse"
     extend_positions: str = "refuse"
+    reset_layers: int = 0
     heads: tuple[str, ...] = HEADS
     stages: tuple = ()
 
@@ -83,6 +84,19 @@ def test_heads_that_the_weights_lack_stay_fresh_and_those_of_no_use_are_left_bot
     text = "\n".join(said)
     assert "5 fresh, which the weights lack (heads/tokens/b, heads/tokens/b_vocab, " in text
     assert "2 left behind, which this model lacks (heads/pooler/b, heads/pooler/w)" in text
+
+
+def test_the_top_layers_and_the_pooler_begin_as_drawn_where_the_run_says_so(hf):
+    made, fresh, said = start(Run(CONFIG, f"hf:{hf}", reset_layers=2))
+    read, _, _ = start(Run(CONFIG, f"hf:{hf}"))
+    for path, value in made.items():
+        if path.startswith("blocks/"):
+            np.testing.assert_array_equal(value, np.concatenate([read[path][:1], fresh[path][1:]]))
+        else:
+            np.testing.assert_array_equal(value, (fresh if "pooler" in path else read)[path])
+    assert "  as drawn: the top 2 of 3 layers, and the pooler if there is one" in said
+    with pytest.raises(UserError, match="config.reset_layers=4: there are 3 layers"):
+        start(Run(CONFIG, f"hf:{hf}", reset_layers=4))
 
 
 @pytest.mark.parametrize("how", ["mean", "normal"])

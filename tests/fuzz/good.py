@@ -172,6 +172,19 @@ def json_lines() -> bytes:
     return "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(TEXTS)).encode()
 
 
+def questions() -> dict[str, Any]:
+    """In SQuAD's form."""
+    answer = lambda text: [{"text": text.split()[1], "answer_start": len(text.split()[0]) + 1}]
+    asked = lambda i, text: {
+        "id": str(i),
+        "question": "Which?",
+        "answers": answer(text),
+        "is_impossible": False,
+    }
+    paragraphs = [{"context": text, "qas": [asked(i, text)]} for i, text in enumerate(TEXTS)]
+    return {"version": "v2.0", "data": [{"title": "a", "paragraphs": paragraphs}]}
+
+
 def parquet(path: pathlib.Path) -> None:
     """A corpus."""
     import pyarrow
@@ -217,5 +230,6 @@ MAKERS = {
     "csv": ("a.csv", lambda path: path.write_text("".join(f'1,"{text}"\n' for text in ("text", *TEXTS)))),
     "tsv": ("a.tsv", lambda path: path.write_text("".join(text + "\n" for text in TEXTS))),
     "parquet": ("a.parquet", parquet),
+    "squad": ("a.json", lambda path: path.write_text(json.dumps(questions(), indent=1))),
     "conll": ("a.conll", lambda path: path.write_text("\n\n".join(text.replace(" ", " O\n") + " O" for text in TEXTS))),
 }  # fmt: skip

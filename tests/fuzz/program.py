@@ -19,6 +19,7 @@ from typing import Any
 from jaxlm.convert import families
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import corpus
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.spans import Tags
 from jaxlm.data.tokens import gguf_tokenizer, spiece_json
 from jaxlm.errors import UserError
@@ -93,6 +94,15 @@ def read_sentences(path: pathlib.Path) -> None:
         pass
 
 
+def read_questions(path: pathlib.Path) -> None:
+    """All questions with their answers."""
+    column, held = Answers(field="answers", text="context"), {"validation_share": 0.0, "test_share": 0.0}
+    fields = {"text_fields": ("question", "context"), "columns": (column,)}
+    source = corpus.Corpus(source=str(path), **fields, **held)
+    for _ in corpus.open_source(source, path.parent / "cache").records():
+        pass
+
+
 def read_program(path: pathlib.Path) -> None:
     """The program of a pickle, in a container that is right."""
     whole = path.with_suffix(".bin")
@@ -119,6 +129,7 @@ READERS: dict[str, Callable[[pathlib.Path], None]] = {
         read_corpus,
     ),
     "conll": read_sentences,
+    "squad": read_questions,
 }
 
 

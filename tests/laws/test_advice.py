@@ -17,6 +17,10 @@ RECIPES = [
     "configs/bert_base.py",
     "configs/classification.py",
     "configs/tagging.py",
+    "configs/question_answering.py",
+    "configs/multi_label.py",
+    "configs/multiple_choice.py",
+    "configs/chat.py",
 ]
 _BLANK = "\0"  # where a message has a value
 

@@ -26,7 +26,9 @@ from tests.objectives import small
 
 GOOD, BAD = ("fine", "lovely", "great", "kind"), ("awful", "poor", "sad", "rude")
 LABELS = ("bad", "good", "so-so")
-OBJECTIVE = Classification(column="label", labels=LABELS, texts=1, max_tokens=20, items_per_row=4)
+OBJECTIVE = Classification(
+    column="label", labels=LABELS, texts=1, pooling="own", max_tokens=20, items_per_row=4
+)
 
 
 def rows(number=240):

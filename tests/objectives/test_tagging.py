@@ -18,6 +18,7 @@ from jaxlm.errors import UserError
 from jaxlm.evaluate import spans
 from jaxlm.formats import safetensors_file
 from jaxlm.infer import loaded, tag
+from jaxlm.objectives import crf
 from jaxlm.objectives.causal_lm import CausalLM
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.wrapped import Wrapped
@@ -134,8 +135,8 @@ def test_the_sequence_is_the_best_of_all_that_can_be():
             if all(k % 2 or not k or before in (k - 1, k) for before, k in itertools.pairwise((0, *path)))
         ]
         best = max(can, key=lambda path: sum(scores_NK[i, k] for i, k in enumerate(path)))
-        assert tag.likeliest(scores_NK) == list(best)
-    assert tag.likeliest(np.zeros((0, 5))) == []
+        assert tag.likeliest(scores_NK, crf.allowed(5, "bio")) == list(best)
+    assert tag.likeliest(np.zeros((0, 5)), crf.allowed(5, "bio")) == []
 
 
 def test_words_get_the_tag_of_their_first_token_and_cut_ones_none():

@@ -22,6 +22,18 @@ def test_average_is_its_closed_form():
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_tail_is_the_mean_of_what_follows_its_first_update_and_before_it_the_weights():
+    weights = np.random.default_rng(0).normal(size=(31, 5))
+    average, update = (
+        ema.init({"w": jnp.asarray(weights[0], jnp.float32)}),
+        jax.jit(ema.tail, static_argnums=3),
+    )
+    for step in range(30):
+        average = update(average, {"w": jnp.asarray(weights[step + 1], jnp.float32)}, step, 20)
+        expected = weights[21 : step + 2].mean(0) if step >= 20 else weights[step + 1]
+        np.testing.assert_allclose(average["w"], expected, rtol=1e-5, atol=1e-6)
+
+
 def test_average_of_constant_weights_is_the_weights():
     params = {"w": jnp.asarray([1.5, -3.25])}
     average = ema.init(params)

@@ -28,6 +28,7 @@ from jaxlm.data.corpus.source import Source, first_bytes
 from jaxlm.errors import UserError, did_you_mean
 
 FORMAT = 4
+NAMES = ("pydocs", "pydocs_questions", "pydocs_summaries", "pydocs_names", "pychats")
 LABEL = "label"  # the column: which package a document is from
 # What every installation of jaxlm has, without extras, so that the text does not change with them.
 PACKAGES = (
@@ -60,7 +61,8 @@ def open_builtin(
     """The built-in corpus of that name, with its label or without. UserError for a name that does not exist."""
     if name != "pydocs":
         raise UserError(
-            f'corpus "builtin:{name}": allowed: "builtin:pydocs".{did_you_mean(name, ["pydocs"])}'
+            f'corpus "builtin:{name}": allowed: {", ".join(f"builtin:{one}" for one in NAMES)}.'
+            f"{did_you_mean(name, NAMES)}"
         )
     return PyDocs(cache, log, labelled)
 
@@ -155,7 +157,7 @@ def texts_of_files(paths: list[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def texts_of_source(source: str, topics: bool = False) -> list[str]:
     """The documents of one source text. `topics`: also the values of a module-level dict (pydoc_data.topics)."""
-    tree = _parsed(source)
+    tree = parsed(source)
     groups = [[ast.get_docstring(tree)]]
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -165,11 +167,12 @@ def texts_of_source(source: str, topics: bool = False) -> list[str]:
         elif topics and isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             groups += [[inspect.cleandoc(text)] for text in _strings(node.value.values)]
     cleaned = ([RULER.sub("", text).strip() for text in group if text] for group in groups)
-    texts = ("\n\n".join(filter(_worth_reading, group)) for group in cleaned)
+    texts = ("\n\n".join(filter(worth_reading, group)) for group in cleaned)
     return [text for text in texts if text]
 
 
-def _parsed(source: str) -> ast.Module:
+def parsed(source: str) -> ast.Module:
+    """The tree of a source text, without a word about it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
         return ast.parse(source)
@@ -200,7 +203,8 @@ def _strings(nodes: list[Any]) -> Iterator[str]:
             yield from _strings(node.elts)
 
 
-def _worth_reading(text: str) -> bool:
+def worth_reading(text: str) -> bool:
+    """Whether it is some words, and no table or drawing."""
     if text.count(" ") + 1 < SHORTEST_WORDS:
         return False
     letters = sum(map(str.isalpha, text))

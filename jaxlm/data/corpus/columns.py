@@ -1,14 +1,17 @@
 """What is read of a record besides its texts. In: config. Out: columns, which read a value and say what it may be.
 
 A column is stored beside the shards: `shards.value(field, k)`. Of a `Label` and a `Number` it is one value a document:
-the number of the name among those of the training split, sorted, int32; or float32. Columns of spans (`Spans`, `Tags`,
-`Turns`) have one a token, see `spans`.
+the number of the name among those of the training split, sorted, int32; or float32. Of `Labels` it is 1 or 0 for each
+of these names. Columns of spans (`Spans`, `Tags`, `Turns`, `Answers`) have one a token, see `spans`, and so have
+conversations (`Messages`, `Choice`): above 0 in an answer.
 """
 
 import dataclasses
 import math
 from typing import Any
 
+from jaxlm.data.corpus.answers import Answers
+from jaxlm.data.corpus.chats import CHATS, NAMES, Choice, Messages
 from jaxlm.data.corpus.spans import SPANS, Spans, Tags, Turns
 from jaxlm.errors import UserError
 
@@ -16,7 +19,7 @@ from jaxlm.errors import UserError
 RESERVED = (
     *("lengths", "fields", "sentences", "sentence_offsets", "token_offsets"),
     *("document_digests", "document_origins"),
-    *("following token", "negative pair"),
+    *("following token", "negative pair", "answer start", "answer end"),
 )
 
 
@@ -31,6 +34,24 @@ class Label:
         if isinstance(value, (str, int)) and str(value).strip():
             return str(value).strip()
         raise _wrong(self, value, where, "a label: a string, a whole number, or true and false")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Labels:
+    """Any number of names: a list of labels, or a string of them."""
+
+    field: str  # the field of the record
+    separator: str  # between two names where they are one string: "joy|surprise"
+
+    def read(self, value: Any, where: str) -> list[str]:
+        """The names, sorted, each once; none of an empty list or string. UserError for anything else."""
+        given = value
+        if isinstance(value, str):
+            given = [name for name in value.split(self.separator) if name.strip()]
+        if isinstance(given, list) and all(isinstance(n, str | int) and str(n).strip() for n in given):
+            return sorted({str(name).strip() for name in given})
+        allowed = f'a list of labels, or a string of them with "{self.separator}" between two'
+        raise _wrong(self, value, where, allowed)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -50,7 +71,9 @@ class Number:
         return number
 
 
-Column = Label | Number | Spans | Tags | Turns
+Column = Label | Labels | Number | Spans | Tags | Turns | Answers | Messages | Choice
+_MARKING = (*SPANS, Answers)  # mark parts of a text
+OF_TOKENS = (*_MARKING, *CHATS)  # with a value for every token
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +89,20 @@ class Wanted:
         return tuple(dict.fromkeys((*self.texts, *(column.field for column in self.values))))
 
     @property
-    def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns]]:
+    def known(self) -> tuple[str, ...]:
+        """The names by which a table is told from its header."""
+        return self.names if self.chat is None else (*self.names, *NAMES)
+
+    @property
+    def chat(self) -> tuple[int, Messages | Choice] | None:
+        """The column of conversations and its number; its texts are all there are."""
+        return next(((i, c) for i, c in enumerate(self.values) if isinstance(c, CHATS)), None)
+
+    @property
+    def spans(self) -> dict[int, tuple[int, Spans | Tags | Turns | Answers]]:
         """Of every column of spans: its number -> (number of its text, the column)."""
         found = enumerate(self.values)
-        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, SPANS)}
+        return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, _MARKING)}
 
     def lists(self, text: str) -> list[Tags | Turns]:
         """The columns whose text is a list of words or turns."""
@@ -88,18 +121,30 @@ def check(columns: tuple[Any, ...], texts: tuple[str, ...], where: str) -> None:
     for i, column in enumerate(columns):
         if not isinstance(column, Column):
             raise UserError(
-                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Spans, Tags and "
-                "Turns of jaxlm.data.corpus.columns."
+                f"{where}.columns[{i}]={column!r}: allowed are Label(field=...), Number(field=...), Labels, Spans, "
+                "Tags, Turns, Answers, Messages and Choice of jaxlm.data.corpus.columns."
             )
-        if isinstance(column, SPANS):
+        if isinstance(column, Labels) and not column.separator:
+            raise UserError(
+                f'{where}.columns[{i}].separator="": what stands between two labels, such as "|".'
+            )
+        if isinstance(column, OF_TOKENS):
             column.check(texts, f"{where}.columns[{i}]")
-        own = (column.field,) if isinstance(column, Turns) and used.count(column.field) == 1 else ()
+        own = (
+            (column.field,) if isinstance(column, Turns | Messages) and used.count(column.field) == 1 else ()
+        )
         if not column.field or (column.field in used and column.field not in own):
             raise UserError(
                 f'{where}.columns[{i}].field="{column.field}": the name of a field that is read as nothing else, and '
                 f"none of {', '.join(RESERVED)}."
             )
         used.append(column.field)
+    of_tokens = [column for column in columns if isinstance(column, OF_TOKENS)]
+    if len(of_tokens) > 1 and any(isinstance(column, CHATS) for column in of_tokens):
+        raise UserError(
+            f"{where}.columns: a template writes conversations anew, so no other column marks parts of their text. "
+            f"Fix: one of {', '.join(column.field for column in of_tokens)}."
+        )
 
 
 def _wrong(column: Column, value: Any, where: str, allowed: str) -> UserError:

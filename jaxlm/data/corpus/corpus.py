@@ -10,7 +10,17 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from jaxlm.data.corpus import builtin, columns, files, hubs, readers, steps
+from jaxlm.data.corpus import (
+    builtin,
+    builtin_chats,
+    builtin_pairs,
+    builtin_questions,
+    columns,
+    files,
+    hubs,
+    readers,
+    steps,
+)
 from jaxlm.data.corpus.columns import Column, Wanted
 from jaxlm.data.corpus.parted import Parted
 from jaxlm.data.corpus.record import Record
@@ -153,7 +163,13 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if corpus.reader is not None:
         return corpus.reader
     kind, _, rest = corpus.source.partition(":")
+    if corpus.source == builtin_chats.NAME:
+        return builtin_chats.PyChats(cache, log, corpus.wanted)
+    if (kind, rest) == ("builtin", builtin_questions.NAME):
+        return builtin_questions.open_questions(corpus.wanted, cache, log)
     if kind == "builtin":
+        if rest in builtin_pairs.KINDS:
+            return builtin_pairs.open_pairs(rest, corpus.wanted, cache, log)
         known = (columns.Label(field=builtin.LABEL),)
         if len(corpus.wanted.texts) > 1 or corpus.columns not in ((), known):
             raise UserError(

@@ -1,8 +1,9 @@
 """Records of one file. In: a path of a known kind and the names of the text fields. Out: an iterator of `Record`.
 
 `.txt`: documents are separated by blank lines. `.csv`, `.tsv`: a row a document, see `tables`. `.jsonl` (.ndjson,
-.json): one JSON object a line, the document in the text field. `.parquet`: one row a document. `.conll`, `.conllu`:
-words and their tags, see `conll`. Streaming: one document (or Parquet batch) in memory.
+.json): one JSON object a line, the document in the text field. `.json` in SQuAD's form: a question a document, see
+`squad`. `.parquet`: one row a document. `.conll`, `.conllu`: words and their tags, see `conll`. Streaming: one document
+(or Parquet batch, or file of SQuAD) in memory.
 What cannot be read is a UserError with file and line.
 """
 
@@ -14,8 +15,10 @@ import shlex
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from jaxlm.data.corpus import conll, extras, files, lines, spans, tables
-from jaxlm.data.corpus.columns import Label, Number, Wanted
+from jaxlm.data.corpus import answers, chats, conll, extras, files, lines, spans, squad, tables
+from jaxlm.data.corpus.answers import Answers
+from jaxlm.data.corpus.chats import Choice, Messages
+from jaxlm.data.corpus.columns import Label, Labels, Number, Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.errors import UserError, did_you_mean
@@ -40,9 +43,15 @@ def rows(path: str, wanted: Wanted, whole: bool = False) -> Iterator[_Row]:
 
     Of Parquet only the wanted fields are read, unless `whole`.
     """
+    return answers.completed(_rows(path, wanted, whole), wanted.values)
+
+
+def _rows(path: str, wanted: Wanted, whole: bool) -> Iterator[_Row]:
     kind = files.suffixes(path)[0]
+    if kind == ".json" and (found := squad.rows(path)) is not None:
+        return found
     if kind == ".parquet":
-        return _parquet(path, wanted, whole)
+        return _parquet(path, wanted, whole or wanted.chat is not None)
     if kind in conll.KINDS:
         return ((f"{path}:{number}", number, row) for number, row in conll.read(path, kind == ".conllu"))
     return _json_lines(path) if kind in _JSON_LINES else _table(path, wanted)
@@ -86,7 +95,7 @@ def read_text(path: str, wanted: Wanted) -> Iterator[tuple[int, str]]:
 def _table(path: str, wanted: Wanted) -> Iterator[_Row]:
     """The cells of every row; of a .tsv without a header the columns are the wanted ones in order."""
     reader = tables.read_tsv if files.suffixes(path)[0] == ".tsv" else tables.read_csv
-    for number, cells in reader(path, wanted.names):
+    for number, cells in reader(path, wanted.known):
         yield f"{path}:{number}", number, cells
 
 
@@ -120,7 +129,7 @@ def _parquet(path: str, wanted: Wanted, whole: bool) -> Iterator[_Row]:
     parquet = extras.require("pyarrow.parquet", "parquet", "reading .parquet files")
     with files.opened(path) as stream:
         table = parquet.ParquetFile(stream)
-        for name in wanted.names:
+        for name in () if wanted.chat else wanted.names:
             _value(dict.fromkeys(table.schema_arrow.names), name, wanted, path)
         row = 0
         # Few rows: a dictionary of one long text makes thousands of long rows out of a small file.
@@ -132,8 +141,14 @@ def _parquet(path: str, wanted: Wanted, whole: bool) -> Iterator[_Row]:
 
 def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
     """The fields of a record, texts stripped; one text may be empty, of several none. `number`: of its line or row."""
-    given, pieces = {}, []
-    for name in wanted.texts:
+    given, pieces, conversations = {}, [], ()
+    if wanted.chat is not None:
+        conversations = wanted.chat[1].read(record, wanted.texts, where)
+        first, *others = (
+            chats.text_of(one.messages[one.given * (i > 0) :]) for i, one in enumerate(conversations)
+        )
+        given = dict(zip(wanted.texts, (first, *others), strict=True))
+    for name in () if conversations else wanted.texts:
         of_list = next(iter(wanted.lists(name)), None)
         given[name] = (
             of_list.join(_value(record, name, wanted, where), where)
@@ -150,10 +165,13 @@ def of(record: dict, wanted: Wanted, where: str, number: int = 0) -> Record:
             )
     values = []
     for column in wanted.values:
+        if isinstance(column, Messages | Choice):
+            values.append(conversations)
+            continue
         value = _value(record, column.field, wanted, where)
-        if isinstance(column, Label | Number):
+        if isinstance(column, Label | Labels | Number):
             values.append(column.read(value, where))
-        elif isinstance(column, Spans):
+        elif isinstance(column, Spans | Answers):
             values.append(column.read(value, given[column.text], where))
         else:
             values.append(column.read(value, record[column.text], where))

@@ -1,9 +1,22 @@
 """What a corpus is made of. In: the texts of one place of it. Out: `Record`, whatever file or hub it came from."""
 
 import dataclasses
+from typing import Any
+
+from jaxlm.data.tokens.chat_template import Message
 
 Span = tuple[int, int, str]  # first character, one after the last, label
-Value = str | float | tuple[Span, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """Messages; those behind the first `given` hold what is to be learned."""
+
+    messages: tuple[Message, ...]
+    given: int = 0
+
+
+Value = str | float | list[str] | tuple[Any, ...]  # a tuple: of spans, or of conversations
 
 
 @dataclasses.dataclass(frozen=True)

@@ -133,7 +133,8 @@ class Tags:
 class Turns:
     """A conversation: a list of {"role", "content"}. Its field is a text field, too; a turn is a span of its role.
 
-    Every turn is tokenised by itself, as it would be alone, and no token stands between two: a template comes later.
+    Every turn is tokenised by itself, as it would be alone, and no token stands between two: `Messages` has those of a
+    chat template.
     """
 
     field: str  # the field of the record that holds them

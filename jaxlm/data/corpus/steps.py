@@ -6,12 +6,13 @@ processes where there are any. Those of a recipe's own file, which a worker cann
 
 import dataclasses
 import importlib.machinery
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.record import Record, Span
 from jaxlm.errors import UserError
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\ufeff]")
@@ -59,6 +60,76 @@ class KeepLength(Step):
     def apply(self, record: Record) -> Record | None:
         """The record, or None."""
         return record if self.shortest <= record.characters <= self.longest else None
+
+
+@dataclasses.dataclass(kw_only=True)
+class MarkSpans(Step):
+    """Markers around spans: `the [E1] light [/E1] falls`. The spans then begin and end with their markers."""
+
+    labels: tuple[str, ...]  # of the spans that are marked; of a column of Spans without labels its name
+    markers: tuple[str, ...]  # before and behind a span of the first label, of the second, ...
+
+    def validate(self, where: str) -> None:
+        """Two markers a label, none of them empty or twice."""
+        found = {marker for marker in self.markers if marker.strip() == marker and marker}
+        if len(found) != len(self.markers) or len(self.markers) != 2 * len(self.labels) or not found:
+            raise UserError(
+                f"{where}: labels={self.labels}, markers={self.markers}: two different markers for each label, without "
+                "spaces around them, such as ('[E1]', '[/E1]', '[E2]', '[/E2]') for two."
+            )
+
+    def apply(self, record: Record) -> Record:
+        """The marked record; one that is marked stays as it is. UserError for spans that overlap, or several texts."""
+        text = record.texts[0]
+        found: Any = [s for value in record.values if isinstance(value, tuple) for s in value]
+        spans: list[Span] = sorted(found)
+        if any(text.startswith(self._around(s)[0], s[0]) for s in spans if s[2] in self.labels):
+            return record
+        if any(b[0] < a[1] for a, b in itertools.pairwise(spans)) or len(record.texts) > 1:
+            raise UserError(
+                f"{record.where}: the spans {spans!r:.120} overlap, or there are several texts; marked are spans of one"
+                " text that do not. Repair or remove the record."
+            )
+        made, at, moved = "", 0, {}
+        for span in spans:
+            (start, end, label), (before, behind) = span, self._around(span)
+            made += text[at:start]
+            if before:
+                made = f"{made.rstrip()} ".lstrip()
+            first, at = len(made), end
+            made += f"{before} {text[start:end]} {behind}" if before else text[start:end]
+            moved[span] = (first, len(made), label)
+            if before:
+                made, at = made + " ", end + len(text[end:]) - len(text[end:].lstrip())
+        values: Any = tuple(tuple(moved[s] for s in v) if isinstance(v, tuple) else v for v in record.values)
+        return dataclasses.replace(record, texts=((made + text[at:]).strip(),), values=values)
+
+    def _around(self, span: tuple[int, int, str]) -> tuple[str, str]:
+        if span[2] not in self.labels:
+            return "", ""
+        at = 2 * self.labels.index(span[2])
+        return self.markers[at], self.markers[at + 1]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Prefix(Step):
+    """Words before the first text of a record, such as T5's "summarize: ", unless it begins with them."""
+
+    text: str  # with the space behind it
+
+    def validate(self, where: str) -> None:
+        """Something to say."""
+        if not self.text.strip():
+            raise UserError(f"{where}.text={self.text!r} says nothing. Leave the step out.")
+
+    def before(self, text: str) -> str:
+        """The text with the prefix."""
+        return text if text.startswith(self.text) else self.text + text
+
+    def apply(self, record: Record) -> Record:
+        """The record with it."""
+        first, *others = record.texts
+        return dataclasses.replace(record, texts=(self.before(first), *others))
 
 
 COUNTED = ("kept", "changed", "dropped")

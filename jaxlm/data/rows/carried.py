@@ -25,12 +25,13 @@ class Carried:
         named = [(name, self.shards.labels(name)) for name in self.names]
         return digest("carried", of, named) if named else of
 
-    def by(self, k: int, spans: Sequence[tuple[int, int]], around: int) -> dict[str, np.ndarray]:
-        """Of a piece of document k: its tokens [start, end) of every span, `around` special tokens on either side."""
+    def by(self, k: int, spans: Sequence[tuple[int, int]], around: tuple[int, int]) -> dict[str, np.ndarray]:
+        """Of a piece of document k: its tokens [start, end) of every span, with so many special tokens before and
+        behind each."""
         values = {name: self.shards.value(name, k) for name in self.names}
-        return {name: _laid_out(v, spans, around) if v.ndim else v for name, v in values.items()}
+        return {name: _laid_out(v, spans, around) if v.ndim == 1 else v for name, v in values.items()}
 
 
-def _laid_out(values: np.ndarray, spans: Sequence[tuple[int, int]], around: int) -> np.ndarray:
-    edge = np.full(around, NONE, np.int32)
-    return np.concatenate([part for start, end in spans for part in (edge, values[start:end], edge)])
+def _laid_out(values: np.ndarray, spans: Sequence[tuple[int, int]], around: tuple[int, int]) -> np.ndarray:
+    before, behind = (np.full(size, NONE, np.int32) for size in around)
+    return np.concatenate([part for start, end in spans for part in (before, values[start:end], behind)])

@@ -65,7 +65,7 @@ class Documents(_OfDocuments):
         tokens = np.empty(end - start + 2, np.int32)
         tokens[0], tokens[-1] = self.cls, self.sep
         tokens[1:-1] = document[start:end]
-        return Piece(tokens, np.zeros_like(tokens), self.carried.by(k, [(start, end)], around=1))
+        return Piece(tokens, np.zeros_like(tokens), self.carried.by(k, [(start, end)], around=(1, 1)))
 
 
 class Passages(_OfDocuments):
@@ -85,5 +85,5 @@ class Passages(_OfDocuments):
     def _piece(self, document: np.ndarray, k: int, start: int, end: int) -> Piece:
         following = np.array(self.eos if end == len(document) else document[end], np.int32)
         tokens = np.asarray(document[start:end], np.int32)
-        columns = {**self.carried.by(k, [(start, end)], around=0), FOLLOWING: following}
+        columns = {**self.carried.by(k, [(start, end)], around=(0, 0)), FOLLOWING: following}
         return Piece(tokens, np.zeros_like(tokens), columns)

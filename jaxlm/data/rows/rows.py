@@ -101,8 +101,9 @@ class Rows:
             segments[span], positions[span] = c + 1, np.arange(len(piece.tokens))
             first[c] = at
             for name, values in piece.columns.items():
-                size, place = (length, span) if values.ndim else (slots, c)
-                columns.setdefault(name, np.full(size, NONE, values.dtype))[place] = values
+                size, place = (length, span) if values.ndim == 1 else (slots, c)
+                shape = (size, *values.shape[1:])
+                columns.setdefault(name, np.full(shape, NONE, values.dtype))[place] = values
             at = span.stop
         if at > length:
             raise AssertionError(f"plan {self.plan.fingerprint}: a row of {at} tokens in {length}")

@@ -1,5 +1,7 @@
 """Whole texts as items: `[CLS] a [SEP] [CLS] b [SEP]`, or joined, `[CLS] a [SEP] b [SEP]`. In: shards. Out: Items.
 
+Of a tokenizer without [CLS] and [SEP], bos and eos stand in their places (`Vocabulary.marks`).
+
 An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
 is cut to `max_tokens`, those that are joined together.
 """
@@ -19,7 +21,8 @@ from jaxlm.errors import UserError
 # Part of every fingerprint: raise it when the same input makes other items.
 VERSION = 1
 # What one text is: a whole document, every sentence, or every field of a record (data.text_fields).
-Unit = Literal["documents", "sentences", "fields"]
+# "choices": the first field with each of the others.
+Unit = Literal["documents", "sentences", "fields", "choices"]
 
 
 class Texts(TableItems):
@@ -28,7 +31,7 @@ class Texts(TableItems):
     @property
     def overhead(self) -> int:
         """[CLS] and [SEP] of every text."""
-        return 2 * self.table["length"].shape[1]
+        return sum(self._around) * self.table["length"].shape[1]
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """Tokens of all texts of an item."""
@@ -45,27 +48,35 @@ class Texts(TableItems):
         documents = read(self.shards, (int(row["document"]) for row in wanted))
         return [self._piece(documents[int(row["document"])], row) for row in wanted]
 
+    @property
+    def _around(self) -> tuple[int, int]:
+        begin, end = self.vocabulary.marks
+        return len(begin), len(end)
+
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
-        spans = spans_of(row)
-        texts = [[[self.cls], document[start:end], [self.sep]] for start, end in spans]
-        sizes = [len(text) + 2 for _, text, _ in texts]
+        spans, (begin, end) = spans_of(row), self.vocabulary.marks
+        texts = [(begin, document[first:last], end) for first, last in spans]
+        sizes = [len(begin) + len(text) + len(end) for _, text, _ in texts]
         tokens = np.concatenate([part for text in texts for part in text]).astype(np.int32)
-        columns = self.carried.by(int(row["document"]), spans, around=1)
+        columns = self.carried.by(int(row["document"]), spans, self._around)
         return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), columns)
 
 
 class Joined(Texts):
-    """One segment an item, whose texts have types 0, 1, ...: what is asked is asked of them together."""
+    """A text, or pairs of texts: each pair is one segment, what is asked is asked of its two texts together."""
 
     @property
     def overhead(self) -> int:
-        """[CLS], and [SEP] behind every text."""
-        return 1 + self.table["length"].shape[1]
+        """As of texts, but for the [CLS] of every second one."""
+        return super().overhead - self._around[0] * (self.table["length"].shape[1] // 2)
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
         piece = super()._piece(document, row)
+        if not self._around[0]:
+            return piece
         whole = len(piece.tokens)
-        later = np.flatnonzero(np.diff(piece.texts)) + 1  # the [CLS] of every text but the first
+        begins = np.flatnonzero(np.diff(piece.texts, prepend=-1))
+        later = begins[1::2]
         columns = {n: np.delete(v, later) if v.shape == (whole,) else v for n, v in piece.columns.items()}
         return Piece(np.delete(piece.tokens, later), np.delete(piece.texts, later), columns)
 
@@ -107,7 +118,7 @@ def make_texts(
     """
     kind = Joined if joined else Texts
     fingerprint = digest(kind.__name__.lower(), VERSION, shards.fingerprint, unit, texts, max_tokens)
-    make = {"documents": _documents, "sentences": _sentences, "fields": _fields}[unit]
+    make = _UNITS[unit]
 
     def blocks() -> Iterator[np.ndarray]:
         document, start, length = make(shards, texts)
@@ -121,8 +132,9 @@ def make_texts(
             rows = kept[at : at + CHUNK]
             table = np.empty(len(rows), np.dtype(dtype))
             table["document"], table["start"] = document[rows], start[rows]
-            cut = longest_first if joined else np.minimum
-            table["length"] = cut(length[rows], max_tokens)
+            together = min(texts, 2) if joined else 1
+            cut = longest_first(length[rows].reshape(-1, together), max_tokens)
+            table["length"] = cut.reshape(-1, texts)
             yield table
 
     return kind.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
@@ -152,6 +164,15 @@ def _fields(shards: Shards, texts: int) -> Columns:
             f"name {texts} fields of a record, --config.data.text_fields=\"('anchor', 'positive')\" (docs/data.md)."
         )
     return np.arange(len(length)), starts(length), length
+
+
+def _choices(shards: Shards, texts: int) -> Columns:
+    document, start, length = _fields(shards, texts // 2 + 1)
+    beside = lambda of: np.stack([np.repeat(of[:, :1], texts // 2, axis=1), of[:, 1:]], axis=2)
+    return document, beside(start).reshape(-1, texts), beside(length).reshape(-1, texts)
+
+
+_UNITS = {"documents": _documents, "sentences": _sentences, "fields": _fields, "choices": _choices}
 
 
 def starts(length: np.ndarray) -> np.ndarray:

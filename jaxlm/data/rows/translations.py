@@ -1,8 +1,9 @@
 """Pairs of texts as items for an encoder-decoder. In: shards of records of two fields. Out: Items, source then target.
 
 A row of a plan has room for both sides: an item costs twice the longer of them (and an eos each), so that the sources
-of a row of 2 x L tokens fit L, and its targets too. Pairs with a side that does not fit L, or without tokens, are left
-out. Texts: source 0, target 1; no special tokens, the objective adds its own.
+of a row of 2 x L tokens fit L, and its targets too, or L / R where R times as long a source as target is foreseen. A
+source that does not fit L is cut at its end, or the pair left out; one whose target does not fit, or without tokens, is
+left out. How many is said. Texts: source 0, target 1; no special tokens, the objective adds its own.
 """
 
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ from jaxlm.data.rows.texts import Texts, spans_of, starts
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other items.
-VERSION = 1
-_KIND = np.dtype([("document", np.uint32), ("start", np.uint32, (2,)), ("length", np.uint32, (2,))])
+VERSION = 2
+_FIELDS = [("document", np.uint32), ("start", np.uint32, (2,)), ("length", np.uint32, (2,))]
+_KIND = np.dtype([*_FIELDS, ("cost", np.uint32)])
 
 
 class Translations(Texts):
-    """Rows of the table: document, and first token and number of tokens of source and target."""
+    """Rows of the table: document, first token and number of tokens of source and target, and what the item costs."""
 
     @property
     def overhead(self) -> int:
@@ -29,14 +31,14 @@ class Translations(Texts):
         return 2
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
-        """What an item costs: twice its longer side."""
-        return 2 * block["length"].max(axis=1)
+        """What an item costs: twice its longer side, without the two eos."""
+        return block["cost"]
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
         spans = spans_of(row)
         source, target = (document[start:end] for start, end in spans)
         sides = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
-        columns = self.carried.by(int(row["document"]), spans, around=0)
+        columns = self.carried.by(int(row["document"]), spans, around=(0, 0))
         return Piece(np.concatenate([source, target]).astype(np.int32), sides, columns)
 
 
@@ -47,25 +49,42 @@ def make_translations(
     max_tokens: int,
     cache: Cache | None,
     columns: tuple[str, ...] = (),
+    cut: bool = False,
+    ratio: int = 1,
+    special: int = 1,
 ) -> Translations:
-    """The pairs whose sides have at most `max_tokens` tokens, made now or found under `cache`.
+    """The pairs whose sources have at most `max_tokens` tokens, made now or found under `cache`.
 
-    UserError when there are none, or when a record does not have two fields.
+    cut: longer sources lose their end. ratio: tokens of a source's row for one of a target's. special:
+    tokens around a side. UserError when there are
+    no pairs, or when a record does not have two fields.
     """
 
     def blocks() -> Iterator[np.ndarray]:
         table = _table(shards)
-        fits = table["length"].max(axis=1) <= max_tokens
-        if not fits.any():
+        most = np.array([max_tokens, (max_tokens + special) // ratio - special])
+        long_N2 = table["length"] > most
+        kept = ~(long_N2[:, 1] if cut else long_N2.any(axis=1)) & (table["length"] > 0).all(axis=1)
+        if not kept.any():
+            shortest = table["length"].max(axis=1).min()
             raise UserError(
-                f"no pair of the split fits: {len(table)} pairs, and the shortest has a side of "
-                f"{int(table['length'].max(axis=1).min())} tokens, {max_tokens} fit. Use longer rows."
+                f"no pair of the split fits: {len(table)} pairs, and the shortest has a side of {shortest} tokens, "
+                f"{most[0]} fit (of a target {most[1]}). Use longer rows."
             )
-        table = table[fits]
+        if cache is not None and long_N2.any():
+            number = int((long_N2[:, 0] & kept).sum())
+            cache.say(
+                f"  pairs              {len(table):,}; {(~kept).sum():,} left out, which do not fit; of {number:,} the "
+                f"source is cut to {max_tokens:,} tokens"
+            )
+        table["length"][:, 0] = np.minimum(table["length"][:, 0], max_tokens)
+        sides = table["length"].astype(np.int64) + special
+        table["cost"] = 2 * (np.maximum(sides[:, 0], ratio * sides[:, 1]) - 1)
+        table = table[kept]
         for at in range(0, len(table), CHUNK):
             yield table[at : at + CHUNK]
 
-    fingerprint = digest("translations", VERSION, shards.fingerprint, max_tokens)
+    fingerprint = digest("translations", VERSION, shards.fingerprint, max_tokens, cut, ratio, special)
     return Translations.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
 
 

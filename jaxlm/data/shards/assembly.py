@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm.data.corpus import files, spans
-from jaxlm.data.corpus.columns import Column, Label
-from jaxlm.data.corpus.spans import SPANS
+from jaxlm.data.corpus.columns import OF_TOKENS, Column, Label, Labels
 from jaxlm.data.shards import index as indices
 from jaxlm.data.shards import labels, parts
 from jaxlm.data.shards.known import DIGESTS, ORIGINS
@@ -31,7 +30,7 @@ def assemble(
     names = {
         column.field: labels.inventory(by_split, number, column.field)
         for number, column in enumerate(about["columns"])
-        if isinstance(column, (Label, *SPANS))
+        if isinstance(column, (Label, Labels, *OF_TOKENS))
     }
     splits = {
         split: _split(directory, split, records, tokenizer, about["sentences"])
@@ -42,7 +41,7 @@ def assemble(
             column.field: _write_column(directory, split, records, number, column, names.get(column.field))
             for number, column in enumerate(about["columns"])
         }
-        if any(isinstance(column, SPANS) for column in about["columns"]):
+        if any(isinstance(column, OF_TOKENS) for column in about["columns"]):
             offsets = _write_offsets(directory, split, records, "token_offsets", "lengths")
             splits[split]["arrays"]["token_offsets"] = offsets
     index = {
@@ -118,7 +117,9 @@ def _write_column(
     directory: Path, split: str, records: Records, number: int, column: Column, names: list[str] | None
 ) -> dict[str, Any]:
     """The values of one column: numbers, those of the names of a label, or of spans, of every token."""
-    per = "tokens" if isinstance(column, SPANS) else "documents"
+    if isinstance(column, Labels):
+        return _write_labels(directory, split, records, number, names or [])
+    per = "tokens" if isinstance(column, OF_TOKENS) else "documents"
     name, size = f"column_{number}", sum(record[per] for record in records)
     file = _Column(directory, f"{split}.{name}.npy", np.float32 if names is None else np.int32, size)
     for record in records:
@@ -128,6 +129,20 @@ def _write_column(
             values = spans.numbered(values, numbers) if per == "tokens" else numbers[values]
         file.append(values)
     return {**file.finish(), "per": per}
+
+
+def _write_labels(
+    directory: Path, split: str, records: Records, number: int, names: list[str]
+) -> dict[str, Any]:
+    """Of every document 1 or 0 for each name."""
+    documents = sum(record["documents"] for record in records)
+    file = _Column(directory, f"{split}.column_{number}.npy", np.uint8, documents * len(names))
+    for record in records:
+        values, counts = (_array(directory, record, f"column_{number}{end}") for end in ("", "_counts"))
+        made = np.zeros((record["documents"], len(names)), np.uint8)
+        made[np.repeat(np.arange(len(counts)), counts), labels.numbers(record, number, names)[values]] = 1
+        file.append(made.reshape(-1))
+    return {**file.finish(), "per": "documents"}
 
 
 def _write_offsets(directory: Path, split: str, records: Records, name: str, counted: str) -> dict[str, Any]:

@@ -3,15 +3,19 @@
 Known are "sentences" or "fields" (tokens of each), and "column_i" of a column of spans (see `spans.of_tokens`).
 """
 
+import dataclasses
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 
-from jaxlm.data.corpus import spans
+from jaxlm.data.corpus import answers, spans
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.columns import Wanted
-from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.record import Record, Span
 from jaxlm.data.shards import sentences
 from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.data.tokens import chat_template
 
 Encoded = tuple[Record, np.ndarray, dict[str, np.ndarray]]
 
@@ -20,7 +24,9 @@ def encoded(
     tokens: Tokenizer, batch: list[Record], wanted: Wanted, with_sentences: bool
 ) -> Iterator[Encoded]:
     """Of every record of a batch, in order; of several texts, one without tokens makes an empty document."""
-    if wanted.spans:
+    if wanted.chat is not None:
+        yield from _with_answers(tokens, batch, wanted)
+    elif wanted.spans:
         yield from _with_spans(tokens, batch, wanted, with_sentences)
     elif len(wanted.texts) > 1:
         ids = iter(tokens.encode_batch([text for record in batch for text in record.texts]))
@@ -68,12 +74,47 @@ def _with_spans(
             yield record, ids[0], {**found, **known}
 
 
+def _with_answers(tokens: Tokenizer, batch: list[Record], wanted: Wanted) -> Iterator[Encoded]:
+    """Conversations as the template writes them; the spans of their column are the answers."""
+    assert wanted.chat is not None and tokens.chat is not None, "there is a template: see prepare"
+    i, _ = wanted.chat
+    rendered = [
+        [tokens.chat.answers(one.messages, after=one.given, where=record.where) for one in record.values[i]]  # pyright: ignore[reportGeneralTypeIssues]
+        for record in batch
+    ]
+    made = iter(tokens.encode_marked_with_offsets([text for one in rendered for text, _ in one]))
+    for record, written in zip(batch, rendered, strict=True):
+        ids, marks, spans_ = [], [], []
+        for text, said in written:
+            found, offsets = next(made)
+            named = [(start, end, chat_template.ANSWERS) for start, end in said]
+            ids.append(found)
+            marks.append(spans.of_tokens(named, text, offsets, f"{record.where}: the conversation"))
+            spans_ += named
+        values = tuple(tuple(spans_) if j == i else value for j, value in enumerate(record.values))
+        known = {f"column_{i}": _one_label(np.concatenate(marks))}
+        record = dataclasses.replace(record, values=values)
+        if len(ids) > 1:
+            _, joined, fields = _joined(record, ids)
+            yield record, joined, {**fields, **known}
+        else:
+            yield record, ids[0], known
+
+
+def _one_label(values: np.ndarray) -> np.ndarray:
+    """Spans whose labels are all the first."""
+    return np.where(values > 0, 2 - values % 2, 0).astype(np.int32)
+
+
 def _spans(record: Record, i: int, wanted: Wanted, offsets: list[np.ndarray]) -> np.ndarray:
     """The values of all tokens of a record: 0 in its other texts."""
     text, column = wanted.spans[i]
     values = [np.zeros(len(places), np.int32) for places in offsets]
-    who = f'{record.where}: field "{column.field}"'
-    values[text] = spans.of_tokens(record.values[i], record.texts[text], offsets[text], who)  # pyright: ignore[reportArgumentType]
+    who, said = f'{record.where}: field "{column.field}"', cast(tuple[Span, ...], record.values[i])
+    if isinstance(column, Answers):
+        values[text] = answers.of_tokens(said, offsets[text])
+    else:
+        values[text] = spans.of_tokens(said, record.texts[text], offsets[text], who)
     return np.concatenate(values)
 
 

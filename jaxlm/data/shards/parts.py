@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
@@ -22,7 +22,7 @@ from jaxlm import cached
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import files, spans
 from jaxlm.data.corpus.columns import Wanted
-from jaxlm.data.corpus.record import Record, Value
+from jaxlm.data.corpus.record import Record, Span, Value
 from jaxlm.data.shards import encoding
 from jaxlm.data.shards.index import FORMAT, digest
 from jaxlm.data.shards.known import DIGESTS, ORIGINS, of_tokens
@@ -163,13 +163,17 @@ class _Tally:
             self.known.setdefault(f"column_{i}", []).append(values)
 
     def _numbered(self, i: int, value: Value, record: Record, known: Arrays) -> np.ndarray:
-        """The number of the label of column i, or the spans of all tokens with those of theirs."""
+        """The number of the label of column i, those of several, or the spans of all tokens with those of theirs."""
         met = self.labels.setdefault(str(i), {})
         number = lambda name: met.setdefault(name, (len(met), record.where))[0]
         if isinstance(value, tuple):
-            return spans.numbered(
-                known[f"column_{i}"], np.array([number(name) for *_, name in value], np.int32)
-            )
+            names = [
+                name for *_, name in cast(tuple[Span, ...], value)
+            ]  # of a conversation too: see encoding
+            return spans.numbered(known[f"column_{i}"], np.array([number(name) for name in names], np.int32))
+        if isinstance(value, list):
+            self.known.setdefault(f"column_{i}_counts", []).append(np.array([len(value)]))
+            return np.array([number(name) for name in value], np.int64)
         return np.array([number(value)])
 
     def arrays(self) -> Arrays:

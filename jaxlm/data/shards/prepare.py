@@ -17,6 +17,7 @@ from jaxlm.data.corpus import corpus, steps
 from jaxlm.data.places import default_cache, disk_errors, expanded
 from jaxlm.data.shards import assembly, parts, production, progress, trained
 from jaxlm.data.shards import index as indices
+from jaxlm.data.tokens import chat_template
 from jaxlm.errors import UserError
 
 # A part is a 64th of the corpus between these bounds (characters): parallel when small, few files when big. It must not
@@ -71,7 +72,7 @@ def prepare(
         identity = trained.identity(source, text)
         made = trained.of_corpus(source, text, tokenizer_config, root, log)
         part = min(max(source.text_bytes() // PARTS, SMALLEST_PART), LARGEST_PART)
-        key = indices.digest([identity, made.fingerprint, sentences, part])
+        key = indices.digest([identity, made.fingerprint, sentences, part, *_template(text, made, log)])
         name = f"{re.sub('[^A-Za-z0-9]+', '-', text.name)[-40:].strip('-')}-{key[:12]}"
         directory = directory or root / "shards" / name
         about = {
@@ -89,6 +90,16 @@ def prepare(
                 index = again or _make(source, text, made, directory, about, part, log, processes)
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
+
+
+def _template(text: corpus.Corpus, made: tokenizer.Tokenizer, log: Log) -> list[Any]:
+    """What writes the conversations of a corpus, as part of its key: the tokenizer's template, or the built-in one."""
+    if text.wanted.chat is None:
+        return []
+    if made.chat is None:
+        made.chat = chat_template.built_in(made)
+        log("the tokenizer has no chat template: jaxlm's own is used, `role:`, a line break, the text")
+    return [made.chat.text, made.chat.names]
 
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:

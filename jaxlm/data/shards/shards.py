@@ -135,10 +135,10 @@ class Shards:
         return values if one else values.reshape(len(self), -1)
 
     def value(self, name: str, k: int) -> np.ndarray:
-        """Of document k what a column says: [], int32 or float32, or of a column of spans int32 [lengths[k]]."""
+        """Of document k what a column says: [], int32 or float32; of labels int32 [1, K], of spans [lengths[k]]."""
         values = self.array(name)
         if name not in self._place.of_tokens:
-            return np.array(values[k])
+            return np.array(values[k]) if values.ndim == 1 else values[k][None].astype(np.int32)
         offsets = self._arrays["token_offsets"]
         return np.array(values[offsets[k] : offsets[k + 1]])
 

@@ -12,6 +12,7 @@ import os
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -41,15 +42,13 @@ class JsonTokenizer(subwords.Tokenizer):
         self.fingerprint = _fingerprint(self.config)
         self.assign_roles(roles)
 
-    def __getstate__(self) -> tuple[str, str, dict[str, str]]:
-        return (
-            self.text,
-            self.name,
-            dict(self.roles),
-        )  # the library's own pickle forgets encode_special_tokens
+    def __getstate__(self) -> tuple[Any, ...]:
+        # the library's own pickle forgets encode_special_tokens
+        return self.text, self.name, dict(self.roles), self.chat
 
-    def __setstate__(self, state: tuple[str, str, dict[str, str]]) -> None:
-        self.__init__(*state)
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        *given, self.chat = state
+        self.__init__(*given)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         with self._encoding():
@@ -59,14 +58,15 @@ class JsonTokenizer(subwords.Tokenizer):
     def encode_batch_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         with self._encoding():
             encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
-        return [
-            (np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2))
-            for encoding in encodings
-        ]
+        return [_placed(encoding) for encoding in encodings]
 
     def encode_marked(self, text: str) -> list[int]:
         with self._encoding():
             return self._marked.encode(text, add_special_tokens=False).ids
+
+    def encode_marked_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        with self._encoding():
+            return [_placed(one) for one in self._marked.encode_batch(list(texts), add_special_tokens=False)]
 
     def _encoding(self) -> contextlib.AbstractContextManager[None]:
         # A rule that nothing could compile, an unknown token that is not there: the library says so only now.
@@ -103,6 +103,11 @@ def load(text: str, name: str, settings: Settings) -> JsonTokenizer:
         made = json_settings.merged(config, settings)
     text = text if made == config else json.dumps(made, ensure_ascii=False)
     return JsonTokenizer(text, name, settings.roles)
+
+
+def _placed(encoding: tokenizers.Encoding) -> tuple[np.ndarray, np.ndarray]:
+    """Ids, and the characters of each."""
+    return np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
 
 def _library_tokenizer(text: str) -> tokenizers.Tokenizer:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxlm.data.tokens import chat_template
+from jaxlm.data.tokens.chat_template import ChatTemplate
 from jaxlm.data.tokens.subwords import ROLE_FILES, SPECIAL_NAMES
 from jaxlm.errors import Damaged, UserError, reading
 
@@ -27,7 +29,7 @@ HONOURED = frozenset(
         *(f"{role}_token" for role in SPECIAL_NAMES),
         *("added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "extra_ids"),
         *("do_lower_case", "strip_accents", "tokenize_chinese_chars", "add_prefix_space", "keep_accents"),
-        *("add_bos_token", "legacy", "model_max_length"),
+        *("add_bos_token", "legacy", "model_max_length", "chat_template"),
     }
 )
 # key -> the values that say what is done here anyway.
@@ -44,7 +46,7 @@ HARMLESS = frozenset(
         *("clean_up_tokenization_spaces", "spaces_between_special_tokens", "errors", "trim_offsets"),
         *("max_len", "max_length", "stride", "truncation_side", "truncation_strategy"),
         *("padding_side", "pad_to_multiple_of", "pad_token_type_id", "pad_token_type", "model_input_names"),
-        *("chat_template", "response_schema", "response_template", "chat_control_tokens"),
+        *("response_schema", "response_template", "chat_control_tokens"),
         "use_default_system_prompt",
         *("name_or_path", "init_inputs", "special_tokens_map_file", "tokenizer_file", "full_tokenizer_file"),
         *("vocab_file", "merges_file", "is_local", "local_files_only", "from_slow", "use_fast", "backend"),
@@ -88,6 +90,7 @@ class Settings:
     added: tuple[Mapping[str, Any], ...]  # tokens with an id of their own, as in a tokenizer.json, by id
     extra: tuple[str, ...]  # names of further special tokens
     unknown: tuple[str, ...]  # keys that are in no table here
+    chat: ChatTemplate | None = None
 
     @property
     def kind(self) -> str:
@@ -179,7 +182,8 @@ def read(folder: Path) -> Settings:
         key for key in values if key not in known and not key.startswith("_") and not key.endswith("_token")
     ]
     added.sort(key=lambda token: token["id"])
-    return Settings(where, values, roles, tuple(added), _extra(values), tuple(unknown))
+    chat = chat_template.of_settings(values, _text(folder / chat_template.FILE), roles, str(folder))
+    return Settings(where, values, roles, tuple(added), _extra(values), tuple(unknown), chat)
 
 
 def _added(id: Any, token: Any, where: str) -> dict[str, Any]:
@@ -215,14 +219,23 @@ def _mapping(config: Mapping[str, Any], key: str, where: str) -> dict[str, Any]:
     return value
 
 
-def _object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty when there is none. UserError for anything else."""
+def _text(file: Path) -> str | None:
+    """What stands in a file; None when there is none."""
     if not file.is_file():
-        return {}
+        return None
     with reading(f"tokenizer settings {file}"):
         if (size := file.stat().st_size) > _LIMIT:
             raise Damaged(f"it has {size} bytes; at most {_LIMIT} are read")
-        found = json.loads(file.read_text(encoding="utf-8"))
+        return file.read_text(encoding="utf-8")
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when there is none. UserError for anything else."""
+    text = _text(file)
+    if text is None:
+        return {}
+    with reading(f"tokenizer settings {file}"):
+        found = json.loads(text)
         if not isinstance(found, dict):
             raise Damaged(f"it holds a {type(found).__name__}, not a JSON object")
         return found

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxlm.errors import check_text
+from jaxlm.data.tokens import chat_template
+from jaxlm.data.tokens.chat_template import ChatTemplate
+from jaxlm.errors import UserError, check_text
 
 if typing.TYPE_CHECKING:
     from jaxlm.batch import Vocabulary
@@ -59,6 +61,7 @@ class Tokenizer(abc.ABC):
     roles: Mapping[str, str] = types.MappingProxyType(
         {}
     )  # role -> name, where the usual names do not lead to it
+    chat: ChatTemplate | None = None  # of conversations, as it stands beside the tokenizer
     starts_with_bos: bool = False  # whether the settings beside it put bos before a prompt
     marker: str  # '##' where pieces that continue a word are marked, '▁' or 'Ġ' where those that begin one are, else ''
 
@@ -73,6 +76,13 @@ class Tokenizer(abc.ABC):
     @abc.abstractmethod
     def encode_marked(self, text: str) -> list[int]:
         """Ids where special tokens written in the text ("Paris is [MASK].") count as such: for prompts, not corpora."""
+
+    def encode_marked_with_offsets(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Both at once: ids where special tokens in the text count as such, and the characters of each."""
+        raise UserError(
+            f"tokenizer {self.name}: conversations take a tokenizer.json. Make one with transformers: "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)."
+        )
 
     @abc.abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
@@ -145,13 +155,17 @@ class Tokenizer(abc.ABC):
         return tuple(found)
 
     def save_roles(self, directory: str | os.PathLike[str]) -> list[str]:
-        """Writes the names of roles that were given and not found by name; the files written."""
-        if not self.roles:
-            return []
+        """Writes the names of roles that were given and not found by name, and the chat template with the names that
+        it uses; the files written."""
         names = {f"{role}_token": name for role, name in sorted(self.roles.items())}
-        text = json.dumps(names, indent=1, ensure_ascii=False)
-        (Path(directory) / ROLE_FILES[1]).write_text(f"{text}\n", encoding="utf-8")
-        return [ROLE_FILES[1]]
+        texts = {}
+        if self.chat is not None:
+            texts[chat_template.FILE], names = self.chat.text, names | dict(self.chat.names)
+        if names:
+            texts[ROLE_FILES[1]] = json.dumps(names, indent=1, ensure_ascii=False) + "\n"
+        for name, text in texts.items():
+            (Path(directory) / name).write_text(text, encoding="utf-8", newline="")
+        return list(texts)
 
     def assign_roles(self, names: Mapping[str, str]) -> None:
         """Keeps the given names that differ from what the usual names lead to; they count in the fingerprint."""

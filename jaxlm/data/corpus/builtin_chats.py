@@ -1,0 +1,86 @@
+"""Conversations that are already on the machine: 'builtin:pychats', for trying fine-tuning out offline.
+
+In: the functions of the Python standard library, read with `ast`, never imported. Out: one question each, what the
+function does, with the first paragraph of its docstring as the answer; or, where two answers are compared, with that of
+another function as the rejected one. Collected once and cached, keyed by every file's path and size.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from jaxlm.cached import Cache
+from jaxlm.data.corpus import builtin, readers
+from jaxlm.data.corpus.columns import Wanted
+from jaxlm.data.corpus.record import Record
+from jaxlm.data.corpus.source import first_bytes
+
+NAME = "builtin:pychats"
+FORMAT = 1
+LONGEST_ANSWER = 240  # characters
+_FILE = "chats.jsonl"
+
+
+class PyChats:
+    """Questions about functions, and their docstrings."""
+
+    def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], wanted: Wanted):
+        self.files = [file for file in builtin.source_files() if file[0].startswith("python/")]
+        listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
+        self.key = hashlib.sha256(listing.encode()).hexdigest()
+        self.cache, self.wanted = Cache(Path(cache), log), wanted
+
+    def identity(self) -> Any:
+        return {"builtin": "pychats", "key": self.key, **self.wanted.describe()}
+
+    def text_bytes(self) -> int:
+        return self.path.stat().st_size
+
+    def names(self) -> list[str]:
+        return [str(self.path)]
+
+    def records(self) -> Iterator[Record]:
+        return readers.read(str(self.path), self.wanted)
+
+    def sample(self, limit: int) -> Iterator[Record]:
+        return first_bytes(self.records(), limit)
+
+    @functools.cached_property
+    def path(self) -> Path:
+        """The cached JSONL, found or written now: rows that are read as a conversation and as two answers."""
+        return self.cache.find(f"corpora/pychats-{self.key[:12]}", self.key, self._collect) / _FILE
+
+    def _collect(self, folder: Path) -> None:
+        self.cache.say(f"{NAME}: reading the functions of {len(self.files):,} source files (once)")
+        found = [one for _, path, _ in self.files for one in _asked_of_file(path)]
+        found = list({answer: (question, answer) for question, answer in found}.values())
+        with open(folder / _FILE, "w", encoding="utf-8") as stream:
+            for (question, answer), (_, other) in zip(found, found[-1:] + found[:-1], strict=True):
+                said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+                row = {"messages": said, "prompt": question, "chosen": answer, "rejected": other}
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _asked_of_file(path: str) -> Iterator[tuple[str, str]]:
+    try:
+        source = Path(path).read_text(encoding="utf-8")
+        yield from asked(source) if '"""' in source else ()
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return
+
+
+def asked(source: str) -> Iterator[tuple[str, str]]:
+    """(question, answer) of every function and method of a source text that has a docstring."""
+    for node in ast.walk(builtin.parsed(source)):
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
+            continue
+        answer = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        if len(answer) <= LONGEST_ANSWER and builtin.worth_reading(answer):
+            arguments = ", ".join(one.arg for one in node.args.args if one.arg not in ("self", "cls"))
+            yield f"What does {node.name}({arguments}) do?", answer

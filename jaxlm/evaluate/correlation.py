@@ -1,0 +1,37 @@
+"""How well numbers follow others. In: right numbers, predicted ones. Out: `Interval`s by name, defined as scipy's."""
+
+import numpy as np
+
+from jaxlm.evaluate.classes import Interval, resampled
+
+NAMES = ("pearson", "spearman", "mse", "mae")
+
+
+def metrics(right_N: np.ndarray, found_N: np.ndarray) -> dict[str, Interval]:
+    """pearson, spearman (of ranks, equal values share theirs), mse, mae; a correlation with a constant is 0."""
+    right_N, found_N = right_N.astype(np.float64), found_N.astype(np.float64)
+    return resampled(len(right_N), lambda items: _values(right_N[items], found_N[items]))
+
+
+def pearson(a_N: np.ndarray, b_N: np.ndarray) -> float:
+    """Covariance over the product of the deviations."""
+    a_N, b_N = a_N - a_N.mean(), b_N - b_N.mean()
+    spread = np.sqrt((a_N @ a_N) * (b_N @ b_N))
+    return float(a_N @ b_N / spread) if spread > 0 else 0.0
+
+
+def ranks(values_N: np.ndarray) -> np.ndarray:
+    """1 for the smallest; equal values have the mean of their places."""
+    _, group, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return (ends - (counts - 1) / 2)[group]
+
+
+def _values(right_N: np.ndarray, found_N: np.ndarray) -> dict[str, float]:
+    away_N = found_N - right_N
+    return {
+        "pearson": pearson(right_N, found_N),
+        "spearman": pearson(ranks(right_N), ranks(found_N)),
+        "mse": float((away_N**2).mean()),
+        "mae": float(np.abs(away_N).mean()),
+    }

@@ -1,0 +1,46 @@
+"""A weight that is trained, and what it was before. In: two arrays of one shape. Out: a `Value`, which is the first."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlm.models.dense import dense
+from jaxlm.models.values import Value
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Moved(Value):
+    """Stands for `now` wherever an array may: in norms and biases, too."""
+
+    now: jax.Array
+    first: jax.Array
+
+    def product(self, x: jax.Array, contracted: int, result: jnp.dtype | None) -> jax.Array:
+        """As the array."""
+        return dense(x, self.now, contracted=contracted, result=result)
+
+    def rows(self, ids: Any) -> jax.Array:
+        """As the array."""
+        return self.now[ids]
+
+    def full(self) -> jax.Array:
+        """What it is now."""
+        return self.now
+
+    def start(self) -> jax.Array:
+        """What it was."""
+        return self.first
+
+    @property
+    def T(self) -> "Moved":
+        """Both."""
+        return Moved(self.now.T, self.first.T)
+
+    def __jax_array__(self) -> jax.Array:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)

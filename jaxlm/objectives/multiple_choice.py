@@ -1,0 +1,107 @@
+"""Which of a few texts goes with another: a question and its answers. In: rows of items with a `Label`. Out: one loss.
+
+Every choice is a segment `[CLS] question [SEP] choice [SEP]` of its own and gets one number, the choices of an item
+stand in one row, and the softmax goes over them: transformers' ...ForMultipleChoice. Items see nothing of each other.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
+from jaxlm.data.rows.items import Asked, Items, Shards
+from jaxlm.errors import UserError
+from jaxlm.models.heads import Head, of_choices
+from jaxlm.objectives import reading, scores
+from jaxlm.objectives.labelled import Labelled, check_number, one_label
+from jaxlm.objectives.predictions import Logits, Predictions
+
+
+@dataclasses.dataclass(kw_only=True)
+class MultipleChoice(Labelled):
+    """data.text_fields are the question and the choices; the labels, sorted, stand for these in their order (0, 1, 2
+    or A, B, C)."""
+
+    choices: int  # of an item; max_tokens is for the question and one of them
+
+    @property
+    def needs_sentences(self) -> bool:
+        """Where one field of a record ends."""
+        return True
+
+    @property
+    def takes(self) -> tuple[Kind, ...]:
+        """Every kind that reads texts."""
+        return ("encoder", "decoder", "encoder_decoder")
+
+    def validate(self, where: str) -> None:
+        """UserError, too, where the labels are not as many as the choices."""
+        super().validate(where)
+        check_number(self, where, "choices", 64)
+        if self.labels and len(self.labels) != self.choices:
+            raise UserError(
+                f"{where}.choices={self.choices}, but the labels are {', '.join(self.labels)}: there is one for each "
+                "choice, and sorted they have the order of data.text_fields. Fix: --config.objective.choices="
+                f"{len(self.labels)}, or data in which each choice is right somewhere."
+            )
+
+    def told(self, labels: tuple[str, ...]) -> "MultipleChoice":
+        """UserError for labels that are not as many as the choices."""
+        made = dataclasses.replace(self, labels=labels)
+        made.validate("config.objective")
+        return made
+
+    def heads(self, config: Any) -> Mapping[str, Head]:
+        """One number for every text."""
+        return of_choices(config)
+
+    def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
+        """The question with each choice, side by side; every pair is cut to `max_tokens`."""
+        how = {"unit": "choices", "texts": 2 * self.choices, "joined": True}
+        return self.whole(shards, vocabulary, asked, groups=self.choices, **how)
+
+    def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
+        """Every choice is a segment of its own; nothing is drawn."""
+        batch, begins = reading.apart(row, row.texts_T // 2, self.choices)
+        targets = dataclasses.replace(one_label(row, self.column, vocabulary), first_BC=begins)
+        return dataclasses.replace(batch, types_BT=row.texts_T % 2, targets=targets)
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """Number of labelled items."""
+        return {"choice": scores.count(batch.targets.weights_BC)}
+
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`choice`: a number for every choice of every item, [B, C, choices]."""
+        return judge(model, batch, key, self.choices)
+
+    def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
+        """That of every item."""
+        return {"choice": (batch.targets.labels_BC, batch.targets.weights_BC)}
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Term `choice`; measures `choice_loss` (nats) and `choice_accuracy`."""
+        logits_BCK, items = predictions["choice"](), batch.targets
+        nats = scores.cross_entropy(logits_BCK, items.labels_BC, items.weights_BC)
+        right = scores.accuracy(logits_BCK, items.labels_BC, items.weights_BC)
+        return Loss({"choice": nats}, {"choice_loss": nats, "choice_accuracy": right})
+
+    def answer(self, shares_K: Sequence[float]) -> dict[str, Any]:
+        """{label of the likeliest choice, its probability, and one for each} of one item."""
+        best = int(np.argmax(shares_K))
+        each = {name: float(share) for name, share in zip(self.labels, shares_K, strict=True)}
+        return {"predicted": self.labels[best], "probability": each[self.labels[best]], "probabilities": each}
+
+
+def judge(model: Any, batch: Batch, key: Array | None, choices: int) -> Predictions:
+    """`choice` of a batch whose `targets.first_BC` has the first token of every choice, those of an item in a row."""
+    asked = batch.targets
+    encoded = reading.encode(model, batch, key, asked.start_B)
+    x_BCD = reading.items(model, encoded.x_BTD, batch, asked.first_BC, "own")
+
+    def head(model: Any, x_BCD: Array) -> Array:
+        each_BC = model.classify(x_BCD, "choices", key)[..., 0]
+        return each_BC.reshape(len(each_BC), -1, choices)
+
+    return Predictions.of(encoded, choice=Logits(x_BCD, model, head, asked.weights_BC))
