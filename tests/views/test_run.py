@@ -146,3 +146,15 @@ def test_commands_use_the_merged_model(story, tmp_path, capsys):
         np.testing.assert_allclose(array, stored.of_hf(tmp_path / "hf").host(path), atol=1e-6, rtol=0)
     ours = filled(capsys, f"--run={whole}", f"--base={moved}")
     assert ours and ours == filled(capsys, f"--hf={tmp_path / 'hf'}")
+
+
+@pytest.mark.slow
+def test_what_does_not_merge_is_used_as_it_is_and_exported_by_nobody(train_command, tmp_path, capsys):
+    run = tmp_path / "run"
+    finish(train_command(run, *FEW, recipe="tests/recipes/views/adapter.py"))
+    assert filled(capsys, f"--run={run}")
+    with pytest.raises(UserError, match="cannot be merged. Fix: use the run itself"):
+        export.main(["export", str(run), str(tmp_path / "hf")])
+    with pytest.raises(UserError, match="whose one view is LoRA, .*; this run's: Adapter"):
+        export.main(["export", str(run), str(tmp_path / "adapter"), "--adapter"])
+    assert not (tmp_path / "hf").exists() and not (tmp_path / "adapter").exists()

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import peft
 import pytest
-import torch
 
 from jaxlm.models.paths import flatten, nest
 from jaxlm.views import budget
+
+torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
+peft = pytest.importorskip("peft", reason="needs the extra `parity` (peft)")
 
 RANK, TARGET, STEPS, RATE = 4, 2, 24, 0.1
 SHAPES = {"q": (6, 5), "k": (6, 7)}  # inputs, outputs
