@@ -114,7 +114,8 @@ def _counted(one: Corpus, column: str, data: Data) -> _Counts:
         if split == "train":
             counts.update(_names(value))
         elif split in one.own:
-            elsewhere = {name: record.where for name in _names(value)} | elsewhere
+            for name in _names(value):
+                elsewhere.setdefault(name, record.where)
         held_out += split == "validation" and isinstance(kind, Label | Labels)
     if unknown := next((name for name in elsewhere if name not in counts), None):
         raise UserError(

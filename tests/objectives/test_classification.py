@@ -283,6 +283,14 @@ def test_what_makes_no_classifier_is_refused_by_name(trained, tmp_path, change, 
         jaxlm.fit(run, workdir=tmp_path / "run")
 
 
+def test_a_label_that_only_a_file_of_its_own_has_is_refused_with_its_place(tmp_path):
+    run = recipe(write(tmp_path / "t.csv", rows(60)), tmp_path / "cache")
+    odd = [row | {"label": "goood"} if row["id"] == 3 else row for row in rows(8)]
+    run.data.validation = str(write(tmp_path / "dev.csv", odd))
+    with pytest.raises(UserError, match=r'dev\.csv:5: the label "goood" .* Did you mean "good"'):
+        jaxlm.fit(run, workdir=tmp_path / "run")
+
+
 def test_model_tokenizer_and_weights_come_from_init_from_alone(tmp_path):
     from jaxlm.config import flags
     from tests.exchange.folders import hf_folder

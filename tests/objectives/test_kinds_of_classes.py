@@ -23,6 +23,7 @@ from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.crf import CrfTagging
 from jaxlm.objectives.multi_label import MultiLabel
 from jaxlm.objectives.multiple_choice import MultipleChoice
+from jaxlm.objectives.noise import Neftune
 from jaxlm.objectives.regression import Regression
 from jaxlm.objectives.relations import Relations
 from jaxlm.objectives.similarity import Similarity
@@ -187,6 +188,43 @@ def test_what_is_trained_on_a_table_answers_new_rows_and_is_measured_on_them(kin
     assert predict.main(["predict", *words]) == 0
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     assert len(answers) == len(RECORDS) and len(answers[0]) > len(RECORDS[0])
+
+
+@pytest.mark.parametrize("kind", ["label sets", "numbers"])
+def test_exported_they_are_a_transformers_model_that_comes_back_as_what_it_is(kind, tmp_path):
+    transformers = pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
+    torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
+    table = tmp_path / "train.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in RECORDS))
+    run = small.recipe("multi_label", table, tmp_path / "cache", tokens=150, steps=2)
+    if kind == "numbers":
+        run.objective = Regression(column="score", texts=1, pooling="own", max_tokens=28, items_per_row=4)
+        run.data.columns = (Number(field="score"),)
+    run.objective = Neftune(of=run.objective, alpha=5.0)  # what stands around it is not asked for its labels
+    run.evaluators, run.checkpoint.keep.best_metric = (), "eval/loss"
+    assert jaxlm.fit(run, workdir=tmp_path / "run").code == 0
+    model, texts = jaxlm.load(tmp_path / "run"), [row["text"] for row in RECORDS[:3]]
+    folder = model.export(tmp_path / "hf")
+    assert not (folder / "modules.json").exists(), "it was trained to judge, not to embed"
+    ours = model.predict(texts)
+    assert jaxlm.load(f"hf:{folder}").predict(texts) == [
+        {
+            name: pytest.approx(value, abs=1e-5) if name != "predicted" or kind == "numbers" else value
+            for name, value in one.items()
+        }
+        for one in ours
+    ]
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        logits = theirs(**tokens).logits
+    if kind == "numbers":
+        assert theirs.config.problem_type == "regression"
+        found, expected = logits[:, 0], [one["predicted"] for one in ours]
+    else:
+        assert theirs.config.problem_type == "multi_label_classification"
+        found, expected = logits.sigmoid(), [list(one["probabilities"].values()) for one in ours]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
 def replaced(name, **changes):
