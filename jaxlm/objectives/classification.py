@@ -5,10 +5,7 @@ text is judged by its own tokens and sees no other, so packing several into a ro
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Mapping
 
 from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
 from jaxlm.objectives import scores
@@ -49,9 +46,3 @@ class Classification(Judged, Labelled):
         nats = scores.cross_entropy(logits_BCK, items.labels_BC, items.weights_BC)
         right = scores.accuracy(logits_BCK, items.labels_BC, items.weights_BC)
         return Loss({"classes": nats}, {"classes_loss": nats, "classes_accuracy": right})
-
-    def answer(self, shares_K: Sequence[float]) -> dict[str, Any]:
-        """{predicted label, its probability, and one for each label} of one item."""
-        best = int(np.argmax(shares_K))
-        each = {name: float(share) for name, share in zip(self.labels, shares_K, strict=True)}
-        return {"predicted": self.labels[best], "probability": each[self.labels[best]], "probabilities": each}

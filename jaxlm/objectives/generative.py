@@ -24,23 +24,45 @@ Start = Literal["pad", "bos", "eos"]
 
 
 @dataclasses.dataclass(kw_only=True)
-class Generative(Objective):
-    """Published: z_loss 1e-4 (PaLM, T5) or 0 (GPT, BART, Llama); label_smoothing 0.1 (Transformer) or 0."""
+class NextTokens(Objective):
+    """One cross-entropy over the tokens that the `targets` of a batch ask for.
+
+    Published: z_loss 1e-4 (PaLM, T5) or 0 (GPT, BART, Llama); label_smoothing 0.1 (Transformer) or 0.
+    """
 
     token_term = "lm"
 
     z_loss: float  # coefficient of log(Z)^2, which keeps logits from drifting; 0: off
     label_smoothing: float  # share of the target's probability that is spread over the vocabulary; 0: off
-    chunk: int = 128  # positions per row whose logits exist together; 0: all. Changes memory, not results
+    chunk: int = 128  # targets per row whose logits exist together; 0: all. Changes memory, not results
+
+    def validate(self, where: str) -> None:
+        """Checks the loss; subclasses check their own fields and call this."""
+        check_loss(self, where)
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """Number of targets in the batch."""
+        return {"lm": scores.count(batch.targets.weights_BM)}
+
+    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
+        """`lm`: logits at the targets."""
+        encoded = model.encode(batch, key)
+        return Predictions.of(encoded, lm=scores.token_logits(model, encoded.x_BTD, batch.targets))
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""
+        settings = {"chunk": self.chunk, "z_loss": self.z_loss, "label_smoothing": self.label_smoothing}
+        return scores.of_tokens(predictions["lm"], batch.targets.ids_BM, "lm", **settings)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Generative(NextTokens):
+    """Every position of a row of passages is a target, unless `prepare` says otherwise."""
 
     @property
     def trains(self) -> Kind:
         """An encoder-decoder."""
         return "encoder_decoder"
-
-    def validate(self, where: str) -> None:
-        """Checks the loss; subclasses check their own fields and call this."""
-        check_loss(self, where)
 
     def items(self, shards: Shards, vocabulary: Vocabulary, asked: Asked) -> Items:
         """Bare pieces of documents; `overhead` tokens are added to each, at most."""
@@ -50,20 +72,6 @@ class Generative(Objective):
     def overhead(self) -> int:
         """Special tokens that `prepare` adds to a piece, at most."""
         return 0
-
-    def weights(self, batch: Batch) -> dict[str, Array]:
-        """Number of targets in the batch."""
-        return {"lm": scores.count(batch.targets.weights_BM)}
-
-    def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
-        """`lm`: logits at every position."""
-        encoded = model.encode(batch, key)
-        return Predictions.of(encoded, lm=scores.token_logits(model, encoded.x_BTD, batch.targets))
-
-    def score(self, predictions: Predictions, batch: Batch) -> Loss:
-        """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""
-        settings = {"chunk": self.chunk, "z_loss": self.z_loss, "label_smoothing": self.label_smoothing}
-        return scores.of_tokens(predictions["lm"], batch.targets.ids_BM, "lm", **settings)
 
 
 def pieces(row: Row) -> list[tuple[np.ndarray, int]]:

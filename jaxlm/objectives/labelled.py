@@ -127,6 +127,12 @@ class Labelled(Carrying):
             )
         return super().whole(shards, vocabulary, asked, groups=groups, **how)
 
+    def answer(self, shares_K: Sequence[float]) -> dict[str, Any]:
+        """{predicted label, its probability, and one for each label} of one item."""
+        best = int(np.argmax(shares_K))
+        each = {name: float(share) for name, share in zip(self.labels, shares_K, strict=True)}
+        return {"predicted": self.labels[best], "probability": each[self.labels[best]], "probabilities": each}
+
 
 @dataclasses.dataclass(kw_only=True)
 class Judged(Carrying):

@@ -5,7 +5,7 @@ stand in one row, and the softmax goes over them: transformers' ...ForMultipleCh
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -86,12 +86,6 @@ class MultipleChoice(Labelled):
         nats = scores.cross_entropy(logits_BCK, items.labels_BC, items.weights_BC)
         right = scores.accuracy(logits_BCK, items.labels_BC, items.weights_BC)
         return Loss({"choice": nats}, {"choice_loss": nats, "choice_accuracy": right})
-
-    def answer(self, shares_K: Sequence[float]) -> dict[str, Any]:
-        """{label of the likeliest choice, its probability, and one for each} of one item."""
-        best = int(np.argmax(shares_K))
-        each = {name: float(share) for name, share in zip(self.labels, shares_K, strict=True)}
-        return {"predicted": self.labels[best], "probability": each[self.labels[best]], "probabilities": each}
 
 
 def judge(model: Any, batch: Batch, key: Array | None, choices: int) -> Predictions:

@@ -119,12 +119,6 @@ class Relations(Labelled):
             )
         return found
 
-    def answer(self, shares_K: Sequence[float]) -> dict[str, Any]:
-        """{predicted label, its probability, and one for each label} of one item."""
-        best = int(np.argmax(shares_K))
-        each = {name: float(share) for name, share in zip(self.labels, shares_K, strict=True)}
-        return {"predicted": self.labels[best], "probability": each[self.labels[best]], "probabilities": each}
-
 
 def judge(model: Any, batch: Batch, key: Array | None) -> Predictions:
     """`relations` of every item of a batch with `RelationTargets`."""
