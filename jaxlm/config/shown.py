@@ -1,4 +1,4 @@
-"""What a run can show of its model. In: a Run. Out: whether training makes it fill masks, write or classify."""
+"""What a run can show of its model. In: a Run. Out: whether training makes it fill masks or write."""
 
 from typing import Any
 
@@ -15,21 +15,6 @@ def fills_masks(run: Any) -> bool:
 def generates(run: Any) -> bool:
     """An objective whose targets are the next tokens."""
     return "lm" in _terms(run)
-
-
-def classifies(run: Any) -> bool:
-    """An objective that gives every text one of its labels."""
-    return "classes" in run.heads
-
-
-def tags(run: Any) -> bool:
-    """An objective that gives every word a tag."""
-    return "tags" in run.heads
-
-
-def answers(run: Any) -> bool:
-    """An objective that finds the answer to a question in a text."""
-    return "span" in run.heads
 
 
 def check(run: Any, where: str) -> None:

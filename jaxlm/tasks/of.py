@@ -100,6 +100,11 @@ def _of_place(place: str, options: argparse.Namespace) -> Task:
 
 def of_run(model: Predictor, run: Run) -> Trained | None:
     """What a run is fine-tuned for, whatever stands around its objective; None: for no task."""
+    kind = kind_of(run)
+    return kind and kind(model, run.data, run.objective.inner)
+
+
+def kind_of(run: Run) -> type[Trained] | None:
+    """The class of that."""
     objective = getattr(run.objective, "inner", None)  # which several tasks have not
-    kind = next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)
-    return kind and kind(model, run.data, objective)
+    return next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)

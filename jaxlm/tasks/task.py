@@ -94,8 +94,13 @@ class Trained(Task):
 
     def __init__(self, model: Predictor, data: Data, objective: Any) -> None:
         self.model, self.data, self.objective = model, data, objective
-        self.fields = data.corpus_config().wanted.texts
+        self.fields = self.asks(data)
         self.labels = tuple(getattr(objective, "labels", ()))
+
+    @classmethod
+    def asks(cls, data: Data) -> tuple[str, ...]:
+        """The texts of an item of such data."""
+        return data.corpus_config().wanted.texts
 
     def wanted(self) -> Wanted:
         """The texts, and the objective's column."""

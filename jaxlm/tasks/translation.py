@@ -31,8 +31,12 @@ class Translating(Trained):
         beams = objective.search.beams
         how = f"by a search with {beams} beams" if beams > 1 else "greedy"
         self.does = f"{self.verb}, {how}, in up to {self._room} tokens"
-        self.fields = self.fields[:1]
         self.frame = objective.frame(model.tokenizer.vocabulary)
+
+    @classmethod
+    def asks(cls, data: Data) -> tuple[str, ...]:
+        """The source."""
+        return super().asks(data)[:1]
 
     def check(self, text: str) -> None:
         """It fits the model's positions, or is cut."""

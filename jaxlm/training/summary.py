@@ -12,9 +12,9 @@ from jaxlm.errors import UserError
 from jaxlm.monitor import metrics as files
 from jaxlm.monitor.console import duration, human
 from jaxlm.objectives import unigram
-from jaxlm.objectives.translation import Translation
 from jaxlm.run import inputs
 from jaxlm.run.streams import StreamRows
+from jaxlm.tasks import of
 from jaxlm.training.journal import Journal
 
 
@@ -52,14 +52,13 @@ def commands(parts: Any) -> list[str]:
     found = []
     if shown.fills_masks(run):
         found.append(_command(parts, "fill_mask", "--run", _example(run.fill, "a [MASK] of tea")))
-    if isinstance(run.objective, Translation):
-        found.append(_command(parts, "predict", "--run", '"a text"'))
+    if (task := of.kind_of(run)) is not None:
+        asked = task.asks(run.data)
+        found.append(
+            _command(parts, "predict", "--run", "--input=new.jsonl" if len(asked) > 1 else '"a text"')
+        )
     elif shown.generates(run):
         found.append(_command(parts, "generate", "--run", _example(run.generate, _beginning(parts))))
-    if shown.classifies(run) or shown.tags(run):
-        found.append(_command(parts, "predict", "--run", '"a text"'))
-    elif shown.answers(run):
-        found.append(_command(parts, "predict", "--run", "--input=questions.jsonl"))
     elif run.model.kind in ("encoder", "pair"):
         found.append(_command(parts, "embed", "--run", '"a text" "another text"'))
     if all("test" in splits for stream in parts.text.streams for splits in stream.sources.values()):
