@@ -21,17 +21,21 @@ from typing import Any
 import benchmark
 import jax
 import numpy as np
+import peft
 import torch
 import transformers
 
 from jaxlm.config import Run, flags
 from jaxlm.data import draws, pipeline
 from jaxlm.exchange import bases
+from jaxlm.objectives.question_answering import AnswerTargets
+from jaxlm.objectives.tagging import TagTargets
 from jaxlm.objectives.targets import ItemTargets
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs, inventory
 from jaxlm.run.program import Program
 from jaxlm.runtime import memory
+from jaxlm.views import LoRA
 
 _QUIET = lambda line: None
 
@@ -156,7 +160,7 @@ def examples(run: Run) -> list[dict[str, Any]]:
 
 
 def example(batch: Any) -> dict[str, Any]:
-    """Of a row that holds one item."""
+    """Of a row that holds one item; what is asked under the names that transformers gives it."""
     used = int((batch.segments_BT > 0).sum())
     made = {"input_ids": batch.tokens_BT[:used], "length": used}
     if batch.types_BT is not None and batch.types_BT.any():
@@ -164,7 +168,16 @@ def example(batch: Any) -> dict[str, Any]:
     asked = batch.targets
     if isinstance(asked, ItemTargets):
         return {**made, "labels": np.int64(asked.labels_BC[0])}
-    return {**made, "labels": np.where(asked.weights_BT > 0, asked.tags_BT, -100)[:used].astype(np.int64)}
+    if isinstance(asked, AnswerTargets):
+        start, end = asked.places_BC2[0].astype(np.int64)
+        return {**made, "start_positions": start, "end_positions": end}
+    labels = np.full(used, -100, np.int64)
+    if isinstance(asked, TagTargets):
+        labels[asked.weights_BT[:used] > 0] = asked.tags_BT[:used][asked.weights_BT[:used] > 0]
+    else:  # its models move labels themselves, one place to the left
+        real = asked.weights_BM > 0
+        labels[asked.places_BM[real] + 1] = asked.ids_BM[real]
+    return {**made, "labels": labels}
 
 
 class Examples(torch.utils.data.Dataset):
@@ -189,18 +202,19 @@ class Counted:
         self.losses: list[float] = []
 
     def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """input_ids, attention_mask, labels."""
+        """Tokens, types and labels of them behind each other; one number an example as it is."""
         width = max(row["length"] for row in rows)
-        ids, types, mask = (np.zeros((len(rows), width), np.int64) for _ in range(3))
-        labels = np.full((len(rows), width), -100, np.int64)
-        for b, row in enumerate(rows):
-            n = row["length"]
-            ids[b, :n], mask[b, :n], types[b, :n] = row["input_ids"], 1, row.get("token_type_ids", 0)
-            labels[b, : n if row["labels"].ndim else 1] = row["labels"]
-        self.sizes.append((len(rows), int(mask.sum()), mask.size))
-        whole = labels if rows[0]["labels"].ndim else labels[:, 0]
-        arrays = {"input_ids": ids, "token_type_ids": types, "attention_mask": mask, "labels": whole}
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
+        empty = {"input_ids": 0, "token_type_ids": 0, "labels": -100}
+        names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "length"]
+        made = {"attention_mask": np.arange(width) < np.array([[row["length"]] for row in rows])}
+        for name in names:
+            values = [row.get(name, np.zeros(row["length"], np.int64)) for row in rows]
+            if values[0].ndim:
+                pad = lambda v, name=name: np.pad(v, (0, width - len(v)), constant_values=empty[name])
+                values = [pad(value) for value in values]
+            made[name] = np.stack(values)
+        self.sizes.append((len(rows), int(made["attention_mask"].sum()), made["attention_mask"].size))
+        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in made.items()}
 
 
 class Measured(transformers.Trainer):
@@ -239,12 +253,20 @@ class Blocks(transformers.TrainerCallback):
             self.pipe.send(Done(name, seconds, number, useful, tokens, self.counted.losses[span]))
 
 
+_HEADS = {"classes": "SequenceClassification", "tags": "TokenClassification", "span": "QuestionAnswering"}
+
+
 def peer(run: Run, folder: str) -> Any:
-    """The model of the folder with a new head, as transformers has it for the task."""
-    (head,) = (name for name in run.heads if name != "pooler")
-    kinds = {"classes": "AutoModelForSequenceClassification", "tags": "AutoModelForTokenClassification"}
-    names = run.objective.class_names[head]
-    return getattr(transformers, kinds[head]).from_pretrained(folder, num_labels=len(names))
+    """The model of the folder with a new head, or LoRA where the run has it, as its users would have it."""
+    head = next((name for name in run.heads if name != "pooler"), "")
+    auto = getattr(transformers, f"AutoModelFor{_HEADS.get(head, 'CausalLM')}")
+    labels = run.objective.class_names.get(head, ())
+    model = auto.from_pretrained(folder, **({"num_labels": len(labels)} if labels else {}))
+    for view in run.view:
+        assert isinstance(view, LoRA), "only LoRA has a peer here"
+        rank = {"r": view.rank, "lora_alpha": view.alpha, "use_rslora": view.scaling == "sqrt"}
+        model = peft.get_peft_model(model, peft.LoraConfig(**rank, target_modules="all-linear"))
+    return model
 
 
 # ------------------------------------------------------------------------------------------------------------- both
@@ -284,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("recipe", help="classification, tagging, or a path")
+    parser.add_argument("recipe", help="classification, tagging, question_answering, chat, or a path")
     parser.add_argument("--model", required=True, help="a Hugging Face folder to start from")
     parser.add_argument("--data", default="", help="default: the recipe's")
     parser.add_argument("--batch_size", type=int, default=32, help="examples of a step of the peer")
