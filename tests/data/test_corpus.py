@@ -11,7 +11,6 @@ import pytest
 import zstandard
 
 from jaxlm.data.corpus import corpus, files, lines, steps
-from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError
 
@@ -330,18 +329,6 @@ def test_splits_may_have_files_of_their_own(tmp_path):
     ]
     assert corpus.open_source(both, tmp_path).identity() != source.identity()
     assert both.holds_out("test") and not config(of["train"]).holds_out("validation")
-
-
-def test_questions_about_one_text_are_held_out_together(tmp_path):
-    made = [{"question": f"Number {i}?", "context": f"A text {i % 9}.", "answers": []} for i in range(90)]
-    (tmp_path / "qa.jsonl").write_text("".join(json.dumps(one) + "\n" for one in made))
-    asked = {"text_fields": ("question", "context"), "columns": (Answers(field="answers", text="context"),)}
-    text = config(tmp_path / "qa.jsonl", validation_share=0.4, **asked)
-    found = {}
-    for record in corpus.open_source(text, tmp_path).records():
-        found.setdefault(record.texts[1], set()).add(text.split(record))
-    assert len(found) == 9 and all(len(splits) == 1 for splits in found.values())
-    assert {"train"} in found.values() and {"validation"} in found.values()
 
 
 def test_a_step_cannot_move_a_document_to_another_split(tmp_path):

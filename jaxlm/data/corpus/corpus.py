@@ -21,7 +21,6 @@ from jaxlm.data.corpus import (
     readers,
     steps,
 )
-from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.columns import Column, Wanted
 from jaxlm.data.corpus.parted import Parted
 from jaxlm.data.corpus.record import Record
@@ -113,10 +112,7 @@ class Corpus:
         """The split of a document: that of its file, or from a hash of its texts."""
         if record.split:
             return record.split  # pyright: ignore[reportReturnType]
-        texts = self.wanted.texts
-        # Questions about one text stay together, or what is held out would be known.
-        about = next((texts.index(one.text) for one in self.columns if isinstance(one, Answers)), None)
-        text = "\x1f".join(record.texts) if about is None else record.texts[about]  # ASCII's unit separator
+        text = "\x1f".join(record.texts)  # ASCII's unit separator
         digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
         share = int.from_bytes(digest, "little") / 2**64
         if share < self.share("test"):
