@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 
-from jaxlm.evaluate.classes import Interval, resampled
+from jaxlm.evaluate.classes import Sampled, resampled
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -40,9 +40,7 @@ def exact_and_f1(answer: str, right: Sequence[str]) -> tuple[float, float]:
     )
 
 
-def metrics(
-    answers: Sequence[str], right: Sequence[Sequence[str]], groups: Sequence[Hashable]
-) -> dict[str, Interval]:
+def metrics(answers: Sequence[str], right: Sequence[Sequence[str]], groups: Sequence[Hashable]) -> Sampled:
     """`exact` and `f1` of all questions; each with the group of its question."""
     values_N2 = _values(answers, right)
     return _clustered(
@@ -56,7 +54,7 @@ def metrics_with_none(
     groups: Sequence[Hashable],
     none_scores: Sequence[float],
     threshold: float,
-) -> dict[str, Interval]:
+) -> Sampled:
     """The same where a question may have no answer, as the official evaluate-v2.0.py has it, besides `WITH_NONE`.
 
     `answers`: the best of each question, which counts where `none_scores` is at most `threshold`, else "". The best
@@ -104,9 +102,7 @@ def _f1(said: list[str], gold: list[str]) -> float:
     return 2.0 * shared / (len(said) + len(gold))
 
 
-def _clustered(
-    groups: Sequence[Hashable], values: Callable[[np.ndarray], Mapping[str, float]]
-) -> dict[str, Interval]:
+def _clustered(groups: Sequence[Hashable], values: Callable[[np.ndarray], Mapping[str, float]]) -> Sampled:
     """Whole groups are drawn."""
     members = collections.defaultdict(list)
     for n, group in enumerate(groups):

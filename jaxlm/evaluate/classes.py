@@ -5,7 +5,8 @@ Every metric has a 95 % interval: the 2.5 and 97.5 percentiles of its values on 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -25,17 +26,36 @@ class Interval:
         return f"{self.value:.4f}  [{self.low:.4f}, {self.high:.4f}]"
 
 
-class Sampled(dict[str, Interval]):
-    """Metrics with their intervals, and what measures any of the items again: paired tests and groups of items do."""
-
-    def __init__(self, found: Mapping[str, Interval], number: int, measure: "Measure") -> None:
-        super().__init__(found)
-        self.number, self.measure = number, measure  # of what is drawn: items, unless some belong together
+# Numbers of items, any of them several times -> metrics
+Measure = Callable[[np.ndarray], Mapping[str, float]]
 
 
-Measure = Callable[
-    [np.ndarray], Mapping[str, float]
-]  # numbers of items, any of them several times -> metrics
+class Sampled(Mapping[str, Interval]):
+    """Metrics with their intervals, which are drawn when they are first read; `values_of_all` needs none. `measure`
+    measures any of the items again: paired tests and groups of items do."""
+
+    def __init__(self, number: int, measure: Measure, seed: int) -> None:
+        self.number, self.measure, self._seed = number, measure, seed  # items, unless some belong together
+        self.values_of_all = dict(measure(np.arange(number)))
+
+    def __getitem__(self, name: str) -> Interval:
+        return self._intervals[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_of_all)
+
+    def __len__(self) -> int:
+        return len(self.values_of_all)
+
+    @functools.cached_property
+    def _intervals(self) -> dict[str, Interval]:
+        rng = np.random.default_rng(self._seed)
+        drawn = [self.measure(rng.integers(self.number, size=self.number)) for _ in range(_RESAMPLES)]
+        found = {}
+        for name, value in self.values_of_all.items():
+            low, high = np.percentile([one[name] for one in drawn], [2.5, 97.5])
+            found[name] = Interval(value, float(low), float(high))
+        return found
 
 
 def metrics(right_N: np.ndarray, shares_NK: np.ndarray) -> Sampled:
@@ -46,14 +66,7 @@ def metrics(right_N: np.ndarray, shares_NK: np.ndarray) -> Sampled:
 
 def resampled(number: int, measure: Measure, *, seed: int = 0) -> Sampled:
     """What `measure` gives of all of so many items, with its interval."""
-    rng = np.random.default_rng(seed)
-    drawn = [measure(np.arange(number))]
-    drawn += [measure(rng.integers(number, size=number)) for _ in range(_RESAMPLES)]
-    found = {}
-    for name, value in drawn[0].items():
-        low, high = np.percentile([one[name] for one in drawn[1:]], [2.5, 97.5])
-        found[name] = Interval(value, float(low), float(high))
-    return Sampled(found, number, measure)
+    return Sampled(number, measure, seed)
 
 
 def confusion(right_N: np.ndarray, predicted_N: np.ndarray, classes: int) -> np.ndarray:

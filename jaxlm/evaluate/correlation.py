@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from jaxlm.evaluate.classes import Interval, resampled
+from jaxlm.evaluate.classes import Sampled, resampled
 
 NAMES = ("pearson", "spearman", "mse", "mae")
 
 
-def metrics(right_N: np.ndarray, found_N: np.ndarray) -> dict[str, Interval]:
+def metrics(right_N: np.ndarray, found_N: np.ndarray) -> Sampled:
     """pearson, spearman (of ranks, equal values share theirs), mse, mae; a correlation with a constant is 0."""
     right_N, found_N = right_N.astype(np.float64), found_N.astype(np.float64)
     return resampled(len(right_N), lambda items: _values(right_N[items], found_N[items]))

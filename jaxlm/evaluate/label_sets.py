@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlm.evaluate.classes import Interval, precision_recall_f1, resampled
+from jaxlm.evaluate.classes import Sampled, precision_recall_f1, resampled
 
 NAMES = ("micro_f1", "macro_f1", "subset_accuracy", "average_precision")
 
 
-def metrics(right_NK: np.ndarray, shares_NK: np.ndarray, from_K: np.ndarray) -> dict[str, Interval]:
+def metrics(right_NK: np.ndarray, shares_NK: np.ndarray, from_K: np.ndarray) -> Sampled:
     """micro_f1, macro_f1 (over all labels), subset_accuracy (all labels of an item right), average_precision (mean over
     labels that occur). `right_NK`: bool; a label is given from `from_K` on."""
     return resampled(len(right_NK), lambda items: _values(right_NK[items], shares_NK[items], from_K))
@@ -20,12 +20,9 @@ def metrics(right_NK: np.ndarray, shares_NK: np.ndarray, from_K: np.ndarray) -> 
 
 def average_precision(right_N: np.ndarray, shares_N: np.ndarray) -> float:
     """Sum of precision x gain of recall, from the largest share on; items of one share come together."""
-    order = np.argsort(-shares_N, kind="stable")
-    right, shares = right_N[order], shares_N[order]
-    last = np.flatnonzero(np.append(np.diff(shares) != 0, True))
-    hits = np.cumsum(right)[last]
+    _, given, hits = _ranked(right_N, shares_N)
     gains = np.diff(hits, prepend=0) / max(hits[-1], 1)
-    return float((hits / (last + 1) * gains).sum())
+    return float((hits / given * gains).sum())
 
 
 def thresholds(right_NK: np.ndarray, shares_NK: np.ndarray) -> np.ndarray:
@@ -64,8 +61,12 @@ def _counts(right_NK: np.ndarray, given_NK: np.ndarray) -> tuple[np.ndarray, np.
 def _best(right_N: np.ndarray, shares_N: np.ndarray) -> float:
     if not right_N.any():
         return 0.5
+    shares, given, hits = _ranked(right_N, shares_N)
+    return float(shares[np.argmax(2 * hits / (given + right_N.sum()))])
+
+
+def _ranked(right_N: np.ndarray, shares_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every share that occurs, from the largest on; items that are given from it on, and how many of them are right."""
     order = np.argsort(-shares_N, kind="stable")
     last = np.flatnonzero(np.append(np.diff(shares_N[order]) != 0, True))
-    hits = np.cumsum(right_N[order])[last]
-    f1 = 2 * hits / (last + 1 + right_N.sum())
-    return float(shares_N[order][last[np.argmax(f1)]])
+    return shares_N[order][last], last + 1, np.cumsum(right_N[order])[last]

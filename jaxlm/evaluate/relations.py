@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxlm.evaluate.classes import Interval, precision_recall_f1, resampled
+from jaxlm.evaluate.classes import Sampled, precision_recall_f1, resampled
 
 NAMES = ("f1", "precision", "recall", "accuracy")
 OTHER = "Other"
 
 
-def metrics(labels: Sequence[str], right_N: np.ndarray, found_N: np.ndarray) -> dict[str, Interval]:
+def metrics(labels: Sequence[str], right_N: np.ndarray, found_N: np.ndarray) -> Sampled:
     """f1 (mean over relations, without Other; direction counts), precision, recall (means, too), accuracy."""
     relation_K, names = _relations(labels)
     own = np.array([k for k, name in enumerate(names) if name != OTHER])

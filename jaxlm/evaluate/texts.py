@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm.data.corpus import extras
-from jaxlm.evaluate.classes import Interval, resampled
+from jaxlm.evaluate.classes import Sampled, resampled
 
 EXTRA = "scores"
 BLEU = ("bleu", "chrf", "ter")
@@ -22,7 +22,7 @@ _PIECE = re.compile(f"[{_CHINESE}]|[^{_CHINESE}]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 
-def translations(written: Sequence[str], right: Sequence[str]) -> tuple[dict[str, Interval], str]:
+def translations(written: Sequence[str], right: Sequence[str]) -> tuple[Sampled, str]:
     """bleu, chrf (chrF2), ter (lower is better), and lines with sacrebleu's signatures."""
     by_name = _metrics(right)
     counts = {
@@ -38,9 +38,7 @@ def translations(written: Sequence[str], right: Sequence[str]) -> tuple[dict[str
     return found, "\n".join(signatures)
 
 
-def summaries(
-    written: Sequence[str], right: Sequence[str], sources: Sequence[str]
-) -> tuple[dict[str, Interval], str]:
+def summaries(written: Sequence[str], right: Sequence[str], sources: Sequence[str]) -> tuple[Sampled, str]:
     """rouge1, rouge2, rougeL, rougeLsum, and lines that compare them with lead-1, the first sentence of the source."""
     scores = rouge(written, right)
     lead = rouge([sentences(source)[0] for source in sources], right)

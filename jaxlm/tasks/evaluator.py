@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 
-from jaxlm.data.corpus import corpus, steps
+from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.record import Record
-from jaxlm.data.places import default_cache, expanded
+from jaxlm.data.places import cache_folder
 from jaxlm.errors import UserError
+from jaxlm.evaluate.classes import Sampled
 from jaxlm.evaluate.evaluator import Ready
 from jaxlm.infer.predict import Predictor
 from jaxlm.tasks import of, table
@@ -52,8 +53,9 @@ class Measuring:
 
     def __call__(self, weights: Any) -> Mapping[str, float]:
         """{"eval/f1": ...} of these trained parameters."""
-        found = table.of_records(self._task(weights), iter(self._records))
-        return {f"eval/{name}": one.value for name, one in found.metrics.items()}
+        found = table.answered(self._task(weights), self._records).measured().metrics
+        values = found.values_of_all if isinstance(found, Sampled) else {}  # without a record there are none
+        return {f"eval/{name}": value for name, value in values.items()}
 
     def _task(self, weights: Any) -> Trained:
         program = self._ready.program
@@ -74,7 +76,7 @@ class Measuring:
 
 def _records(ready: Ready) -> Iterator[Record]:
     data = ready.program.run.data
-    cache = expanded(data.cache) if data.cache else default_cache()
+    cache = cache_folder(data.cache)
     for one in data.corpora().values():
         if corpus.is_prepared(one.source):
             raise UserError(
@@ -82,5 +84,4 @@ def _records(ready: Ready) -> Iterator[Record]:
                 "--config.evaluators=() ."
             )
         split = ready.split if one.holds_out(ready.split) else "train"
-        records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
-        yield from (record for record in records if one.split(record) == split)
+        yield from (record for record in corpus.records(one, cache) if one.split(record) == split)
