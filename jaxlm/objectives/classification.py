@@ -7,10 +7,8 @@ text is judged by its own tokens and sees no other, so packing several into a ro
 import dataclasses
 from collections.abc import Mapping
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
-from jaxlm.objectives import scores
+from jaxlm.batch import Array, Batch, Row, Vocabulary
 from jaxlm.objectives.labelled import Judged, Labelled, one_label
-from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.targets import ItemTargets
 
 
@@ -32,17 +30,6 @@ class Classification(Judged, Labelled):
         """A label for every item."""
         return one_label(row, self.column, vocabulary)
 
-    def weights(self, batch: Batch) -> dict[str, Array]:
-        """Number of labelled items."""
-        return {"classes": scores.count(batch.targets.weights_BC)}
-
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """The label of every item."""
         return {"classes": (batch.targets.labels_BC, batch.targets.weights_BC)}
-
-    def score(self, predictions: Predictions, batch: Batch) -> Loss:
-        """Term `classes`; measures `classes_loss` (nats) and `classes_accuracy`."""
-        logits_BCK, items = predictions["classes"](), batch.targets
-        nats = scores.cross_entropy(logits_BCK, items.labels_BC, items.weights_BC)
-        right = scores.accuracy(logits_BCK, items.labels_BC, items.weights_BC)
-        return Loss({"classes": nats}, {"classes_loss": nats, "classes_accuracy": right})

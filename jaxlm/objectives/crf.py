@@ -36,6 +36,10 @@ class CrfTagging(Tagging):
         found = super().predict(model, batch, key)
         return Predictions({**found.outputs, "chain": model.heads["transitions"]()}, found.terms)
 
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """Number of tokens that are asked."""
+        return {"tags": scores.count(batch.targets.weights_BT)}
+
     def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
         """Nothing: a tag's probability is that of whole chains."""
         return {}

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from jaxlm.batch import NONE, Array, Batch, Kind, Row, Vocabulary
+from jaxlm.batch import NONE, Array, Batch, Kind, Loss, Row, Vocabulary
 from jaxlm.data.corpus.columns import Label
 from jaxlm.data.rows import texts
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.models.heads import Classify, Head, of_texts
-from jaxlm.objectives import reading
+from jaxlm.objectives import reading, scores
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.targets import ItemTargets
@@ -126,6 +126,20 @@ class Labelled(Carrying):
                 f"{found}. Fix: --config.objective.labels=() with a new --workdir."
             )
         return super().whole(shards, vocabulary, asked, groups=groups, **how)
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        """How many are asked: items, or tokens."""
+        return {name: scores.count(weights) for name, (_, weights) in self.right_classes(batch).items()}
+
+    def score(self, predictions: Predictions, batch: Batch) -> Loss:
+        """Terms by the names of `right_classes`: cross-entropies; measures `..._loss` (nats) and `..._accuracy`."""
+        terms, measures = {}, {}
+        for name, (right, weights) in self.right_classes(batch).items():
+            logits = predictions[name]()
+            terms[name] = scores.cross_entropy(logits, right, weights)
+            hits = scores.accuracy(logits, right, weights)
+            measures |= {f"{name}_loss": terms[name], f"{name}_accuracy": hits}
+        return Loss(terms, measures)
 
     def answer(self, shares_K: Sequence[float]) -> dict[str, Any]:
         """{predicted label, its probability, and one for each label} of one item."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Kind, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Row, Vocabulary
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, of_choices
-from jaxlm.objectives import reading, scores
+from jaxlm.objectives import reading
 from jaxlm.objectives.labelled import Labelled, check_number, one_label
 from jaxlm.objectives.predictions import Logits, Predictions
 
@@ -68,10 +68,6 @@ class MultipleChoice(Labelled):
         targets = dataclasses.replace(one_label(row, self.column, vocabulary), first_BC=begins)
         return dataclasses.replace(batch, types_BT=row.texts_T % 2, targets=targets)
 
-    def weights(self, batch: Batch) -> dict[str, Array]:
-        """Number of labelled items."""
-        return {"choice": scores.count(batch.targets.weights_BC)}
-
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`choice`: a number for every choice of every item, [B, C, choices]."""
         return judge(model, batch, key, self.choices)
@@ -79,13 +75,6 @@ class MultipleChoice(Labelled):
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """That of every item."""
         return {"choice": (batch.targets.labels_BC, batch.targets.weights_BC)}
-
-    def score(self, predictions: Predictions, batch: Batch) -> Loss:
-        """Term `choice`; measures `choice_loss` (nats) and `choice_accuracy`."""
-        logits_BCK, items = predictions["choice"](), batch.targets
-        nats = scores.cross_entropy(logits_BCK, items.labels_BC, items.weights_BC)
-        right = scores.accuracy(logits_BCK, items.labels_BC, items.weights_BC)
-        return Loss({"choice": nats}, {"choice_loss": nats, "choice_accuracy": right})
 
 
 def judge(model: Any, batch: Batch, key: Array | None, choices: int) -> Predictions:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Kind, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Row, Shown, Vocabulary
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.data.corpus.steps import MarkSpans
 from jaxlm.data.rows.items import Asked, Items, Shards
@@ -90,10 +90,6 @@ class Relations(Labelled):
         )
         return dataclasses.replace(reading.of_row(row), targets=targets)
 
-    def weights(self, batch: Batch) -> dict[str, Array]:
-        """Number of labelled items."""
-        return {"relations": scores.count(batch.targets.weights_BC)}
-
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`relations` of every item."""
         return judge(model, batch, key)
@@ -101,13 +97,6 @@ class Relations(Labelled):
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """That of every item."""
         return {"relations": (batch.targets.labels_BC, batch.targets.weights_BC)}
-
-    def score(self, predictions: Predictions, batch: Batch) -> Loss:
-        """Term `relations`; measures `relations_loss` (nats) and `relations_accuracy`."""
-        logits_BCK, items = predictions["relations"](), batch.targets
-        nats = scores.cross_entropy(logits_BCK, items.labels_BC, items.weights_BC)
-        right = scores.accuracy(logits_BCK, items.labels_BC, items.weights_BC)
-        return Loss({"relations": nats}, {"relations_loss": nats, "relations_accuracy": right})
 
     def marks(self, steps: Sequence[Any]) -> MarkSpans:
         """The step of a run's data that marks the two. UserError for none."""

@@ -11,11 +11,10 @@ from typing import Any, ClassVar, Literal
 import jax
 import numpy as np
 
-from jaxlm.batch import NONE, Array, Batch, Kind, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import NONE, Array, Batch, Kind, Row, Shown, Vocabulary
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Tag
-from jaxlm.objectives import scores
 from jaxlm.objectives.labelled import Labelled
 from jaxlm.objectives.predictions import Logits, Predictions
 
@@ -93,10 +92,6 @@ class Tagging(Labelled):
             ),
         )
 
-    def weights(self, batch: Batch) -> dict[str, Array]:
-        """Number of tokens that are asked."""
-        return {"tags": scores.count(batch.targets.weights_BT)}
-
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """The tag of every token that is asked."""
         return {"tags": (batch.targets.tags_BT, batch.targets.weights_BT)}
@@ -106,10 +101,3 @@ class Tagging(Labelled):
         encoded = model.encode(batch, key)
         head = lambda model, x_BTD: model.heads["tags"](x_BTD, key)
         return Predictions.of(encoded, tags=Logits(encoded.x_BTD, model, head, batch.targets.weights_BT))
-
-    def score(self, predictions: Predictions, batch: Batch) -> Loss:
-        """Term `tags`; measures `tags_loss` (nats) and `tags_accuracy`."""
-        logits_BTK, asked = predictions["tags"](), batch.targets
-        nats = scores.cross_entropy(logits_BTK, asked.tags_BT, asked.weights_BT)
-        right = scores.accuracy(logits_BTK, asked.tags_BT, asked.weights_BT)
-        return Loss({"tags": nats}, {"tags_loss": nats, "tags_accuracy": right})
