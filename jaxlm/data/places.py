@@ -32,6 +32,11 @@ def default_cache() -> Path:
         raise UserError(f"There is no place for the cache: {error} Or set JAXLM_CACHE=DIR.") from error
 
 
+def cache_folder(named: str) -> Path:
+    """The folder of that name, or `default_cache` for ""."""
+    return expanded(named) if named else default_cache()
+
+
 @contextlib.contextmanager
 def disk_errors(
     folder: str | os.PathLike[str],

@@ -15,7 +15,7 @@ from jaxlm.batch import Batch, Batches, Vocabulary
 from jaxlm.cached import Cache
 from jaxlm.config import Run, Stage, excluded
 from jaxlm.data import draws, feed, pipeline
-from jaxlm.data.places import default_cache, expanded
+from jaxlm.data.places import cache_folder, expanded
 from jaxlm.data.rows import mixture
 from jaxlm.data.rows.rows import Rows
 from jaxlm.data.shards import prepare, shards, trained
@@ -42,7 +42,7 @@ class Text:
 
 def text(run: Run, say: Callable[[str], None]) -> Text:
     """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
-    root = expanded(run.data.cache) if run.data.cache else default_cache()
+    root = cache_folder(run.data.cache)
     cache = Cache(root, say)
     tasks = streams.tasks(run)
     ready = _prepared(run, tasks, root, say)

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxlm.config import Data, Run
-from jaxlm.data.corpus import corpus, steps
+from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.columns import Label, Labels, Number
 from jaxlm.data.corpus.corpus import Corpus
-from jaxlm.data.places import default_cache, expanded
+from jaxlm.data.places import cache_folder, expanded
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.objectives.multi_task import MultiTask
@@ -105,11 +105,9 @@ def _counted(one: Corpus, column: str, data: Data) -> _Counts:
             f"{', '.join(names) or 'none'})."
             f'{did_you_mean(column, names)} Fix: "--config.data.columns=(Label(field={column!r}),)".'
         )
-    cache = expanded(data.cache) if data.cache else default_cache()
-    records = steps.Steps(one.steps).run(corpus.open_source(one, cache).records())
     counts, held_out, kind = collections.Counter(), 0, one.columns[place]
     elsewhere: dict[str, str] = {}  # labels of files of their own, and where each stands first
-    for record in records:
+    for record in corpus.records(one, cache_folder(data.cache)):
         split, value = one.split(record), record.values[place]
         if split == "train":
             counts.update(_names(value))

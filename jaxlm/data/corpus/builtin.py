@@ -19,7 +19,7 @@ import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxlm.cached import Cache
 from jaxlm.data import workers
@@ -67,17 +67,23 @@ def open_builtin(
     return PyDocs(cache, log, labelled)
 
 
-class PyDocs:
-    """Docstrings and help topics of the installed Python packages."""
+class Collected:
+    """Documents that were once collected from source files, and are kept as a file of JSON lines."""
 
-    def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], labelled: bool = False):
-        self.files, self.labelled = source_files(), labelled
-        listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
+    name: ClassVar[str]  # of its folder
+    file: ClassVar[str]
+
+    def __init__(
+        self,
+        cache: str | os.PathLike[str],
+        log: Callable[[str], None],
+        files: list[tuple[str, str, int]],
+        version: int,
+    ) -> None:
+        self.files = files
+        listing = json.dumps([version, sys.version_info[:3], [(name, size) for name, _, size in files]])
         self.key = hashlib.sha256(listing.encode()).hexdigest()
         self.cache = Cache(Path(cache), log)
-
-    def identity(self) -> Any:
-        return {"builtin": "pydocs", "key": self.key} | ({LABEL: True} if self.labelled else {})
 
     def text_bytes(self) -> int:
         return self.path.stat().st_size
@@ -86,23 +92,43 @@ class PyDocs:
         return [str(self.path)]
 
     def records(self) -> Iterator[Record]:
-        with open(self.path, encoding="utf-8") as stream:
-            for number, line in enumerate(stream, 1):
-                found = json.loads(line)
-                yield Record((found["text"],), (found[LABEL],) if self.labelled else (), origin=(0, number))
+        raise NotImplementedError
 
     def sample(self, limit: int) -> Iterator[Record]:
         return first_bytes(self.records(), limit)
 
     @functools.cached_property
     def path(self) -> Path:
-        """The cached JSONL, found or written now."""
-        return self.cache.find(f"corpora/pydocs-{self.key[:12]}", self.key, self._collect) / "documents.jsonl"
+        """The file, found or written now."""
+        found = self.cache.find(f"corpora/{self.name}-{self.key[:12]}", self.key, self._collect)
+        return found / self.file
+
+    def _collect(self, folder: Path) -> None:
+        raise NotImplementedError
+
+
+class PyDocs(Collected):
+    """Docstrings and help topics of the installed Python packages."""
+
+    name, file = "pydocs", "documents.jsonl"
+
+    def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], labelled: bool = False):
+        super().__init__(cache, log, source_files(), FORMAT)
+        self.labelled = labelled
+
+    def identity(self) -> Any:
+        return {"builtin": "pydocs", "key": self.key} | ({LABEL: True} if self.labelled else {})
+
+    def records(self) -> Iterator[Record]:
+        with open(self.path, encoding="utf-8") as stream:
+            for number, line in enumerate(stream, 1):
+                found = json.loads(line)
+                yield Record((found["text"],), (found[LABEL],) if self.labelled else (), origin=(0, number))
 
     def _collect(self, folder: Path) -> None:
         self.cache.say(f"builtin:pydocs: reading the docstrings of {len(self.files):,} source files (once)")
         seen: set[bytes] = set()
-        with open(folder / "documents.jsonl", "w", encoding="utf-8") as stream:
+        with open(folder / self.file, "w", encoding="utf-8") as stream:
             for text, label in _all_texts([(name.split("/")[0], path) for name, path, _ in self.files]):
                 digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
                 if digest not in seen:

@@ -6,61 +6,42 @@ another function as the rejected one. Collected once and cached, keyed by every 
 """
 
 import ast
-import functools
-import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxlm.cached import Cache
 from jaxlm.data.corpus import builtin, readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
-from jaxlm.data.corpus.source import first_bytes
 
 NAME = "builtin:pychats"
 FORMAT = 1
 LONGEST_ANSWER = 240  # characters
-_FILE = "chats.jsonl"
 
 
-class PyChats:
-    """Questions about functions, and their docstrings."""
+class PyChats(builtin.Collected):
+    """Questions about functions, and their docstrings: rows that are read as a conversation and as two answers."""
+
+    name, file = "pychats", "chats.jsonl"
 
     def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], wanted: Wanted):
-        self.files = [file for file in builtin.source_files() if file[0].startswith("python/")]
-        listing = json.dumps([FORMAT, sys.version_info[:3], [(name, size) for name, _, size in self.files]])
-        self.key = hashlib.sha256(listing.encode()).hexdigest()
-        self.cache, self.wanted = Cache(Path(cache), log), wanted
+        files = [file for file in builtin.source_files() if file[0].startswith("python/")]
+        super().__init__(cache, log, files, FORMAT)
+        self.wanted = wanted
 
     def identity(self) -> Any:
         return {"builtin": "pychats", "key": self.key, **self.wanted.describe()}
 
-    def text_bytes(self) -> int:
-        return self.path.stat().st_size
-
-    def names(self) -> list[str]:
-        return [str(self.path)]
-
     def records(self) -> Iterator[Record]:
         return readers.read(str(self.path), self.wanted)
-
-    def sample(self, limit: int) -> Iterator[Record]:
-        return first_bytes(self.records(), limit)
-
-    @functools.cached_property
-    def path(self) -> Path:
-        """The cached JSONL, found or written now: rows that are read as a conversation and as two answers."""
-        return self.cache.find(f"corpora/pychats-{self.key[:12]}", self.key, self._collect) / _FILE
 
     def _collect(self, folder: Path) -> None:
         self.cache.say(f"{NAME}: reading the functions of {len(self.files):,} source files (once)")
         found = [one for _, path, _ in self.files for one in _asked_of_file(path)]
         found = list({answer: (question, answer) for question, answer in found}.values())
-        with open(folder / _FILE, "w", encoding="utf-8") as stream:
+        with open(folder / self.file, "w", encoding="utf-8") as stream:
             for (question, answer), (_, other) in zip(found, found[-1:] + found[:-1], strict=True):
                 said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
                 row = {"messages": said, "prompt": question, "chosen": answer, "rejected": other}

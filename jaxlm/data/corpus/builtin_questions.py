@@ -15,7 +15,7 @@ from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.builtin import PyDocs
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record, Span
-from jaxlm.data.corpus.source import Source, first_bytes
+from jaxlm.data.corpus.source import Source
 from jaxlm.errors import UserError
 
 NAME = "pydocs_questions"
@@ -42,30 +42,22 @@ def open_questions(wanted: Wanted, cache: str | os.PathLike[str], log: Callable[
     )
 
 
-class PyQuestions:
+class PyQuestions(PyDocs):
     """What the parameters of documented functions are."""
 
     def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], field: str):
-        self.docs, self.field = PyDocs(cache, log), field
+        super().__init__(cache, log)
+        self.field = field
 
     def identity(self) -> Any:
-        return {"builtin": NAME, "format": [FORMAT, LONGEST, PARAMETERS], "key": self.docs.key}
-
-    def text_bytes(self) -> int:
-        return self.docs.text_bytes()
-
-    def names(self) -> list[str]:
-        return self.docs.names()
+        return {"builtin": NAME, "format": [FORMAT, LONGEST, PARAMETERS], "key": self.key}
 
     def records(self) -> Iterator[Record]:
-        for record in self.docs.records():
+        for record in super().records():
             (text,) = record.texts
             for question, (start, end) in questions(text):
                 found: tuple[Span, ...] = ((start, end, self.field),)
                 yield Record((question, text), (found,), origin=record.origin)
-
-    def sample(self, limit: int) -> Iterator[Record]:
-        return first_bytes(self.records(), limit)
 
 
 def questions(text: str) -> Iterator[tuple[str, tuple[int, int]]]:

@@ -182,6 +182,11 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     return Files(corpus.source, corpus.wanted)
 
 
+def records(corpus: Corpus, cache: str | os.PathLike[str]) -> Iterator[Record]:
+    """All documents of a config, after its steps, before they are split. UserError as `open_source`."""
+    return steps.Steps(corpus.steps).run(open_source(corpus, cache).records())
+
+
 def _alone(corpus: Corpus, source: str) -> Corpus:
     return dataclasses.replace(corpus, source=source, reader=None)
 

@@ -6,15 +6,14 @@ said: a conversation is cut at its end, one without an answer in what is left is
 that does not fit whole.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data.rows.items import Piece, Place, Shards, digest, read
-from jaxlm.data.rows.table_items import TableItems
-from jaxlm.data.rows.texts import spans_of, starts
+from jaxlm.data.rows.items import Shards, digest
+from jaxlm.data.rows.texts import Bare, starts
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other items.
@@ -22,31 +21,12 @@ VERSION = 1
 _DOCUMENTS = 1 << 14  # handled at once: a value a token of each is in memory
 
 
-class Conversations(TableItems):
+class Conversations(Bare):
     """Rows of the table: document, first token and number of tokens of every text, and the room that it takes."""
-
-    overhead = 0
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """The room of an item: its tokens, or more."""
         return block["room"]
-
-    def documents(self, place: Place) -> list[Place]:
-        """The texts of an item, all of one document."""
-        row = self.table[place[0]]
-        return [(int(row["document"]), start, end - start) for start, end in spans_of(row)]
-
-    def pieces(self, places: Sequence[Place]) -> list[Piece]:
-        """The texts as they are, special tokens included; a place is always a whole item."""
-        wanted = [self.table[k] for k, _, _ in places]
-        documents = read(self.shards, (int(row["document"]) for row in wanted))
-        return [self._piece(documents[int(row["document"])], row) for row in wanted]
-
-    def _piece(self, document: np.ndarray, row: np.void) -> Piece:
-        spans = spans_of(row)
-        tokens = np.concatenate([document[start:end] for start, end in spans]).astype(np.int32)
-        texts = np.repeat(np.arange(len(spans), dtype=np.int32), row["length"])
-        return Piece(tokens, texts, self.carried.by(int(row["document"]), spans, around=(0, 0)))
 
 
 def make_conversations(

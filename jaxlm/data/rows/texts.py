@@ -62,6 +62,21 @@ class Texts(TableItems):
         return Piece(tokens, np.repeat(np.arange(len(sizes), dtype=np.int32), sizes), columns)
 
 
+class Bare(Texts):
+    """Texts without special tokens of their own: the objective, or a template, has put or puts them."""
+
+    @property
+    def overhead(self) -> int:
+        """Nothing."""
+        return 0
+
+    def _piece(self, document: np.ndarray, row: np.void) -> Piece:
+        spans = spans_of(row)
+        tokens = np.concatenate([document[start:end] for start, end in spans]).astype(np.int32)
+        numbers = np.repeat(np.arange(len(spans), dtype=np.int32), row["length"])
+        return Piece(tokens, numbers, self.carried.by(int(row["document"]), spans, around=(0, 0)))
+
+
 class Joined(Texts):
     """A text, or pairs of texts: each pair is one segment, what is asked is asked of its two texts together."""
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxlm.batch import Vocabulary
 from jaxlm.cached import Cache
-from jaxlm.data.rows.items import CHUNK, Piece, Shards, digest
-from jaxlm.data.rows.texts import Texts, spans_of, starts
+from jaxlm.data.rows.items import CHUNK, Shards, digest
+from jaxlm.data.rows.texts import Bare, starts
 from jaxlm.errors import UserError
 
 # Part of every fingerprint: raise it when the same input makes other items.
@@ -22,7 +22,7 @@ _FIELDS = [("document", np.uint32), ("start", np.uint32, (2,)), ("length", np.ui
 _KIND = np.dtype([*_FIELDS, ("cost", np.uint32)])
 
 
-class Translations(Texts):
+class Translations(Bare):
     """Rows of the table: document, first token and number of tokens of source and target, and what the item costs."""
 
     @property
@@ -33,13 +33,6 @@ class Translations(Texts):
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """What an item costs: twice its longer side, without the two eos."""
         return block["cost"]
-
-    def _piece(self, document: np.ndarray, row: np.void) -> Piece:
-        spans = spans_of(row)
-        source, target = (document[start:end] for start, end in spans)
-        sides = np.repeat(np.arange(2, dtype=np.int32), [len(source), len(target)])
-        columns = self.carried.by(int(row["document"]), spans, around=(0, 0))
-        return Piece(np.concatenate([source, target]).astype(np.int32), sides, columns)
 
 
 def make_translations(
