@@ -6,6 +6,7 @@ Entry points print a `UserError` as one message and exit with 78 (configuration 
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 EXIT_DONE = 0
@@ -61,3 +62,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' Did you mean "x"?' for the closest known word, or '' when none is close."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def check_pattern(pattern: str, where: str) -> None:
+    """UserError unless it is a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"{where}={pattern!r} is not a regular expression: {error}.") from error

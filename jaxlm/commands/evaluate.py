@@ -92,8 +92,7 @@ def _of_other(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _json(options: argparse.Namespace, measured: Any, groups: Any, differences: Any) -> str:
-    values = {name: dataclasses.asdict(one) for name, one in measured.metrics.items()}
-    said: dict[str, Any] = {"data": options.data, "items": measured.items, "metrics": values}
+    said: dict[str, Any] = {"data": options.data, **measured.to_json()}
     if groups:
         said["by"] = {name: {"items": items, "metrics": of} for name, (items, of) in groups.items()}
     if differences:

@@ -99,8 +99,7 @@ class Span(Head):
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
         """Calls take x_BTD."""
-        layer = getattr(config, "tag_layer", None)
-        return _Classes(config, rngs, 2, layer and layer(rngs, dtype))
+        return Tag(classes=2).module(config, rngs, dtype, body)
 
 
 def of_texts(config: Any, classes: int) -> dict[str, Head]:

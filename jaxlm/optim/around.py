@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, check_pattern
 from jaxlm.optim import bounds, horizon, matrices, transforms
 from jaxlm.optim.horizon import Horizon
 from jaxlm.optim.matrices import Axes
@@ -95,12 +95,7 @@ class RateGroups(Around):
     def validate(self, where: str) -> None:
         """Checks patterns and factors."""
         for i, (pattern, factor) in enumerate(self.rates):
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise UserError(
-                    f"{where}.rates[{i}]={pattern!r} is not a regular expression: {error}."
-                ) from error
+            check_pattern(pattern, f"{where}.rates[{i}]")
             bounds.check_number(factor, f"{where}.rates[{i}]", low=0, fix="1 keeps the rate, 0 stops it.")
 
     def link(self, horizon: Horizon, axes: Any, where: str) -> Link:

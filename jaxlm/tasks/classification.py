@@ -40,9 +40,11 @@ class Classifying(Trained):
 
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.classes` has it."""
-        labels = self.labels
-        right_N = np.array([known(str(one.values[0]), labels, one.where) for one in records])
-        return measured(labels, right_N, np.stack(asked))
+        return measured(self.labels, self.right(records), np.stack(asked))
+
+    def right(self, records: Sequence[Record]) -> np.ndarray:
+        """[N]: the numbers of the right labels."""
+        return np.array([known(str(one.values[0]), self.labels, one.where) for one in records])
 
 
 def measured(labels: Sequence[str], right_N: np.ndarray, shares_NK: np.ndarray) -> Measured:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate.classes import resampled
-from jaxlm.infer import answers, frame, likelihood
+from jaxlm.infer import answers, classify, frame, likelihood
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.sampling import Sampling
 from jaxlm.tasks import classification
@@ -73,9 +73,13 @@ class Picking(Task):
         """As a classifier, where all items have the same choices; else the accuracy."""
         right_N = np.array([int(float(str(record.values[0]))) for record in records])
         if self.labels:
-            return classification.measured(self.labels, right_N, np.stack([_softmax(one) for one in asked]))
+            return classification.measured(
+                self.labels, right_N, np.stack([classify.shares(one) for one in asked])
+            )
         hits_N = np.array([int(np.argmax(one)) == right for one, right in zip(asked, right_N, strict=True)])
-        faults = [-float(np.log(max(_softmax(one)[k], 1e-30))) for one, k in zip(asked, right_N, strict=True)]
+        faults = [
+            -float(np.log(max(classify.shares(one)[k], 1e-30))) for one, k in zip(asked, right_N, strict=True)
+        ]
         metrics = resampled(len(hits_N), lambda items: {"accuracy": float(hits_N[items].mean())})
         return Measured(items=len(hits_N), metrics=metrics, faults=faults)
 
@@ -136,8 +140,3 @@ def _continued(model: Loaded, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndar
         scored = likelihood.followed(model, rows)
         found = [one.log_p[max(len(start) + size - 1, 0) :] for one, size in zip(scored, sizes, strict=True)]
     return np.array([one.sum(dtype=np.float64) for one in found]), np.array([len(one) for one in found])
-
-
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shares = np.exp(scores - scores.max())
-    return shares / shares.sum()

@@ -3,7 +3,6 @@
 index.html is a page with all of it; metrics.json, errors.jsonl (the worst items) and the drawings stand beside it.
 """
 
-import dataclasses
 import json
 import pathlib
 
@@ -28,13 +27,12 @@ def keep(
     folder: pathlib.Path, *, model: str, data: str, found: Answered, measured: Measured, errors: int
 ) -> list[str]:
     """`errors`: items that are listed at most. UserError where nothing can be written."""
-    values = {name: dataclasses.asdict(one) for name, one in measured.metrics.items()}
     worst = table.worst(found, measured, errors)
     about = f"{model} on {data}: {measured.items:,} items, {found.task.does}."
     try:
         folder.mkdir(parents=True, exist_ok=True)
         drawn = [name for key, one in measured.drawings.items() for name in one.write(folder, key)]
-        shown = json.dumps({"run": model, "data": data, "items": measured.items, "metrics": values}, indent=1)
+        shown = json.dumps({"run": model, "data": data, **measured.to_json()}, indent=1)
         (folder / "metrics.json").write_text(shown + "\n", encoding="utf-8")
         title = pathlib.Path(data).name
         page = evaluation.page(title, about, measured.metrics, measured.drawings, measured.table, worst)

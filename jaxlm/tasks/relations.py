@@ -19,7 +19,7 @@ from jaxlm.infer import relate
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.relations import Relations
 from jaxlm.tasks.classification import Classifying
-from jaxlm.tasks.task import Item, Measured, Values, known
+from jaxlm.tasks.task import Item, Measured, Values
 
 
 class Relating(Classifying):
@@ -65,8 +65,7 @@ class Relating(Classifying):
 
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
         """As `evaluate.relations` has it."""
-        labels = self.objective.labels
-        right_N = np.array([known(str(one.values[0]), labels, one.where) for one in records])
+        labels, right_N = self.labels, self.right(records)
         found_N = np.stack(asked).argmax(axis=1)
         by_label = table(labels, right_N, found_N)
         return Measured(

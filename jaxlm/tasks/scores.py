@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import correlation
 from jaxlm.infer import classify, embed
-from jaxlm.infer.predict import Predictor
 from jaxlm.tasks.task import Item, Measured, Trained, Values
 
 
@@ -18,9 +16,6 @@ class Scoring(Trained):
 
     does = "a number"
     columns, metrics = ("predicted",), correlation.NAMES
-
-    def __init__(self, model: Predictor, data: Data, objective: Any) -> None:
-        super().__init__(model, data, objective)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The number, [1]."""

@@ -4,7 +4,7 @@ The columns are those of the run's own data. UserError for a label that the run 
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,6 @@ def answered(task: Task, records: Iterable[Record]) -> Answered:
         found.asked.extend(asked)
         found.answers.extend(task.answer(items, asked))
     return found
-
-
-def of_records(task: Task, records: Iterator[Record]) -> Measured:
-    """All of them, answered and compared."""
-    return answered(task, records).measured()
 
 
 def compared(one: Answered, other: Answered) -> dict[str, Difference]:

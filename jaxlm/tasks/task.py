@@ -25,11 +25,16 @@ class Measured:
     """How well a model does on a table."""
 
     items: int  # rows of it
-    metrics: dict[str, Interval]  # a `Sampled`, where two models are to be compared
+    metrics: Mapping[str, Interval]  # a `Sampled`, where two models are to be compared
     table: str = ""  # what else is worth reading, such as a line for every label
     # Of every item, how far its answer is from the right one; (): by the first metric.
     faults: Sequence[float] = ()
     drawings: Mapping[str, Drawing] = dataclasses.field(default_factory=dict)  # by the name of their file
+
+    def to_json(self) -> dict[str, Any]:
+        """{items, metrics: {name: {value, low, high}}}."""
+        values = {name: dataclasses.asdict(one) for name, one in self.metrics.items()}
+        return {"items": self.items, "metrics": values}
 
 
 class Task:

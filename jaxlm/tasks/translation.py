@@ -1,5 +1,6 @@
 """A text from a text: translations and summaries. In: a run with `Translation`, or `Summarisation`. Out: a `Task`."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ class Translating(Trained):
             text = step.before(text)
         return text
 
-    @property
+    @functools.cached_property
     def _prefixes(self) -> list[Prefix]:
         corpus = next(iter(self.data.corpora().values()))
         return [step for step in corpus.steps if isinstance(step, Prefix)]

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, check_pattern
 from jaxlm.models.beside import Scaled
 from jaxlm.models.values import whole
-from jaxlm.views.view import Facts, Tree, View, check_pattern, parts
+from jaxlm.views.view import Facts, Tree, View, parts
 
 # Of attention and MLP, in every family.
 MATRICES = r"(.*/)?(attention|cross_attention|mlp)/w"

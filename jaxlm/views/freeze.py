@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import jax
 
-from jaxlm.errors import UserError
-from jaxlm.views.view import Facts, Tree, View, check_pattern
+from jaxlm.errors import UserError, check_pattern
+from jaxlm.views.view import Facts, Tree, View
 
 _BIAS = r"(.*/)?(b|b[qkvo]|b_\w+|bias)"
 _NORM = r"(.*/)?norm\w*/\w+"

@@ -4,14 +4,12 @@ Trees are flat here: path -> array, or in a merged tree a value (models/values.p
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
 import optax
 
-from jaxlm.errors import UserError
 from jaxlm.models.paths import flatten, nest
 
 Axes = tuple[str | None, ...]
@@ -121,14 +119,6 @@ def bias_of(path: str) -> str:
     """Where the bias of a matrix is, if it has one: that of attention/wo is attention/bo."""
     layer, _, name = path.rpartition("/")
     return f"{layer}/b{name[1:]}"
-
-
-def check_pattern(pattern: str, where: str) -> None:
-    """UserError unless it is a regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"{where}={pattern!r} is not a regular expression: {error}.") from error
 
 
 def facts(model: Any) -> dict[str, Facts]:

@@ -1,6 +1,5 @@
 """Claims about `jaxlm evaluate --data`: files for whoever looks, a paired test, groups; several runs answer together."""
 
-import csv
 import dataclasses
 import json
 import xml.etree.ElementTree as xml
@@ -16,6 +15,7 @@ from jaxlm.tasks import ensemble, of, table
 from jaxlm.tasks.classification import Classifying
 from jaxlm.tasks.tagging import _votes
 from tests.objectives import small
+from tests.objectives.small import write
 
 WORDS = {"good": ("fine", "lovely", "great", "kind"), "bad": ("awful", "poor", "sad", "rude")}
 TEXTS = ["a lovely and kind host", "rude and awful", "a fine but sad place"]
@@ -29,15 +29,6 @@ def rows(number, *, wrong=0):
         said = ("bad", "good")[i % 2] if i < wrong else label
         words = " and ".join(rng.choice(WORDS[label], 4))
         yield {"text": f"the {words} place {i}", "label": said, "topic": "xy"[i % 3 == 0]}
-
-
-def write(path, found):
-    found = list(found)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, found[0])
-        writer.writeheader()
-        writer.writerows(found)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,10 @@
 """Recipes of fine-tuning, small enough for a test."""
 
+import csv
 import dataclasses
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 import jaxlm
 from jaxlm.config import Run, Stage
@@ -19,3 +22,13 @@ def recipe(name: str, corpus: pathlib.Path, cache: pathlib.Path, *, tokens: int,
     run.optimizer.schedule.peak = 1e-2
     run.evaluation.every_steps = run.checkpoint.every_steps = steps // 2
     return run
+
+
+def write(path: pathlib.Path, rows: Iterable[dict[str, Any]]) -> pathlib.Path:
+    """A .csv of the rows."""
+    found = list(rows)
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, found[0])
+        writer.writeheader()
+        writer.writerows(found)
+    return path

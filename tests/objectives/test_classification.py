@@ -23,6 +23,7 @@ from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.targets import ItemTargets
 from tests.exchange.folders import CONFIG, tokenizer
 from tests.objectives import small
+from tests.objectives.small import write
 
 GOOD, BAD = ("fine", "lovely", "great", "kind"), ("awful", "poor", "sad", "rude")
 LABELS = ("bad", "good", "so-so")
@@ -36,15 +37,6 @@ def rows(number=240):
     for i in range(number):
         words = rng.choice(GOOD if i % 2 else BAD, 4)
         yield {"id": i, "text": f"the {' and '.join(words)} place {i}", "label": LABELS[i % 2]}
-
-
-def write(path, found):
-    found = list(found)
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, found[0])
-        writer.writeheader()
-        writer.writerows(found)
-    return path
 
 
 def recipe(corpus, cache):

@@ -75,7 +75,7 @@ def test_its_own_metrics_are_measured_while_it_trains_and_choose_the_checkpoint(
     ]
     model = loaded.load(trained, step=60)
     task = of.of_run(model, dataclasses.replace(run, objective=Wrapped(of=run.objective)))
-    found = table.of_records(task, iter(held_out))  # whatever stands around the objective
+    found = table.answered(task, held_out).measured()  # whatever stands around the objective
     assert found.items == len(held_out) > 20
     assert found.metrics["f1"].value == pytest.approx(values[-1], abs=1e-6)
     run.objective = CausalLM(z_loss=0.0, label_smoothing=0.0)

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from tests.commands.test_evaluate import rows, write
+from tests.commands.test_evaluate import rows
 from tests.exchange.folders import hf_folder
+from tests.objectives.small import write
 from tests.tools.started import ROOT
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from tests.commands.test_evaluate import rows, write
+from tests.commands.test_evaluate import rows
 from tests.exchange.folders import hf_folder
+from tests.objectives.small import write
 from tools import board
 
 SMOKE = {
