@@ -287,6 +287,8 @@ def race(options: argparse.Namespace) -> list[Done]:
             pipe.send(options.block)
             done.add(pipe.recv())
             print(f"  {done.name}: {done.examples / done.seconds:.1f} examples/s", flush=True)
+    for pipe, _ in started:
+        pipe.send(0)  # the end
     return [done for _, done in started]
 
 

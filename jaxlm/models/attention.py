@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-from jaxlm.models import activations, kernels, masks, packed
+from jaxlm.models import activations, kernels, masks, packed, products
 from jaxlm.models.dropout import dropout
 
 # Finite: a row with no allowed key then averages all values instead of dividing zero by zero.
@@ -71,16 +71,14 @@ def xla_attention(
     # Query heads that share a key head stand as further queries of it (R = N/K x T): no key is ever repeated.
     q_BKRH = q_BTNH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
     k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
-    scores_BKRS = jnp.einsum("BKRH,BKSH->BKRS", q_BKRH, k_BKSH, preferred_element_type=jnp.float32)
-    scores_BNTS = scores_BKRS.reshape(batch, heads, length, keys)
+    scores_BNTS = products.scores(q_BKRH, k_BKSH).reshape(batch, heads, length, keys)
     if bias_NTS is not None:
         scores_BNTS = scores_BNTS + bias_NTS
     scores_BNTS = jnp.where(allowed_BTS[:, None], scores_BNTS, _FORBIDDEN)
     probabilities_BNTS = jax.nn.softmax(scores_BNTS, axis=-1).astype(q_BTNH.dtype)
     probabilities_BNTS = dropout(probabilities_BNTS, dropout_rate, key)
     p_BKRS = probabilities_BNTS.reshape(batch, kv_heads, -1, keys)
-    o_BKRH = jnp.einsum("BKRS,BKSH->BKRH", p_BKRS, v_BKSH)
-    return o_BKRH.reshape(batch, heads, length, width).swapaxes(1, 2)
+    return products.weighted(p_BKRS, v_BKSH).reshape(batch, heads, length, width).swapaxes(1, 2)
 
 
 def cudnn_attention(

@@ -45,7 +45,7 @@ class Bart:
     init_scale: float  # standard deviation of initial weights
     # Operational: the same parameters and, to rounding, the same results.
     layer_loop: stack.Loop = (
-        "auto"  # scan compiles one block for all; auto: unrolled on GPUs, where it is faster
+        "auto"  # scan compiles one block for all; auto: unrolled where that is faster (GPU, CPU)
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows

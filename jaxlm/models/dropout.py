@@ -5,6 +5,8 @@ entries zeroed and the rest scaled so that the expectation is exact. Guaranteed:
 the same mask.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -12,16 +14,40 @@ _LEVELS = 1 << 16
 
 
 def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.Array, float]:
-    """Which entries stay (bool), and the exact factor for them. The rate is rounded to a multiple of 1/65536.
-
-    Draws one uint32 for two entries: threefry spends a whole 2x32-bit block on every element that is asked
-    for, so 16-bit draws would cost as much as 32-bit ones.
-    """
+    """Which entries stay (bool), and the exact factor for them. The rate is rounded to a multiple of 1/65536."""
     threshold = round(rate * _LEVELS)
     *outer, width = shape
-    bits = jax.random.bits(key, (*outer, -(-width // 2)), jnp.uint32)
-    halves = jnp.concatenate([bits & (_LEVELS - 1), bits >> 16], axis=-1)[..., :width]
-    return halves >= threshold, _LEVELS / (_LEVELS - threshold)
+    words = _words(key, (*outer, -(-width // 4)))
+    parts = [part for word in words for part in (word & (_LEVELS - 1), word >> 16)]
+    keep = jnp.concatenate([part >= threshold for part in parts], axis=-1)[..., :width]
+    return keep, _LEVELS / (_LEVELS - threshold)
+
+
+def _words(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Two arrays of random uint32."""
+    if str(jax.random.key_impl(key)) != "threefry2x32":
+        bits = jax.random.bits(key, (2, *shape), jnp.uint32)
+        return bits[0], bits[1]
+    first, second = jax.random.key_data(key)
+    count = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
+    return threefry(first, second, count, jnp.zeros_like(count))
+
+
+def threefry(first: jax.Array, second: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Threefry-2x32 of 20 rounds (Salmon et al., 2011): a key of two words, counters of two words -> two words.
+
+    jax.random's is the same function; on a CPU it is a loop whose every round goes through memory, and it keeps one
+    word of the two. Written out, the rounds are one pass.
+    """
+    keys = (first, second, first ^ second ^ jnp.uint32(0x1BD11BDA))
+    x, y = x + first, y + second
+    for group in range(5):
+        for turn in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            x = x + y
+            y = ((y << turn) | (y >> (32 - turn))) ^ x
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + jnp.uint32(group + 1)
+    return x, y
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -23,9 +23,9 @@ from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
 # A scan on a GPU writes what the backward pass needs into arrays of all layers, and copies it out of them again:
-# BERT-base at 128 tokens on an H200 takes 1.54 times as long as unrolled, and twice the memory. What is unrolled
-# compiles longer, by the layer.
-_UNROLLED_ON_GPU = 48
+# BERT-base at 128 tokens on an H200 takes 1.54 times as long as unrolled, and twice the memory; on two CPU cores 1.12
+# times, a small model up to 1.3. What is unrolled compiles longer, by the layer, and on a CPU runs are short.
+_UNROLLED = {"gpu": 48, "cuda": 48, "rocm": 48, "cpu": 12}  # the most layers
 # What the backward pass keeps of a block: everything; its input; its input and the results of its weight
 # matmuls.
 Remat = Literal["none", "block", "dots"]
@@ -106,12 +106,10 @@ def run_cached(
 
 
 def resolved(loop: Loop, layers: int) -> Loop:
-    """What 'auto' is on the devices of the program that is traced: unrolled on GPUs, a scan elsewhere."""
+    """What 'auto' is on the devices of the program that is traced: a scan on TPUs and where there are many layers."""
     if loop != "auto":
         return loop
-    return (
-        "unrolled" if kernels.platform() in ("gpu", "cuda", "rocm") and layers <= _UNROLLED_ON_GPU else "scan"
-    )
+    return "unrolled" if layers <= _UNROLLED.get(kernels.platform(), 0) else "scan"
 
 
 def _one_per_kind(

@@ -48,7 +48,7 @@ class T5:
     init_factor: float  # of all initial standard deviations
     # Operational: the same parameters and, to rounding, the same results.
     layer_loop: stack.Loop = (
-        "auto"  # scan compiles one block for all; auto: unrolled on GPUs, where it is faster
+        "auto"  # scan compiles one block for all; auto: unrolled where that is faster (GPU, CPU)
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows

@@ -1,11 +1,14 @@
 """Claims about dropout: the rate, the scale, the key."""
 
+import itertools
+
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlm.models.dropout import dropout, keep_mask
+from jaxlm.models.dropout import dropout, keep_mask, threefry
 
 
 @pytest.mark.parametrize("implementation", ["threefry2x32", "rbg", "unsafe_rbg"])
@@ -15,9 +18,10 @@ def test_the_share_that_stays_is_the_rate_and_the_scale_makes_up_for_it(rate, im
     share = float(np.asarray(keep).mean())
     assert abs(share - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / keep.size)
     assert factor == pytest.approx(1 / (1 - rate), rel=1e-4)
-    # Both halves of a drawn word are used: they must not be copies.
-    left, right = np.asarray(keep)[:, :500], np.asarray(keep)[:, 501:]
-    assert abs((left == right).mean() - (rate**2 + (1 - rate) ** 2)) < 0.01
+    # Two words are drawn at once, and both halves of each are used: none may be a copy of another.
+    parts = [np.asarray(keep)[:, start : start + 248] for start in (0, 251, 502, 753)]
+    for one, other in itertools.combinations(parts, 2):
+        assert abs((one == other).mean() - (rate**2 + (1 - rate) ** 2)) < 0.01
 
 
 def test_entries_are_zero_or_scaled_and_the_dtype_stays():
@@ -35,3 +39,10 @@ def test_no_key_or_no_rate_is_the_identity():
 def test_another_key_is_another_mask():
     masks = [np.asarray(keep_mask(k, 0.5, (9, 31))[0]) for k in jax.random.split(jax.random.key(0), 2)]
     assert not np.array_equal(*masks)
+
+
+def test_threefry_written_out_is_that_of_jax():
+    key = np.array([0x9E3779B9, 77], np.uint32)
+    x, y = np.arange(64, dtype=np.uint32) * 40503, np.arange(64, dtype=np.uint32) + 2**31
+    want = jax.extend.random.threefry_2x32(jnp.asarray(key), jnp.concatenate([x, y]))
+    assert np.array_equal(jnp.concatenate(threefry(key[0], key[1], x, y)), want)
