@@ -45,7 +45,7 @@ def embed(
 def _encode(model: Any, batch: Batch, *, pooling: embeddings.Pooling) -> jax.Array:
     """A vector of length 1 for every row."""
     first_BC = jnp.zeros((len(batch.tokens_BT), 1), jnp.int32)  # one text a row
-    e_BCD = embeddings.pool(model, model.encode(batch, None).x_BTD, batch, first_BC, pooling)
+    _, e_BCD = embeddings.of_items(model, batch, None, first_BC, pooling)
     return embeddings.unit(e_BCD[:, 0])
 
 

@@ -16,7 +16,6 @@ from jaxlm.batch import Array, Batch, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.infer import sampling
 from jaxlm.infer.predict import Predictor
-from jaxlm.objectives.scores import gather_positions
 
 MASK = "[MASK]"  # means the tokenizer's own mask token, whatever its name
 
@@ -74,8 +73,7 @@ def table(filled: Sequence[Filled]) -> str:
 @functools.partial(jax.jit, static_argnames="top")
 def _likeliest(model: Any, batch: Batch, known_V: Array, *, top: int) -> tuple[jax.Array, jax.Array]:
     """Probabilities and ids of the likeliest tokens at every mask."""
-    x_BTD, places_BM = model.encode(batch, None).x_BTD, jnp.asarray(batch.targets)
-    logits_BMV = model.predict_tokens(gather_positions(x_BTD, places_BM))
+    logits_BMV = model.predict_tokens(model.encode(batch, None, at_BM=jnp.asarray(batch.targets)).x_BTD)
     return jax.lax.top_k(jax.nn.softmax(sampling.only(logits_BMV, known_V)), top)
 
 

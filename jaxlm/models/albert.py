@@ -47,7 +47,7 @@ class AlbertModule(post_norm.Encoder):
         self.block = post_norm.Block(c, rngs, dtype)
 
     def run_blocks(
-        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
+        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None, at_BM: jax.Array | None
     ) -> tuple[jax.Array, Extras]:
         """The one block, `layers` times."""
         c = self.config
@@ -60,4 +60,5 @@ class AlbertModule(post_norm.Encoder):
             layers=c.layers,
             loop=c.layer_loop,
             remat=c.remat,
+            at_BM=at_BM,
         )

@@ -105,11 +105,11 @@ class ElectraEncoderModule(post_norm.Encoder):
         self.blocks = stack.stacked(lambda r: post_norm.Block(c, r, dtype), c.layers, rngs)
 
     def run_blocks(
-        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
+        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None, at_BM: jax.Array | None
     ) -> tuple[jax.Array, Extras]:
         """The blocks, behind the projection of the embeddings if there is one."""
         x_BTD = self.project(x_BTD) if hasattr(self, "project") else x_BTD
-        return super().run_blocks(x_BTD, mask, key)
+        return super().run_blocks(x_BTD, mask, key, at_BM)
 
     def detect(self, x_BTD: jax.Array) -> jax.Array:
         """Features -> logits_BT, float32: above 0 where the token was replaced."""
@@ -128,9 +128,15 @@ class ElectraModule(Headed):
         """What goes into the discriminator's blocks."""
         return self.discriminator.embed(batch, key)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        x_BTD: jax.Array | None = None,
+        at_BM: jax.Array | None = None,
+    ) -> Encoded:
         """The discriminator's features: what the pair is trained for."""
-        return self.discriminator.encode(batch, key, x_BTD)
+        return self.discriminator.encode(batch, key, x_BTD, at_BM)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:
         """Features of the generator -> logits_BMV, float32."""

@@ -27,7 +27,9 @@ class Extras:
 class Encoded:
     """What `encode` returns."""
 
-    x_BTD: jax.Array  # features, in the dtype of the computation
+    x_BTD: (
+        jax.Array
+    )  # features, in the dtype of the computation; x_BMD where `encode` was given places `at_BM`
     terms: dict[str, Pair] = dataclasses.field(
         default_factory=dict
     )  # of all layers; the step adds them to the loss

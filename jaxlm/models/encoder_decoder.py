@@ -167,7 +167,13 @@ class EncoderDecoder(Headed):
         x_BSD = self._embed_source(batch, key_source)
         return x_BSD, self._enter(self.decoder, batch.tokens_BT, batch.positions_BT, key_target)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: Embedded | None = None) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        x_BTD: Embedded | None = None,
+        at_BM: jax.Array | None = None,
+    ) -> Encoded:
         """Features of the decoder, from what `embed` gives or something near it. `key` None means no dropout."""
         key_source, key_target = (None, None) if key is None else jax.random.split(key)
         x_BSD, entered_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
@@ -178,6 +184,7 @@ class EncoderDecoder(Headed):
         cross = masks.materialise(masks.between_segments(batch.segments_BT, segments_BS))
         rows, layers = (mask, (source_BSD, cross)), self.config.decoder_layers
         features_BTD, extras = self._through(self.decoder, entered_BTD, rows, key_target, layers)
+        features_BTD = features_BTD if at_BM is None else masks.at_places(features_BTD, at_BM)
         return Encoded.of(features_BTD, of_source, extras)
 
     def start_cache(self, batch: Batch, slots: int) -> caches.KVCache:

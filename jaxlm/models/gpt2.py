@@ -98,7 +98,7 @@ class Block(nnx.Module):
     def __call__(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> jax.Array:
         keys = (None, None, None) if key is None else jax.random.split(key, 3)
         a_BTD = self.attention(self.norm_attention(x_BTD), mask, keys[0])
-        x_BTD = x_BTD + dropout(a_BTD, self.dropout, keys[1])
+        x_BTD = mask.asking(x_BTD) + dropout(a_BTD, self.dropout, keys[1])
         return self._add_mlp(x_BTD, keys[2])
 
     def extend(
@@ -133,7 +133,13 @@ class Gpt2Module(Headed):
         x_BTD = self._embed(batch.tokens_BT, batch.positions_BT)
         return dropout(x_BTD, self.config.embedding_dropout, key_embed)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        x_BTD: jax.Array | None = None,
+        at_BM: jax.Array | None = None,
+    ) -> Encoded:
         """Normed features, from `embed`'s x_BTD or a given one. `key` None means no dropout."""
         c = self.config
         x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
@@ -152,6 +158,7 @@ class Gpt2Module(Headed):
             layers=c.layers,
             loop=c.layer_loop,
             remat=c.remat,
+            at_BM=at_BM,
         )
         return Encoded.of(self.norm(x_BTD), extras)
 

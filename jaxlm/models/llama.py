@@ -108,8 +108,8 @@ class Block(nnx.Module):
         )
 
     def __call__(self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation) -> jax.Array:
-        x_BTD = x_BTD + self.attention(self.norm_attention(x_BTD), mask, None, rotation=rotation)
-        return self._add_mlp(x_BTD)
+        a_BTD = self.attention(self.norm_attention(x_BTD), mask, None, rotation=rotation)
+        return self._add_mlp(mask.asking(x_BTD) + a_BTD)
 
     def extend(
         self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation, cache: caches.LayerCache
@@ -140,7 +140,13 @@ class LlamaModule(Headed):
         """What goes into the blocks, x_BTD; `encode` takes it, or something near it."""
         return constrain(self.tokens(batch.tokens_BT), "batch", "length", None)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        x_BTD: jax.Array | None = None,
+        at_BM: jax.Array | None = None,
+    ) -> Encoded:
         """Normed features, from `embed`'s x_BTD or a given one. There is no dropout: `key` is not used."""
         c = self.config
         x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
@@ -167,6 +173,7 @@ class LlamaModule(Headed):
             loop=c.layer_loop,
             remat=c.remat,
             pattern=c.windows,
+            at_BM=at_BM,
         )
         return Encoded.of(self.norm(x_BTD), extras)
 

@@ -28,11 +28,16 @@ class Mask:
         None  # keys that their whole segment sees, also from before (prefix LM): nonzero
     )
     allowed_BTS: jax.Array | None = None  # bool, all of the above; filled by `materialise`
+    at_BM: jax.Array | None = None  # of self-attention: the only places of the row that ask; None: all do
     causal: bool = dataclasses.field(default=False, metadata={"static": True})
     # (keys before, keys after) that a query sees besides itself; None is all of them
     window: tuple[int, int] | None = dataclasses.field(default=None, metadata={"static": True})
     # Of self-attention over runs of equal segments: no row has more of them besides padding. None: not known
     most_segments: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def asking(self, x_BTD: jax.Array) -> jax.Array:
+        """What stands at the places that ask."""
+        return x_BTD if self.at_BM is None else at_places(x_BTD, self.at_BM)
 
 
 def within_segments(
@@ -74,6 +79,28 @@ def materialise(mask: Mask) -> Mask:
         before, after = mask.window
         allowed_BTS &= (ahead_BTS >= -before) & (ahead_BTS <= after)
     return dataclasses.replace(mask, allowed_BTS=allowed_BTS)
+
+
+def at(mask: Mask, at_BM: jax.Array) -> Mask:
+    """Self-attention's mask with queries at these places alone."""
+    mask = materialise(mask)
+    assert mask.allowed_BTS is not None
+    places_BT = jnp.broadcast_to(_positions(mask.positions_BT, mask.segments_BT), mask.segments_BT.shape)
+    return dataclasses.replace(
+        mask,
+        segments_BT=at_places(mask.segments_BT, at_BM),
+        positions_BT=at_places(places_BT, at_BM),
+        allowed_BTS=at_places(mask.allowed_BTS, at_BM),
+        at_BM=at_BM,
+        most_segments=None,
+    )
+
+
+def at_places(x_BTD: jax.Array, at_BM: jax.Array) -> jax.Array:
+    """x_BMD: what stands at the given places of every row; any number of dimensions may follow T."""
+    return jnp.take_along_axis(
+        x_BTD, at_BM.reshape(*at_BM.shape, *[1] * (x_BTD.ndim - 2)), axis=1, mode="clip"
+    )
 
 
 def first(mask: Mask, keys: int) -> Mask:

@@ -136,7 +136,7 @@ class Block(nnx.Module):
     ) -> jax.Array:
         normed_BTD = self.norm_attention(x_BTD) if hasattr(self, "norm_attention") else x_BTD
         a_BTD = self.attention(normed_BTD, mask, None, rotation=rotation)
-        x_BTD = x_BTD + dropout(a_BTD, self.dropout, key)
+        x_BTD = mask.asking(x_BTD) + dropout(a_BTD, self.dropout, key)
         return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "length", None)
 
 
@@ -180,7 +180,13 @@ class ModernBertModule(Headed):
         """What goes into the blocks, x_BTD, without dropout; `encode` takes it, or something near it."""
         return self.norm_tokens(constrain(self.tokens(batch.tokens_BT), "batch", "length", None))
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        x_BTD: jax.Array | None = None,
+        at_BM: jax.Array | None = None,
+    ) -> Encoded:
         """Normed features, from `embed`'s x_BTD or a given one. `key` None means no dropout."""
         c, half = self.config, self.config.window // 2
         window: dict[Attends, tuple[int, int] | None] = {"global": None, "local": (half, half)}
@@ -204,7 +210,9 @@ class ModernBertModule(Headed):
         run = functools.partial(stack.run, call, loop=c.layer_loop, remat=c.remat)
         x_BTD, first = run(self.first, x_BTD, rows, keys[0], layers=1, pattern=c.kinds[:1])
         pattern = c.kinds[1 : 1 + c.global_every]
-        x_BTD, others = run(self.blocks, x_BTD, rows, keys[1], layers=c.layers - 1, pattern=pattern)
+        x_BTD, others = run(
+            self.blocks, x_BTD, rows, keys[1], layers=c.layers - 1, pattern=pattern, at_BM=at_BM
+        )
         return Encoded.of(self.norm(x_BTD), first, others)
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:

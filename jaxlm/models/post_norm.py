@@ -123,7 +123,7 @@ class Block(nnx.Module):
     def __call__(self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None) -> jax.Array:
         keys = (None, None, None) if key is None else jax.random.split(key, 3)
         a_BTD = dropout(self.attention(x_BTD, mask, keys[0]), self.dropout, keys[1])
-        x_BTD = self.norm_attention(x_BTD + a_BTD)
+        x_BTD = self.norm_attention(mask.asking(x_BTD) + a_BTD)
         x_BTD = self.norm_mlp(x_BTD + dropout(self.mlp(x_BTD), self.dropout, keys[2]))
         return constrain(x_BTD, "batch", "length", None)
 
@@ -156,15 +156,21 @@ class Encoder(Headed):
         key_embed, _ = (None, None) if key is None else jax.random.split(key)
         return dropout(self.embeddings(batch), self.config.dropout, key_embed)
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: jax.Array | None = None) -> Encoded:
+    def encode(
+        self,
+        batch: Batch,
+        key: jax.Array | None = None,
+        x_BTD: jax.Array | None = None,
+        at_BM: jax.Array | None = None,
+    ) -> Encoded:
         """Features in the dtype of the computation, from `embed`'s x_BTD or a given one. `key` None: no dropout."""
         x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
         _, key_blocks = (None, None) if key is None else jax.random.split(key)
         mask = masks.materialise(masks.within_segments(batch.segments_BT, most_segments=batch.most_segments))
-        return Encoded.of(*self.run_blocks(x_BTD, mask, key_blocks))
+        return Encoded.of(*self.run_blocks(x_BTD, mask, key_blocks, at_BM))
 
     def run_blocks(
-        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None
+        self, x_BTD: jax.Array, mask: masks.Mask, key: jax.Array | None, at_BM: jax.Array | None
     ) -> tuple[jax.Array, Extras]:
         """What the blocks make of the embedded row."""
         c = self.config
@@ -177,6 +183,7 @@ class Encoder(Headed):
             layers=c.layers,
             loop=c.layer_loop,
             remat=c.remat,
+            at_BM=at_BM,
         )
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:

@@ -74,7 +74,9 @@ class Prompted:
         made = self.module.embed(wide, key)
         return (made[0][:, ahead:], made[1]) if isinstance(made, tuple) else made[:, ahead:]
 
-    def encode(self, batch: Batch, key: jax.Array | None = None, x_BTD: Any = None) -> Any:
+    def encode(
+        self, batch: Batch, key: jax.Array | None = None, x_BTD: Any = None, at_BM: jax.Array | None = None
+    ) -> Any:
         """Features of the row, which has seen its prompts."""
         wide, ahead = self._wide(batch)
         if x_BTD is not None:
@@ -82,8 +84,10 @@ class Prompted:
             behind = lambda made, x_BTD: jnp.concatenate([made[:, :ahead], x_BTD], axis=1)
             pair = isinstance(made, tuple)
             x_BTD = (behind(made[0], x_BTD[0]), x_BTD[1]) if pair else behind(made, x_BTD)
-        encoded = self.module.encode(wide, key, x_BTD)
-        if batch.source_tokens_BS is not None:
+        source = batch.source_tokens_BS is not None
+        at_BM = at_BM if at_BM is None or source else at_BM + ahead
+        encoded = self.module.encode(wide, key, x_BTD, at_BM)
+        if source or at_BM is not None:
             return encoded
         return dataclasses.replace(encoded, x_BTD=encoded.x_BTD[:, ahead:])
 

@@ -124,7 +124,7 @@ class SelfAttention(MultiHead):
         rotation: rope.Rotation | None = None,
         bias_NTS: jax.Array | None = None,
     ) -> jax.Array:
-        q_BTNH, k_BTKH, v_BTKH = self._turned(x_BTD, rotation)
+        q_BTNH, k_BTKH, v_BTKH = self._turned(x_BTD, rotation, mask)
         return self.attend(q_BTNH, k_BTKH, v_BTKH, mask, key, bias_NTS)
 
     def extend(
@@ -137,7 +137,7 @@ class SelfAttention(MultiHead):
         bias_NTS: jax.Array | None = None,
     ) -> tuple[jax.Array, LayerCache]:
         """The next T tokens, which see the cache and each other as `mask` says; and the cache with them in it."""
-        q_BTNH, k_BTKH, v_BTKH = self._turned(x_BTD, rotation)
+        q_BTNH, k_BTKH, v_BTKH = self._turned(x_BTD, rotation, mask)
         cache = cache.append(k_BTKH, v_BTKH)
 
         def attend(slots: int) -> jax.Array:
@@ -148,11 +148,13 @@ class SelfAttention(MultiHead):
         return cache.over_written(attend, x_BTD.shape[1]), cache
 
     def _turned(
-        self, x_BTD: jax.Array, rotation: rope.Rotation | None
+        self, x_BTD: jax.Array, rotation: rope.Rotation | None, mask: masks.Mask
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        q_BTNH, (k_BTKH, v_BTKH) = self.queries(x_BTD), self.keys_values(x_BTD)
+        q_BTNH, (k_BTKH, v_BTKH) = self.queries(mask.asking(x_BTD)), self.keys_values(x_BTD)
         if rotation is not None:
-            q_BTNH, k_BTKH = rope.rotate(q_BTNH, rotation), rope.rotate(k_BTKH, rotation)
+            cos_BTH, sin_BTH = rotation
+            q_BTNH = rope.rotate(q_BTNH, (mask.asking(cos_BTH), mask.asking(sin_BTH)))
+            k_BTKH = rope.rotate(k_BTKH, rotation)
         return q_BTNH, k_BTKH, v_BTKH
 
 

@@ -5,7 +5,8 @@ order; `run_cached` does so with a memory that every layer writes a part of; `re
 Guaranteed: the parameters do not depend on `Loop` or `Remat`; each layer gets its own key.
 
 A block gets what it needs of each row (mask, rotation, source) as an argument `rows`, a pytree with B in front: whoever
-runs a part of the batch, or of the layers, slices that. It returns x_BTD, or (x_BTD, `Extras`).
+runs a part of the batch, or of the layers, slices that. It returns x_BTD, or (x_BTD, `Extras`); where its mask asks at
+few places of the row (`Mask.at_BM`), x_BMD of these.
 
 Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
 last argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.models import kernels
+from jaxlm.models import kernels, masks
 from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
@@ -26,6 +27,8 @@ Loop = Literal["auto", "scan", "unrolled"]
 # BERT-base at 128 tokens on an H200 takes 1.54 times as long as unrolled, and twice the memory; on two CPU cores 1.12
 # times, a small model up to 1.3. What is unrolled compiles longer, by the layer, and on a CPU runs are short.
 _UNROLLED = {"gpu": 48, "cuda": 48, "rocm": 48, "cpu": 12}  # the most layers
+# Scores of places x keys that the last layer may make without a kernel: those of a row of 512.
+_MOST_SCORES = 512 * 512
 # What the backward pass keeps of a block: everything; its input; its input and the results of its weight
 # matmuls.
 Remat = Literal["none", "block", "dots"]
@@ -51,15 +54,16 @@ def run(
     loop: Loop,
     remat: Remat,
     pattern: Sequence[Any] = (),
+    at_BM: jax.Array | None = None,
 ) -> tuple[jax.Array, Extras]:
     """`call(block, x_BTD, rows, key[, kind]) -> x_BTD or (x_BTD, Extras)` for every layer; extras come back stacked.
 
-    `key` None is passed on as None.
+    `key` None is passed on as None. `at_BM`: the only places whose result is read, x_BMD.
     """
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
     calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
-    step = lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
-    return _run(step, calls, x_BTD, (blocks, keys), layers, loop)
+    step = lambda rows: lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
+    return _read(at_BM, step, rows, calls, x_BTD, (blocks, keys), layers, loop)
 
 
 def repeat(
@@ -72,12 +76,35 @@ def repeat(
     layers: int,
     loop: Loop,
     remat: Remat,
+    at_BM: jax.Array | None = None,
 ) -> tuple[jax.Array, Extras]:
     """`run` with the same weights in every layer (ALBERT)."""
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
     call = _rematerialised(call, remat, loop)
-    step = lambda call, x, layer: _with_extras(call(block, x, rows, layer[0]))
-    return _run(step, [call], x_BTD, (keys, jnp.arange(layers)), layers, loop)
+    step = lambda rows: lambda call, x, layer: _with_extras(call(block, x, rows, layer[0]))
+    return _read(at_BM, step, rows, [call], x_BTD, (keys, jnp.arange(layers)), layers, loop)
+
+
+def _read(
+    at_BM: jax.Array | None, step: Callable, rows: Any, calls: Sequence[Callable], x_BTD: jax.Array, *how: Any
+) -> tuple[jax.Array, Extras]:
+    """All layers (`_run`). Where few places are read and layers stand one by one, the last computes these alone."""
+    if at_BM is None:
+        return _run(step(rows), calls, x_BTD, *how)
+    last, places = None, at_BM.shape[1]
+    if how[-1] == "unrolled" and pays(places, x_BTD.shape[1]):
+        is_mask = lambda leaf: isinstance(leaf, masks.Mask)
+        ask = lambda leaf: masks.at(leaf, at_BM) if is_mask(leaf) else leaf
+        last = step(jax.tree.map(ask, rows, is_leaf=is_mask))
+    x_BTD, extras = _run(step(rows), calls, x_BTD, *how, last=last)
+    # Blocks that have no mask among their rows compute all.
+    alone = last is not None and x_BTD.shape[1] == places
+    return x_BTD if alone else masks.at_places(x_BTD, at_BM), extras
+
+
+def pays(places: int, length: int) -> bool:
+    """Not where most is read, nor where scores of places x length would be many: no kernel makes them."""
+    return 2 * places <= length and places * length <= _MOST_SCORES
 
 
 def _with_extras(out: Any) -> tuple[jax.Array, Extras]:
@@ -120,9 +147,15 @@ def _one_per_kind(
 
 
 def _run(
-    step: Callable, calls: Sequence[Callable], x: Any, stacked: Any, layers: int, loop: Loop
+    step: Callable,
+    calls: Sequence[Callable],
+    x: Any,
+    stacked: Any,
+    layers: int,
+    loop: Loop,
+    last: Callable | None = None,
 ) -> tuple[Any, Any]:
-    """`step(call, x, layer) -> (x, out)`, layer by layer; the outs are stacked."""
+    """`step(call, x, layer) -> (x, out)`, layer by layer; the outs are stacked. `last`: the last one's, unrolled."""
     period = len(calls)
     groups = layers // period if loop == "scan" else 0
 
@@ -145,7 +178,8 @@ def _run(
     rest = jax.tree.map(lambda a: a[groups * period :], stacked) if groups else stacked
     singles = []
     for i, layer in enumerate(_unstack(rest, layers - groups * period)):
-        x, out = step(calls[i % period], x, layer)
+        own = last if last and i == layers - 1 else step
+        x, out = own(calls[i % period], x, layer)
         singles.append(out)
     if singles:
         outs.append(_stack(singles))

@@ -154,8 +154,9 @@ class DropoutContrastive(Contrastive):
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """Two passes of the encoder; the second encodings of the other texts are the negatives."""
         keys = jax.random.split(jax.random.key(0) if key is None else key)
-        encoded, asked = [model.encode(batch, k) for k in keys], batch.targets
-        views = [embeddings.pool(model, e.x_BTD, batch, asked.first_BC, self.pooling) for e in encoded]
+        asked = batch.targets
+        of = lambda key: embeddings.of_items(model, batch, key, asked.first_BC, self.pooling)
+        encoded, views = zip(*(of(key) for key in keys), strict=True)
         e_IXD = jnp.stack([_flat(e_BCD, 1)[:, 0] for e_BCD in views], axis=1)
         real_I = _flat(asked.weights_BC, 1)
         real_IX = jnp.concatenate([real_I, real_I], axis=1)
@@ -181,8 +182,8 @@ class PairContrastive(Contrastive):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """One pass of the encoder; the positives and hard negatives of all items are the candidates."""
-        encoded, asked = model.encode(batch, key), batch.targets
-        e_BCD = embeddings.pool(model, encoded.x_BTD, batch, asked.first_BC, self.pooling)
+        asked = batch.targets
+        encoded, e_BCD = embeddings.of_items(model, batch, key, asked.first_BC, self.pooling)
         flat = {"embeddings": _flat(e_BCD, self.texts), "real": _flat(asked.weights_BC, self.texts)}
         return Predictions.of(encoded, **flat)
 

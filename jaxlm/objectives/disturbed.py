@@ -29,9 +29,15 @@ class Disturbed:
         """The model's, changed."""
         return self._change(self._model.embed(batch, key), batch, key)
 
-    def encode(self, batch: Batch, key: Array | None = None, x_BTD: Embedded | None = None) -> Any:
+    def encode(
+        self,
+        batch: Batch,
+        key: Array | None = None,
+        x_BTD: Embedded | None = None,
+        at_BM: Array | None = None,
+    ) -> Any:
         """As the model's, from what is changed or from what is given."""
-        return self._model.encode(batch, key, self.embed(batch, key) if x_BTD is None else x_BTD)
+        return self._model.encode(batch, key, self.embed(batch, key) if x_BTD is None else x_BTD, at_BM)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Array, Batch, Pair
+from jaxlm.models.encoded import Encoded
 from jaxlm.objectives import scores
 
 # cls: the features of [CLS]. mean: of all tokens of the item, special ones included (sentence-transformers).
@@ -19,15 +20,19 @@ _EXACT = jax.lax.Precision.HIGHEST  # bfloat16 products would move a cosine over
 _FAR = -1e9  # the logit of what is no candidate
 
 
-def pool(model: Any, x_BTD: Array, batch: Batch, first_BC: Array, pooling: Pooling) -> Array:
-    """e_BCD, float32; items are the segments 1, 2, ..., whose first tokens stand at `first_BC`."""
+def of_items(
+    model: Any, batch: Batch, key: Array | None, first_BC: Array, pooling: Pooling
+) -> tuple[Encoded, Array]:
+    """A pass, and e_BCD, float32; items are the segments 1, 2, ..., whose first tokens stand at `first_BC`."""
+    encoded = model.encode(batch, key, at_BM=None if pooling == "mean" else first_BC)
     if pooling == "mean":
-        return _mean(x_BTD, batch.segments_BT, first_BC.shape[1])
-    x_BCD = scores.gather_positions(x_BTD, first_BC)
-    return (model.pool(x_BCD) if pooling == "cls_mlp" else x_BCD).astype(jnp.float32)
+        return encoded, mean(encoded.x_BTD, batch.segments_BT, first_BC.shape[1])
+    x_BCD = encoded.x_BTD
+    return encoded, (model.pool(x_BCD) if pooling == "cls_mlp" else x_BCD).astype(jnp.float32)
 
 
-def _mean(x_BTD: Array, segments_BT: Array, items: int) -> Array:
+def mean(x_BTD: Array, segments_BT: Array, items: int) -> Array:
+    """e_BCD, float32: the mean of the features of every item, the segments 1, 2, ..., `items`."""
     number_C = jnp.arange(1, items + 1)
     inside_BCT = (segments_BT[:, None, :] == number_C[None, :, None]).astype(jnp.float32)
     sums_BCD = jnp.einsum("BCT,BTD->BCD", inside_BCT, x_BTD.astype(jnp.float32), precision=_EXACT)

@@ -46,8 +46,8 @@ class NextTokens(Objective):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`lm`: logits at the targets."""
-        encoded = model.encode(batch, key)
-        return Predictions.of(encoded, lm=scores.token_logits(model, encoded.x_BTD, batch.targets))
+        encoded, lm = scores.encode_tokens(model, batch, key, batch.targets)
+        return Predictions.of(encoded, lm=lm)
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `lm`; measures `lm_loss` (nats per token), `lm_accuracy`, and with z-loss `lm_z`."""

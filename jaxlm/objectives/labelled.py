@@ -204,8 +204,7 @@ class Judged(Carrying):
 def judge(model: Any, batch: Batch, key: Array | None, pooling: reading.Pooling) -> Predictions:
     """`classes`: what the head of `Judged` says of every item of a batch with `ItemTargets`."""
     asked = batch.targets
-    encoded = reading.encode(model, batch, key, asked.start_B)
-    x_BCD = reading.items(model, encoded.x_BTD, batch, asked.first_BC, pooling)
+    encoded, x_BCD = reading.items(model, batch, key, asked.first_BC, asked.start_B, pooling)
     own = lambda model, x_BCD: model.classify(x_BCD, "classes", key)
     of_mean = lambda model, x_BCD: model.heads[OF_MEAN](x_BCD, key)
     head = of_mean if pooling == "mean" else own

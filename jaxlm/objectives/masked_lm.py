@@ -113,8 +113,8 @@ class MaskedLM(Objective):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`mlm`: logits at the masked tokens."""
-        encoded = model.encode(batch, key)
-        return Predictions.of(encoded, mlm=scores.token_logits(model, encoded.x_BTD, batch.targets.tokens))
+        encoded, mlm = scores.encode_tokens(model, batch, key, batch.targets.tokens)
+        return Predictions.of(encoded, mlm=mlm)
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `mlm`; measures `mlm_loss` and `mlm_accuracy`."""

@@ -80,8 +80,7 @@ class MultipleChoice(Labelled):
 def judge(model: Any, batch: Batch, key: Array | None, choices: int) -> Predictions:
     """`choice` of a batch whose `targets.first_BC` has the first token of every choice, those of an item in a row."""
     asked = batch.targets
-    encoded = reading.encode(model, batch, key, asked.start_B)
-    x_BCD = reading.items(model, encoded.x_BTD, batch, asked.first_BC, "own")
+    encoded, x_BCD = reading.items(model, batch, key, asked.first_BC, asked.start_B, "own")
 
     def head(model: Any, x_BCD: Array) -> Array:
         each_BC = model.classify(x_BCD, "choices", key)[..., 0]

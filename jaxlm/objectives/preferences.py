@@ -111,17 +111,19 @@ class Preferences(Conversing):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`policy` and `reference`: log p of every answer, [B, C, 2], chosen first; `tokens`: how many each has."""
-        encoded = model.encode(batch, key)
+        at_BM = batch.targets.tokens.places_BM
+        encoded = model.encode(batch, key, at_BM=at_BM)
         found = {"policy": self._log_p(model, encoded.x_BTD, batch.targets)}
         if self.has_reference:
             before = values.before(model)
-            found["reference"] = self._log_p(before, before.encode(batch, None).x_BTD, batch.targets)
+            unchanged = before.encode(batch, None, at_BM=at_BM)
+            found["reference"] = self._log_p(before, unchanged.x_BTD, batch.targets)
         return Predictions.of(
             encoded, **found, tokens=_by_answer(batch.targets.tokens.weights_BM, batch.targets)
         )
 
-    def _log_p(self, model: Any, x_BTD: Array, asked: PreferenceTargets) -> Array:
-        logits = scores.token_logits(model, x_BTD, asked.tokens)
+    def _log_p(self, model: Any, x_BMD: Array, asked: PreferenceTargets) -> Array:
+        logits = scores.at_targets(model, x_BMD, asked.tokens)
         return _by_answer(scores.log_p(logits, asked.tokens.ids_BM, chunk=self.chunk), asked)
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlm.batch import Array, Batch, Row, Vocabulary
 from jaxlm.models.encoded import Encoded
-from jaxlm.objectives import embeddings, scores
+from jaxlm.objectives import embeddings
 
 # own: the token that stands for the item in its family, through the pooler where there is one. mean: of all its tokens.
 Pooling = Literal["own", "mean"]
@@ -54,10 +54,26 @@ def start(vocabulary: Vocabulary) -> np.ndarray:
     return np.array(end[0] if begin and end else vocabulary.pad, np.int32)
 
 
-def encode(model: Any, batch: Batch, key: Array | None, start_B: Array | None) -> Encoded:
+def items(
+    model: Any, batch: Batch, key: Array | None, first_BC: Array, start_B: Array | None, pooling: Pooling
+) -> tuple[Encoded, Array]:
+    """What the row of texts was encoded to, and x_BCD: items are the segments 1, 2, ..., whose first tokens stand at
+    `first_BC`."""
+    if pooling == "mean":
+        encoded = encode(model, batch, key, start_B)
+        return encoded, embeddings.mean(encoded.x_BTD, batch.segments_BT, first_BC.shape[1])
+    encoded = encode(
+        model, batch, key, start_B, first_BC if model.config.kind == "encoder" else last(batch, first_BC)
+    )
+    return encoded, encoded.x_BTD
+
+
+def encode(
+    model: Any, batch: Batch, key: Array | None, start_B: Array | None, at_BM: Array | None = None
+) -> Encoded:
     """The features of a row of texts; an encoder-decoder has it on both sides."""
     if model.config.kind != "encoder_decoder":
-        return model.encode(batch, key)
+        return model.encode(batch, key, at_BM=at_BM)
     before_BT = jnp.roll(batch.tokens_BT, 1, axis=1)
     both = dataclasses.replace(
         batch,
@@ -66,16 +82,7 @@ def encode(model: Any, batch: Batch, key: Array | None, start_B: Array | None) -
         source_segments_BS=batch.segments_BT,
         source_positions_BS=batch.positions_BT,
     )
-    return model.encode(both, key)
-
-
-def items(model: Any, x_BTD: Array, batch: Batch, first_BC: Array, pooling: Pooling) -> Array:
-    """x_BCD; items are the segments 1, 2, ..., whose first tokens stand at `first_BC`."""
-    if pooling == "mean":
-        return embeddings.pool(model, x_BTD, batch, first_BC, "mean")
-    if model.config.kind == "encoder":
-        return scores.gather_positions(x_BTD, first_BC)
-    return scores.gather_positions(x_BTD, last(batch, first_BC))
+    return model.encode(both, key, at_BM=at_BM)
 
 
 def last(batch: Batch, first_BC: Array) -> Array:

@@ -18,7 +18,7 @@ from jaxlm.data.corpus.steps import MarkSpans
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Relate
-from jaxlm.objectives import reading, scores
+from jaxlm.objectives import reading
 from jaxlm.objectives.labelled import Labelled, one_label
 from jaxlm.objectives.predictions import Logits, Predictions
 
@@ -111,9 +111,9 @@ class Relations(Labelled):
 
 def judge(model: Any, batch: Batch, key: Array | None) -> Predictions:
     """`relations` of every item of a batch with `RelationTargets`."""
-    asked, encoded = batch.targets, model.encode(batch, key)
+    asked = batch.targets
     rows, items, _ = asked.places_BC2.shape
-    x_BMD = scores.gather_positions(encoded.x_BTD, asked.places_BC2.reshape(rows, items * 2))
-    x_BCD = x_BMD.reshape(rows, items, -1)
+    encoded = model.encode(batch, key, at_BM=asked.places_BC2.reshape(rows, items * 2))
+    x_BCD = encoded.x_BTD.reshape(rows, items, -1)
     head = lambda model, x_BCD: model.heads["relations"](jnp.asarray(x_BCD), key)
     return Predictions.of(encoded, relations=Logits(x_BCD, model, head, asked.weights_BC))

@@ -81,8 +81,8 @@ class ReplacedTokens(Objective):
         """`mlm` of the generator, `rtd` of the discriminator at every token, and where those are `replaced`."""
         keys = (None, jax.random.key(0), None) if key is None else jax.random.split(key, 3)
         asked: TokenTargets = batch.targets
-        generated = model.generator.encode(batch, keys[0])
-        mlm = scores.token_logits(model, generated.x_BTD, asked)
+        generated = model.generator.encode(batch, keys[0], at_BM=asked.places_BM)
+        mlm = scores.at_targets(model, generated.x_BTD, asked)
         fakes_BM = self.sample(mlm(), keys[1])
         found_BT, replaced_BT = filled(batch, asked.ids_BM), filled(batch, fakes_BM)
         row = dataclasses.replace(batch, tokens_BT=replaced_BT)

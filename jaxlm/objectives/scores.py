@@ -11,7 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.batch import Array, Loss, Pair
+from jaxlm.batch import Array, Batch, Loss, Pair
+from jaxlm.models.encoded import Encoded
+from jaxlm.models.masks import at_places
 from jaxlm.objectives.predictions import Logits
 from jaxlm.objectives.targets import TokenTargets
 from jaxlm.partition import rows
@@ -20,9 +22,22 @@ from jaxlm.partition import rows
 PADDING_LOGIT = -1e8
 
 
+def encode_tokens(
+    model: Any, batch: Batch, key: Array | None, targets: TokenTargets
+) -> tuple[Encoded, Logits]:
+    """A pass that is read at the targets' places alone, and what the model's own head says there."""
+    encoded = model.encode(batch, key, at_BM=targets.places_BM)
+    return encoded, at_targets(model, encoded.x_BTD, targets)
+
+
 def token_logits(model: Any, x_BTD: Array, targets: TokenTargets) -> Logits:
-    """What the model's own head says at the targets' places, or at every position without any."""
-    x_BMD = x_BTD if targets.places_BM is None else gather_positions(x_BTD, targets.places_BM)
+    """What the model's own head says at the targets' places, or at every position without any; x_BTD of all places."""
+    x_BMD = x_BTD if targets.places_BM is None else at_places(x_BTD, targets.places_BM)
+    return at_targets(model, x_BMD, targets)
+
+
+def at_targets(model: Any, x_BMD: Array, targets: TokenTargets) -> Logits:
+    """What the model's own head says of features at the targets' places (of all, where they name none)."""
     return Logits(x_BMD, model, lambda model, x_BMD: model.predict_tokens(x_BMD), targets.weights_BM)
 
 
@@ -138,8 +153,3 @@ def log_p(logits: Logits, ids_BM: Array, *, chunk: int = 0) -> Array:
 def count(weights: Array) -> Array:
     """The weight of all slots together; what cross_entropy returns as its weight."""
     return weights.sum()
-
-
-def gather_positions(x_BTD: Array, positions_BM: Array) -> Array:
-    """x_BMD: the vectors at the given positions of every row."""
-    return jnp.take_along_axis(x_BTD, positions_BM[:, :, None], axis=1, mode="clip")

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
@@ -121,13 +122,13 @@ class SentencePairs(Objective):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`mlm` at the masked tokens, and the question at the first token of every pair; one pass of the encoder."""
-        encoded, items = model.encode(batch, key), batch.targets.items
-        x_BCD = scores.gather_positions(encoded.x_BTD, items.first_BC)
+        tokens, items = batch.targets.tokens, batch.targets.items
+        at_BM, masked = jnp.concatenate([tokens.places_BM, items.first_BC], axis=1), tokens.ids_BM.shape[1]
+        encoded = model.encode(batch, key, at_BM=at_BM)
+        x_BMD, x_BCD = encoded.x_BTD[:, :masked], encoded.x_BTD[:, masked:]
         answer = lambda model, x_BCD: model.classify_pair(x_BCD, self.question)
         asked = {self.question: Logits(x_BCD, model, answer, items.weights_BC)}
-        return Predictions.of(
-            encoded, mlm=scores.token_logits(model, encoded.x_BTD, batch.targets.tokens), **asked
-        )
+        return Predictions.of(encoded, mlm=scores.at_targets(model, x_BMD, tokens), **asked)
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Terms `mlm` and the question's; measures `{mlm,nsp,sop}_{loss,accuracy}`."""

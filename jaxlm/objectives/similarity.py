@@ -70,8 +70,8 @@ class Similarity(Carrying):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`cosines` of the two texts of every item, [B, C]."""
-        encoded, first = model.encode(batch, key), batch.targets.first_BC
-        e_BCD = embeddings.unit(embeddings.pool(model, encoded.x_BTD, batch, first, self.pooling))
+        encoded, e_BCD = embeddings.of_items(model, batch, key, batch.targets.first_BC, self.pooling)
+        e_BCD = embeddings.unit(e_BCD)
         return Predictions.of(encoded, cosines=(e_BCD[:, ::2] * e_BCD[:, 1::2]).sum(axis=-1))
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:

@@ -59,7 +59,7 @@ class Given:
     def __init__(self, *logits_BMV):
         self.passes = iter(logits_BMV)
 
-    def encode(self, batch: Batch, key: jax.Array) -> Encoded:
+    def encode(self, batch: Batch, key: jax.Array, at_BM: None = None) -> Encoded:
         return Encoded(x_BTD=next(self.passes))
 
     def predict_tokens(self, x_BMD: jax.Array) -> jax.Array:

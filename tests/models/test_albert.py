@@ -56,7 +56,7 @@ def test_more_layers_have_the_same_parameters_and_more_work():
 @pytest.mark.parametrize("remat", ["none", "dots"])
 def test_loops_and_remat_change_neither_loss_nor_gradients_nor_dropout(remat):
     config = dataclasses.replace(CONFIG, layers=2, dropout=0.1)
-    model, other = build(config), build(dataclasses.replace(config, layer_loop="unrolled", remat=remat))
+    model, other = build(config), build(dataclasses.replace(config, layer_loop="scan", remat=remat))
     params, key = params_of(model), jax.random.key(7)
     run = lambda m: jit(jax.value_and_grad(lambda p: jnp.square(m.bind(p).encode(BATCH, key).x_BTD).sum()))(
         params

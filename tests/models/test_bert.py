@@ -131,10 +131,10 @@ def noisy_grads(change: tuple[tuple[str, str], ...]):
 @pytest.mark.parametrize(
     "change",
     [
-        {"layer_loop": "unrolled"},
+        {"layer_loop": "scan"},
         {"remat": "block"},
         {"remat": "dots"},
-        {"remat": "block", "layer_loop": "unrolled"},
+        {"remat": "block", "layer_loop": "scan"},
     ],
     ids=str,
 )

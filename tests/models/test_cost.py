@@ -63,7 +63,7 @@ def by_formula() -> int:
 
 @pytest.mark.parametrize(
     "change",
-    [{}, {"layer_loop": "unrolled"}, {"remat": "block"}, {"attention": "splash"}],
+    [{}, {"layer_loop": "scan"}, {"remat": "block"}, {"attention": "splash"}],
     ids=str,
 )
 def test_a_step_costs_three_times_the_formula_s_forward_pass(change):

@@ -75,7 +75,7 @@ def test_packed_items_longer_than_the_window_give_what_they_give_alone():
 
 def test_dropout_is_on_in_training_alone_and_the_same_in_both_loops():
     model = build(dataclasses.replace(CONFIG, layers=6, dropout=0.3))
-    other = build(dataclasses.replace(CONFIG, layers=6, dropout=0.3, layer_loop="unrolled", remat="block"))
+    other = build(dataclasses.replace(CONFIG, layers=6, dropout=0.3, layer_loop="scan", remat="block"))
     params, batch = params_of(model), row([17])
     run = lambda m, key: jit(lambda p: m.bind(p).encode(batch, key).x_BTD)(params)
     np.testing.assert_allclose(

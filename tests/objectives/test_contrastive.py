@@ -7,6 +7,7 @@ from jaxlm.batch import Batch, Row, Vocabulary, stacked
 from jaxlm.errors import UserError
 from jaxlm.models.bert import Bert
 from jaxlm.models.build import build
+from jaxlm.models.encoded import Encoded
 from jaxlm.models.heads import Pooler
 from jaxlm.objectives import embeddings
 from jaxlm.objectives.contrastive import DropoutContrastive, PairContrastive
@@ -180,7 +181,10 @@ def test_pooling_takes_the_first_token_the_mean_of_the_item_or_the_pooler():
     second = b.segments_BT[0] == 2
     first_BC = b.targets.first_BC
     start = int(first_BC[0, 1])
-    pool = lambda how: np.asarray(embeddings.pool(module, jnp.asarray(x_BTD), b, first_BC, how))[0]
+    module.encode = lambda batch, key, at_BM: Encoded(
+        x_BTD=jnp.asarray(x_BTD if at_BM is None else x_BTD[:, at_BM[0]])
+    )
+    pool = lambda how: np.asarray(embeddings.of_items(module, b, None, first_BC, how)[1])[0]
     np.testing.assert_allclose(pool("mean")[1], x_BTD[0][second].mean(axis=0), rtol=1e-5)
     np.testing.assert_array_equal(pool("cls")[1], x_BTD[0, start])
     np.testing.assert_allclose(pool("cls_mlp")[1], module.pool(x_BTD)[0, start], rtol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 from jaxlm.batch import Row, Vocabulary, stacked
 from jaxlm.errors import UserError
 from jaxlm.models.encoded import Encoded
+from jaxlm.models.masks import at_places
 from jaxlm.objectives.masked_lm import MaskedLM, Ngrams, Tokens, Words
 
 V = 97
@@ -160,10 +161,10 @@ class Model:
         self.embed_VD, self.out_DV = rng.normal(size=(V, width)), rng.normal(size=(width, V))
         self.calls = 0
 
-    def encode(self, batch, key):
+    def encode(self, batch, key, at_BM):
         self.calls += 1
         x_BTD = jnp.asarray(self.embed_VD, jnp.float32)[batch.tokens_BT] * (1 + batch.positions_BT[..., None])
-        return Encoded(x_BTD=x_BTD)
+        return Encoded(x_BTD=at_places(x_BTD, at_BM))
 
     def predict_tokens(self, x_BMD):
         return x_BMD @ jnp.asarray(self.out_DV, jnp.float32)

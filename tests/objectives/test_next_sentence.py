@@ -7,6 +7,7 @@ from jaxlm.batch import Row, Vocabulary, stacked
 from jaxlm.data.rows.pairs import NEGATIVE
 from jaxlm.errors import UserError
 from jaxlm.models.encoded import Encoded
+from jaxlm.models.masks import at_places
 from jaxlm.objectives.masked_lm import MaskedLM, Tokens
 from jaxlm.objectives.next_sentence import NextSentence
 
@@ -63,10 +64,11 @@ class Model:
         )
         self.calls = []
 
-    def encode(self, batch, key):
+    def encode(self, batch, key, at_BM):
         self.calls.append(key)
         x_BTD = jnp.broadcast_to(jnp.asarray(self.embed_TD, jnp.float32), (*batch.tokens_BT.shape, 5))
-        return Encoded(x_BTD=x_BTD * (1 + jnp.arange(len(batch.tokens_BT)))[:, None, None])
+        x_BTD = x_BTD * (1 + jnp.arange(len(batch.tokens_BT)))[:, None, None]
+        return Encoded(x_BTD=at_places(x_BTD, at_BM))
 
     def predict_tokens(self, x_BMD):
         return x_BMD @ jnp.asarray(self.out_DV, jnp.float32)

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.models.encoded import Encoded
+from jaxlm.models.masks import at_places
 from jaxlm.objectives import disturbed
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.targets import ItemTargets
@@ -35,7 +36,7 @@ class Toy:
     def embed(self, batch, key=None):
         return self.table[batch.tokens_BT]
 
-    def encode(self, batch, key=None, x_BTD=None):
+    def encode(self, batch, key=None, x_BTD=None, at_BM=None):
         x_BTD = self.embed(batch, key) if x_BTD is None else x_BTD
         real = (batch.segments_BT > 0)[..., None]
         over = jax.vmap(lambda x, s: jax.ops.segment_sum(x, s, num_segments=20)[s])
@@ -46,7 +47,7 @@ class Toy:
         h = jnp.tanh((x_BTD + total / jnp.maximum(number, 1)[..., None]) @ self.w)
         if key is not None:  # of a pass: so that two differ
             h = h * jax.random.bernoulli(key, 0.8, (D,))
-        return Encoded(x_BTD=h)
+        return Encoded(x_BTD=h if at_BM is None else at_places(h, at_BM))
 
     def classify(self, x_BCD, name, key=None):
         return x_BCD @ self.u

@@ -15,7 +15,7 @@ import optax
 import torch
 
 from jaxlm.batch import Batch
-from jaxlm.objectives.scores import gather_positions
+from jaxlm.models.masks import at_places
 from jaxlm.objectives.sentence_pairs import PairTargets
 from jaxlm.objectives.targets import ItemTargets, TokenTargets
 
@@ -55,11 +55,11 @@ class Masked:
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """Mean cross-entropy of the targets; of the pair questions too, if there are any."""
         x_BTD, asked = module.encode(batch, None).x_BTD, batch.targets
-        words_BMD = gather_positions(x_BTD, asked.tokens.places_BM)
+        words_BMD = at_places(x_BTD, asked.tokens.places_BM)
         loss = _mean(module.predict_tokens(words_BMD), asked.tokens.ids_BM)
         outputs = {"logits": module.predict_tokens(x_BTD)}
         if self.pair:
-            outputs["pair"] = module.classify_pair(gather_positions(x_BTD, asked.items.first_BC), self.pair)
+            outputs["pair"] = module.classify_pair(at_places(x_BTD, asked.items.first_BC), self.pair)
             loss = loss + _mean(outputs["pair"], asked.items.labels_BC)
         return loss, outputs
 
