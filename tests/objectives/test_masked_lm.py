@@ -215,7 +215,7 @@ def test_the_loss_equals_the_sum_over_targets_in_float64():
 def test_unused_slots_count_nothing_even_when_the_model_is_infinite_there():
     batch = make_batch([make_row(sizes=())])
     model = types.SimpleNamespace(
-        encode=lambda batch, key: Encoded(x_BTD=jnp.ones((1, 101, 5))),
+        encode=lambda batch, key, at_BM: Encoded(x_BTD=jnp.ones((1, 16, 5))),
         predict_tokens=lambda x: jnp.full((1, 16, V), -jnp.inf),
     )
     loss = objective().loss(model, batch, None)
