@@ -25,7 +25,7 @@ def get_config(start: str = "") -> Run:
     if not start:
         run.model.max_positions = 256
     run.objective = MultipleChoice(column="label", labels=(), choices=4, max_tokens=61, items_per_row=2)
-    run.data.corpus, run.data.text_fields = "", ("question", "0", "1", "2", "3")
+    run.data.corpus, run.data.text_fields = "builtin:pydocs_choices", ("question", "0", "1", "2", "3")
     run.stages, run.batch_size = (Stage(length=min(256, run.model.max_positions), share=1.0),), 8
     run.checkpoint.keep.best_metric = "eval/choice_accuracy"
     return run

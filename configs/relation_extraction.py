@@ -26,7 +26,7 @@ def get_config(start: str = "") -> Run:
     run = jaxlm.load_recipe(f"classification:{start}" if start else "classification")
     parts = ("head", "tail")
     run.objective = Relations(column="label", labels=(), parts=parts, max_tokens=125, items_per_row=8)
-    run.data.corpus = ""
+    run.data.corpus = "builtin:pydocs_relations"
     run.data.columns = (
         Label(field="label"),
         *(Spans(field=name, text=run.data.text_field) for name in parts),

@@ -30,7 +30,7 @@ def get_config(start: str = "") -> Run:
     run.objective = Similarity(
         column="score", pooling="mean", lowest=0.0, highest=5.0, max_tokens=62, items_per_row=8
     )
-    run.data.corpus, run.data.text_fields = "", ("sentence1", "sentence2")
+    run.data.corpus, run.data.text_fields = "builtin:pydocs_alike", ("sentence1", "sentence2")
     run.data.columns = (Number(field="score"),)
     run.evaluators = (TaskMetrics(rows=1000),)
     run.checkpoint.keep.best_metric = "eval/pearson"

@@ -24,7 +24,7 @@ def get_config(start: str = "") -> Run:
     """As classification.py, with a tag for every word."""
     run = jaxlm.load_recipe(f"classification:{start}" if start else "classification")
     run.objective = Tagging(column="tags", labels=(), scheme="bio", max_tokens=126, items_per_row=16)
-    run.data.corpus, run.data.text_field = "", "tokens"
+    run.data.corpus, run.data.text_field = "builtin:pydocs_words", "tokens"
     run.data.columns = (Tags(field="tags", text="tokens", between=" ", scheme="bio"),)
     run.evaluators = (TaskMetrics(rows=1000),)
     run.checkpoint.keep.best_metric = "eval/f1"

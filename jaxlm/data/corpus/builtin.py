@@ -29,6 +29,7 @@ from jaxlm.errors import UserError, did_you_mean
 
 FORMAT = 4
 NAMES = ("pydocs", "pydocs_questions", "pydocs_summaries", "pydocs_names", "pychats")
+NAMES += ("pydocs_words", "pydocs_sections", "pydocs_alike", "pydocs_choices", "pydocs_relations")
 LABEL = "label"  # the column: which package a document is from
 # What every installation of jaxlm has, without extras, so that the text does not change with them.
 PACKAGES = (
