@@ -25,13 +25,14 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config(start: str = "") -> Run:
     """Devlin et al.'s fine-tuning; `start` says what it starts from."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe("quickstart")
     run.model.max_positions = 128
     run.objective = Classification(
         column="label", labels=(), texts=1, pooling="own", max_tokens=125, items_per_row=8
     )
     run.optimizer = AdamW(
-        schedule=WarmupLinear(peak=5e-5 if start else 5e-4, warmup="10%", end=0.0),
+        schedule=WarmupLinear(peak=5e-5 if large else 5e-4, warmup="10%", end=0.0),
         weight_decay=0.01,
         clip_norm=1.0,
         b1=0.9,
@@ -51,4 +52,6 @@ def get_config(start: str = "") -> Run:
     keep = Keep(best_metric="eval/classes_accuracy", best_mode="max")
     run.checkpoint = Checkpointing(every_steps=100, keep=keep)
     run.logging = Logging(every_steps=10)
+    if start and not large:
+        run.extend_positions = "normal"  # the rows of quickstart.py are shorter
     return starting.take(run, start) if start else run

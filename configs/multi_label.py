@@ -25,7 +25,7 @@ def get_config(start: str = "") -> Run:
     run.objective = MultiLabel(
         column="labels", labels=(), texts=1, pooling="own", max_tokens=125, items_per_row=8
     )
-    run.data.corpus = "builtin:pydocs_sections"
+    run.data.corpus = "builtin:pydocs_types"
     run.data.columns = (Labels(field="labels", separator="|"),)
     run.checkpoint.keep.best_metric = "eval/classes_f1"
     return run

@@ -20,6 +20,7 @@ Hardware    two CPU cores, with others on them: 7 min from nothing; 12 min for M
 import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.corpus.columns import Answers
+from jaxlm.exchange import starting
 from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.question_answering import QuestionAnswering
 from jaxlm.tasks.evaluator import TaskMetrics
@@ -27,9 +28,10 @@ from jaxlm.tasks.evaluator import TaskMetrics
 
 def get_config(start: str = "") -> Run:
     """Devlin et al.'s fine-tuning on SQuAD, as classification.py otherwise."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe(f"classification:{start}" if start else "classification")
-    length = 384 if start else 256  # the former is published, with an overlap of 128
-    if not start:
+    length = 384 if large else 256  # the former is published, with an overlap of 128
+    if not large:
         run.model.max_positions = length
     run.objective = QuestionAnswering(
         column="answers",

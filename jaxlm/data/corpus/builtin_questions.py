@@ -22,7 +22,7 @@ NAME = "pydocs_questions"
 FORMAT = 1
 LONGEST = 600
 PARAMETERS = 3
-DESCRIBED = re.compile(r"^(\w+) ?: ?(\S[^\n]*)\n[ ]{2,}(\S[^\n]*)", re.MULTILINE)
+_DESCRIBED = re.compile(r"^(\w+) ?: ?(\S[^\n]*)\n[ ]{2,}(\S[^\n]*)", re.MULTILINE)
 
 
 def open_questions(wanted: Wanted, cache: str | os.PathLike[str], log: Callable[[str], None]) -> Source:
@@ -64,7 +64,7 @@ def questions(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
     """(question, the characters of its answer) of a docstring."""
     if len(text) > LONGEST:
         return
-    found = list(DESCRIBED.finditer(text))
+    found = list(_DESCRIBED.finditer(text))
     times = collections.Counter(match[1] for match in found)
     for match in [match for match in found if times[match[1]] == 1][:PARAMETERS]:
         yield f"What type is {match[1]}?", _stripped(match, 2)

@@ -170,7 +170,7 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
         return builtin_questions.open_questions(corpus.wanted, cache, log)
     if kind == "builtin":
         if rest in builtin_tables.KINDS:
-            return builtin_tables.PyDocsTable(rest, corpus.wanted, cache, log)
+            return builtin_tables.PyDocsTable(rest, cache, log, corpus.wanted)
         if rest in builtin_pairs.KINDS:
             return builtin_pairs.open_pairs(rest, corpus.wanted, cache, log)
         known = (columns.Label(field=builtin.LABEL),)
