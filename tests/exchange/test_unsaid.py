@@ -1,22 +1,20 @@
 """Claims about what a fine-tuning recipe begins with where nobody says it: as if it had been typed, and never in secret."""
 
+import pathlib
+import shutil
+
 import pytest
 
-import jaxlm
 from jaxlm.config import flags, folder
 from jaxlm.exchange import starting, unsaid
 from tests.exchange.folders import hf_folder
-from tests.laws.test_recipes import ROOT
-from tests.runs import FEW
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, corpus):
-    """A folder in which the tiny encoder of the tests stands where the quickstart leaves its own."""
+def place(tmp_path_factory):
+    """A folder in which a tiny encoder, 8 wide with 32 positions, stands where the quickstart leaves its own."""
     place = tmp_path_factory.mktemp("place")
-    words = [f"--config.data.corpus={corpus}", f"--config.data.cache={place}/cache", *FEW]
-    run = flags.parse(["train", f"--config={ROOT}/tests/recipes/tiny.py", *words]).run
-    jaxlm.fit(run, workdir=place / "runs" / "quickstart")
+    shutil.copytree(pathlib.Path(__file__).parents[1] / "golden" / "1" / "run", place / "runs" / "quickstart")
     return place
 
 
@@ -44,8 +42,8 @@ def test_it_begins_with_the_tiny_run_as_if_that_had_been_typed(place, monkeypatc
         assert (command.run, command.words, command.code) == (typed.run, typed.words, typed.code)
         assert command.run.init_from == "runs/quickstart" and "--config.init_from=" in command.note
         run, alone = command.run, flags.load(recipe)
-        assert run.model.hidden == 48 and run.tokenizer.path == "runs/quickstart/tokenizer"
-        assert run.model.max_positions == alone.model.max_positions > 64, "rows are as long as from nothing"
+        assert run.model.hidden == 8 and run.tokenizer.path == "runs/quickstart/tokenizer"
+        assert run.model.max_positions == alone.model.max_positions > 32, "rows are as long as from nothing"
         assert (run.stages, run.optimizer) == (alone.stages, alone.optimizer)
     assert begun("chat")[0] == "", "of another kind"
 

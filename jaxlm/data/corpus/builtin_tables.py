@@ -13,10 +13,12 @@ so that what is held out is not trained on. What is learned from them says littl
 """
 
 import collections
+import functools
 import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from jaxlm.data.corpus import builtin
 from jaxlm.data.corpus.builtin import PyDocs, Row
@@ -142,6 +144,12 @@ class PyDocsTable(builtin.Table):
     ) -> None:
         self.name, self.documents = kind, PyDocs(cache, log)
         super().__init__(cache, log, self.documents.files, (builtin.FORMAT, VERSION), wanted)
+
+    @functools.cached_property
+    def path(self) -> Path:
+        """The file, found or written now; the docstrings before it, which the same lock guards."""
+        _ = self.documents.path
+        return super().path
 
     def rows(self) -> Iterator[Row]:
         rows = KINDS[self.name]([record.texts[0] for record in self.documents.records()])
