@@ -2,13 +2,14 @@
 
 Command     python -m jaxlm.train --config=configs/classification.py --config.init_from=hf:DIR --config.data.corpus=FILE
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             Other names of columns: --config.data.text_field=NAME, and for the label --config.objective.column=NAME with
             "--config.data.columns=(Label(field='NAME'),)"; two texts (a premise, a hypothesis):
             "--config.data.text_fields=('premise', 'hypothesis')" --config.objective.texts=2
 Parameters  1,875,072
 Data        builtin:pydocs with its label: which of 12 packages a docstring is from
-Expect      from nothing, on the built-in data: held-out accuracy 50 % (the most frequent label: 23 %)
+Expect      on the built-in data: held-out accuracy 69 % from runs/quickstart, 50 % from nothing (the most frequent
+            label: 23 %)
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
 Hardware    two CPU cores: 1 min 30 s, with others on them (2026-11-26)
 """

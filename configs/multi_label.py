@@ -3,7 +3,7 @@
 Command     python -m jaxlm.train --config=configs/multi_label.py --config.init_from=hf:DIR
             --config.data.corpus=FILE
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             labels: a list in .jsonl, "joy|surprise" in a table. jaxlm evaluate --data says which thresholds have the
             best F1: give those of validation data as --config.objective.thresholds="(0.31, ...)"
 Parameters  1,875,072

@@ -3,15 +3,16 @@
 Command     python -m jaxlm.train --config=configs/multiple_choice.py --config.init_from=hf:DIR
             --config.data.corpus=FILE
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             FILE: a table with the columns question, 0, 1, 2, 3 and label, the name of the right one. Others:
             "--config.data.text_fields=('text', 'a', 'b')"
             --config.objective.choices=2, with labels that, sorted, have the order of the columns
 Parameters  1,891,585
-Data        yours
-Expect      accuracy above one in four
+Data        builtin:pydocs_choices: which of four types a described parameter has
+Expect      on the built-in data, from runs/quickstart: held-out accuracy 0.731 (what its name mostly has: 0.66; the
+            most frequent type: 0.26). From nothing it does not leave one in four within the first 90 of 300 steps
 Rows        of 256 tokens, up to 4 questions each with all their choices, which do not see each other
-Hardware    two CPU cores: minutes
+Hardware    two CPU cores: 1 min 39 s of CPU time (2026-11-26)
 """
 
 import jaxlm

@@ -3,7 +3,7 @@
 Command     python -m jaxlm.train --config=configs/question_answering.py --config.init_from=hf:DIR
             --config.data.corpus=train.json
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             The corpus: SQuAD's .json (1.1, 2.0), or .jsonl with question, context, answers {"text": [...],
             "answer_start": [...]}; rows of a table with question, context, answer, start. Where questions may have no
             answer: --config.objective.no_answer=True
