@@ -7,10 +7,11 @@ Command     python -m jaxlm.train --config=configs/multi_label.py --config.init_
             labels: a list in .jsonl, "joy|surprise" in a table. jaxlm evaluate --data says which thresholds have the
             best F1: give those of validation data as --config.objective.thresholds="(0.31, ...)"
 Parameters  1,875,072
-Data        yours
-Expect      micro F1 above that of the most frequent label alone, after the thresholds are set
+Data        builtin:pydocs_types: which types two described parameters have
+Expect      on the built-in data, from nothing: no label is likelier than one half within 200 of 300 steps, F1 0 (always
+            the three most frequent labels: 0.32)
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
-Hardware    two CPU cores: minutes
+Hardware    two CPU cores: 1 min 57 s of CPU time (2026-11-26)
 """
 
 import jaxlm
