@@ -25,10 +25,11 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config(start: str = "") -> Run:
     """Every answer's tokens weigh the same; `start` says what it starts from."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe("quickstart_gpt")
     run.objective = Chat(column="messages", targets=0, items_per_row=16, z_loss=0.0, label_smoothing=0.0)
     run.optimizer = AdamW(
-        schedule=WarmupLinear(peak=1e-4 if start else 3e-3, warmup="10%", end=0.0),
+        schedule=WarmupLinear(peak=1e-4 if large else 3e-3, warmup="10%", end=0.0),
         weight_decay=0.0,
         clip_norm=1.0,
         b1=0.9,
@@ -43,8 +44,8 @@ def get_config(start: str = "") -> Run:
         validation_share=0.1,
         test_share=0.0,
     )
-    run.stages = (Stage(length=512 if start else 128, share=1.0),)
-    run.steps, run.batch_size = 300, 4 if start else 16
+    run.stages = (Stage(length=512 if large else 128, share=1.0),)
+    run.steps, run.batch_size = 300, 4 if large else 16
     run.evaluation = Evaluation(every_steps=100, rows=0)
     keep = Keep(best_metric="eval/lm_loss", best_mode="min")
     run.checkpoint = Checkpointing(every_steps=100, keep=keep)

@@ -2,13 +2,14 @@
 
 Command     python -m jaxlm.train --config=configs/classification.py --config.init_from=hf:DIR --config.data.corpus=FILE
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             Other names of columns: --config.data.text_field=NAME, and for the label --config.objective.column=NAME with
             "--config.data.columns=(Label(field='NAME'),)"; two texts (a premise, a hypothesis):
             "--config.data.text_fields=('premise', 'hypothesis')" --config.objective.texts=2
 Parameters  1,875,072
 Data        builtin:pydocs with its label: which of 12 packages a docstring is from
-Expect      from nothing, on the built-in data: held-out accuracy 50 % (the most frequent label: 23 %)
+Expect      on the built-in data: held-out accuracy 69 % from runs/quickstart, 50 % from nothing (the most frequent
+            label: 23 %)
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
 Hardware    two CPU cores: 1 min 30 s, with others on them (2026-11-26)
 """
@@ -25,13 +26,14 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config(start: str = "") -> Run:
     """Devlin et al.'s fine-tuning; `start` says what it starts from."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe("quickstart")
     run.model.max_positions = 128
     run.objective = Classification(
         column="label", labels=(), texts=1, pooling="own", max_tokens=125, items_per_row=8
     )
     run.optimizer = AdamW(
-        schedule=WarmupLinear(peak=5e-5 if start else 5e-4, warmup="10%", end=0.0),
+        schedule=WarmupLinear(peak=5e-5 if large else 5e-4, warmup="10%", end=0.0),
         weight_decay=0.01,
         clip_norm=1.0,
         b1=0.9,
@@ -51,4 +53,6 @@ def get_config(start: str = "") -> Run:
     keep = Keep(best_metric="eval/classes_accuracy", best_mode="max")
     run.checkpoint = Checkpointing(every_steps=100, keep=keep)
     run.logging = Logging(every_steps=10)
+    if start and not large:
+        run.extend_positions = "normal"  # the rows of quickstart.py are shorter
     return starting.take(run, start) if start else run

@@ -3,14 +3,15 @@
 Command     python -m jaxlm.train --config=configs/multi_label.py --config.init_from=hf:DIR
             --config.data.corpus=FILE
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             labels: a list in .jsonl, "joy|surprise" in a table. jaxlm evaluate --data says which thresholds have the
             best F1: give those of validation data as --config.objective.thresholds="(0.31, ...)"
 Parameters  1,875,072
-Data        yours
-Expect      micro F1 above that of the most frequent label alone, after the thresholds are set
+Data        builtin:pydocs_types: which types two described parameters have
+Expect      on the built-in data, from nothing: no label is likelier than one half within 200 of 300 steps, F1 0 (always
+            the three most frequent labels: 0.32)
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
-Hardware    two CPU cores: minutes
+Hardware    two CPU cores: 1 min 57 s of CPU time (2026-11-26)
 """
 
 import jaxlm
@@ -25,7 +26,7 @@ def get_config(start: str = "") -> Run:
     run.objective = MultiLabel(
         column="labels", labels=(), texts=1, pooling="own", max_tokens=125, items_per_row=8
     )
-    run.data.corpus = ""
+    run.data.corpus = "builtin:pydocs_types"
     run.data.columns = (Labels(field="labels", separator="|"),)
     run.checkpoint.keep.best_metric = "eval/classes_f1"
     return run

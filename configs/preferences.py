@@ -24,17 +24,20 @@ from jaxlm.views import LoRA
 
 def get_config(start: str = "") -> Run:
     """As chat.py, with two answers to every prompt; the reference is the model without what LoRA adds."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe("chat")
     run.model.max_positions = 256
     run.objective = Preferences(
         column="prompt", targets=0, items_per_row=4, beta=0.1, form="sigmoid", label_smoothing=0.0, margin=0.0
     )
     run.view = (LoRA(rank=8, alpha=16.0, scaling="rank"),)
-    run.optimizer.schedule.peak = 5e-5 if start else 2e-3
+    run.optimizer.schedule.peak = 5e-5 if large else 2e-3
     run.data.text_fields, run.data.columns = ("chosen", "rejected"), (Choice(field="prompt"),)
-    run.stages[0].length = 1024 if start else 256
-    run.steps, run.batch_size = 100, 4 if start else 16
+    run.stages[0].length = 1024 if large else 256
+    run.steps, run.batch_size = 100, 4 if large else 16
     run.evaluation.every_steps = run.checkpoint.every_steps = 50
     run.checkpoint.keep.best_metric = "eval/preferences_loss"
     run.generate = ()
+    if start and not large:
+        run.extend_positions = "normal"  # the rows of quickstart_gpt.py are shorter
     return starting.take(run, start) if start else run

@@ -3,7 +3,7 @@
 Command     python -m jaxlm.train --config=configs/question_answering.py --config.init_from=hf:DIR
             --config.data.corpus=train.json
             init_from: a Hugging Face folder, a run or a model folder; model and tokenizer come from it. Without it the
-            encoder of quickstart.py begins from nothing
+            encoder of quickstart.py begins from nothing, or with what runs/quickstart learnt where that is
             The corpus: SQuAD's .json (1.1, 2.0), or .jsonl with question, context, answers {"text": [...],
             "answer_start": [...]}; rows of a table with question, context, answer, start. Where questions may have no
             answer: --config.objective.no_answer=True
@@ -20,6 +20,7 @@ Hardware    two CPU cores, with others on them: 7 min from nothing; 12 min for M
 import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.corpus.columns import Answers
+from jaxlm.exchange import starting
 from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.question_answering import QuestionAnswering
 from jaxlm.tasks.evaluator import TaskMetrics
@@ -27,9 +28,10 @@ from jaxlm.tasks.evaluator import TaskMetrics
 
 def get_config(start: str = "") -> Run:
     """Devlin et al.'s fine-tuning on SQuAD, as classification.py otherwise."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe(f"classification:{start}" if start else "classification")
-    length = 384 if start else 256  # the former is published, with an overlap of 128
-    if not start:
+    length = 384 if large else 256  # the former is published, with an overlap of 128
+    if not large:
         run.model.max_positions = length
     run.objective = QuestionAnswering(
         column="answers",

@@ -27,6 +27,7 @@ from jaxlm.tasks.evaluator import TaskMetrics
 
 def get_config(start: str = "") -> Run:
     """As published for T5 and BART but for the optimizer; `start` says what it starts from."""
+    large = bool(start) and not starting.is_tiny(start)
     run = jaxlm.load_recipe("quickstart_t5")
     run.objective = Summarisation(
         z_loss=0.0,
@@ -38,7 +39,7 @@ def get_config(start: str = "") -> Run:
         search=Search(beams=4, length_penalty=0.6, no_repeat_ngram=3),
     )
     run.optimizer = AdamW(
-        schedule=WarmupLinear(peak=3e-4 if start else 3e-3, warmup="10%", end=0.0),
+        schedule=WarmupLinear(peak=3e-4 if large else 3e-3, warmup="10%", end=0.0),
         weight_decay=0.01,
         clip_norm=1.0,
         b1=0.9,

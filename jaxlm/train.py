@@ -26,8 +26,9 @@ def main(argv: Sequence[str]) -> int:
 
     with signals.EndingAtOnce() as early:
         from jaxlm.config import flags
+        from jaxlm.exchange import unsaid
 
-        command = flags.parse(argv)
+        command = unsaid.parse(argv)
         if command.explain:
             print(flags.explain(command.run, command.overrides, command.source))
             return 0
@@ -73,6 +74,8 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             changes = folder.changes(place, run, allow_config_change=allow)
         scope.enter_context(distributed.ending_when_a_peer_is_lost(console.say))
         console.say(f"jaxlm: {command.words}")
+        if command.note:
+            console.say(command.note)
         for change in changes:
             console.say(f"changed since the last start:{change}")
         code = executed.of_classes(run) if command.code is None else command.code

@@ -31,6 +31,7 @@ class Code:
 
     recipe: str = ""  # absolute path, with its argument
     files: dict[str, str] = dataclasses.field(default_factory=dict)  # SHA-256 by path, seen from the recipe
+    unstarted: bool = False  # its get_config takes a `start`, and was given none
 
     def changes(self, now: "Code") -> list[str]:
         """A line for each of these files that is another now."""
@@ -59,13 +60,15 @@ def execute(path: str, start: str = "") -> tuple[Any, types.ModuleType, Code]:
     with _loaded(module, str(file.parent)):
         # Not an import: that takes a file for unchanged whose size and second of change are the same.
         exec(compile(source, str(file), "exec"), module.__dict__)
-        if start and not colon and "start" in inspect.signature(module.get_config).parameters:
+        takes = "start" in inspect.signature(module.get_config).parameters
+        if start and takes and not colon:
             colon, argument = ":", start
         made = module.get_config(*([argument] if colon else []))
     _read[file] = hashlib.sha256(source).hexdigest()
     _beside.update(name for name in set(sys.modules) - known if _is_own(sys.modules[name], file.parent))
     of_modules = _hashes(_beside | _classes(made))
-    return made, module, Code(f"{file}{colon}{argument}", _named(_read | of_modules, file.parent))
+    files = _named(_read | of_modules, file.parent)
+    return made, module, Code(f"{file}{colon}{argument}", files, unstarted=takes and not argument)
 
 
 def has_own(run: Any) -> bool:

@@ -42,6 +42,7 @@ class Command:
     words: str = ""  # as typed
     preflight: bool = False  # measure what precedes a run, and stop
     code: Code | None = None  # the recipe and modules that were executed; None: the run came from Python
+    note: str = ""  # what it begins with, where the command line leaves that open
 
 
 def parse(argv: Sequence[str]) -> Command:

@@ -31,6 +31,7 @@ CONTINUE = {
     "decoder": "continue_causal",
     "encoder_decoder": "continue_seq2seq",
 }
+TINY = 128  # wide
 _LONGEST = 2**31 - 1
 
 
@@ -39,7 +40,7 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
 
     UserError when tokenizer or model do not fit.
     """
-    stored = _opened(run, say)
+    stored = _opened(run.init_from, say)
     _check_tokenizer(run, stored, tokenizer, say)
     check_model(run, stored)
     shapes, new, axes = flatten(like), flatten(fresh), flatten(model.axes)
@@ -67,7 +68,7 @@ def take(run: Run, start: str) -> Run:
     `start`: hf:DIR, a .gguf file, a run folder or a model folder. UserError when it is none, or lacks a tokenizer.
     """
     run.init_from = start
-    stored = _opened(run, print)
+    stored = _opened(start, print)
     if not stored.tokenizer:
         raise UserError(f"{start} has no tokenizer. Fix: put the files of its tokenizer into that folder.")
     same = CONTINUE[stored.config.kind] == CONTINUE[run.model.kind]
@@ -84,14 +85,21 @@ def take(run: Run, start: str) -> Run:
             f"then jaxlm train {CONTINUE[stored.config.kind]}:models/it."
         )
     run.model, run.tokenizer = stored.config, Pretrained(path=path)
+    if run.extend_positions != "refuse" and hasattr(run.model, "max_positions"):
+        run.model.max_positions = max(run.model.max_positions, *(stage.length for stage in run.stages))
     for stage in run.stages:
         stage.length = min(stage.length, getattr(run.model, "max_positions", _LONGEST))
     return run
 
 
+def is_tiny(start: str) -> bool:
+    """Whether it is no wider than the quickstarts: recipes train it as they train such a model from nothing."""
+    return _opened(start, lambda line: None).config.hidden <= TINY
+
+
 def check(run: Run, say: Say) -> None:
     """UserError when model or view of `init_from` do not fit this run: known before a tokenizer is trained."""
-    check_model(run, _opened(run, say))
+    check_model(run, _opened(run.init_from, say))
 
 
 def check_model(run: Run, stored: Stored) -> None:
@@ -212,9 +220,8 @@ def _positions(old: jax.Array, fresh: jax.Array, extra: int, how: str) -> jax.Ar
     return jnp.concatenate([first, rest])
 
 
-def _opened(run: Run, say: Say) -> Stored:
+def _opened(name: str, say: Say) -> Stored:
     """What init_from names. UserError when it is no model by itself."""
-    name = run.init_from
     stored = pairs.open_any(
         name if is_foreign(name) else str(flags.local_folder(name, "config.init_from")), say=say
     )

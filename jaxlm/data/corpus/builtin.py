@@ -23,12 +23,18 @@ from typing import Any, ClassVar
 
 from jaxlm.cached import Cache
 from jaxlm.data import workers
+from jaxlm.data.corpus import readers
+from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.source import Source, first_bytes
 from jaxlm.errors import UserError, did_you_mean
 
+Row = dict[str, Any]  # of a table, by field
 FORMAT = 4
-NAMES = ("pydocs", "pydocs_questions", "pydocs_summaries", "pydocs_names", "pychats")
+NAMES = (
+    *("pydocs", "pydocs_questions", "pydocs_summaries", "pydocs_names", "pychats"),
+    *("pydocs_words", "pydocs_types", "pydocs_alike", "pydocs_choices", "pydocs_relations"),
+)
 LABEL = "label"  # the column: which package a document is from
 # What every installation of jaxlm has, without extras, so that the text does not change with them.
 PACKAGES = (
@@ -70,7 +76,7 @@ def open_builtin(
 class Collected:
     """Documents that were once collected from source files, and are kept as a file of JSON lines."""
 
-    name: ClassVar[str]  # of its folder
+    name: str  # of its folder
     file: ClassVar[str]
 
     def __init__(
@@ -78,7 +84,7 @@ class Collected:
         cache: str | os.PathLike[str],
         log: Callable[[str], None],
         files: list[tuple[str, str, int]],
-        version: int,
+        version: int | tuple[int, ...],
     ) -> None:
         self.files = files
         listing = json.dumps([version, sys.version_info[:3], [(name, size) for name, _, size in files]])
@@ -105,6 +111,38 @@ class Collected:
 
     def _collect(self, folder: Path) -> None:
         raise NotImplementedError
+
+
+class Table(Collected):
+    """Rows that were collected, read as those of a file."""
+
+    file = "rows.jsonl"
+
+    def __init__(
+        self,
+        cache: str | os.PathLike[str],
+        log: Callable[[str], None],
+        files: list[tuple[str, str, int]],
+        version: int | tuple[int, ...],
+        wanted: Wanted,
+    ) -> None:
+        super().__init__(cache, log, files, version)
+        self.wanted = wanted
+
+    def identity(self) -> Any:
+        return {"builtin": self.name, "key": self.key, **self.wanted.describe()}
+
+    def records(self) -> Iterator[Record]:
+        return readers.read(str(self.path), self.wanted)
+
+    def rows(self) -> Iterator[Row]:
+        """All of them, in a fixed order."""
+        raise NotImplementedError
+
+    def _collect(self, folder: Path) -> None:
+        self.cache.say(f"builtin:{self.name}: made of {len(self.files):,} source files (once)")
+        with open(folder / self.file, "w", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows())
 
 
 class PyDocs(Collected):

@@ -6,46 +6,33 @@ another function as the rejected one. Collected once and cached, keyed by every 
 """
 
 import ast
-import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-from jaxlm.data.corpus import builtin, readers
+from jaxlm.data.corpus import builtin
 from jaxlm.data.corpus.columns import Wanted
-from jaxlm.data.corpus.record import Record
 
 NAME = "builtin:pychats"
 FORMAT = 1
 LONGEST_ANSWER = 240  # characters
 
 
-class PyChats(builtin.Collected):
+class PyChats(builtin.Table):
     """Questions about functions, and their docstrings: rows that are read as a conversation and as two answers."""
 
     name, file = "pychats", "chats.jsonl"
 
     def __init__(self, cache: str | os.PathLike[str], log: Callable[[str], None], wanted: Wanted):
         files = [file for file in builtin.source_files() if file[0].startswith("python/")]
-        super().__init__(cache, log, files, FORMAT)
-        self.wanted = wanted
+        super().__init__(cache, log, files, FORMAT, wanted)
 
-    def identity(self) -> Any:
-        return {"builtin": "pychats", "key": self.key, **self.wanted.describe()}
-
-    def records(self) -> Iterator[Record]:
-        return readers.read(str(self.path), self.wanted)
-
-    def _collect(self, folder: Path) -> None:
-        self.cache.say(f"{NAME}: reading the functions of {len(self.files):,} source files (once)")
+    def rows(self) -> Iterator[builtin.Row]:
         found = [one for _, path, _ in self.files for one in _asked_of_file(path)]
         found = list({answer: (question, answer) for question, answer in found}.values())
-        with open(folder / self.file, "w", encoding="utf-8") as stream:
-            for (question, answer), (_, other) in zip(found, found[-1:] + found[:-1], strict=True):
-                said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-                row = {"messages": said, "prompt": question, "chosen": answer, "rejected": other}
-                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        for (question, answer), (_, other) in zip(found, found[-1:] + found[:-1], strict=True):
+            said = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            yield {"messages": said, "prompt": question, "chosen": answer, "rejected": other}
 
 
 def _asked_of_file(path: str) -> Iterator[tuple[str, str]]:

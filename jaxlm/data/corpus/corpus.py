@@ -15,6 +15,7 @@ from jaxlm.data.corpus import (
     builtin_chats,
     builtin_pairs,
     builtin_questions,
+    builtin_tables,
     columns,
     files,
     hubs,
@@ -168,6 +169,8 @@ def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[st
     if (kind, rest) == ("builtin", builtin_questions.NAME):
         return builtin_questions.open_questions(corpus.wanted, cache, log)
     if kind == "builtin":
+        if rest in builtin_tables.KINDS:
+            return builtin_tables.PyDocsTable(rest, cache, log, corpus.wanted)
         if rest in builtin_pairs.KINDS:
             return builtin_pairs.open_pairs(rest, corpus.wanted, cache, log)
         known = (columns.Label(field=builtin.LABEL),)
