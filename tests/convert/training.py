@@ -30,7 +30,7 @@ def compare(
     more parameters end whose gradient is zero but for rounding. One program is compiled.
     """
     rounding += ROUNDING
-    how = {"eps": checks.EPSILON, "weight_decay": checks.DECAY}
+    how: dict[str, Any] = {"eps": checks.EPSILON, "weight_decay": checks.DECAY}
     optimizer, torch_optimizer = (
         optax.adamw(checks.RATE, **how),
         torch.optim.AdamW(hf.parameters(), lr=checks.RATE, **how),

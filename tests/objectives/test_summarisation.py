@@ -216,6 +216,14 @@ def test_it_goes_on_from_the_middle_in_the_same_bits(trained, tmp_path):
     assert_same_run(folder, tmp_path / "again", STEPS)
 
 
+def test_the_answers_of_a_batch_are_those_of_each_alone(trained):
+    model, texts = jaxlm.load(trained[0]), [row["document"] for row in records(7)]
+    together = model.predict([*texts, f"{texts[0]} {texts[1]}"])
+    assert len({one["answer"] for one in together}) > 3
+    for text, one in zip(texts, together, strict=False):
+        assert model.predict([text]) == [one]
+
+
 def test_the_prefix_stands_once_before_every_source(trained, capsys):
     folder, _, _ = trained
     assert Prefix(text="summarize: ").before("summarize: a") == "summarize: a"
