@@ -112,6 +112,13 @@ class Trained(Task):
         columns = tuple(one for one in self.data.columns if one.field == self.objective.column)
         return Wanted(self.data.corpus_config().wanted.texts, columns)
 
+    def record(self, row: Mapping[str, Any], where: str, number: int) -> Record:
+        """UserError, too, for an empty text: training leaves it out, so no answer to it would mean anything."""
+        found = super().record(row, where, number)
+        if not found.texts[0]:
+            raise UserError(f'{where}: field "{self.wanted().texts[0]}" is empty. Repair or remove the row.')
+        return found
+
 
 def known(label: str, labels: Sequence[str], where: str) -> int:
     """The number of a label. UserError, with file and line, for one that the run does not know."""

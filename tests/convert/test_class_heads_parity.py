@@ -24,7 +24,6 @@ from jaxlm.models.build import build
 from jaxlm.models.heads import ClassifyText, Span, Tag, of_texts
 from jaxlm.models.paths import nest
 from jaxlm.objectives import labelled
-from jaxlm.objectives.question_answering import AnswerTargets, QuestionAnswering
 from jaxlm.objectives.targets import ItemTargets
 from tools.parity.collection import cases
 
@@ -146,63 +145,6 @@ def test_transformers_gives_the_logits_of_a_folder_of_ours(name, head, tmp_path)
     np.testing.assert_allclose(
         ours(config, found, params, head), expected, atol=2e-5 * max(1.0, np.abs(expected).max())
     )
-
-
-@pytest.mark.parametrize(
-    "name", [n for n in FAMILIES if "span" in families.of_config(FAMILIES[n].config).HEADS]
-)
-def test_loss_and_gradients_of_answers_are_those_of_transformers(name):
-    """The mean over windows of ours, two of them packed into a row, against its own loss, a window a row."""
-    hf, config = reference(name, "span"), FAMILIES[name].config
-    places = np.array([[2, 5], [0, 0], [9, 9]])
-    loss = hf(
-        torch.from_numpy(TOKENS),
-        start_positions=torch.tensor(places[:, 0]),
-        end_positions=torch.tensor(places[:, 1]),
-    ).loss
-    loss.backward()
-    tensors = {key: value.detach().numpy() for key, value in hf.named_parameters()}
-    slopes = {
-        key: np.zeros(value.shape, np.float32) if value.grad is None else value.grad.numpy()
-        for key, value in hf.named_parameters()
-    }
-    objective = QuestionAnswering(
-        column="answers",
-        no_answer=True,
-        max_tokens=11,
-        overlap=1,
-        question_tokens=2,
-        items_per_row=2,
-        separators=1,
-    )
-    model = build(config, objective.heads(config))
-    length = TOKENS.shape[1]
-    tokens = np.concatenate([TOKENS.reshape(-1), np.zeros(length, int)]).reshape(2, 2 * length)
-    segments = np.repeat([[1, 2], [1, 0]], length, axis=1)
-    starts = np.concatenate([places, [[0, 0]]]).reshape(2, 2, 2) + np.array([0, length])[:, None]
-    batch = Batch(
-        tokens_BT=tokens,
-        segments_BT=segments.astype(np.int32),
-        positions_BT=np.tile(np.arange(length, dtype=np.int32), (2, 2)) * (segments > 0),
-        types_BT=np.zeros_like(tokens),
-        targets=AnswerTargets(
-            places_BC2=starts.astype(np.int32), weights_BC=np.array([[1.0, 1.0], [1.0, 0.0]], np.float32)
-        ),
-    )
-
-    def mean(params):
-        total, weight = objective.loss(model.bind(params), batch, None).terms["span"]
-        return total / weight
-
-    ours = families.import_params(tensors, config, objective.heads(config))
-    value, gradients = jax.jit(jax.value_and_grad(mean))(ours)
-    np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
-    found = families.export_params(gradients, config)
-    for key, expected in slopes.items():
-        if key in found:
-            bound = 2e-5 * max(1.0, np.abs(expected).max())
-            np.testing.assert_allclose(found[key], expected, atol=bound, err_msg=key)
-    assert len(found) > 20
 
 
 def test_an_older_tagger_with_a_pooler_is_a_tagger(tmp_path):

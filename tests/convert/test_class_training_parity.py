@@ -1,4 +1,7 @@
-"""Classes of texts, packed into one row: loss, gradients and three AdamW steps of transformers' one text a row."""
+"""Texts packed into one row, with classes, tags or the ends of answers: loss, gradients and three AdamW steps of
+transformers' one text a row."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,34 +9,38 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
 pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
 
-import dataclasses
-
-import jax
-import optax
 import torch
 
 from jaxlm.batch import Batch
-from jaxlm.convert import families
 from jaxlm.exchange import stored
 from jaxlm.models.build import build
 from jaxlm.models.paths import nest
 from jaxlm.objectives.classification import Classification
+from jaxlm.objectives.question_answering import AnswerTargets, QuestionAnswering
+from jaxlm.objectives.tagging import Tagging, TagTargets
 from jaxlm.objectives.targets import ItemTargets
-from tests.convert.test_class_heads_parity import EOS, FAMILIES, LABELS, PAD, reference
-from tools.parity import checks
-from tools.parity.case import jit
+from tests.convert import training
+from tests.convert.test_class_heads_parity import EOS, LABELS, PAD, every, reference
 
-LENGTHS, RIGHT = (11, 6, 9), (2, 0, 1)
-OBJECTIVE = Classification(
-    column="label",
-    labels=tuple(sorted(LABELS.values())),
-    texts=1,
-    pooling="own",
-    max_tokens=20,
-    items_per_row=3,
+LENGTHS = (11, 6, 9)
+NAMES = tuple(sorted(LABELS.values()))
+CUT = {"max_tokens": 20, "items_per_row": 3}
+OBJECTIVES = {
+    "classes": Classification(column="label", labels=NAMES, texts=1, pooling="own", **CUT),
+    "tags": Tagging(column="tags", labels=NAMES, scheme="words", **CUT),
+    "span": QuestionAnswering(
+        column="answers", no_answer=True, overlap=1, question_tokens=2, separators=1, **CUT
+    ),
+}
+# Biases that shift all tokens of a window alike, which the choice of an end does not see.
+ALIKE = (
+    "classifier.bias",
+    "qa_outputs.bias",
+    "layer.2.output.LayerNorm.bias",
+    "layer.2.output_layer_norm.bias",
 )
-# The gradient of a key's bias is zero but for rounding: it shifts all scores of a query alike.
-ROUNDING = ("key.bias", "k_lin.bias", "k_proj.bias", "c_attn.bias")
+RIGHT = (2, 0, 1)  # classes of the texts
+ENDS = np.array([[2, 5], [0, 0], [8, 8]])  # of answers within their texts; the second has none
 
 
 def texts():
@@ -41,81 +48,64 @@ def texts():
     return [np.append(rng.integers(5, 90, n - 1), EOS) for n in LENGTHS]
 
 
-def packed(name):
+def tags():
+    """Of every token; -100, as torch has it, where none is asked."""
+    rng = np.random.default_rng(5)
+    return [np.where(rng.random(n) < 0.3, -100, rng.integers(0, 3, n)) for n in LENGTHS]
+
+
+def packed(name, head):
     """All texts in one row, and padding behind."""
     made = {key: np.zeros((1, 30), np.int32) for key in ("tokens", "segments", "positions", "types")}
-    first, at = np.zeros((1, 3), np.int32), 0
-    for c, text in enumerate(texts()):
+    first, at, asked = np.zeros((1, 3), np.int32), 0, np.full((1, 30), -100)
+    for c, (text, own) in enumerate(zip(texts(), tags(), strict=True)):
         span = slice(at, at + len(text))
-        made["tokens"][0, span], made["segments"][0, span] = text, c + 1
+        made["tokens"][0, span], made["segments"][0, span], asked[0, span] = text, c + 1, own
         made["positions"][0, span], first[0, c] = np.arange(len(text)), at
         at = span.stop
-    targets = ItemTargets(
-        first_BC=first,
-        labels_BC=np.array([RIGHT], np.int32),
-        weights_BC=np.ones((1, 3), np.float32),
-        start_B=np.array([PAD if name == "T5" else EOS], np.int32),
-    )
-    return Batch(**{f"{key}_BT": array for key, array in made.items()}, targets=targets)
+    ones, start = np.ones((1, 3), np.float32), PAD if name == "T5" else EOS
+    right = np.array([RIGHT], np.int32)
+    targets = {
+        "classes": lambda: ItemTargets(
+            first_BC=first, labels_BC=right, weights_BC=ones, start_B=np.array([start], np.int32)
+        ),
+        "tags": lambda: TagTargets(
+            tags_BT=np.maximum(asked, 0).astype(np.int32), weights_BT=(asked >= 0).astype(np.float32)
+        ),
+        "span": lambda: AnswerTargets(places_BC2=first[..., None] + ENDS[None], weights_BC=ones),
+    }
+    return Batch(**{f"{key}_BT": array for key, array in made.items()}, targets=targets[head]())
 
 
-def theirs(hf):
+def theirs(hf, head):
+    """Of the texts; those with answers one by one, as padding takes part in the choice of an end there."""
+    if head == "span":
+        each = zip(texts(), torch.from_numpy(ENDS), strict=True)
+        one = lambda text, ends: hf(
+            torch.from_numpy(text)[None], start_positions=ends[:1], end_positions=ends[1:]
+        )
+        return sum(one(text, ends).loss for text, ends in each) / len(ENDS)
     ids, mask = torch.full((3, max(LENGTHS)), PAD), torch.zeros((3, max(LENGTHS)), dtype=torch.long)
-    for row, text in enumerate(texts()):
+    each = torch.full((3, max(LENGTHS)), -100)
+    for row, (text, own) in enumerate(zip(texts(), tags(), strict=True)):
         ids[row, : len(text)], mask[row, : len(text)] = torch.from_numpy(text), 1
-    return hf(input_ids=ids, attention_mask=mask, labels=torch.tensor(RIGHT)).loss
+        each[row, : len(text)] = torch.from_numpy(own)
+    labels = torch.tensor(RIGHT) if head == "classes" else each
+    return hf(input_ids=ids, attention_mask=mask, labels=labels).loss
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_loss_gradients_and_three_steps_of_a_packed_row_are_those_of_one_text_a_row(name, tmp_path):
-    hf = reference(name, "classes")
+@every
+def test_loss_gradients_and_three_steps_of_a_packed_row_are_those_of_one_text_a_row(name, head, tmp_path):
+    hf = reference(name, head)
     hf.save_pretrained(tmp_path)
     found = stored.of_hf(tmp_path)
-    config = dataclasses.replace(
-        found.config, **{f.name: 0.0 for f in dataclasses.fields(found.config) if "dropout" in f.name}
-    )
-    model, batch, params = build(config, found.heads), packed(name), nest(dict(found.hosts()))
-    optimizer = optax.adamw(checks.RATE, eps=checks.EPSILON, weight_decay=checks.DECAY)
-    torch_optimizer = torch.optim.AdamW(
-        hf.parameters(), lr=checks.RATE, eps=checks.EPSILON, weight_decay=checks.DECAY
-    )
+    none = {f.name: 0.0 for f in dataclasses.fields(found.config) if "dropout" in f.name}
+    config = dataclasses.replace(found.config, **none)
+    model, batch = build(config, found.heads), packed(name, head)
 
-    @jit
-    def step(params, state):
-        def loss(params):
-            total, weight = OBJECTIVE.loss(model.bind(params), batch, None).terms["classes"]
-            return total / weight
+    def ours(params):
+        ((total, weight),) = OBJECTIVES[head].loss(model.bind(params), batch, None).terms.values()
+        return total / weight, ()
 
-        value, grads = jax.value_and_grad(loss)(params)
-        updates, state = optimizer.update(grads, state, params)
-        return value, grads, optax.apply_updates(params, updates), state
-
-    exported = lambda tree: families.export_params(jax.tree.map(np.asarray, tree), config)
-    before, state = exported(params), optimizer.init(params)
-    for number in range(3):
-        value, grads, params, state = step(params, state)
-        torch_optimizer.zero_grad()
-        loss = theirs(hf)
-        loss.backward()
-        np.testing.assert_allclose(value, loss.item(), rtol=checks.LOGITS)
-        if not number:
-            _compare(hf, exported(grads), {key: p.grad for key, p in hf.named_parameters()})
-        torch_optimizer.step()
-    after = exported(params)
-    for key, parameter in hf.named_parameters():
-        if parameter.grad is None or key.endswith(ROUNDING):
-            continue
-        moved = np.abs(parameter.detach().numpy() - before[key]).max()
-        away = np.abs(after[key] - parameter.detach().numpy()).max()
-        assert away <= checks.GRADIENTS * max(moved, 1e-6), key
-
-
-def _compare(hf, ours, theirs):
-    for key, grad in theirs.items():
-        if grad is None:
-            continue
-        grad = grad.numpy()
-        if key.endswith(ROUNDING):
-            assert np.abs(ours[key] - grad).max() < 1e-4 * max(1.0, np.abs(grad).max()), key
-        else:
-            assert checks.difference(ours[key], grad) < checks.GRADIENTS, key
+    params = nest(dict(found.hosts()))
+    training.compare(hf, config, params, ours, lambda: theirs(hf, head), ALIKE if head == "span" else ())

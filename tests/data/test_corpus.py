@@ -11,7 +11,9 @@ import pytest
 import zstandard
 
 from jaxlm.data.corpus import corpus, files, lines, steps
+from jaxlm.data.corpus.answers import Answers
 from jaxlm.data.corpus.record import Record
+from jaxlm.data.shards import trained
 from jaxlm.errors import UserError
 
 TEXTS = [
@@ -329,6 +331,29 @@ def test_splits_may_have_files_of_their_own(tmp_path):
     ]
     assert corpus.open_source(both, tmp_path).identity() != source.identity()
     assert both.holds_out("test") and not config(of["train"]).holds_out("validation")
+
+
+@pytest.mark.parametrize("form", ["qa.jsonl", "qa.json"])
+def test_no_text_that_questions_are_about_is_in_two_splits(form, tmp_path):
+    qas = lambda c: [{"id": f"{c} {i}", "question": f"Number {i}?", "answers": []} for i in range(9)]
+    if form == "qa.json":
+        made = [{"context": f"A text {c}.", "qas": qas(c)} for c in range(12)]
+        (tmp_path / form).write_text(json.dumps({"data": [{"title": "t", "paragraphs": made}]}))
+    else:
+        rows = [one | {"context": f"A text {c}."} for c in range(12) for one in qas(c)]
+        (tmp_path / form).write_bytes(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+    asked = {"text_fields": ("question", "context"), "columns": (Answers(field="answers", text="context"),)}
+    shares = {"validation_share": 0.3, "test_share": 0.3}
+    text = config(tmp_path / form, **shares, **asked)
+    source, found = corpus.open_source(text, tmp_path), {}
+    for record in source.records():
+        found.setdefault(record.texts[1], []).append(text.split(record))
+    assert len(found) == 12 and all(len(splits) == 9 for splits in found.values())
+    assert all(len(set(splits)) == 1 for splits in found.values())
+    assert {splits[0] for splits in found.values()} == set(corpus.SPLITS)
+    apart = dataclasses.replace(text, columns=())  # as any two texts: each pair by itself
+    assert max(len({apart.split(r) for r in source.records() if r.texts[1] == one}) for one in found) > 1
+    assert trained.identity(source, apart) != trained.identity(source, text), "shards are made anew"
 
 
 def test_a_step_cannot_move_a_document_to_another_split(tmp_path):

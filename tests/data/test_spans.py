@@ -214,6 +214,20 @@ def test_a_label_of_a_span_that_only_a_held_out_document_has_is_refused(tmp_path
 
 
 @pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ("O I-PER I-PER O", [(2, 5, "PER")]),  # after nothing
+        ("B-LOC I-PER I-PER O", [(0, 1, "LOC"), (2, 5, "PER")]),  # after another label
+        ("B-PER I-PER B-PER I-PER", [(0, 3, "PER"), (4, 7, "PER")]),
+        ("I-PER O I-PER I-LOC", [(0, 1, "PER"), (4, 5, "PER"), (6, 7, "LOC")]),
+    ],
+)
+def test_an_i_that_continues_nothing_begins_a_span_as_conlleval_has_it(tags, found):
+    column = Tags(field="tags", text="words", between=" ", scheme="bio")
+    assert list(column.read(tags.split(), list("abcd"), "here")) == found
+
+
+@pytest.mark.parametrize(
     ("tags", "words", "message"),
     [
         (["O"], ["a", "b"], '"tags" is 1 tags, and "words" has 2 words'), ("OO", ["a", "b"], "is 'OO', and"),

@@ -56,6 +56,15 @@ def test_a_document_is_cut_to_the_longest_text():
     assert not any(p.texts.any() for p in pieces(items))
 
 
+def test_how_many_texts_are_cut_is_said_once(tmp_path):
+    said = []
+    for _ in range(2):
+        make([[5], [4, 9], [8], [2]], cache=Cache(tmp_path, said.append))
+    assert said == ["  texts              4 items; the end of 2 is cut off (max_tokens=7)"]
+    make([[5], [2]], cache=Cache(tmp_path / "whole", said.append))
+    assert len(said) == 1, "nothing is cut there"
+
+
 def test_every_sentence_is_a_text():
     items = make([[5, 3], [0, 9], [2, 0, 1]], unit="sentences")
     assert items.lengths.tolist() == [5, 3, 7, 2, 1]

@@ -146,6 +146,17 @@ def test_a_long_question_is_cut_and_windows_are_random_access_and_found_again(to
     assert other.fingerprint != items.fingerprint
 
 
+def test_how_many_contexts_need_several_windows_is_said(tokenizer, tmp_path):
+    said, (found, _) = [], shards(tokenizer, [None] * 15)
+    for cut in (CUT, CUT, Cut(tokens=9999, overlap=9, question_tokens=12, separators=1)):
+        make(found, tokenizer, cut, cache=Cache(tmp_path, said.append))
+    several = sum(min(len(q), 12) + 3 + len(c) > 40 for q, c, _ in found.records)
+    assert 9 <= several <= 15 and said == [
+        f"  windows            the contexts of {several} of 15 questions are longer than a window of 40 tokens and "
+        "read in several, which share 9"
+    ]
+
+
 def test_a_question_without_an_answer_needs_leave_and_the_question_comes_first(tokenizer):
     found, _ = shards(tokenizer, drawn())
     with pytest.raises(UserError, match=r"question 5 of the split has no answer .*no_answer=True"):

@@ -137,6 +137,7 @@ def test_a_table_with_the_right_labels_is_measured_with_intervals(trained, tmp_p
             r't\.csv:2: no field "label"; the run reads text, label\. .*Rename',
         ),
         ({"text": "a", "label": "good"}, ["--split=test"], "leave --split and --rows out"),
+        ({"text": " ", "label": "good"}, [], r't\.csv:2: field "text" is empty\. Repair or remove'),
     ],
 )
 def test_a_table_that_cannot_be_measured_is_refused(trained, tmp_path, row, words, message):

@@ -4,6 +4,7 @@ the context, measured by SQuAD's rule, or refused by name."""
 import dataclasses
 import json
 import random
+import shutil
 
 import jax
 import numpy as np
@@ -18,12 +19,15 @@ from jaxlm.exchange import exporting
 from jaxlm.infer import extract, loaded
 from jaxlm.models.build import build
 from jaxlm.objectives.question_answering import AnswerTargets, QuestionAnswering
+from jaxlm.run import inputs
 from jaxlm.tasks import of
 from tests.exchange.folders import CONFIG
 from tests.objectives import small
+from tests.runs import assert_same_run
 
 COLOURS, NUMBERS = ("red", "blue", "green", "pink"), ("two", "five", "nine", "ten")
 FILL = ("birds", "saw", "the", "old", "house", "near", "a", "lake", "with", "boats")
+STEPS = 400
 OBJECTIVE = QuestionAnswering(
     column="answers",
     no_answer=False,
@@ -64,11 +68,10 @@ def write(path, made):
 
 
 def recipe(corpus, cache, **more):
-    run = small.recipe("question_answering", corpus, cache, tokens=110, steps=400)
+    run = small.recipe("question_answering", corpus, cache, tokens=110, steps=STEPS)
     run.objective = dataclasses.replace(
         run.objective, max_tokens=28, overlap=5, question_tokens=4, items_per_row=4, **more
     )
-    run.optimizer.schedule.peak = 2e-3
     return run
 
 
@@ -128,6 +131,26 @@ def test_the_threshold_decides_between_an_answer_and_none_and_the_best_is_kept(t
         task = of.of_run(model, dataclasses.replace(run, objective=objective))
         (said,) = task.answer([item], task.ask([item]))
         assert (said["predicted"] == "", said["place"] is None) == (none, none)
+
+
+def test_it_goes_on_from_the_middle_in_the_same_bits(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / str(STEPS))
+    run = recipe(trained.parent / "train.json", trained.parent / "cache", no_answer=True)
+    assert jaxlm.fit(run, workdir=tmp_path / "again").code == 0
+    assert f"resumed from the checkpoint of step {STEPS // 2}" in (tmp_path / "again" / "run.log").read_text()
+    assert_same_run(trained, tmp_path / "again", STEPS)
+
+
+def test_no_context_is_in_two_splits_of_its_shards(trained):
+    run = recipe(trained.parent / "train.json", trained.parent / "cache", no_answer=True)
+    text = inputs.text(run, lambda line: None)
+    sources, found = text.streams[0].sources[""], {}
+    for split in ("train", "validation"):
+        documents = sources[split]
+        context = lambda k, of=documents: tuple(of[k][of.sentence_lengths(k)[0] :])
+        found[split] = {context(k) for k in range(len(documents))}
+    assert min(map(len, found.values())) > 40 and not found["train"] & found["validation"]
 
 
 def test_what_is_exported_says_the_same_in_transformers(trained, tmp_path):

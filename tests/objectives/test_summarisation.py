@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from jaxlm.objectives.search import Search
 from jaxlm.objectives.translation import Summarisation
 from tests.data.test_translations import Shards
 from tests.infer.small_models import ENCODER_DECODERS, made
+from tests.runs import assert_same_run
 
 pytest.importorskip("rouge_score", reason="needs the extra `scores` (rouge-score)")
 
@@ -125,6 +127,7 @@ def test_loss_and_gradient_are_those_of_transformers(name):
         np.testing.assert_allclose(a, b, atol=2e-5 * max(1.0, np.abs(b).max()))
 
 
+STEPS = 120
 COLOURS = ("red", "green", "blue", "black", "white")
 NOUNS = [
     "zebra",
@@ -164,22 +167,27 @@ def records(number=200):
         }
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """(run folder, table, outcome): the summary names a word of the document."""
-    place = tmp_path_factory.mktemp("summaries")
-    table = place / "pairs.jsonl"
-    table.write_text("".join(json.dumps(row) + "\n" for row in records()))
+def recipe(place, table):
+    """The recipe with a model of a layer a side; the cache stands in `place`."""
     run = jaxlm.load_recipe("summarisation")
     run.model = dataclasses.replace(run.model, hidden=32, heads=2, head_dim=16, mlp=48, vocab_size=100)
     run.tokenizer.vocab_size, run.tokenizer.sentinels = 100, 0
     run.data.corpus, run.data.cache, run.data.validation_share = str(table), str(place / "cache"), 0.15
     run.stages, run.objective.source_per_target = (Stage(length=64, share=1.0),), 4
     run.objective.label_smoothing, run.objective.search = 0.0, Search(beams=2, length_penalty=0.6)
-    run.steps, run.batch_size, run.check_isolation = 120, 8, False
+    run.steps, run.batch_size, run.check_isolation = STEPS, 8, False
     run.optimizer.schedule.peak = 1e-2
-    run.evaluation.every_steps = run.checkpoint.every_steps = 60
-    outcome = jaxlm.fit(run, workdir=place / "run")
+    run.evaluation.every_steps = run.checkpoint.every_steps = STEPS // 2
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(run folder, table, outcome): the summary names a word of the document."""
+    place = tmp_path_factory.mktemp("summaries")
+    table = place / "pairs.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in records()))
+    outcome = jaxlm.fit(recipe(place, table), workdir=place / "run")
     assert outcome.code == 0
     return place / "run", table, outcome
 
@@ -197,6 +205,23 @@ def test_a_table_is_learned_and_answered_as_it_was_measured(trained, tmp_path, c
     (row,) = map(json.loads, out.splitlines())
     assert (row["answer"], row["ended_by"], row["id"]) == ("It is blue.", "stop token", 1)
     assert "sums up, by a search with 2 beams, in up to 16 tokens" in err
+
+
+def test_it_goes_on_from_the_middle_in_the_same_bits(trained, tmp_path):
+    folder, table, _ = trained
+    shutil.copytree(folder, tmp_path / "again")
+    shutil.rmtree(tmp_path / "again" / "checkpoints" / str(STEPS))
+    assert jaxlm.fit(recipe(folder.parent, table), workdir=tmp_path / "again").code == 0
+    assert f"resumed from the checkpoint of step {STEPS // 2}" in (tmp_path / "again" / "run.log").read_text()
+    assert_same_run(folder, tmp_path / "again", STEPS)
+
+
+def test_the_answers_of_a_batch_are_those_of_each_alone(trained):
+    model, texts = jaxlm.load(trained[0]), [row["document"] for row in records(7)]
+    together = model.predict([*texts, f"{texts[0]} {texts[1]}"])
+    assert len({one["answer"] for one in together}) > 3
+    for text, one in zip(texts, together, strict=False):
+        assert model.predict([text]) == [one]
 
 
 def test_the_prefix_stands_once_before_every_source(trained, capsys):

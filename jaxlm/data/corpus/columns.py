@@ -104,6 +104,12 @@ class Wanted:
         found = enumerate(self.values)
         return {i: (self.texts.index(c.text), c) for i, c in found if isinstance(c, _MARKING)}
 
+    @property
+    def grouped_by(self) -> str:
+        """The field whose equal texts are held out together, or none of them would be new: what questions are about.
+        "": records stand for themselves."""
+        return next((column.text for column in self.values if isinstance(column, Answers)), "")
+
     def lists(self, text: str) -> list[Tags | Turns]:
         """The columns whose text is a list of words or turns."""
         return [column for column in self.values if isinstance(column, Tags | Turns) and column.text == text]

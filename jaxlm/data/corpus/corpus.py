@@ -1,7 +1,8 @@
 """A corpus: documents of text from wherever they are. In: a `Corpus` config. Out: a `Source` of `Record`s.
 
 The order of documents is fixed (files by path, records as they stand), nothing is held in memory, and `identity`
-changes when the content does. A document's split is a function of its text alone, so copies never straddle splits.
+changes when the content does. A document's split is a function of its text alone, so copies never straddle splits;
+that of a question, of the text it is about.
 """
 
 import dataclasses
@@ -110,10 +111,13 @@ class Corpus:
         steps.check(self.steps, where)
 
     def split(self, record: Record) -> Split:
-        """The split of a document: that of its file, or from a hash of its texts."""
+        """The split of a document: that of its file, or from a hash of its texts, or of what its group shares."""
         if record.split:
             return record.split  # pyright: ignore[reportReturnType]
-        text = "\x1f".join(record.texts)  # ASCII's unit separator
+        names, group = self.wanted.texts, self.wanted.grouped_by
+        text = (
+            record.texts[names.index(group)] if group else "\x1f".join(record.texts)
+        )  # ASCII's unit separator
         digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
         share = int.from_bytes(digest, "little") / 2**64
         if share < self.share("test"):

@@ -143,6 +143,7 @@ def make_texts(
                 "there are no texts: the split has no tokens. Check the corpus and the split shares."
             )
         dtype = [("document", np.uint32), ("start", np.uint32, (texts,)), ("length", np.uint16, (texts,))]
+        shortened = 0
         for at in range(0, len(kept), CHUNK):
             rows = kept[at : at + CHUNK]
             table = np.empty(len(rows), np.dtype(dtype))
@@ -150,7 +151,13 @@ def make_texts(
             together = min(texts, 2) if joined else 1
             cut = longest_first(length[rows].reshape(-1, together), max_tokens)
             table["length"] = cut.reshape(-1, texts)
+            shortened += int((table["length"] < length[rows]).any(axis=1).sum())
             yield table
+        if cache is not None and shortened:
+            cache.say(
+                f"  texts              {len(kept):,} items; the end of {shortened:,} is cut off "
+                f"(max_tokens={max_tokens})"
+            )
 
     return kind.find_or_make(shards, vocabulary, fingerprint, cache, blocks, columns)
 

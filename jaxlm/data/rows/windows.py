@@ -119,6 +119,7 @@ def make_windows(
                 f"records of {fields.shape[1]} texts where question and context are asked for. Fix: "
                 "--config.data.text_fields=\"('question', 'context')\"."
             )
+        several = 0
         for at in range(0, len(fields), CHUNK):
             for k in range(at, min(at + CHUNK, len(fields))):
                 _check(shards.value(column, k), int(fields[k, 0]), k, none)
@@ -126,7 +127,13 @@ def make_windows(
             table = np.empty(len(which), np.dtype(_TABLE))
             table["document"], table["question"] = which + at, question
             table["start"], table["length"] = start, length
+            several += int((np.bincount(which) > 1).sum())
             yield table
+        if cache is not None and several:
+            cache.say(
+                f"  windows            the contexts of {several:,} of {len(fields):,} questions are longer than a "
+                f"window of {cut.tokens} tokens and read in several, which share {cut.overlap}"
+            )
 
     return kind.find_or_make(shards, vocabulary, fingerprint, cache, blocks, (column,))
 

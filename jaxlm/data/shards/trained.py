@@ -25,8 +25,10 @@ Opened = tuple[corpus.Source, corpus.Corpus]
 
 def identity(source: corpus.Source, text: corpus.Corpus) -> str:
     """Of a corpus as it is tokenised: its content, splits and steps."""
+    groups = [text.wanted.grouped_by] if text.wanted.grouped_by else []
     done = [steps.describe(text.steps)] if text.steps else []
-    return index.digest([IDENTITY, source.identity(), text.share("validation"), text.share("test"), *done])
+    shares = [text.share("validation"), text.share("test")]
+    return index.digest([IDENTITY, source.identity(), *shares, *groups, *done])
 
 
 def of_corpora(
