@@ -161,22 +161,22 @@ class _Written:
         for name, array in own.items():
             match name:
                 case "lora_a":
-                    put(array, "lora_A", f"R {_group(inner)} -> {' '.join(inner)} R", ranks=0)
+                    put(array, "lora_A", f"R {table.group(inner)} -> {' '.join(inner)} R", ranks=0)
                 case "lora_b":
-                    put(array, "lora_B", f"{_group(theirs)} R -> R {' '.join(outer)}", ranks=1)
+                    put(array, "lora_B", f"{table.group(theirs)} R -> R {' '.join(outer)}", ranks=1)
                 case "lora_e":
                     put(array[..., None], "lora_E", "R U -> R U", ranks=0)
                 case "magnitude":
-                    put(array, "lora_magnitude_vector", f"{_group(theirs)} -> {' '.join(outer)}")
+                    put(array, "lora_magnitude_vector", f"{table.group(theirs)} -> {' '.join(outer)}")
                 case "ia3_in":
                     flat = array.reshape(*array.shape[: row.stacked + one.inputs], 1)
-                    put(flat, "ia3_l", f"U {_group(inner)} -> {' '.join(inner)} U", start=1.0)
+                    put(flat, "ia3_l", f"U {table.group(inner)} -> {' '.join(inner)} U", start=1.0)
                     self.fed += [name.removesuffix(".weight") for name in row.names(shape)]
                 case "ia3_out":
                     flat = array.reshape(
                         *array.shape[: row.stacked], *array.shape[row.stacked + one.inputs :], 1
                     )
-                    put(flat, "ia3_l", f"{_group(theirs)} U -> {' '.join(outer)} U", start=1.0)
+                    put(flat, "ia3_l", f"{table.group(theirs)} U -> {' '.join(outer)} U", start=1.0)
 
     def _put(
         self,
@@ -254,8 +254,3 @@ class _Written:
         config |= {"r": view.rank, "use_rslora": root, "use_dora": isinstance(view, DoRA)}
         config |= {"rank_pattern": {module: n * view.rank for module, n in several.items()}}
         return config | {"alpha_pattern": {module: alpha(n) for module, n in several.items()}}
-
-
-def _group(letters: str) -> str:
-    """How a table writes one axis of theirs."""
-    return f"({' '.join(letters)})" if len(letters) > 1 else letters
