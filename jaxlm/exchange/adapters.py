@@ -18,7 +18,7 @@ from jaxlm.convert import table
 from jaxlm.convert.table import Row
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange import adapter_reading, bases, stored
+from jaxlm.exchange import adapter_own, adapter_reading, bases, stored
 from jaxlm.formats.source import of_arrays
 from jaxlm.models.build import build
 from jaxlm.models.low_rank import LowRank
@@ -36,15 +36,16 @@ class Part:
     """One adapter."""
 
     stored: stored.Stored  # the model that it makes of the base
-    thin: Mapping[
-        str, tuple[np.ndarray, np.ndarray]
-    ]  # by path: a [in ..., rank], b [rank, out ...], with its scale
+    # by path: a [in ..., rank], b [rank, out ...], with its scale
+    thin: Mapping[str, tuple[np.ndarray, np.ndarray]]
     heads: Mapping[str, np.ndarray]  # by path, whole
 
 
 def opened(where: str, base: str, say: Callable[[str], None]) -> Part:
     """A run folder, or a PEFT folder as DIR or hf:DIR. UserError for what cannot stand beside others."""
     path = where.removeprefix(stored.HF)
+    if adapter_own.is_one(path):
+        raise _refused(where, "it holds more, or other, than the matrices of LoRA")
     if adapter_reading.is_one(path):
         return _of_peft(path, base)
     if not stored.is_ours(expanded(path)) or where != path:

@@ -119,7 +119,7 @@ def load_hf(
     mesh: Mesh = SPLIT,
 ) -> Loaded:
     """A Hugging Face folder, a PEFT folder on its `base`, or a .gguf file, without a conversion on disk."""
-    found = stored.of_hf(path, allow_pickle=allow_pickle, base=base)
+    found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, _aside, mesh)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
         print(line, file=sys.stderr)  # --json has stdout
