@@ -155,13 +155,14 @@ class Model(Loaded):
 
     def logits(self, texts: Texts, answers: Texts | None = None) -> list[Scored]:
         """Of every text its ids_T and logits_TV, see jaxlm/infer/logits.py; an encoder-decoder scores `answers`."""
-        return logits.logits(self, _several(texts), None if answers is None else _several(answers))
+        return logits.logits(*self._for(texts, None), None if answers is None else _several(answers))
 
     def evaluate(self, split: inputs.Split = "test", *, rows: int = 0) -> dict[str, float]:
         """What the run's own evaluators measure on a split of its corpus: {metric: value}; `rows`: at most, 0: all.
 
         UserError for a model that is no run, or a split that its corpus does not have.
         """
+        self._for((), None)
         return of_run.measure(
             self.where, split=split, step=self.stored.step, rows=rows, base=self.base, say=print
         )[1]
@@ -169,6 +170,7 @@ class Model(Loaded):
     def export(self, folder: str | pathlib.Path) -> pathlib.Path:
         """Writes a Hugging Face folder, which must not exist, and returns its path. UserError for what has no place
         in one."""
+        self._for((), None)
         target = expanded(folder)
         exporting.to_hf(
             pathlib.Path(self.where), target, say=print, step=self.stored.step or None, base=self.base

@@ -168,6 +168,14 @@ def add_adapters(parser: Parser) -> None:
     add("--adapter-field", default="adapter", metavar="NAME", help=field)
 
 
+def add_decisions(parser: Parser) -> None:
+    """What may be decided after training, see tasks/calibration.py."""
+    add, kept = parser.add_argument, "default: as `evaluate --calibrate` kept it with the run, else"
+    add("--temperature", type=float, metavar="T", help=f"logits of labels are divided by it; {kept} 1")
+    given = f"probability from which on a label of several is given; {kept} the objective's"
+    add("--threshold", type=float, metavar="P", help=given)
+
+
 def _named(text: str) -> tuple[str, str]:
     name, equals, where = text.partition("=")
     if not (name and equals and where):

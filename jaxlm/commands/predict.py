@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
             write([row | new for (_, row), new in zip(part, found, strict=True)])
             done += len(part)
             _say(f"{done:,} rows in {time.monotonic() - started:.1f} s", end="")
-    _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}", end="\n")
+    note = f" ({use.note})" if use.note else ""
+    _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}{note}", end="\n")
     return 0
 
 
@@ -106,6 +107,7 @@ def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "any model", several=True)
     table.add_untuned(parser)
+    table.add_decisions(parser)
     add = parser.add_argument
     add("--text-field", metavar="NAME", help="column of the text; default: as the run's data, else text")
     table.add_adapters(parser)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.exchange import adapters as opening
 from jaxlm.exchange import tokenizer_files
@@ -61,6 +62,7 @@ def load(
 
 def of_options(options: argparse.Namespace) -> Loaded:
     """What the options of `commands.options.add_model` and `add_adapters` say."""
+    flags.named_recipe(options.recipe, options.run, *(where for _, where in options.adapter))
     return load(options.run, dict(options.adapter), step=options.step, **loaded.settings(options))
 
 

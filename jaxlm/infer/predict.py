@@ -36,9 +36,7 @@ class Predictor:
     mesh: jax.sharding.Mesh
     tokenizer: Tokenizer
     row_length: int  # the longest row it takes, or was trained on
-    which: tuple[
-        int, ...
-    ] = ()  # of every row, the number of its adapter (models/several.py); (): there are none
+    which: tuple[int, ...] = ()  # of every row, the number of its adapter; (): there are none
 
     @functools.cached_property
     def module(self) -> Any:

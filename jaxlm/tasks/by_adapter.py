@@ -51,13 +51,12 @@ class ByAdapter(Task):
         self._first.check(text)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
-        """All together; classes that only other adapters have are left out."""
+        """All together; then each as its adapter decides, without the classes that only others have."""
         said = self._choosing(items).ask([item[:-1] for item in items])
         if not isinstance(self._first, Trained):
             return said
-        return [
-            one[: len(self._tasks[item[-1]].labels) or None] for item, one in zip(items, said, strict=True)
-        ]
+        own = [(self._tasks[item[-1]], one) for item, one in zip(items, said, strict=True)]
+        return [task.decided([one[: len(task.labels) or None]])[0] for task, one in own]
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """As the adapter of each does."""
@@ -68,6 +67,7 @@ class ByAdapter(Task):
 
     def _choosing(self, items: Sequence[Item]) -> Any:
         made = copy.copy(self._first)
+        made.undecide()
         made.model = self._model.choosing([item[-1] for item in items], len(items))  # pyright: ignore
         return made
 

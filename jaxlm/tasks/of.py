@@ -81,8 +81,10 @@ def by_adapter(model: Loaded, *, max_new_tokens: int, field: str = "adapter") ->
 def of_options(options: argparse.Namespace) -> Task:
     """What the options of `commands.options.add_model` say; of several runs what they say together."""
     if options.adapter:
-        if options.more or options.task or options.weights or options.vote:
-            raise UserError("--adapter is of one --run, the base: leave a second, --task and --vote out.")
+        others = ("more", "task", "weights", "vote", "temperature", "threshold", "base")
+        if given := [name for name in others if getattr(options, name) not in (None, False, "", [])]:
+            name = "a second --run" if given[0] == "more" else f"--{given[0]}"
+            raise UserError(f"--adapter is of one --run, the base of all: leave {name} out.")
         model = adapters.of_options(options)
         return by_adapter(model, max_new_tokens=options.max_new_tokens, field=options.adapter_field)
     tasks = [_of_place(place, options) for place in (options.run, *options.more)]
@@ -108,7 +110,11 @@ def _of_place(place: str, options: argparse.Namespace) -> Task:
     one = argparse.Namespace(**{**vars(options), "run": run, "step": step})
     names = [field.name for field in dataclasses.fields(Setup)]
     setup = Setup(**{name: getattr(options, name) for name in names}) if options.task else None
-    return of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
+    made = of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
+    for name in ("temperature", "threshold"):
+        if (value := getattr(options, name)) is not None:
+            made.decide(**{name: value})
+    return made
 
 
 def of_run(model: Predictor, run: Run) -> Trained | None:

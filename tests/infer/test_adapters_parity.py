@@ -173,6 +173,8 @@ def test_what_cannot_stand_in_one_batch_is_refused(decoder, encoder, root, tmp_p
         model.generate("the cat", max_new_tokens=1, adapters="c")
     with pytest.raises(UserError, match="1 names of adapters for 2 texts"):
         model.generate(["the", "cat"], max_new_tokens=1, adapters=["a"])
+    with pytest.raises(UserError, match="has the adapters a, b"):
+        model.export(tmp_path / "hf")
     assert "no adapter: a run with a view, or a folder with adapter_config.json" in refused(
         f"hf:{where}", adapters={"a": where}
     )
@@ -189,5 +191,5 @@ def test_what_cannot_stand_in_one_batch_is_refused(decoder, encoder, root, tmp_p
     words = [f"--adapter={name}={folder}" for name, folder in folders.items()]
     with pytest.raises(UserError, match=r'in.jsonl.*field "adapter" names the adapter of a row and is \'x\''):
         predict.main(["predict", f"--run=hf:{where}", *words, f"--input={table}"])
-    with pytest.raises(UserError, match="leave a second, --task and --vote out"):
+    with pytest.raises(UserError, match="the base of all: leave --task out"):
         predict.main(["predict", f"--run=hf:{where}", *words, "--task=perplexity", f"--input={table}"])
