@@ -6,7 +6,7 @@ Command     python -m jaxlm.train --config=configs/preferences.py --config.init_
             The corpus: .jsonl with {"prompt", "chosen", "rejected"}, each a text or a list of {"role", "content"}
             All weights: "--config.view=(KeepStart(),)" --config.optimizer.schedule.peak=1e-6, beside a copy of them
             Others: --config.objective.label_smoothing=0.1 (cDPO), --config.objective.form=ipo, or form=simpo with
-            --config.objective.beta=2.0 --config.objective.margin=1.0
+            --config.objective.beta=2.0 --config.objective.margin=1.0; form=orpo, which needs no view either
 Parameters  1,350,400
 Data        builtin:pychats: a function's own docstring, and that of another one
 Expect      before training a loss of ln 2, 0.6931

@@ -30,6 +30,7 @@ from jaxlm.errors import UserError, check_text
 from jaxlm.evaluate import of_run
 from jaxlm.exchange import exporting
 from jaxlm.exchange.sentence_transformers import Pooling
+from jaxlm.infer import adapters as beside
 from jaxlm.infer import answers, fill_mask, frame, loaded, logits, text_reading
 from jaxlm.infer.answers import Answer
 from jaxlm.infer.fill_mask import Filled
@@ -44,6 +45,7 @@ from jaxlm.tasks import of as tasks
 from jaxlm.train import train
 
 Texts = str | Sequence[str]
+Adapters = str | Sequence[str | None] | None  # of every text, the name of its adapter; None: the base alone
 Curves = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -69,11 +71,23 @@ class Model(Loaded):
     where: str  # as it was given to `load`
     base: str  # the same: where the frozen weights of a run with a view are
 
-    def fill_mask(self, texts: Texts, *, top: int = 5) -> list[Filled]:
+    def _for(self, texts: Texts, adapters: Adapters) -> "tuple[Model, list[str]]":
+        """The model whose rows are computed as `adapters` says, and the texts."""
+        found = _several(texts)
+        if adapters is None and self.adapters:
+            raise UserError(
+                f"the model has the adapters {', '.join(self.adapters)}. Fix: adapters=[name of each text]."
+            )
+        if adapters is None:
+            return self, found
+        return self.choosing([adapters] if isinstance(adapters, str) else list(adapters), len(found)), found
+
+    def fill_mask(self, texts: Texts, *, top: int = 5, adapters: Adapters = None) -> list[Filled]:
         """The `top` likeliest tokens for every [MASK] of every text, text by text: `.candidates` of a mask are
         (token, probability). A masked language model."""
         self.require("filling masks", ("encoder",), ("tokens",))
-        return fill_mask.fill(self, _several(texts), top=top)
+        model, found = self._for(texts, adapters)
+        return fill_mask.fill(model, found, top=top)
 
     def generate(
         self,
@@ -93,6 +107,7 @@ class Model(Loaded):
         n_best: int = 1,
         seed: int = 0,
         stop: Sequence[str] = (),
+        adapters: Adapters = None,
     ) -> list[Answer]:
         """How each text goes on, or what answers it: `.text`, `.written` (ids, log-probabilities, why it ended).
 
@@ -117,32 +132,37 @@ class Model(Loaded):
         )
         search.validate()
         asked = {"new_tokens": max_new_tokens, "sampling": how, "seed": seed, "stop": stop, "search": search}
-        return answers.answer(self, frame.of_loaded(self), _several(texts), **asked)[0]
+        model, found = self._for(texts, adapters)
+        return answers.answer(model, frame.of_loaded(self), found, **asked)[0]
 
-    def embed(self, texts: Texts, *, pooling: Pooling | None = None) -> np.ndarray:
+    def embed(self, texts: Texts, *, pooling: Pooling | None = None, adapters: Adapters = None) -> np.ndarray:
         """[texts, D], float32, vectors of length 1: their products are cosines. `pooling` as the run or folder says
         unless given. An encoder."""
-        return text_reading.vectors(self, _several(texts), pooling)[0]
+        return text_reading.vectors(*self._for(texts, adapters), pooling)[0]
 
-    def predict(self, texts: Texts, *, max_new_tokens: int = 64) -> list[dict[str, Any]]:
+    def predict(
+        self, texts: Texts, *, max_new_tokens: int = 64, adapters: Adapters = None
+    ) -> list[dict[str, Any]]:
         """What the model is for, done to every text, as `jaxlm predict` does to the rows of a table: {"predicted": ...,
         "probability": ...} of a classifier, {"spans": ...} of a tagger, tokens for masks, an answer, or a vector."""
-        use = tasks.of(self, max_new_tokens=max_new_tokens)
-        found = _several(texts)
+        _, found = self._for(texts, adapters)
+        use = (tasks.by_adapter if self.adapters else tasks.of)(self, max_new_tokens=max_new_tokens)
         for text in found:
             use.check(text)
-        items = [(text,) for text in found]
+        named = [adapters] if isinstance(adapters, str) else adapters or ()
+        items = [(text, *map(str, named[k : k + 1])) for k, text in enumerate(found)]
         return use.answer(items, use.ask(items))
 
     def logits(self, texts: Texts, answers: Texts | None = None) -> list[Scored]:
         """Of every text its ids_T and logits_TV, see jaxlm/infer/logits.py; an encoder-decoder scores `answers`."""
-        return logits.logits(self, _several(texts), None if answers is None else _several(answers))
+        return logits.logits(*self._for(texts, None), None if answers is None else _several(answers))
 
     def evaluate(self, split: inputs.Split = "test", *, rows: int = 0) -> dict[str, float]:
         """What the run's own evaluators measure on a split of its corpus: {metric: value}; `rows`: at most, 0: all.
 
         UserError for a model that is no run, or a split that its corpus does not have.
         """
+        self._for((), None)
         return of_run.measure(
             self.where, split=split, step=self.stored.step, rows=rows, base=self.base, say=print
         )[1]
@@ -150,6 +170,7 @@ class Model(Loaded):
     def export(self, folder: str | pathlib.Path) -> pathlib.Path:
         """Writes a Hugging Face folder, which must not exist, and returns its path. UserError for what has no place
         in one."""
+        self._for((), None)
         target = expanded(folder)
         exporting.to_hf(
             pathlib.Path(self.where), target, say=print, step=self.stored.step or None, base=self.base
@@ -184,14 +205,20 @@ def load(
     *,
     step: int | None = None,
     base: str = "",
+    adapters: Mapping[str, str | pathlib.Path] | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
 ) -> Model:
     """The model of a run folder, a model folder, or a Hugging Face folder or .gguf file (`hf:DIR`).
 
     Of a run the best checkpoint, else the newest, unless `step` says which; `base`: where the frozen weights of a run
-    with a view are now. Weights lie on all local devices. UserError where there is no model.
+    with a view are now. `adapters`: {name: run with LoRA or PEFT folder} on `where` as their base; the methods then
+    take `adapters=[name of each text]`. Weights lie on all local devices. UserError where there is no model.
     """
-    found = loaded.load(where, step=step, base=base, dtype=precision)
+    if adapters is not None:
+        places = {name: str(one) for name, one in adapters.items()}
+        found = beside.load(str(where), places, step=step, dtype=precision)
+    else:
+        found = loaded.load(where, step=step, base=base, dtype=precision)
     fields = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
     return Model(**fields, where=str(where), base=base)
 

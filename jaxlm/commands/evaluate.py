@@ -4,11 +4,13 @@
     jaxlm evaluate --run=runs/reviews --data=test.csv
     jaxlm evaluate --run=runs/reviews --against=runs/others --data=test.csv
     jaxlm evaluate --run=runs/seed1 --run=runs/seed2 --data=test.csv --by=topic
+    jaxlm evaluate --run=runs/reviews --data=dev.csv --calibrate
 
 On a split the run's own evaluators are used: the held-out loss, and what its recipe adds. On a table accuracy, F1 and
 others come with 95 % intervals (1,000 bootstrap samples); of a tagger precision, recall and F1 of whole spans. The
 columns of the table are named as those of the run's own data. RUN/evaluation/NAME then holds a page, the pictures and
-the worst items (--errors). --against tests another run on the same items, pair by pair.
+the worst items (--errors). --against tests another run on the same items, pair by pair. --calibrate fits a temperature
+(of label sets a threshold) on the table and keeps it with the run, whose answers have it from then on.
 """
 
 import argparse
@@ -35,8 +37,9 @@ def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.evaluate import of_run
     from jaxlm.partition.mesh import AXES
 
-    for_data = ("task", "more", "weights", "vote", "against", "by", "folder")
-    if given := [name for name in for_data if getattr(options, name)]:
+    decisions = ("calibrate", "temperature", "threshold")
+    for_data = (*decisions, "task", "more", "weights", "vote", "against", "by", "folder")
+    if given := [name for name in for_data if getattr(options, name) not in (None, False, "", [])]:
         name = "a second --run" if given[0] == "more" else f"--{given[0]}"
         raise UserError(f"{name} is of --data=FILE; a split is measured of one run.")
     if options.precision != "float32" or any(vars(options).get(f"mesh.{axis}") is not None for axis in AXES):
@@ -56,6 +59,8 @@ def _of_table(options: argparse.Namespace) -> str:
 
     if options.split or options.rows:
         raise UserError("--data is a table of its own, without splits: leave --split and --rows out.")
+    if options.calibrate:
+        return _calibrated(options)
     task = of.of_options(options)
     rows = tables.rows(task, options.data)
     if options.by and (lacking := [record.where for record, row in rows if options.by not in row]):
@@ -73,7 +78,39 @@ def _of_table(options: argparse.Namespace) -> str:
         what = {"model": models, "data": options.data, "found": found, "measured": measured}
         names = kept.keep(folder, **what, errors=options.errors)
         print(f"{folder}: {', '.join(names)}", file=sys.stderr)
+    options.decided = task.note
+    if task.note:
+        print(f"answers have a {task.note}", file=sys.stderr)
     return (_json if options.json else _text)(options, measured, groups, differences)
+
+
+def _calibrated(options: argparse.Namespace) -> str:
+    """Fits on the table, keeps what is found, and says what it changes there."""
+    from jaxlm.tasks import calibration, of
+    from jaxlm.tasks import table as tables
+
+    if options.more or options.against or options.by or options.task:
+        raise UserError("--calibrate is of one --run and one --data: leave the other options out.")
+    if options.temperature is not None or options.threshold is not None:
+        raise UserError("--calibrate finds what --temperature and --threshold give: leave them out.")
+    task: Any = of.of_options(options)
+    task.undecide()
+    found = tables.answered(task, (record for record, _ in tables.rows(task, options.data)))
+    before, best = found.measured(), task.calibrated(found.records, found.asked)
+    made = calibration.Calibration(
+        step=task.model.stored.step, data=options.data, items=len(found.records), **best
+    )
+    path = calibration.keep(task.model, made)
+    task.decide(**best)
+    after = tables.answered(task, found.records).measured()
+    print(f"{path}: {made}", file=sys.stderr)
+    if options.json:
+        kept = {"calibration": dataclasses.asdict(made), "before": before.to_json()["metrics"]}
+        return table.as_json({"data": options.data, **after.to_json(), **kept})
+    width = max(map(len, before.metrics))
+    lines = [f"{made}; before, after, in brackets the 95 % interval"]
+    lines += [f"{name:<{width}} {one}   {after.metrics[name]}" for name, one in before.metrics.items()]
+    return "\n".join(lines)
 
 
 def _folder(options: argparse.Namespace) -> pathlib.Path | None:
@@ -93,6 +130,8 @@ def _of_other(options: argparse.Namespace) -> argparse.Namespace:
 
 def _json(options: argparse.Namespace, measured: Any, groups: Any, differences: Any) -> str:
     said: dict[str, Any] = {"data": options.data, **measured.to_json()}
+    if options.decided:
+        said["decided"] = options.decided
     if groups:
         said["by"] = {name: {"items": items, "metrics": of} for name, (items, of) in groups.items()}
     if differences:
@@ -129,6 +168,7 @@ def _parser() -> table.Parser:
     add("--rows", type=int, default=0, metavar="N", help=rows)
     _add_data(parser)
     table.add_untuned(parser)
+    table.add_decisions(parser)
     table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
     return parser
 
@@ -137,6 +177,8 @@ def _add_data(parser: table.Parser) -> None:
     add = parser.add_argument
     kinds = ".csv, .tsv, .jsonl, .parquet or .conll with the run's columns, label included"
     add("--data", metavar="FILE", help=f"{kinds}; for --task=perplexity also .txt")
+    kept = "fit a temperature or a threshold on --data (held out, and not the test) and keep it with the run"
+    add("--calibrate", action="store_true", help=kept)
     add("--against", metavar="RUN", help="another run, tested on the same items of --data")
     groups = "a field of --data: the metrics of the items with each of its values, too"
     add("--by", metavar="FIELD", help=groups)

@@ -76,7 +76,7 @@ def _parser() -> table.Parser:
     add(
         "--adapter",
         action="store_true",
-        help="what was trained beside the base alone, as a PEFT folder (LoRA, DoRA, AdaLoRA, IA3, Prompt, Prefix)",
+        help="what was trained beside the base alone, as a PEFT folder; of a method that PEFT lacks, as one of jaxlm's",
     )
     table.add_checkpoint(parser)
     compare.add_check(parser)

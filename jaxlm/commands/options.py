@@ -119,7 +119,7 @@ def present(words: Sequence[str], known: Iterable[str]) -> tuple[list[str], list
 def add_run(parser: Parser, what: str, *, several: bool = False) -> None:
     """The options that name a run and its checkpoint; `what` it must be. Of `several` the others are `options.more`."""
     parser.takes_runs = several
-    parser.set_defaults(more=[])
+    parser.set_defaults(more=[], adapter=[])
     parser.add_argument("--run", required=True, action=_Runs, metavar="RUN", help=what)
     add_checkpoint(parser)
 
@@ -157,6 +157,30 @@ def add_model(parser: Parser, what: str, *, several: bool = False) -> None:
     )
     for axis, role in _AXES.items():
         add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
+
+
+def add_adapters(parser: Parser) -> None:
+    """Adapters on the model as their base, each for the rows that name it."""
+    add = parser.add_argument
+    what = "a run with LoRA or a PEFT folder on --run as its base; several times: each row names its own"
+    add("--adapter", type=_named, action="append", default=[], metavar="NAME=DIR", help=what)
+    field = "column with the name of a row's adapter; default: adapter"
+    add("--adapter-field", default="adapter", metavar="NAME", help=field)
+
+
+def add_decisions(parser: Parser) -> None:
+    """What may be decided after training, see tasks/calibration.py."""
+    add, kept = parser.add_argument, "default: as `evaluate --calibrate` kept it with the run, else"
+    add("--temperature", type=float, metavar="T", help=f"logits of labels are divided by it; {kept} 1")
+    given = f"probability from which on a label of several is given; {kept} the objective's"
+    add("--threshold", type=float, metavar="P", help=given)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, equals, where = text.partition("=")
+    if not (name and equals and where):
+        raise argparse.ArgumentTypeError(f"{text}: NAME=DIR")
+    return name, where
 
 
 def add_untuned(parser: Parser) -> None:

@@ -3,6 +3,7 @@
     jaxlm predict --run=runs/wiki --input=sentences.csv --output=filled.csv
     jaxlm predict --run=hf:path/to/minilm --input=reviews.jsonl --text-field=review --output=vectors.parquet
     jaxlm predict --run=runs/stories "Once upon a time"
+    jaxlm predict --run=hf:path/to/base --adapter tone=runs/tone --adapter topic=runs/topic --input=rows.csv
 
 A classifier gives a label (predicted, probability, probabilities), a masked language model fills every [MASK] (tokens,
 probabilities), a decoder or an encoder-decoder answers, greedy (answer, ended_by), any other encoder embeds (vector).
@@ -51,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
             write([row | new for (_, row), new in zip(part, found, strict=True)])
             done += len(part)
             _say(f"{done:,} rows in {time.monotonic() - started:.1f} s", end="")
-    _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}", end="\n")
+    note = f" ({use.note})" if use.note else ""
+    _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}{note}", end="\n")
     return 0
 
 
@@ -105,8 +107,10 @@ def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "any model", several=True)
     table.add_untuned(parser)
+    table.add_decisions(parser)
     add = parser.add_argument
     add("--text-field", metavar="NAME", help="column of the text; default: as the run's data, else text")
+    table.add_adapters(parser)
     add("--max-new-tokens", type=int, default=64, metavar="N", help="of an answer, at most; default: 64")
     table.add_texts(parser, "text")
     table.add_answers(parser, "a row (what is done without --output)", "table for the rows with the answers")

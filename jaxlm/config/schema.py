@@ -81,8 +81,7 @@ class Data:
     # A path, glob or folder of text, CSV, TSV, JSONL or Parquet (plain, .gz, .zst; local or fsspec URL), several with
     # commas between, tfds:NAME, hf:NAME, builtin:pydocs (docstrings of what is installed), or a folder of `jaxlm data`
     corpus: str
-    # A corpus of your own, that derives from data.corpus.source.Reader; corpus is "" then
-    reader: Any = None
+    reader: Any = None  # a corpus of your own, that derives from data.corpus.source.Reader; corpus is "" then
     text_field: str = "text"  # the field or column that holds the text
     text_fields: tuple[str, ...] = ()  # two or more in its place: texts that belong together
     columns: tuple[Column, ...] = ()  # what else is kept of every record, see data.corpus.columns
@@ -94,8 +93,8 @@ class Data:
     test_share: float  # of the documents, held out for `jaxlm evaluate --split=test`, in the same way
     validation: str = ""  # files of their own for this split, named as the corpus is; it then takes no share
     test: str = ""  # the same for what is held out for the end
-    # Folder for tokenised shards and packing plans; $JAXLM_CACHE or ~/.cache/jaxlm when empty
-    cache: str = ""
+    moved: tuple[tuple[str, str], ...] = ()  # (hash, split) so that no split lacks a label; found, not set
+    cache: str = ""  # folder for tokenised shards and packing plans; empty: $JAXLM_CACHE or ~/.cache/jaxlm
     # How shards are checked when they are opened; auto: sizes always, SHA-256 up to 1 GiB
     check: Literal["auto", "size", "sha256"] = "auto"
     workers: int = 0  # reader processes; 0 reads with two threads in this process
@@ -131,6 +130,7 @@ class Data:
             test_share=self.test_share,
             validation=self.validation,
             test=self.test,
+            moved=tuple(self.moved),
         )
 
 

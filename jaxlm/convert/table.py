@@ -207,3 +207,8 @@ def letters(row: Row, rank: int) -> tuple[tuple[str, ...], str]:
             f"{row.ours}: axes {row.axes!r} with part={row.part} do not name the same letters twice."
         )
     return tuple(groups), ours
+
+
+def group(letters: str) -> str:
+    """How `Row.axes` writes one axis of theirs."""
+    return f"({' '.join(letters)})" if len(letters) > 1 else letters

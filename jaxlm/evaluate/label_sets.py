@@ -30,6 +30,11 @@ def thresholds(right_NK: np.ndarray, shares_NK: np.ndarray) -> np.ndarray:
     return np.array([_best(r, s) for r, s in zip(right_NK.T, shares_NK.T, strict=True)])
 
 
+def threshold(right_NK: np.ndarray, shares_NK: np.ndarray) -> float:
+    """The same of all labels together: the best micro F1."""
+    return _best(right_NK.ravel(), shares_NK.ravel())
+
+
 def table(names: Sequence[str], right_NK: np.ndarray, shares_NK: np.ndarray, from_K: np.ndarray) -> str:
     """Precision, recall, F1 and items of every label."""
     given_NK = shares_NK >= from_K

@@ -45,6 +45,16 @@ def open_folder(
 
     `base`: its folder, if not where the adapter's config says. UserError for what is not right, another base above all.
     """
+    found, adapter = opened(path, base, allow_pickle=allow_pickle)
+    if adapter is None:
+        return found
+    return dataclasses.replace(found, source=adapter.merged(), config=_with_labels(found.config, adapter))
+
+
+def opened(
+    path: str | os.PathLike[str], base: str = "", *, allow_pickle: weights.Pickles = "refuse"
+) -> "tuple[weights.Weights, Adapter | None]":
+    """The base, and what acts on its weights; None: what stands in front of its texts (adapter_context.py)."""
     folder = Folder(os.fspath(path))
     config, where = folder.json(CONFIG), str(folder.path)
     kind = config.get("peft_type")
@@ -61,14 +71,14 @@ def open_folder(
     if not folder.has(TENSORS):
         raise UserError(f"{where} has no {TENSORS}. Fix: save the adapter as safetensors.")
     if kind in adapter_context.KINDS:
-        return found
+        return found, None
     present = families.of_hf(found.config).current_name
     source = Tensors({present(n): entry for n, entry in found.source.entries.items()}, found.source.where)
     file = folder.file(TENSORS)
-    adapter = _Adapter(where, config, found.folder.path, source)
+    adapter = Adapter(where, config, found.folder.path, source)
     adapter.take(safetensors_file.load(file), present)
     adapter.check_identity((safetensors_file.metadata(file) or {}).get(BASE))
-    return dataclasses.replace(found, source=adapter.merged(), config=_with_labels(found.config, adapter))
+    return found, adapter
 
 
 def identity(tensors: Mapping[str, Callable[[Index], np.ndarray]]) -> str:
@@ -80,7 +90,9 @@ def identity(tensors: Mapping[str, Callable[[Index], np.ndarray]]) -> str:
 
 
 @dataclasses.dataclass
-class _Adapter:
+class Adapter:
+    """The tensors of a folder, by what they act on in its base."""
+
     where: str
     config: Mapping[str, Any]
     base: pathlib.Path
@@ -146,6 +158,14 @@ class _Adapter:
         norm = np.linalg.norm(turn(made), axis=1)
         return turn(turn(made) * (parts["lora_magnitude_vector"].ravel() / norm)[:, None])
 
+    def thin(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """(A, B) of a weight that B A is added to, as (rank, inputs), (outputs, rank); None: of another method."""
+        parts = self.parts[name]
+        if "ia3_l" in parts or "lora_magnitude_vector" in parts:
+            return None
+        rows = parts["lora_A"] * parts["lora_E"] if "lora_E" in parts else parts["lora_A"]
+        return rows, self._scale(name, rows.shape[0]) * parts["lora_B"]
+
     def _scale(self, name: str, rank: int) -> float:
         alpha = float(_of_pattern(self.config.get("alpha_pattern"), name, self.config.get("lora_alpha", 8)))
         if self.config["peft_type"] == "ADALORA":
@@ -183,7 +203,7 @@ def _of_pattern(pattern: Mapping[str, Any] | None, name: str, otherwise: Any) ->
     )
 
 
-def _with_labels(config: Mapping[str, Any], adapter: _Adapter) -> Mapping[str, Any]:
+def _with_labels(config: Mapping[str, Any], adapter: Adapter) -> Mapping[str, Any]:
     """config.json with as many classes as a saved classifier has, and the class of model that has one."""
     head = adapter.saved.get("classifier.weight", adapter.saved.get("score.weight"))
     if head is None or len(config.get("id2label") or ()) == len(head):

@@ -20,7 +20,7 @@ from jaxlm.convert import families, table
 from jaxlm.convert.heads import CLASSES
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.exchange import adapter_context, adapter_reading, bases, model_folder, stored
+from jaxlm.exchange import adapter_context, adapter_own, adapter_reading, bases, model_folder, stored
 from jaxlm.exchange.adapter_reading import CONFIG, PREFIX, TENSORS
 from jaxlm.formats import safetensors_file
 from jaxlm.models.build import Model
@@ -53,11 +53,18 @@ def to_peft(
     step: int | None = None,
     base: str = "",
 ) -> None:
-    """Writes the folder `target`. Step and base as in `exporting.to_hf`. UserError for what PEFT has no place for."""
+    """Writes the folder `target`, of a method that PEFT does not have as adapter_own.py. Step and base as in
+    `exporting.to_hf`. UserError for what PEFT has no place for."""
     step = stored.best_step(path) if step is None and not model_folder.is_one(path) else step
     found = stored.open_stored(str(path), say=say, step=step)
-    view, run = _view(found)
+    run = _checked(found)
     program, trained, frozen = bases.opened(found, base, meshes.local(SPLIT), say)
+    view, *others = run.view
+    if others or not isinstance(view, _FORMATS):
+        adapter_own.write(target, found, flatten(jax.device_get(trained)), run.init_from)
+        methods = ", ".join(type(one).__name__ for one in run.view)
+        say(f"{target}: {methods}, which PEFT has no format for: read by jaxlm alone, from {found.where}")
+        return
     model = program.model
     config = write(target, view, model, trained, frozen["0"], base=run.init_from, steps=run.steps)
     say(f"{target}: {config['peft_type']}, {config['task_type'] or 'no task of its own'}, from {found.where}")
@@ -107,16 +114,12 @@ def _written(
     return written
 
 
-def _view(found: stored.Stored) -> tuple[View, Run]:
-    """The one view of a run that PEFT has a format for, and the run."""
-    views = found.run.view if found.run is not None else ()
-    if found.run is not None and len(views) == 1 and isinstance(views[0], _FORMATS):
-        return views[0], found.run
-    names = ", ".join(type(view).__name__ for view in views) or "none"
+def _checked(found: stored.Stored) -> Run:
+    """A run that trains something beside its base. UserError for another."""
+    if found.run is not None and found.run.view:
+        return found.run
     raise UserError(
-        f"{found.where}: a PEFT folder is made of a run whose one view is LoRA, DoRA, AdaLoRA, IA3, Prompt or "
-        f"Prefix; this run's: {names}. Fix: leave --adapter out, which exports the whole model where that can be; or "
-        "use the run itself (--run=RUN)."
+        f"{found.where} has no view: everything of it was trained, and there is no adapter. {_LEAVE}"
     )
 
 
@@ -161,22 +164,22 @@ class _Written:
         for name, array in own.items():
             match name:
                 case "lora_a":
-                    put(array, "lora_A", f"R {_group(inner)} -> {' '.join(inner)} R", ranks=0)
+                    put(array, "lora_A", f"R {table.group(inner)} -> {' '.join(inner)} R", ranks=0)
                 case "lora_b":
-                    put(array, "lora_B", f"{_group(theirs)} R -> R {' '.join(outer)}", ranks=1)
+                    put(array, "lora_B", f"{table.group(theirs)} R -> R {' '.join(outer)}", ranks=1)
                 case "lora_e":
                     put(array[..., None], "lora_E", "R U -> R U", ranks=0)
                 case "magnitude":
-                    put(array, "lora_magnitude_vector", f"{_group(theirs)} -> {' '.join(outer)}")
+                    put(array, "lora_magnitude_vector", f"{table.group(theirs)} -> {' '.join(outer)}")
                 case "ia3_in":
                     flat = array.reshape(*array.shape[: row.stacked + one.inputs], 1)
-                    put(flat, "ia3_l", f"U {_group(inner)} -> {' '.join(inner)} U", start=1.0)
+                    put(flat, "ia3_l", f"U {table.group(inner)} -> {' '.join(inner)} U", start=1.0)
                     self.fed += [name.removesuffix(".weight") for name in row.names(shape)]
                 case "ia3_out":
                     flat = array.reshape(
                         *array.shape[: row.stacked], *array.shape[row.stacked + one.inputs :], 1
                     )
-                    put(flat, "ia3_l", f"{_group(theirs)} U -> {' '.join(outer)} U", start=1.0)
+                    put(flat, "ia3_l", f"{table.group(theirs)} U -> {' '.join(outer)} U", start=1.0)
 
     def _put(
         self,
@@ -254,8 +257,3 @@ class _Written:
         config |= {"r": view.rank, "use_rslora": root, "use_dora": isinstance(view, DoRA)}
         config |= {"rank_pattern": {module: n * view.rank for module, n in several.items()}}
         return config | {"alpha_pattern": {module: alpha(n) for module, n in several.items()}}
-
-
-def _group(letters: str) -> str:
-    """How a table writes one axis of theirs."""
-    return f"({' '.join(letters)})" if len(letters) > 1 else letters

@@ -23,7 +23,7 @@ from jaxlm.convert import families
 from jaxlm.convert.heads import CLASSES
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange import adapter_context, adapter_reading, model_folder, tokenizer_files
+from jaxlm.exchange import adapter_context, adapter_own, adapter_reading, model_folder, tokenizer_files
 from jaxlm.formats import weights
 from jaxlm.formats.folder import Folder, parse
 from jaxlm.models.heads import Head
@@ -63,6 +63,7 @@ class Stored:
     fingerprint: str  # of the tokenizer, where it was recorded
     step: int = 0
     run: Run | None = None
+    root: pathlib.Path | None = None  # of a checkpoint its run folder
     missing: tuple[str, ...] = ()  # their names, of a Hugging Face folder
     unexpected: tuple[str, ...] = ()
     folder: model_folder.ModelFolder | None = None
@@ -171,7 +172,10 @@ def best_step(path: pathlib.Path) -> int:
 def of_hf(
     path: str | os.PathLike[str], *, allow_pickle: weights.Pickles = "refuse", base: str = ""
 ) -> Stored:
-    """A Hugging Face folder, or a .gguf file; or a PEFT folder, merged into its base (`base`, or what it names)."""
+    """A Hugging Face folder, or a .gguf file; or a PEFT folder, merged into its base (`base`, or what it names); or an
+    adapter of ours, which is a checkpoint of its run (`bases.merged`)."""
+    if adapter_own.is_one(path):
+        return Stored(**adapter_own.read(path))
     if adapter_reading.is_one(path):
         found = adapter_reading.open_folder(path, base, allow_pickle=allow_pickle)
     elif base:
@@ -225,6 +229,7 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
         fingerprint=meta["fingerprints"]["tokenizer"],
         step=step,
         run=run,
+        root=root,
         meta=meta,
         metrics=checkpoints.metrics(step),
     )

@@ -20,7 +20,7 @@ from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.question_answering import QuestionAnswering
 
 PER_WINDOW = 20  # parts of a window that are compared with those of others
-_CERTAIN = 1e9  # no answer, where there is no token
+CERTAIN = 1e9  # no answer, where there is no token
 Scores = list[np.ndarray]  # of every window of a context, [1 + its tokens of the context, 2]: [CLS] first
 
 
@@ -114,7 +114,7 @@ def _found(
                 best[place] = max(score, best.get(place, -np.inf))
     ranked = sorted(best.items(), key=lambda one: (-one[1], one[0]))[:most]
     if not ranked:
-        return Found(candidates=[], none_score=_CERTAIN)
+        return Found(candidates=[], none_score=CERTAIN)
     none = min(float(window_T2[0].sum()) for window_T2 in said)
     candidates = [Candidate(start=a, end=b, score=score) for (a, b), score in ranked]
     return Found(candidates=candidates, none_score=none - candidates[0].score)

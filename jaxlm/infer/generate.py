@@ -20,6 +20,7 @@ from jaxlm.infer import beam, decode, predict
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.sampling import Sampling
+from jaxlm.models.build import Model
 from jaxlm.objectives.search import Search
 
 Reason = Literal["stop token", "stop text", "length", "positions"]
@@ -86,16 +87,18 @@ def generate(
         return [], Speed(0, 0.0, 0, 0.0)
     with jax.set_mesh(predictor.mesh):
         rows = _rows(predictor, texts, limits, frame, seed, known_V)
+        params = predictor.params_of(range(len(texts)), len(rows.limit_B))
         state, prefill_s = _timed(
             decode.prefill,
             predictor.model,
-            predictor.params,
+            params,
             rows,
             room=predict.size(new_tokens),
             sampling=sampling,
             prefix=frame.prefix,
         )
-        state, stopped, decode_s = _go_on(predictor, rows, state, len(texts), new_tokens, sampling, watch)
+        asked = (predictor.model, params, rows)
+        state, stopped, decode_s = _go_on(asked, state, len(texts), new_tokens, sampling, watch)
     written = _written(state, _usual(limits, new_tokens), stopped, frame)
     read = sum(map(len, texts))
     return written, Speed(read, prefill_s, sum(len(w.tokens) for w in written) - len(texts), decode_s)
@@ -114,12 +117,12 @@ def search(
     texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
     if not texts:
         return [], Speed(0, 0.0, 0, 0.0)
-    asked = (predictor.model, predictor.params)
     with jax.set_mesh(predictor.mesh):
         rows = _rows(predictor, texts, limits, frame, 0, known_V)
+        asked = (predictor.model, predictor.params_of(range(len(texts)), len(rows.limit_B)), rows)
         room = predict.size(new_tokens)
-        state, prefill_s = _timed(beam.prefill, *asked, rows, room=room, search=how, prefix=frame.prefix)
-        state, decode_s = _timed(beam.decode, *asked, rows, state, search=how)
+        state, prefill_s = _timed(beam.prefill, *asked, room=room, search=how, prefix=frame.prefix)
+        state, decode_s = _timed(beam.decode, *asked, state, search=how)
         tokens, log_p, scores = jax.device_get(
             (state.found.tokens_BCN, state.found.log_p_BCN, state.found.score_BC)
         )
@@ -187,8 +190,7 @@ def _text(
 
 
 def _go_on(
-    predictor: Predictor,
-    rows: decode.Prompts,
+    asked: tuple[Model, Any, decode.Prompts],
     state: decode.State,
     texts: int,
     new_tokens: int,
@@ -208,9 +210,7 @@ def _go_on(
             return state, stopped, seconds
         done = new_tokens if watch is None else min(done + _CHUNK, new_tokens)
         until = np.int32(done)
-        state, took = _timed(
-            decode.decode, predictor.model, predictor.params, rows, state, until, sampling=sampling
-        )
+        state, took = _timed(decode.decode, *asked, state, until, sampling=sampling)
         seconds += took
 
 

@@ -8,7 +8,8 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import jax.numpy as jnp
 
@@ -18,7 +19,7 @@ from jaxlm.convert.table import check_names
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
 from jaxlm.exchange import bases, model_folder, stored, tokenizer_files
-from jaxlm.exchange.stored import HF
+from jaxlm.exchange.stored import HF, Stored
 from jaxlm.formats.weights import Pickles
 from jaxlm.infer.predict import Predictor
 from jaxlm.models.build import Dtype, build
@@ -41,7 +42,18 @@ _USES: dict[Kind, str] = {
 class Loaded(Predictor):
     """A model with weights that were read, and what they were read from, with the files beside them."""
 
-    stored: stored.Stored
+    stored: Stored
+    adapters: Mapping[str, Stored] = dataclasses.field(default_factory=dict)  # see infer/adapters.py
+
+    def choosing(self, names: Sequence[str | None], rows: int) -> Self:
+        """The model that computes each of so many rows with the adapter of this name; None: with the base alone."""
+        known = (*self.adapters, None) if not self.stored.heads else tuple(self.adapters)
+        for name in names:
+            if name not in known:
+                raise UserError(f"adapter {name!r}: there are {', '.join(map(str, known)) or 'none'}.")
+        if len(names) != rows:
+            raise UserError(f"{len(names)} names of adapters for {rows} texts: give one for each.")
+        return dataclasses.replace(self, which=tuple(known.index(name) for name in names))
 
     def require(self, purpose: str, kinds: Sequence[Kind], heads: Sequence[str] = ()) -> None:
         """UserError unless the model is of one of these kinds and has these heads."""
@@ -57,10 +69,15 @@ class Loaded(Predictor):
 
 def of_options(options: argparse.Namespace) -> Loaded:
     """What the options of `commands.options.add_model` say."""
-    given = {axis: size for axis in AXES if (size := vars(options).get(f"mesh.{axis}")) is not None}
-    how = {"dtype": options.precision, "mesh": Mesh(**given) if given else SPLIT}
+    how = settings(options)
     flags.named_recipe(options.recipe, options.run)
     return load(options.run, step=options.step, base=options.base, **how)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The dtype and the mesh of these options."""
+    given = {axis: size for axis in AXES if (size := vars(options).get(f"mesh.{axis}")) is not None}
+    return {"dtype": options.precision, "mesh": Mesh(**given) if given else SPLIT}
 
 
 def load(
@@ -102,7 +119,7 @@ def load_hf(
     mesh: Mesh = SPLIT,
 ) -> Loaded:
     """A Hugging Face folder, a PEFT folder on its `base`, or a .gguf file, without a conversion on disk."""
-    found = stored.of_hf(path, allow_pickle=allow_pickle, base=base)
+    found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, _aside, mesh)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
         print(line, file=sys.stderr)  # --json has stdout
@@ -123,12 +140,13 @@ def _loaded(found: stored.Stored, dtype: Dtype, mesh: Mesh) -> Loaded:
         params=nest(found.place(places, jnp.dtype(dtype))),
         mesh=devices,
         tokenizer=tokenizer,
-        row_length=_row_length(found),
+        row_length=row_length(found),
         stored=found,
     )
 
 
-def _row_length(found: stored.Stored) -> int:
+def row_length(found: stored.Stored) -> int:
+    """The longest row that it takes, or was trained on."""
     if found.run is not None:
         return max(stage.length for stage in found.run.stages)
     return getattr(found.config, "max_positions", _ANY_LENGTH)

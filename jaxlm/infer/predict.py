@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.models import several
 from jaxlm.models.build import Model
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import BATCH_AXES
@@ -35,11 +36,20 @@ class Predictor:
     mesh: jax.sharding.Mesh
     tokenizer: Tokenizer
     row_length: int  # the longest row it takes, or was trained on
+    which: tuple[int, ...] = ()  # of every row, the number of its adapter; (): there are none
 
     @functools.cached_property
     def module(self) -> Any:
         """The model over its weights: what programs take as their first argument."""
         return self.model.bind(self.params)
+
+    def params_of(self, rows: Sequence[int], height: int) -> Any:
+        """The weights for a batch of these rows, and empty ones up to its height."""
+        if not self.which:
+            return self.params
+        which = np.zeros(height, np.int32)
+        which[: len(rows)] = [self.which[row] for row in rows]
+        return several.chosen(self.params, which)
 
     def height(self, rows: int) -> int:
         """The rows of a batch with so many, and empty ones behind them, that its devices share evenly."""
@@ -63,14 +73,18 @@ class Predictor:
         parts = [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
         with jax.set_mesh(self.mesh):
             # All are under way before the first result is waited for.
-            results = [
-                program(self.module, self._batch([rows[k] for k in part], batch_size, targets))
-                for part in parts
-            ]
+            results = [self._asked(program, rows, part, batch_size, targets) for part in parts]
         found: dict[int, Any] = {}
         for part, result in zip(parts, jax.device_get(results), strict=True):
             found |= {k: jax.tree.map(lambda a, i=i: a[i], result) for i, k in enumerate(part)}
         return [found[k] for k in range(len(rows))]
+
+    def _asked(self, program: Any, rows: Any, part: Sequence[int], most: int, targets: Ask) -> Any:
+        """Of the rows of these numbers."""
+        batch = self._batch([rows[k] for k in part], most, targets)
+        if not self.which:
+            return program(self.module, batch)
+        return program(self.model.bind(self.params_of(part, len(batch.tokens_BT))), batch)
 
     def _batch(self, rows: list[Sequence[int]], most: int, targets: Ask) -> Batch:
         """One text a row; empty rows behind them, up to a power of two."""

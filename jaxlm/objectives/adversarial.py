@@ -147,7 +147,7 @@ class Smart(Adversary):
     The loss, and `weight` times the divergence of what is said at r and at 0, r being one item's worst change after
     `steps` steps of g / max|g|. Published: weight 1 to 5, epsilon 1e-5, rate 1e-3, scale 1e-5, one step. Its published
     code ends with the largest entry at 1, without epsilon. The second part of the method, a proximal term towards an
-    average of the weights, is not in here: an objective sees no average. A step costs `steps` + 2 passes.
+    average of the weights, is `Proximal` (anchored.py). A step costs `steps` + 2 passes.
     """
 
     weight: float  # of the divergence; published: 1 to 5

@@ -59,6 +59,11 @@ class MultiTask:
 
     tasks: tuple[Task, ...]  # two or more, trained in the same steps
 
+    @property
+    def needs_average(self) -> bool:
+        """Whether a task compares with the average of the weights."""
+        return any(task.objective.needs_average for task in self.tasks)
+
     def validate(self, where: str) -> None:
         """At least one task, no name twice; the tasks check themselves."""
         names = [task.name for task in self.tasks]

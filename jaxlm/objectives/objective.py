@@ -37,6 +37,8 @@ class Objective:
     whole_batch: ClassVar[bool] = False
     # Whether `loss` is the score of one `predict`; what asks several times, or elsewhere, is no such.
     one_pass: ClassVar[bool] = True
+    # Whether `models.values.before(model)` is to be the average of the weights (ema_decay) in training.
+    needs_average: ClassVar[bool] = False
     # How few labels `missing_labels` may find.
     fewest_labels: ClassVar[int] = 2
     # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.

@@ -45,13 +45,15 @@ class PreferenceTargets:
 @dataclasses.dataclass(kw_only=True)
 class Preferences(Conversing):
     """DPO: loss "sigmoid", beta 0.1, label_smoothing 0. cDPO: label_smoothing 0.1, say. IPO (Azar et al., 2310.12036):
-    "ipo". SimPO (Meng et al., 2405.14734), which has no reference: "simpo", beta 2.0, margin 1.0."""
+    "ipo". Without a reference: SimPO (Meng et al., 2405.14734), "simpo", beta 2.0, margin 1.0; ORPO (Hong et al.,
+    2403.07691), "orpo", whose beta (their lambda) 0.1 weighs the odds beside the likelihood of the chosen answer."""
 
     texts: ClassVar[int] = 2
 
     beta: float  # how dear it is to move away from the reference; published: 0.1
-    # sigmoid: -log sigmoid(beta * margin); ipo: (mean margin - 1 / (2 beta))^2; simpo: sigmoid of mean log p
-    form: Literal["sigmoid", "ipo", "simpo"]
+    # sigmoid: -log sigmoid(beta * margin); ipo: (mean margin - 1 / (2 beta))^2; simpo: sigmoid of mean log p; orpo:
+    # -mean log p of the chosen - beta * log sigmoid(difference of the log odds of both means)
+    form: Literal["sigmoid", "ipo", "simpo", "orpo"]
     label_smoothing: (
         float  # share of the pairs that are taken to be the wrong way round (sigmoid and simpo); 0: none
     )
@@ -61,7 +63,7 @@ class Preferences(Conversing):
     @property
     def has_reference(self) -> bool:
         """Whether it compares with the model as it was."""
-        return self.form != "simpo"
+        return self.form not in ("simpo", "orpo")
 
     def validate(self, where: str) -> None:
         """UserError for a loss or numbers that cannot work."""
@@ -72,11 +74,10 @@ class Preferences(Conversing):
             raise UserError(
                 f"{where}.beta={self.beta}: allowed is above 0 to 100 (published: 0.1; SimPO: 2.0)."
             )
-        if (self.form == "ipo" and self.label_smoothing) or (self.form != "simpo" and self.margin):
-            raise UserError(
-                f"{where}: form={self.form!r} takes {'no label_smoothing' if self.form == 'ipo' else 'no margin'}. "
-                f"Fix: --{where}.{'label_smoothing' if self.form == 'ipo' else 'margin'}=0.0."
-            )
+        smoothed = self.form in ("ipo", "orpo") and self.label_smoothing
+        if smoothed or (self.form != "simpo" and self.margin):
+            name = "label_smoothing" if smoothed else "margin"
+            raise UserError(f"{where}: form={self.form!r} takes no {name}. Fix: --{where}.{name}=0.0.")
 
     def check_view(self, view: Sequence[Any], where: str) -> None:
         """The reference must be at hand: the last view keeps the weights that training began with."""
@@ -138,9 +139,11 @@ class Preferences(Conversing):
         shown_BC2, margin_BC = gain_BC2, gain_BC2[..., 0] - gain_BC2[..., 1]
         if self.form != "sigmoid":
             mean_BC2 = gain_BC2 / tokens_BC2
-            margin_BC, noise_BC = mean_BC2[..., 0] - mean_BC2[..., 1], noise_BC / tokens_BC2.max(axis=-1)
+            odds_BC2 = _log_odds(mean_BC2) if self.form == "orpo" else mean_BC2
+            margin_BC, noise_BC = odds_BC2[..., 0] - odds_BC2[..., 1], noise_BC / tokens_BC2.max(axis=-1)
         total = lambda values_BC: (jnp.where(weights_BC > 0, values_BC, 0.0).sum(), scores.count(weights_BC))
-        term = total(self._loss(margin_BC))
+        likelihood_BC = gain_BC2[..., 0] / tokens_BC2[..., 0] if self.form == "orpo" else 0.0
+        term = total(self._loss(margin_BC) - likelihood_BC)
         measures = {
             "preferences_loss": term,
             "preferences_accuracy": total((margin_BC > noise_BC).astype(jnp.float32)),
@@ -153,9 +156,17 @@ class Preferences(Conversing):
     def _loss(self, margin_BC: Array) -> Array:
         if self.form == "ipo":
             return jnp.square(margin_BC - 1.0 / (2.0 * self.beta))
+        if self.form == "orpo":
+            return -self.beta * jax.nn.log_sigmoid(margin_BC)
         logit_BC = self.beta * margin_BC - self.margin
         share = self.label_smoothing
         return -(1.0 - share) * jax.nn.log_sigmoid(logit_BC) - share * jax.nn.log_sigmoid(-logit_BC)
+
+
+def _log_odds(log_p: Array) -> Array:
+    """log p - log (1 - p); of a certain answer that of the float below 1."""
+    log_p = jnp.minimum(log_p, -jnp.finfo(jnp.float32).epsneg)
+    return log_p - jnp.log(-jnp.expm1(log_p))
 
 
 def _by_answer(values_BM: Array, asked: PreferenceTargets) -> Array:

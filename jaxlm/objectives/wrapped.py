@@ -31,6 +31,7 @@ class Wrapped(Objective):
 
     whole_batch = property(lambda self: self.of.whole_batch)  # pyright: ignore[reportAssignmentType]
     one_pass = property(lambda self: self.of.one_pass)  # pyright: ignore[reportAssignmentType]
+    needs_average = property(lambda self: self.of.needs_average)  # pyright: ignore[reportAssignmentType]
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
     takes = property(lambda self: self.of.takes)  # pyright: ignore[reportIncompatibleMethodOverride]

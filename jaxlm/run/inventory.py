@@ -13,6 +13,7 @@ from jaxlm.config import Data, Run
 from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.columns import Label, Labels, Number
 from jaxlm.data.corpus.corpus import Corpus
+from jaxlm.data.corpus.strata import Strata, hexadecimal
 from jaxlm.data.places import cache_folder, expanded
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
@@ -24,8 +25,11 @@ _SHOWN = 20  # labels of a list
 
 def filled(run: Run, say: Callable[[str], None]) -> Run:
     """`run`, or a copy whose objectives have their labels and slots. UserError for a column that gives none."""
-    told = [_told(task.objective, task.data or run.data, say) for task in streams.tasks(run)]
+    made = [_told(task.objective, task.data or run.data, say) for task in streams.tasks(run)]
+    told = [objective for objective, _ in made]
     run = _with(run, told)
+    if not isinstance(run.objective, MultiTask):
+        run = dataclasses.replace(run, data=made[0][1])
     if not any(objective.missing_targets for objective in told):
         return run
     length = max(stage.length for stage in run.stages)
@@ -46,19 +50,25 @@ def _with(run: Run, objectives: Sequence[Any]) -> Run:
     return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=made))
 
 
-def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
+def _told(objective: Any, data: Data, say: Callable[[str], None]) -> tuple[Any, Data]:
+    """Both, with what the columns of the data say."""
     for one in data.corpora().values():
         objective.check_columns(one.columns)
     column = objective.missing_labels
     if not column:
-        return objective
+        return objective, data
     counts: collections.Counter[str] = collections.Counter()
     held_out: list[int] = []
+    moves: list[tuple[str, str, str, int]] = []
     for one in data.corpora().values():
-        found, held = _counted(one, column, data)
+        found, held, strata = _counted(dataclasses.replace(one, moved=()), column, data)
         counts.update(found)  # += would drop those that were not counted
         held_out.append(held)
+        moves = list(strata.moves()) if data.mixture is None and held else []
     _check_enough(counts, sum(held_out), column)
+    data = _stratified(data, moves, say)
+    if moves:
+        counts = _counted(data.corpus_config(), column, data)[0]
     if len(counts) < objective.fewest_labels:
         raise UserError(
             f'column "{column}" of the training split has {len(counts)} label{"s" * (len(counts) != 1)} '
@@ -69,7 +79,16 @@ def _told(objective: Any, data: Data, say: Callable[[str], None]) -> Any:
     shown = (f"{name} {number:,} ({number / total:.1%})" if total else name for name, number in most)
     listed = "  ".join(shown)
     say(f"  labels             {listed}{'  ...' if len(counts) > _SHOWN else ''}")
-    return objective.told(tuple(sorted(counts))).counted(counts)
+    return objective.told(tuple(sorted(counts))).counted(counts), data
+
+
+def _stratified(data: Data, moves: Sequence[tuple[str, str, str, int]], say: Callable[[str], None]) -> Data:
+    """The data with a document of every label in training and validation, where there are two."""
+    if moves:
+        listed = ", ".join(f"{label} to {target}" for label, _, target, _ in moves[:_SHOWN])
+        say(f"  stratified         {listed}{', ...' if len(moves) > _SHOWN else ''}: else no row of it there")
+    placed = tuple((hexadecimal(digest), target) for _, _, target, digest in moves)
+    return dataclasses.replace(data, moved=placed)
 
 
 def _check_enough(counts: "collections.Counter[str]", held_out: int, column: str) -> None:
@@ -88,15 +107,16 @@ def _check_enough(counts: "collections.Counter[str]", held_out: int, column: str
         )
 
 
-_Counts = tuple["collections.Counter[str]", int]
+_Counts = tuple["collections.Counter[str]", int, Strata]
 
 
 def _counted(one: Corpus, column: str, data: Data) -> _Counts:
-    """(how often each label stands in the training split of a corpus, rows of its validation split; 0: not known)."""
+    """(how often each label stands in the training split of a corpus, rows of its validation split; 0: not known; where
+    documents with one label each stand)."""
     if corpus.is_prepared(one.source):
         train = shards.open_shards(expanded(one.source), "train", tokenizer_fingerprint=None)
         # How often each occurs is not kept.
-        return collections.Counter(dict.fromkeys(train.labels(column), 0)), 0
+        return collections.Counter(dict.fromkeys(train.labels(column), 0)), 0, Strata()
     names = [value.field for value in one.columns]
     place = names.index(column) if column in names else -1
     if place < 0 or isinstance(one.columns[place], Number):
@@ -105,7 +125,7 @@ def _counted(one: Corpus, column: str, data: Data) -> _Counts:
             f"{', '.join(names) or 'none'})."
             f'{did_you_mean(column, names)} Fix: "--config.data.columns=(Label(field={column!r}),)".'
         )
-    counts, held_out, kind = collections.Counter(), 0, one.columns[place]
+    counts, held_out, kind, strata = collections.Counter(), 0, one.columns[place], Strata()
     elsewhere: dict[str, str] = {}  # labels of files of their own, and where each stands first
     for record in corpus.records(one, cache_folder(data.cache)):
         split, value = one.split(record), record.values[place]
@@ -115,12 +135,14 @@ def _counted(one: Corpus, column: str, data: Data) -> _Counts:
             for name in _names(value):
                 elsewhere.setdefault(name, record.where)
         held_out += split == "validation" and isinstance(kind, Label | Labels)
+        if isinstance(kind, Label) and not record.split and one.share("validation"):
+            strata.add(str(value), split, one.digest(record))
     if unknown := next((name for name in elsewhere if name not in counts), None):
         raise UserError(
             f'{elsewhere[unknown]}: the label "{unknown}" of the column "{column}" is none of the training data\'s '
             f"({', '.join(sorted(counts))}).{did_you_mean(unknown, counts)} Repair or remove the row."
         )
-    return counts, held_out
+    return counts, held_out, strata
 
 
 def _names(value: Any) -> list[str]:

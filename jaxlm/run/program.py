@@ -16,6 +16,7 @@ from jaxlm.batch import Batches, Row, Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.errors import UserError
 from jaxlm.models import build
+from jaxlm.models.moved import Moved
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
@@ -56,6 +57,7 @@ class Program:
         horizon = _horizon(run)
         optimizer = view.optimizer(run.optimizer.make(horizon, axes), horizon.total_steps)
         _average_from(run)  # refused before anything is made
+        _check_average(run)
         key = jax.random.key(run.seed)
         params = model.shapes
         trained, frozen = jax.eval_shape(lambda params: view.split(params, of_params, key), params)
@@ -76,6 +78,10 @@ class Program:
     def bind(self, trained: Any, frozen: Any) -> Any:
         """The module over what is trained and what is frozen, for use within one trace."""
         return self.model.bind(self.view.merge(trained, frozen))
+
+    def _bind_near(self, trained: Any, average: Any) -> Any:
+        """The module over what is trained, beside its average."""
+        return self.model.bind(jax.tree.map(Moved, trained, average))
 
     def parameters(self) -> Any:
         """Fresh parameters, each created where it belongs."""
@@ -100,7 +106,7 @@ class Program:
     def train_step(self) -> Any:
         """(state, frozen, batches) -> (state, measures), jitted; the state is donated."""
         step = make_train_step(
-            self.bind,
+            self._bind_near if self.tasks.needs_average else self.bind,
             self.tasks,
             self.optimizer,
             seed=self.run.seed,
@@ -108,6 +114,7 @@ class Program:
             ema_decay=self.run.ema_decay,
             average_from=_average_from(self.run),
             dropout_generator=dropout_generator(self.run, self.mesh),
+            beside_average=self.tasks.needs_average,
         )
         # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
         where, options = (shardings(self.state), None), self.compiler_options() or None
@@ -184,6 +191,22 @@ def _average_from(run: Run) -> int:
             f"config.average_from={run.average_from!r}: the run ends at step {run.steps}, before it."
         )
     return first
+
+
+def _check_average(run: Run) -> None:
+    """UserError where an objective compares with an average that there is not."""
+    if not run.objective.needs_average:
+        return
+    if not run.ema_decay:
+        raise UserError(
+            "config.objective compares with the average of the weights (Proximal), and config.ema_decay=0 keeps none. "
+            "Fix: --config.ema_decay=0.999."
+        )
+    if run.view:
+        raise UserError(
+            f"config.view={tuple(run.view)}: Proximal compares all weights with their average, which a view does not "
+            'keep. Fix: "--config.view=()", or another objective.'
+        )
 
 
 def _placed(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -54,11 +54,13 @@ def make_train_step(
     ema_decay: float = 0.0,
     average_from: int = 0,
     dropout_generator: str = "threefry2x32",
+    beside_average: bool = False,
 ) -> Callable[[TrainState, Any, Batches], tuple[TrainState, Measures]]:
     """One optimizer step: (state, frozen, batches of B rows) -> (state, measures as (sum, weight)).
 
     `objective` is a MultiTask. No gradient is formed of what is frozen. B must be divisible by `accumulate`;
-    micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows.
+    micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows. `beside_average`: `bind`
+    gets the average in place of what is frozen.
     """
 
     def average(ema: Any, params: Any, step: jax.Array) -> Any:
@@ -100,7 +102,8 @@ def make_train_step(
     def step(state: TrainState, frozen: Any, batch: Batches) -> tuple[TrainState, Measures]:
         # Drawn here, as the devices of a mesh may only be described. Purpose 1: 0 is the initial weights'.
         key = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)
-        grads, measures = accumulated(state.params, frozen, batch, jax.random.fold_in(key, state.step))
+        beside = state.ema if beside_average else frozen
+        grads, measures = accumulated(state.params, beside, batch, jax.random.fold_in(key, state.step))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         optimized = transforms.measures(opt_state)
         finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])

@@ -7,12 +7,14 @@ import numpy as np
 
 from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
+from jaxlm.errors import UserError
 from jaxlm.evaluate import classes
 from jaxlm.infer import choose, classify
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.multiple_choice import MultipleChoice
 from jaxlm.report import charts
+from jaxlm.tasks import calibration
 from jaxlm.tasks.task import Item, Measured, Trained, Values, known
 
 
@@ -25,10 +27,36 @@ class Classifying(Trained):
         super().__init__(model, data, objective)
         self.does = f"one of {len(objective.labels)} labels"
         self.columns = tuple(objective.answer([1.0] * len(objective.labels)))
+        kept = calibration.of(model)
+        self._temperature = (kept and kept.temperature) or 1.0
+        self.note = str(kept) if self._temperature != 1.0 else ""
+
+    def decide(self, *, temperature: float | None = None, threshold: float | None = None) -> None:
+        """What logits are divided by."""
+        if temperature is None:
+            return super().decide(threshold=threshold)
+        if not 0.0 < temperature < float("inf"):
+            raise UserError(f"--temperature={temperature}: above 0; 1 leaves probabilities as they are.")
+        self._temperature = temperature
+        self.note = f"temperature {temperature:.4g}" if temperature != 1.0 else ""
+
+    def undecide(self) -> None:
+        """Without a temperature."""
+        self._temperature, self.note = 1.0, ""
+
+    def calibrated(self, records: Sequence[Record], asked: Sequence[Any]) -> dict[str, float]:
+        """The temperature of the least negative log-likelihood."""
+        return {"temperature": calibration.temperature(self.right(records), np.stack(asked))}
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Probabilities, [K]."""
-        return classify.classify(self.model, self.objective, items)
+        return self.decided(classify.classify(self.model, self.objective, items))
+
+    def decided(self, asked: Sequence[Any]) -> list[Any]:
+        """With the temperature."""
+        if self._temperature == 1.0:
+            return list(asked)
+        return [calibration.tempered(shares_K, self._temperature).astype(np.float32) for shares_K in asked]
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """The likeliest."""
@@ -73,4 +101,4 @@ class Choosing(Classifying):
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Probabilities, [choices]."""
-        return choose.choose(self.model, self.objective, items)
+        return self.decided(choose.choose(self.model, self.objective, items))

@@ -1,14 +1,12 @@
 """Several models as one. In: tasks of one kind, with the same labels. Out: a `Task` that answers with their mean.
 
-What `ask` returns is averaged: probabilities of classes, log-probabilities of tags (which are then decoded once). The
-models may have different tokenizers, sizes and families.
+What `ask` returns is averaged: probabilities of classes, log-probabilities of tags (which are then decoded once), of
+answers in a context the probabilities of all parts that a model proposes. The models may have different tokenizers,
+sizes and families.
 """
 
 from collections.abc import Sequence
 from typing import Any
-
-import jax
-import numpy as np
 
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
@@ -32,6 +30,7 @@ class Ensemble(Task):
         self.columns, self.metrics = self._first.columns, self._first.metrics
         self.fields, self.labels = self._first.fields, self._first.labels
         self.whole_files = self._first.whole_files
+        self.note = "; ".join(one.note for one in tasks if one.note)
 
     @property
     def kind(self) -> type[Task]:
@@ -44,11 +43,11 @@ class Ensemble(Task):
             one.check(text)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
-        """The weighted mean. UserError for models whose answers to an item have different shapes."""
+        """What they say together, as the first of them has it: the weighted mean."""
         said = [one.ask(items) for one in self._tasks]
         if self._vote:
             said = [one.votes(asked) for one, asked in zip(self._tasks, said, strict=True)]
-        return [self._mean(of_item) for of_item in zip(*said, strict=True)]
+        return self._first.together(self._tasks, items, said, self._shares)
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """As the first does."""
@@ -73,15 +72,6 @@ class Ensemble(Task):
     def votes(self, asked: Sequence[Any]) -> list[Any]:
         """As the first does."""
         return self._first.votes(asked)
-
-    def _mean(self, of_item: Sequence[Any]) -> Any:
-        shapes = [jax.tree.map(np.shape, one) for one in of_item]
-        if not jax.tree.leaves(of_item[0]) or any(one != shapes[0] for one in shapes):
-            raise UserError(
-                f"a model that {self._first.does} says nothing that could be averaged. Name one run."
-            )
-        mean = lambda *arrays: sum(share * array for share, array in zip(self._shares, arrays, strict=True))
-        return jax.tree.map(mean, *of_item)
 
 
 def _shares(weights: Sequence[float], number: int) -> list[float]:

@@ -1,5 +1,6 @@
 """Any number of labels for every text. In: a run with `MultiLabel`. Out: a `Task`."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,10 +8,12 @@ import numpy as np
 
 from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
+from jaxlm.errors import UserError
 from jaxlm.evaluate import label_sets
 from jaxlm.infer import classify
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.multi_label import MultiLabel
+from jaxlm.tasks import calibration
 from jaxlm.tasks.task import Item, Measured, Trained, Values, known
 
 
@@ -22,6 +25,27 @@ class LabelSets(Trained):
     def __init__(self, model: Predictor, data: Data, objective: MultiLabel) -> None:
         super().__init__(model, data, objective)
         self.does = f"any of {len(objective.labels)} labels"
+        self._trained = objective
+        if (kept := calibration.of(model)) and kept.threshold is not None:
+            self.decide(threshold=kept.threshold)
+            self.note = str(kept)
+
+    def decide(self, *, temperature: float | None = None, threshold: float | None = None) -> None:
+        """From which probability on a label is given, of all labels."""
+        if threshold is None:
+            return super().decide(temperature=temperature)
+        if not 0.0 <= threshold <= 1.0:
+            raise UserError(f"--threshold={threshold}: a probability, 0 to 1.")
+        self.objective = dataclasses.replace(self.objective, thresholds=(threshold,) * len(self.labels))
+        self.note = f"threshold {threshold:.4g}"
+
+    def undecide(self) -> None:
+        """With the objective's thresholds."""
+        self.objective, self.note = self._trained, ""
+
+    def calibrated(self, records: Sequence[Record], asked: Sequence[Any]) -> dict[str, float]:
+        """The threshold of the best micro F1."""
+        return {"threshold": label_sets.threshold(self._right(records), np.stack(asked))}
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Probabilities, [K]."""

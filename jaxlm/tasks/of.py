@@ -7,7 +7,7 @@ import re
 
 from jaxlm.config import Run
 from jaxlm.errors import UserError
-from jaxlm.infer import loaded
+from jaxlm.infer import adapters, loaded
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.classification import Classification
@@ -21,6 +21,7 @@ from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.objectives.translation import Summarisation, Translation
 from jaxlm.tasks import foreign, untrained
+from jaxlm.tasks.by_adapter import ByAdapter
 from jaxlm.tasks.classification import Choosing, Classifying
 from jaxlm.tasks.ensemble import Ensemble
 from jaxlm.tasks.in_context import Completing, Picking
@@ -70,8 +71,22 @@ def _set_up(model: Loaded, setup: Setup, max_new_tokens: int) -> Task:
             return Completing(model, setup, max_new_tokens)
 
 
+def by_adapter(model: Loaded, *, max_new_tokens: int, field: str = "adapter") -> ByAdapter:
+    """Of a model with adapters: what each does with the rows that name it in their `field`."""
+    each = {name: dataclasses.replace(model, stored=one) for name, one in model.adapters.items()}
+    tasks = {name: of(one, max_new_tokens=max_new_tokens) for name, one in each.items()}
+    return ByAdapter(model, tasks, field)
+
+
 def of_options(options: argparse.Namespace) -> Task:
     """What the options of `commands.options.add_model` say; of several runs what they say together."""
+    if options.adapter:
+        others = ("more", "task", "weights", "vote", "temperature", "threshold", "base")
+        if given := [name for name in others if getattr(options, name) not in (None, False, "", [])]:
+            name = "a second --run" if given[0] == "more" else f"--{given[0]}"
+            raise UserError(f"--adapter is of one --run, the base of all: leave {name} out.")
+        model = adapters.of_options(options)
+        return by_adapter(model, max_new_tokens=options.max_new_tokens, field=options.adapter_field)
     tasks = [_of_place(place, options) for place in (options.run, *options.more)]
     if len(tasks) > 1:
         return Ensemble(tasks, options.weights, vote=options.vote)
@@ -95,7 +110,11 @@ def _of_place(place: str, options: argparse.Namespace) -> Task:
     one = argparse.Namespace(**{**vars(options), "run": run, "step": step})
     names = [field.name for field in dataclasses.fields(Setup)]
     setup = Setup(**{name: getattr(options, name) for name in names}) if options.task else None
-    return of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
+    made = of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
+    for name in ("temperature", "threshold"):
+        if (value := getattr(options, name)) is not None:
+            made.decide(**{name: value})
+    return made
 
 
 def of_run(model: Predictor, run: Run) -> Trained | None:

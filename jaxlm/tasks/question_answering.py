@@ -9,10 +9,10 @@ from jaxlm.config import Data
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import answers as rule
 from jaxlm.infer import extract
-from jaxlm.infer.extract import Found
+from jaxlm.infer.extract import Candidate, Found
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.question_answering import QuestionAnswering
-from jaxlm.tasks.task import Item, Measured, Trained, Values
+from jaxlm.tasks.task import Item, Measured, Task, Trained, Values
 
 _NOTHING: Values = {"predicted": "", "place": None, "probability": 1.0}  # of a context without a token
 
@@ -33,6 +33,21 @@ class Answering(Trained):
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """Of every window of a context the scores of its [CLS] and tokens, [1 + tokens, 2] each."""
         return extract.scores(self.model, self.objective, items)
+
+    def together(
+        self,
+        tasks: Sequence[Task],
+        items: Sequence[Item],
+        said: Sequence[Sequence[Any]],
+        shares: Sequence[float],
+    ) -> list[Any]:
+        """The union of what they propose, whatever their tokens and windows: a part of the context has the mean of its
+        probabilities, 0 of a model that does not name it, and so has no answer."""
+        each = [task._found(items, one) for task, one in zip(tasks, said, strict=True)]  # pyright: ignore
+        return [
+            _united([_ranked(context, one, self._none) for one in found], shares)
+            for (_, context), *found in zip(items, *each, strict=True)
+        ]
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """The best part: its text, [first character, one after the last], and its share among the best 20.
@@ -73,7 +88,27 @@ class Answering(Trained):
         return self.objective.no_answer
 
     def _found(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Found]:
+        """Of an ensemble they are there already."""
+        if all(isinstance(one, Found) for one in asked):
+            return list(asked)
         return extract.answers(self.model.tokenizer, self.objective, items, asked)
+
+
+def _united(said: Sequence[Sequence[Values]], shares: Sequence[float]) -> Found:
+    """Of every model's parts, with the logarithm of their mean probability as score."""
+    total: dict[tuple[int, int] | None, float] = {}
+    for share, parts in zip(shares, said, strict=True):
+        for part in parts:
+            place = part["place"] and tuple(part["place"])
+            total[place] = total.get(place, 0.0) + share * part["probability"]
+    none = total.pop(None, 0.0)
+    score = lambda probability: float(np.log(max(probability, np.finfo(np.float64).tiny)))
+    ranked = sorted(total.items(), key=lambda one: (-one[1], one[0]))
+    candidates = [Candidate(start=a, end=b, score=score(p)) for (a, b), p in ranked]
+    return Found(
+        candidates=candidates,
+        none_score=score(none) - candidates[0].score if candidates else extract.CERTAIN,
+    )
 
 
 def _ranked(context: str, found: Found, none: bool) -> list[Values]:

@@ -7,6 +7,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from jaxlm.config import Data
 from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
@@ -47,6 +50,7 @@ class Task:
     fields: tuple[str, ...] = ("text",)  # what the texts of an item are called where the model was trained
     labels: tuple[str, ...] = ()  # that `ask` has numbers of
     whole_files: bool = False  # whether a file of text is an item of it
+    note: str = ""  # what was decided after training, and on what
 
     @property
     def kind(self) -> type["Task"]:
@@ -64,6 +68,24 @@ class Task:
         """Of every item what the model says, a pytree of float arrays; () for a task without any."""
         return [()] * len(items)
 
+    def together(
+        self,
+        tasks: Sequence["Task"],
+        items: Sequence[Item],
+        said: Sequence[Sequence[Any]],
+        shares: Sequence[float],
+    ) -> list[Any]:
+        """Of every item what `tasks` say together, in the form that `answer` takes: the mean, each with its share.
+        UserError where what they say has different shapes."""
+        return [self._mean(of_item, shares) for of_item in zip(*said, strict=True)]
+
+    def _mean(self, of_item: Sequence[Any], shares: Sequence[float]) -> Any:
+        shapes = [jax.tree.map(np.shape, one) for one in of_item]
+        if not jax.tree.leaves(of_item[0]) or any(one != shapes[0] for one in shapes):
+            raise UserError(f"a model that {self.does} says nothing that could be averaged. Name one run.")
+        mean = lambda *arrays: sum(share * array for share, array in zip(shares, arrays, strict=True))
+        return jax.tree.map(mean, *of_item)
+
     def votes(self, asked: Sequence[Any]) -> list[Any]:
         """1 for what is likeliest and 0 for the rest, in the form of `ask`. UserError for a task without a choice."""
         raise UserError(
@@ -73,6 +95,22 @@ class Task:
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """The values of every item."""
         raise NotImplementedError
+
+    def decide(self, *, temperature: float | None = None, threshold: float | None = None) -> None:
+        """These instead of what is kept with the run. UserError for a task that has no such."""
+        name = "--threshold" if temperature is None else "--temperature"
+        raise UserError(f"this model {self.does}: {name} is of labels with probabilities. Leave it out.")
+
+    def undecide(self) -> None:
+        """As it was trained."""
+
+    def decided(self, asked: Sequence[Any]) -> list[Any]:
+        """What `ask` gives, of what the model says as it was trained."""
+        return list(asked)
+
+    def calibrated(self, records: Sequence[Record], asked: Sequence[Any]) -> dict[str, float]:
+        """{temperature or threshold: the best on these}, which `decide` takes. UserError for a task that has none."""
+        raise UserError(f"this model {self.does}: --calibrate is of labels with probabilities. Leave it out.")
 
     def wanted(self) -> Wanted:
         """What is read of a table with right answers. UserError for a task that has none."""

@@ -6,12 +6,13 @@ import xml.etree.ElementTree as xml
 
 import numpy as np
 import pytest
+from scipy import optimize
 
 import jaxlm
 from jaxlm.commands import evaluate, predict
 from jaxlm.errors import UserError
 from jaxlm.infer import loaded
-from jaxlm.tasks import ensemble, of, table
+from jaxlm.tasks import calibration, ensemble, of, table
 from jaxlm.tasks.classification import Classifying
 from jaxlm.tasks.tagging import _votes
 from tests.objectives import small
@@ -101,6 +102,78 @@ def test_several_runs_answer_with_their_weighted_mean_or_vote(trained, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     shares = [list(line["probabilities"].values()) for line in lines]
     np.testing.assert_allclose(shares, 0.75 * one + 0.25 * other, atol=1e-5)
+
+
+def test_a_temperature_is_that_of_the_least_likelihood_and_a_threshold_the_best_of_all():
+    """Against scipy's search over 1 / T, and against every threshold that gives another answer."""
+    rng = np.random.default_rng(0)
+    for spread in (0.3, 1.0, 6.0):
+        logits = rng.normal(size=(400, 5)) * spread
+        right = (logits / 2.5 + rng.gumbel(size=(400, 5))).argmax(axis=1)
+        shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+        def nll(inverse, shares=shares, right=right):
+            powers = shares**inverse
+            return -np.log(powers[np.arange(400), right] / powers.sum(axis=1)).mean()
+
+        best = optimize.minimize_scalar(nll, bounds=(0.05, 20.0), method="bounded", options={"xatol": 1e-9})
+        found = calibration.temperature(right, shares.astype(np.float32))
+        assert found == pytest.approx(1 / best.x, rel=1e-3)
+        tempered = calibration.tempered(shares, found)
+        np.testing.assert_allclose(tempered, shares ** (1 / found) / (shares ** (1 / found)).sum(1)[:, None])
+        assert (tempered.argmax(axis=1) == shares.argmax(axis=1)).all()
+    certain = np.eye(3, dtype=np.float32)
+    assert calibration.temperature(np.arange(3), 0.7 * certain + 0.1) == pytest.approx(0.05, rel=1e-3)
+
+
+def test_a_temperature_is_fitted_kept_with_its_checkpoint_and_used(trained, tmp_path, capsys):
+    folder, data = trained
+    best = jaxlm.load(folder).stored.step
+    items = [(text,) for text in TEXTS]
+    asked = lambda: np.stack(of.of(loaded.load(folder), max_new_tokens=8).ask(items))
+    before, plain = asked(), ran(capsys, f"--run={folder}", f"--data={data}", "--folder=")["metrics"]
+    try:
+        found = ran(capsys, f"--run={folder}", f"--data={data}", "--calibrate")
+        heat = found["calibration"]["temperature"]
+        assert found["calibration"] | {"data": str(data), "items": 120, "step": best} == found["calibration"]
+        assert abs(np.log(heat)) > 0.1, "it must be seen"
+        assert found["before"] == plain
+        assert found["metrics"]["nll"]["value"] < plain["nll"]["value"] - 0.01
+        assert found["metrics"]["ece"]["value"] < plain["ece"]["value"]
+        assert found["metrics"]["accuracy"] == plain["accuracy"]
+        powers = before.astype(np.float64) ** (1 / heat)
+        np.testing.assert_allclose(asked(), powers / powers.sum(axis=1, keepdims=True), rtol=1e-5)
+        assert evaluate.main(["evaluate", f"--run={folder}", f"--data={data}", "--folder=", "--json"]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["decided"] == f"temperature {heat:.4g}, fitted on {data} (120 items)"
+        assert "answers have a temperature" in said.err
+        assert json.loads(said.out)["metrics"] == found["metrics"]
+        again = ran(capsys, f"--run={folder}", f"--data={data}", "--temperature=1", "--folder=")
+        assert again["metrics"] == plain and "decided" not in again
+        other = next(step for step in (10, 20) if step != best)
+        assert "decided" not in ran(
+            capsys, f"--run={folder}", f"--step={other}", f"--data={data}", "--folder="
+        )
+        (folder / "calibration.json").write_text("[]")
+        with pytest.raises(UserError, match=r"calibration.json cannot be read .* --calibrate again"):
+            of.of(loaded.load(folder), max_new_tokens=8)
+    finally:
+        (folder / "calibration.json").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--temperature=0"], "--temperature=0.0: above 0"),
+        (["--threshold=0.5"], "one of 2 labels: --threshold is of labels with probabilities"),
+        (["--calibrate", "--temperature=2"], "--calibrate finds what --temperature and --threshold give"),
+        (["--calibrate", "--by=topic"], "--calibrate is of one --run and one --data"),
+    ],
+)
+def test_decisions_that_mean_nothing_are_refused(trained, words, message):
+    folder, data = trained
+    with pytest.raises(UserError, match=message):
+        evaluate.main(["evaluate", f"--run={folder}", f"--data={data}", *words])
 
 
 def test_votes_on_tags_leave_words_without_scores_out():

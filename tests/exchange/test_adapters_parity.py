@@ -39,6 +39,7 @@ MODELS = {
         {"d_model": 24, "d_kv": 6, "d_ff": 40, "num_layers": 2, "num_heads": 4, "vocab_size": 101},
     ),
 }
+MODELS_TASKS = {"bert": "SEQ_CLS", "llama": "CAUSAL_LM"}
 IDS = torch.tensor([[5, 17, 42, 99, 3, 64, 8]])
 
 
@@ -154,6 +155,32 @@ def test_we_read_what_peft_writes_as_the_model_that_it_computes_with(saved, tmp_
     ours = torch_model(name, where, of_stored(found))
     np.testing.assert_allclose(outputs(name, ours), outputs(name, model), atol=3e-5, rtol=3e-5)
     assert np.abs(outputs(name, ours) - outputs(name, torch_model(name, where))).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_we_read_what_peft_has_left_of_adalora(saved, tmp_path, name):
+    """Ranks that its budget cut are gone from the folder, all of one matrix, too; its scale stays that of `init_r`."""
+    where, targets = saved(name), their_config(name, "lora").target_modules
+    torch.manual_seed(3)
+    settings = {"init_r": 4, "target_r": 2, "lora_alpha": 6, "total_step": 10}
+    config = peft.AdaLoraConfig(task_type=MODELS_TASKS[name], target_modules=targets, **settings)
+    model = peft.get_peft_model(torch_model(name, where), config).eval()
+    ranks = {}
+    for number, (key, parameter) in enumerate(model.named_parameters()):
+        if parameter.requires_grad:
+            parameter.data += 0.5 * torch.randn_like(parameter)
+        if "lora_E" in key:
+            kept = [(number + k) % 3 != 0 for k in range(4)] if ranks else [False] * 4
+            parameter.data[~torch.tensor(kept)] = 0.0
+            ranks[key.removeprefix("base_model.model.")] = kept
+    model.peft_config["default"].rank_pattern = ranks
+    expected = outputs(name, model)
+    model.save_pretrained(tmp_path / "a")
+    tensors = safetensors_file.load(tmp_path / "a" / "adapter_model.safetensors")
+    assert {0, 2, 3} <= {len(array) for key, array in tensors.items() if "lora_A" in key}
+    ours = torch_model(name, where, of_stored(stored.of_hf(tmp_path / "a", base=f"hf:{where}")))
+    np.testing.assert_allclose(outputs(name, ours), expected, atol=3e-5, rtol=3e-5)
+    assert np.abs(expected - outputs(name, torch_model(name, where))).max() > 1e-3
 
 
 def test_the_update_that_is_held_is_scale_b_a(saved, tmp_path):

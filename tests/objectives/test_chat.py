@@ -163,8 +163,9 @@ def test_a_column_that_holds_no_conversations_is_refused(place, tmp_path):
         jaxlm.fit(run, workdir=tmp_path / "run")
 
 
-def test_objectives_without_a_reference_take_any_view():
+@pytest.mark.parametrize("form", ["simpo", "orpo"])
+def test_objectives_without_a_reference_take_any_view(form):
     run = jaxlm.load_recipe("preferences")
-    run.view, run.objective.form, run.objective.beta = (), "simpo", 2.0
+    run.view, run.objective.form, run.objective.beta = (), form, 2.0
     run.validate()
     assert DPO.has_reference and not run.objective.has_reference

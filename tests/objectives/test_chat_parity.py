@@ -38,6 +38,7 @@ FORMS = {
     "cDPO": dataclasses.replace(DPO, label_smoothing=0.2),
     "ipo": dataclasses.replace(DPO, form="ipo"),
     "simpo": dataclasses.replace(DPO, form="simpo", beta=2.0, margin=0.7),
+    "orpo": dataclasses.replace(DPO, form="orpo", beta=0.4),
 }
 
 
@@ -94,6 +95,11 @@ def reference_loss(form, policy, before, ids, labels):
     with torch.no_grad():
         base, _ = log_p(before, ids, labels)
     chosen, rejected = slice(0, None, 2), slice(1, None, 2)
+    if form.form == "orpo":
+        mean = (sums / counts).double()
+        odds = mean - torch.log(1 - mean.exp())
+        ratio = torch.nn.functional.logsigmoid(odds[chosen] - odds[rejected])
+        return (-mean[chosen] - form.beta * ratio).mean()
     if form.form == "simpo":
         mean = sums / counts
         logit = form.beta * (mean[chosen] - mean[rejected]) - form.margin

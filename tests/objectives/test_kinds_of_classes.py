@@ -188,6 +188,36 @@ def test_what_is_trained_on_a_table_answers_new_rows_and_is_measured_on_them(kin
     assert predict.main(["predict", *words]) == 0
     answers = [json.loads(line) for line in target.read_text().splitlines()]
     assert len(answers) == len(RECORDS) and len(answers[0]) > len(RECORDS[0])
+    if kind == "label sets":
+        check_one_threshold(tmp_path / "run", table, answers, capsys)
+
+
+def check_one_threshold(folder, table, answers, capsys):
+    """The best of all thresholds that give another answer is found, kept and used, and an option stands above it."""
+    given = lambda least: [
+        {k for k, share in one["probabilities"].items() if share >= least} for one in answers
+    ]
+    right = [{*row["labels"].split("|")} - {""} for row in RECORDS]
+
+    def micro_f1(least):
+        hits = sum(len(a & b) for a, b in zip(given(least), right, strict=True))
+        return 2 * hits / sum(len(a) + len(b) for a, b in zip(given(least), right, strict=True))
+
+    best = max(micro_f1(share) for one in answers for share in one["probabilities"].values())
+    assert evaluate.main(["evaluate", f"--run={folder}", f"--data={table}", "--calibrate", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["metrics"]["micro_f1"]["value"] == pytest.approx(best, rel=1e-6)
+    least = found["calibration"]["threshold"]
+    texts = [row["text"] for row in RECORDS[:8]]
+    kept, half = jaxlm.load(folder).predict(texts), given(0.5)[:8]
+    assert [{*one["predicted"]} for one in kept] == given(least)[:8]
+    assert predict.main(["predict", f"--run={folder}", "--threshold=0.5", *texts]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [{*one["predicted"]} for one in said] == half
+    with pytest.raises(UserError, match="--threshold=2.0: a probability, 0 to 1"):
+        predict.main(["predict", f"--run={folder}", "--threshold=2", "a"])
+    with pytest.raises(UserError, match="--temperature is of labels with probabilities"):
+        predict.main(["predict", f"--run={folder}", "--temperature=2", "a"])
 
 
 @pytest.mark.parametrize("kind", ["label sets", "numbers"])

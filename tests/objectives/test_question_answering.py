@@ -1,6 +1,7 @@
 """Claims about question answering: learned from SQuAD's form, windows packed as if alone, answers in the characters of
 the context, measured by SQuAD's rule, or refused by name."""
 
+import collections
 import dataclasses
 import json
 import random
@@ -20,7 +21,8 @@ from jaxlm.infer import extract, loaded
 from jaxlm.models.build import build
 from jaxlm.objectives.question_answering import AnswerTargets, QuestionAnswering
 from jaxlm.run import inputs
-from jaxlm.tasks import of
+from jaxlm.tasks import of, table
+from jaxlm.tasks.ensemble import Ensemble
 from tests.exchange.folders import CONFIG
 from tests.objectives import small
 from tests.runs import assert_same_run
@@ -151,6 +153,32 @@ def test_no_context_is_in_two_splits_of_its_shards(trained):
         context = lambda k, of=documents: tuple(of[k][of.sentence_lengths(k)[0] :])
         found[split] = {context(k) for k in range(len(documents))}
     assert min(map(len, found.values())) > 40 and not found["train"] & found["validation"]
+
+
+def test_models_with_other_windows_answer_with_the_union_of_what_each_proposes(trained, tmp_path):
+    model = jaxlm.load(trained)
+    run = model.stored.run
+    short = dataclasses.replace(run.objective, max_tokens=run.objective.max_tokens - 3)
+    tasks = [of.of_run(model, dataclasses.replace(run, objective=one)) for one in (run.objective, short)]
+    both = Ensemble(tasks, [3.0, 1.0])
+    data = write(tmp_path / "new.json", squad(8, seed=4, none=True))
+    records = [record for record, _ in table.rows(both, str(data))]
+    found = table.answered(both, records)
+    for record, answer in zip(records, found.answers, strict=True):
+        item, total = both.item(record), collections.Counter()
+        for task, share in zip(tasks, (0.75, 0.25), strict=True):
+            for one in task.candidates([item], 100)[0]:
+                total[one["place"] and tuple(one["place"])] += share * one["probability"]
+        none = total.pop(None)
+        (place, best) = max(total.items(), key=lambda one: one[1])
+        assert answer["no_answer_score"] == pytest.approx(np.log(none / best), abs=1e-4)
+        if answer["place"] is not None:
+            assert tuple(answer["place"]) == place and answer["probability"] == pytest.approx(best, rel=1e-4)
+        assert (answer["place"] is None) == (np.log(none / best) > tasks[0].threshold)
+    assert {answer["place"] is None for answer in found.answers} == {True, False}
+    assert found.measured().metrics["exact"].value > 0.8
+    with pytest.raises(UserError, match="it makes no choice that could be voted on"):
+        Ensemble(tasks, vote=True).ask([both.item(records[0])])
 
 
 def test_what_is_exported_says_the_same_in_transformers(trained, tmp_path):

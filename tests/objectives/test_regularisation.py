@@ -9,8 +9,10 @@ import pytest
 
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
+from jaxlm.models.moved import Moved
 from jaxlm.objectives import disturbed, mixup
 from jaxlm.objectives.adversarial import FGM, PGD, FreeLB, Smart
+from jaxlm.objectives.anchored import Mixout, Proximal
 from jaxlm.objectives.class_loss import ClassLoss
 from jaxlm.objectives.crf import CrfTagging
 from jaxlm.objectives.mixup import Mixup
@@ -19,6 +21,7 @@ from jaxlm.objectives.noise import GaussianNoise, Neftune
 from jaxlm.objectives.predictions import Logits, Predictions
 from jaxlm.objectives.r_drop import RDrop
 from jaxlm.objectives.regression import Regression
+from jaxlm.views import KeepStart
 from tests.objectives import toy
 from tests.objectives.toy import ALONE, OBJECTIVE, PACKED
 from tests.views import programs
@@ -319,3 +322,89 @@ def test_weights_that_do_not_fit_the_classes_are_refused():
         toy.loss_and_gradient(dataclasses.replace(PLAIN, class_weights=(1.0, 2.0)), PACKED, KEY)
     with pytest.raises(UserError, match="the labels were not counted"):
         dataclasses.replace(PLAIN, class_weights="inverse").counted({"a": 3, "b": 2})
+
+
+def beside(groups, objective, key, arrays, others):
+    """Loss and gradient of `arrays`, with `others` as what they were."""
+    rows = jax.tree.map(jnp.asarray, toy.batch(groups))
+
+    def total(arrays):
+        model = toy.Toy(*(Moved(now, first) for now, first in zip(arrays, others, strict=True)))
+        whole = objective.weights(rows)
+        return sum(s / whole[name] for name, (s, _) in objective.loss(model, rows, key).terms.items())
+
+    return jax.jit(jax.value_and_grad(total))(arrays)
+
+
+def test_the_proximal_term_of_smart_is_the_divergence_from_the_average():
+    arrays, keep = leaves(), kept(KEY)
+    others = toy.weights(seed=1)
+    average = [torch.tensor(a, dtype=torch.float64) for a in others]
+    term = lambda i: apart(said(arrays, i, keep=keep), said(average, i))
+    expected = mean(lambda i: nats(said(arrays, i, keep=keep), i) + 0.6 * term(i))
+    expected.backward()
+    objective = Proximal(of=OBJECTIVE, weight=0.6)
+    for groups in (PACKED, ALONE):
+        loss, gradients = beside(groups, objective, KEY, toy.weights(), others)
+        np.testing.assert_allclose(loss, expected.item(), rtol=RTOL)
+        for got, array in zip(gradients, arrays, strict=True):
+            np.testing.assert_allclose(got, array.grad.numpy(), rtol=RTOL, atol=ATOL)
+    plain, _ = beside(PACKED, objective, None, toy.weights(), others)
+    np.testing.assert_allclose(plain, mean(lambda i: nats(said(arrays, i), i)).item(), rtol=RTOL)
+
+
+def mixed_by_hand(rate, key, others):
+    """The masks of `Mixout`, applied in float64."""
+    keys = jax.random.split(jax.random.fold_in(key, 13), 3)
+    masks = [jax.random.bernoulli(k, rate, a.shape) for k, a in zip(keys, others, strict=True)]
+    starts = [torch.tensor(a, dtype=torch.float64) for a in others]
+    mix = lambda w, u, m: torch.where(torch.tensor(np.array(m)), u, (w - rate * u) / (1 - rate))
+    return lambda arrays: [mix(*three) for three in zip(arrays, starts, masks, strict=True)]
+
+
+def test_mixout_is_the_published_mixture():
+    arrays, keep, others = leaves(), kept(KEY), toy.weights(seed=1)
+    now = mixed_by_hand(0.7, KEY, others)(arrays)
+    expected = mean(lambda i: nats(said(now, i, keep=keep), i))
+    expected.backward()
+    for groups in (PACKED, ALONE):
+        loss, gradients = beside(groups, Mixout(of=OBJECTIVE, rate=0.7), KEY, toy.weights(), others)
+        np.testing.assert_allclose(loss, expected.item(), rtol=RTOL)
+        for got, array in zip(gradients, arrays, strict=True):
+            np.testing.assert_allclose(got, array.grad.numpy(), rtol=RTOL, atol=ATOL)
+
+
+def test_the_mean_of_mixed_weights_is_the_weight():
+    now, first = (np.asarray(toy.weights(seed)[1]) for seed in (0, 1))
+    mixout = Mixout(of=OBJECTIVE, rate=0.4)
+    of = lambda key: mixout._mixed({"w": Moved(jnp.asarray(now), jnp.asarray(first))}, key)["w"].now
+    drawn = np.asarray(jax.vmap(of)(jax.random.split(KEY, 4000)), np.float64)
+    error = drawn.std(axis=0) / 4000**0.5
+    assert (np.abs(drawn.mean(axis=0) - now) < 5 * error + 1e-6).all()
+    assert np.mean(drawn == first) == pytest.approx(0.4, abs=0.01)
+    whole = {"heads": {"w": Moved(jnp.asarray(now), jnp.asarray(first))}}
+    assert mixout._mixed(whole, KEY)["heads"]["w"].now is whole["heads"]["w"].now
+
+
+def test_what_has_nothing_to_stay_near_is_refused():
+    with pytest.raises(UserError, match="rate=1.0: allowed is 0 to below 1"):
+        Mixout(of=OBJECTIVE, rate=1.0).validate("config.objective")
+    with pytest.raises(UserError, match=r"nothing keeps them. Fix: \"--config.view=\(KeepStart\(\),\)\""):
+        Mixout(of=OBJECTIVE, rate=0.5).check_view((), "config.view")
+    run = programs.run("bert")
+    run.objective, run.ema_decay = Proximal(of=run.objective, weight=1.0), 0.0
+    with pytest.raises(UserError, match="keeps none. Fix: --config.ema_decay=0.999"):
+        programs.program(run)
+    run.ema_decay, run.view = 0.99, (KeepStart(),)
+    with pytest.raises(UserError, match="which a view does not keep"):
+        programs.program(run)
+
+
+def test_a_step_compares_with_the_average_of_its_state():
+    """At the first step both are the same weights."""
+    run = programs.run("bert")
+    run.ema_decay, run.optimizer.schedule.peak = 0.9, 0.3
+    run.objective = Proximal(of=run.objective, weight=1.0)
+    made = programs.program(run)
+    _, _, means = programs.steps(made, made.parameters(), 4, "bert")
+    assert abs(means[0]["mlm_near"]) < 1e-6 and means[3]["mlm_near"] > 1e-4

@@ -155,6 +155,4 @@ def test_what_does_not_merge_is_used_as_it_is_and_exported_by_nobody(train_comma
     assert filled(capsys, f"--run={run}")
     with pytest.raises(UserError, match="cannot be merged. Fix: use the run itself"):
         export.main(["export", str(run), str(tmp_path / "hf")])
-    with pytest.raises(UserError, match="whose one view is LoRA, .*; this run's: Adapter"):
-        export.main(["export", str(run), str(tmp_path / "adapter"), "--adapter"])
-    assert not (tmp_path / "hf").exists() and not (tmp_path / "adapter").exists()
+    assert not (tmp_path / "hf").exists()

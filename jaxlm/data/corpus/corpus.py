@@ -22,12 +22,14 @@ from jaxlm.data.corpus import (
     hubs,
     readers,
     steps,
+    strata,
 )
 from jaxlm.data.corpus.columns import Column, Wanted
 from jaxlm.data.corpus.parted import Parted
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.source import Source, check_reader
 from jaxlm.data.corpus.steps import Step
+from jaxlm.data.corpus.strata import Moved
 from jaxlm.errors import UserError
 
 Split = Literal["train", "validation", "test"]
@@ -54,6 +56,7 @@ class Corpus:
     test_share: float  # held out for a test at the end, in the same way; 0: no such split
     validation: str = ""  # files of their own for this split, named as the corpus is; it then takes no share
     test: str = ""  # the same for what is held out for the end
+    moved: Moved = ()  # documents that are not in the split that their hash says, see strata.py
 
     @property
     def name(self) -> str:
@@ -73,6 +76,7 @@ class Corpus:
             **self.wanted.describe(),
             **shares,
             **self.own,
+            **({"moved": list(map(list, self.moved))} if self.moved else {}),
             "steps": steps.describe(self.steps),
         }
 
@@ -114,15 +118,21 @@ class Corpus:
         """The split of a document: that of its file, or from a hash of its texts, or of what its group shares."""
         if record.split:
             return record.split  # pyright: ignore[reportReturnType]
-        names, group = self.wanted.texts, self.wanted.grouped_by
-        text = (
-            record.texts[names.index(group)] if group else "\x1f".join(record.texts)
-        )  # ASCII's unit separator
-        digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
-        share = int.from_bytes(digest, "little") / 2**64
+        digest = self.digest(record)
+        if self.moved and (split := dict(self.moved).get(strata.hexadecimal(digest))):
+            return split  # pyright: ignore[reportReturnType]
+        share = digest / 2**64
         if share < self.share("test"):
             return "test"
         return "validation" if share < self.share("test") + self.share("validation") else "train"
+
+    def digest(self, record: Record) -> int:
+        """Of its texts, or of the one that its group shares: what decides its split, below 2^64."""
+        names, group = self.wanted.texts, self.wanted.grouped_by
+        shared = [record.texts[names.index(group)]] if group else record.texts
+        text = "\x1f".join(shared)  # ASCII's unit separator
+        digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"jaxlm-split").digest()
+        return int.from_bytes(digest, "little")
 
 
 def check_shares(validation_share: float, test_share: float, where: str) -> None:
