@@ -99,7 +99,7 @@ def _united(said: Sequence[Sequence[Values]], shares: Sequence[float]) -> Found:
     total: dict[tuple[int, int] | None, float] = {}
     for share, parts in zip(shares, said, strict=True):
         for part in parts:
-            place = part["place"] and tuple(part["place"])
+            place = None if part["place"] is None else (part["place"][0], part["place"][1])
             total[place] = total.get(place, 0.0) + share * part["probability"]
     none = total.pop(None, 0.0)
     score = lambda probability: float(np.log(max(probability, np.finfo(np.float64).tiny)))
