@@ -96,12 +96,14 @@ class Answering(Trained):
 
 def _united(said: Sequence[Sequence[Values]], shares: Sequence[float]) -> Found:
     """Of every model's parts, with the logarithm of their mean probability as score."""
-    total: dict[tuple[int, int] | None, float] = {}
+    none, total = 0.0, dict[tuple[int, int], float]()
     for share, parts in zip(shares, said, strict=True):
         for part in parts:
-            place = None if part["place"] is None else (part["place"][0], part["place"][1])
-            total[place] = total.get(place, 0.0) + share * part["probability"]
-    none = total.pop(None, 0.0)
+            if part["place"] is None:
+                none += share * part["probability"]
+                continue
+            start, end = part["place"]
+            total[start, end] = total.get((start, end), 0.0) + share * part["probability"]
     score = lambda probability: float(np.log(max(probability, np.finfo(np.float64).tiny)))
     ranked = sorted(total.items(), key=lambda one: (-one[1], one[0]))
     candidates = [Candidate(start=a, end=b, score=score(p)) for (a, b), p in ranked]
