@@ -17,27 +17,26 @@ def keep_mask(key: jax.Array, rate: float, shape: tuple[int, ...]) -> tuple[jax.
     """Which entries stay (bool), and the exact factor for them. The rate is rounded to a multiple of 1/65536."""
     threshold = round(rate * _LEVELS)
     *outer, width = shape
-    words = _words(key, (*outer, -(-width // 4)))
-    parts = [part for word in words for part in (word & (_LEVELS - 1), word >> 16)]
-    keep = jnp.concatenate([part >= threshold for part in parts], axis=-1)[..., :width]
-    return keep, _LEVELS / (_LEVELS - threshold)
+    bits = _bits(key, (*outer, -(-width // 2)))  # one uint32 for two entries
+    keep = jnp.concatenate([bits & (_LEVELS - 1) >= threshold, bits >> 16 >= threshold], axis=-1)
+    return keep[..., :width], _LEVELS / (_LEVELS - threshold)
 
 
-def _words(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Two arrays of random uint32."""
+def _bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """jax.random.bits of uint32: the same numbers."""
     if str(jax.random.key_impl(key)) != "threefry2x32":
-        bits = jax.random.bits(key, (2, *shape), jnp.uint32)
-        return bits[0], bits[1]
+        return jax.random.bits(key, shape, jnp.uint32)
     first, second = jax.random.key_data(key)
     count = jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
-    return threefry(first, second, count, jnp.zeros_like(count))
+    x, y = threefry(first, second, jnp.zeros_like(count), count)
+    return x ^ y
 
 
 def threefry(first: jax.Array, second: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32 of 20 rounds (Salmon et al., 2011): a key of two words, counters of two words -> two words.
 
-    jax.random's is the same function; on a CPU it is a loop whose every round goes through memory, and it keeps one
-    word of the two. Written out, the rounds are one pass.
+    jax.random's is the same function; on a CPU it is a loop whose every round goes through memory. Written out, the
+    rounds are one pass.
     """
     keys = (first, second, first ^ second ^ jnp.uint32(0x1BD11BDA))
     x, y = x + first, y + second
