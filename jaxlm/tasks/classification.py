@@ -49,8 +49,12 @@ class Classifying(Trained):
         return {"temperature": calibration.temperature(self.right(records), np.stack(asked))}
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
-        """Probabilities, [K]."""
-        return self.decided(classify.classify(self.model, self.objective, items))
+        """Probabilities, [K], with the temperature."""
+        return self.decided(self._said(items))
+
+    def _said(self, items: Sequence[Item]) -> list[np.ndarray]:
+        """Probabilities, [K], as the model was trained."""
+        return classify.classify(self.model, self.objective, items)
 
     def decided(self, asked: Sequence[Any]) -> list[Any]:
         """With the temperature."""
@@ -99,6 +103,6 @@ class Choosing(Classifying):
         super().__init__(model, data, objective)  # pyright: ignore[reportArgumentType]
         self.does = f"one of {objective.choices} choices"
 
-    def ask(self, items: Sequence[Item]) -> list[Any]:
+    def _said(self, items: Sequence[Item]) -> list[np.ndarray]:
         """Probabilities, [choices]."""
-        return self.decided(choose.choose(self.model, self.objective, items))
+        return choose.choose(self.model, self.objective, items)

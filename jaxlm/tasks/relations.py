@@ -59,7 +59,7 @@ class Relating(Classifying):
         """The text with its markers."""
         return self.marks.apply(record).texts
 
-    def ask(self, items: Sequence[Item]) -> list[Any]:
+    def _said(self, items: Sequence[Item]) -> list[np.ndarray]:
         """Probabilities, [K]."""
         return relate.relate(self.model, self.objective, [text for (text,) in items], self.markers)
 

@@ -190,6 +190,12 @@ def test_what_is_trained_on_a_table_answers_new_rows_and_is_measured_on_them(kin
     assert len(answers) == len(RECORDS) and len(answers[0]) > len(RECORDS[0])
     if kind == "label sets":
         check_one_threshold(tmp_path / "run", table, answers, capsys)
+    if kind in ("choices", "relations"):
+        assert predict.main(["predict", *words[:2], "--temperature=2"]) == 0
+        warmer = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        for one, other in zip(answers, warmer, strict=True):
+            cold = np.array([*one["probabilities"].values()])
+            assert np.allclose([*other["probabilities"].values()], cold**0.5 / (cold**0.5).sum(), atol=1e-4)
 
 
 def check_one_threshold(folder, table, answers, capsys):
