@@ -36,11 +36,11 @@ def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.evaluate import of_run
     from jaxlm.partition.mesh import AXES
+    from jaxlm.tasks import of
 
     decisions = ("calibrate", "temperature", "threshold")
     for_data = (*decisions, "task", "more", "weights", "vote", "against", "by", "folder")
-    if given := [name for name in for_data if getattr(options, name) not in (None, False, "", [])]:
-        name = "a second --run" if given[0] == "more" else f"--{given[0]}"
+    if name := of.first_given(options, for_data):
         raise UserError(f"{name} is of --data=FILE; a split is measured of one run.")
     if options.precision != "float32" or any(vars(options).get(f"mesh.{axis}") is not None for axis in AXES):
         raise UserError("--precision and --mesh are of --data; a split is measured as the run's recipe says.")

@@ -6,7 +6,6 @@ runs through one compiled program; a row's result is that of its adapter alone, 
 """
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,7 +44,7 @@ def load(
     if not adapters:
         raise UserError("adapters={}: name at least one.")
     under = loaded.load(base, step=step, dtype=dtype, mesh=mesh)
-    parts = {name: opening.opened(str(where), base, _aside) for name, where in adapters.items()}
+    parts = {name: opening.opened(str(where), base, loaded.aside) for name, where in adapters.items()}
     _check(under, parts)
     first = next(iter(parts.values())).stored
     model = build(first.config, first.heads, dtype=dtype)
@@ -130,7 +129,3 @@ def _padded(
     return np.stack([wide(a, -1) for a, _ in pairs], layers), np.stack(
         [wide(b, layers) for _, b in pairs], layers
     )
-
-
-def _aside(line: str) -> None:
-    print(line, file=sys.stderr)  # --json has stdout

@@ -30,10 +30,10 @@ def classify(
     return [shares(logits_K) for logits_K in found]
 
 
-def shares(logits_K: np.ndarray) -> np.ndarray:
-    """The softmax."""
-    powers_K = np.exp(logits_K - logits_K.max())
-    return powers_K / powers_K.sum()
+def shares(logits: np.ndarray) -> np.ndarray:
+    """The softmax over the last axis, [..., K]."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def outputs(

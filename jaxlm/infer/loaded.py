@@ -107,7 +107,7 @@ def load(
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = stored.open_stored(str(path), say=print, step=step)
-    return _loaded(bases.merged(found, base, _aside, mesh), dtype, mesh)
+    return _loaded(bases.merged(found, base, aside, mesh), dtype, mesh)
 
 
 def load_hf(
@@ -119,14 +119,15 @@ def load_hf(
     mesh: Mesh = SPLIT,
 ) -> Loaded:
     """A Hugging Face folder, a PEFT folder on its `base`, or a .gguf file, without a conversion on disk."""
-    found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, _aside, mesh)
+    found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, aside, mesh)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
-        print(line, file=sys.stderr)  # --json has stdout
+        aside(line)
     return _loaded(found, dtype, mesh)
 
 
-def _aside(line: str) -> None:
+def aside(line: str) -> None:
+    """What is said while a model is read."""
     print(line, file=sys.stderr)  # --json has stdout
 
 

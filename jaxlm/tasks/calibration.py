@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxlm.errors import UserError
+from jaxlm.infer import classify
 
 FILE = "calibration.json"
 COLDEST, HOTTEST = 0.05, 20.0  # temperatures that are looked for
@@ -62,11 +63,11 @@ def keep(model: Any, found: Calibration) -> pathlib.Path:
 
 def temperature(right_N: np.ndarray, shares_NK: np.ndarray) -> float:
     """The T of the least negative log-likelihood, by halving: its slope in 1 / T grows from one end to the other."""
-    z_NK = np.log(np.maximum(shares_NK.astype(np.float64), np.finfo(np.float64).tiny))
+    z_NK = _logits(shares_NK)
     own_N = z_NK[np.arange(len(right_N)), right_N]
 
     def slope(inverse: float) -> float:
-        return float(((tempered(shares_NK, 1.0 / inverse) * z_NK).sum(axis=1) - own_N).mean())
+        return float(((classify.shares(z_NK * inverse) * z_NK).sum(axis=1) - own_N).mean())
 
     low, high = np.log(1.0 / HOTTEST), np.log(1.0 / COLDEST)
     for _ in range(60):
@@ -77,6 +78,8 @@ def temperature(right_N: np.ndarray, shares_NK: np.ndarray) -> float:
 
 def tempered(shares: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities over the last axis, of logits that are divided by the temperature."""
-    z = np.log(np.maximum(shares.astype(np.float64), np.finfo(np.float64).tiny)) / temperature
-    powers = np.exp(z - z.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    return classify.shares(_logits(shares) / temperature)
+
+
+def _logits(shares: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(shares.astype(np.float64), np.finfo(np.float64).tiny))

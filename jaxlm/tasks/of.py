@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import pathlib
 import re
+from collections.abc import Sequence
 
 from jaxlm.config import Run
 from jaxlm.errors import UserError
@@ -82,8 +83,7 @@ def of_options(options: argparse.Namespace) -> Task:
     """What the options of `commands.options.add_model` say; of several runs what they say together."""
     if options.adapter:
         others = ("more", "task", "weights", "vote", "temperature", "threshold", "base")
-        if given := [name for name in others if getattr(options, name) not in (None, False, "", [])]:
-            name = "a second --run" if given[0] == "more" else f"--{given[0]}"
+        if name := first_given(options, others):
             raise UserError(f"--adapter is of one --run, the base of all: leave {name} out.")
         model = adapters.of_options(options)
         return by_adapter(model, max_new_tokens=options.max_new_tokens, field=options.adapter_field)
@@ -127,3 +127,9 @@ def kind_of(run: Run) -> type[Trained] | None:
     """The class of that."""
     objective = getattr(run.objective, "inner", None)  # which several tasks have not
     return next((_TASKS[one] for one in type(objective).__mro__ if one in _TASKS), None)
+
+
+def first_given(options: argparse.Namespace, names: Sequence[str]) -> str:
+    """The first of these options that was given, as it is typed; "": none."""
+    given = [name for name in names if getattr(options, name) not in (None, False, "", [])]
+    return "" if not given else "a second --run" if given[0] == "more" else f"--{given[0]}"
