@@ -48,6 +48,9 @@ class Vocabulary:
     eos: int = -1
     sentinels: tuple[int, ...] = ()  # <extra_id_0>, <extra_id_1>, ...: stand for spans (T5, UL2)
     infill: tuple[int, ...] = ()  # prefix, suffix, middle: the markers of fill-in-the-middle; all or none
+    between: tuple[
+        int, ...
+    ] = ()  # stands before the second text of a pair: of RoBERTa and BART another [SEP]
     stops: tuple[int, ...] = ()  # pieces that end a sentence: '.', '!', '?', ...
     special_V: np.ndarray  # bool
     continues_V: np.ndarray  # bool

@@ -10,6 +10,7 @@ that their seconds are those of one machine at about the same time. The peer is 
 """
 
 import argparse
+import collections
 import dataclasses
 import hashlib
 import json
@@ -29,6 +30,7 @@ from jaxlm.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("jaxlm", "transformers")
+MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class Protocol:
     """What is trained, measured and compared; the same on both sides."""
 
     recipe: str  # of ours: a name or a file
-    kind: str  # of the peer: classification or tagging; "": it has none here
+    kind: str  # of the peer: classification, multi_label, tagging or similarity; "": it has none here
     train: str
     test: str
     metric: str
@@ -47,7 +49,7 @@ class Protocol:
     rates: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
     seeds: tuple[int, ...] = (1, 2, 3)
     label: str = "label"
-    fields: tuple[str, ...] = ("text",)  # that are read
+    fields: tuple[str, ...] = ("text",)  # that are read; "marked": the text with MARKERS around head and tail
     settings: tuple[str, ...] = ()  # of ours, besides
 
 
@@ -61,14 +63,32 @@ PROTOCOLS = {
         test="ner_en_wikiann.validation.conll.gz", metric="f1", examples=8000, epochs=2, batch=32, tokens=128,
         rates=(1e-4, 2e-4, 3e-4), fields=("tokens",), label="tags",
     ),
+    "nli_vitaminc": Protocol(
+        recipe="classification", kind="classification", train="nli_vitaminc.train.jsonl.gz",
+        test="nli_vitaminc.validation.jsonl.gz", metric="accuracy", examples=4000, epochs=2, batch=32, tokens=128,
+        rates=(1e-4, 2e-4, 3e-4), fields=("premise", "hypothesis"),
+        settings=("--config.data.text_fields=('premise','hypothesis')", "--config.objective.texts=2"),
+    ),
+    "emotions_en_multilabel": Protocol(
+        recipe="multi_label", kind="multi_label", train="emotions_en_multilabel.train.jsonl.gz",
+        test="emotions_en_multilabel.validation.jsonl.gz", metric="micro_f1", examples=8000, epochs=2, batch=32,
+        tokens=64, rates=(2e-4, 4e-4, 8e-4), label="labels",
+    ),
+    "relation_en_semeval2010": Protocol(
+        recipe="relation_extraction", kind="classification", train="relation_en_semeval2010.train.jsonl.gz",
+        test="relation_en_semeval2010.validation.jsonl.gz", metric="accuracy", examples=5968, epochs=2, batch=32,
+        tokens=128, rates=(1e-4, 2e-4, 4e-4), fields=("marked",),
+    ),
     "similarity_en_stsb": Protocol(
-        recipe="similarity", kind="", train="similarity_en_stsb.train.tsv.gz",
+        recipe="similarity", kind="similarity", train="similarity_en_stsb.train.tsv.gz",
         test="similarity_en_stsb.validation.tsv.gz", metric="pearson", examples=4000, epochs=2, batch=32, tokens=128,
-        fields=("sentence1", "sentence2"), label="score",
+        fields=("sentence1", "sentence2"), label="score", settings=("--config.objective.max_tokens=62",),
     ),
     "qa_en_squad": Protocol(
         recipe="question_answering", kind="", train="qa_en_squad.train.json.gz",
         test="qa_en_squad.validation.json.gz", metric="f1", examples=2000, epochs=2, batch=16, tokens=256,
+        rates=(1e-4, 2e-4, 4e-4), fields=("question", "context"),
+        settings=("--config.objective.max_tokens=256", "--config.objective.overlap=64"),
     ),
 }  # fmt: skip
 
@@ -188,10 +208,11 @@ def line(name: str, protocol: Protocol, side: str, cells: list[Cell], test: path
 
 
 def versus(protocol: Protocol, ours: Cell, theirs: Cell, test: pathlib.Path) -> str:
-    """The paired test of one seed."""
-    found = scores(ours, test, against=theirs)["differences"][protocol.metric]
-    told = f"{found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}], p = {found['p']:.3f} ({found['test']})"
-    return f"| | seed {ours.seed}: jaxlm less transformers | {protocol.metric} | {told} | | | | | |"
+    """The paired test of one seed. The peer's folder comes first, since it is the one that has to be told columns."""
+    found = scores(theirs, test, against=ours)["differences"][protocol.metric]
+    value, low, high = (-found[name] for name in ("value", "high", "low"))
+    told = f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p = {found['p']:.3f} ({found['test']})"
+    return f"| | seed {ours.seed}: jaxlm less the peer | {protocol.metric} | {told} | | | | | |"
 
 
 def scores(cell: Cell, table: pathlib.Path, against: Cell | None = None) -> dict[str, Any]:
@@ -200,29 +221,44 @@ def scores(cell: Cell, table: pathlib.Path, against: Cell | None = None) -> dict
     kept = cell.folder / f"{table.stem}{beside}.json"
     if not kept.exists():
         words = [f"--run={cell.run}", f"--data={table}", "--folder=", "--json"]
+        if cell.side == "transformers" and cell.protocol.kind != "tagging":
+            words.append(f"--text-field={','.join(cell.protocol.fields)}")
         found = call("-m", "jaxlm", "evaluate", *words, *([f"--against={against.run}"] if against else []))
         kept.write_text(found.splitlines()[-1])
     return json.loads(kept.read_text())
 
 
 def split(name: str, protocol: Protocol, options: argparse.Namespace) -> None:
-    """train.jsonl, dev.jsonl (a tenth, by hash) and test.jsonl."""
+    """train.jsonl, dev.jsonl (a tenth, by hash) and test.jsonl; a label of a single row is one to learn from."""
     folder = options.out / name
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "test.jsonl").exists():
         return
-    found = list(rows(options.data / protocol.train))[: protocol.examples]
-    is_dev = [int(hashlib.sha256(row.encode()).hexdigest(), 16) % 10 == 0 for row in found]
+    found = list(rows(options.data / protocol.train, protocol))[: protocol.examples]
+    label = lambda row: str(json.loads(row).get(protocol.label))
+    often = collections.Counter(map(label, found))
+    is_dev = [
+        int(hashlib.sha256(row.encode()).hexdigest(), 16) % 10 == 0 and often[label(row)] > 1 for row in found
+    ]
     write = lambda part, lines: (folder / f"{part}.jsonl").write_text("".join(f"{one}\n" for one in lines))
     write("train", [row for row, dev in zip(found, is_dev, strict=True) if not dev])
     write("dev", [row for row, dev in zip(found, is_dev, strict=True) if dev])
-    write("test", rows(options.data / protocol.test))
+    write("test", rows(options.data / protocol.test, protocol))
 
 
-def rows(path: pathlib.Path) -> Iterator[str]:
+def rows(path: pathlib.Path, protocol: Protocol) -> Iterator[str]:
     """Every row of a table as JSON."""
     for _, _, row in readers.rows(str(path), Wanted(()), whole=True):
+        if "marked" in protocol.fields:
+            row["marked"] = marked(row)
         yield json.dumps(row, ensure_ascii=False)
+
+
+def marked(row: dict[str, Any]) -> str:
+    """The text of a relation, for a model that reads nothing else."""
+    (a, b), (c, d) = ((row[name]["start"], row[name]["end"]) for name in ("head", "tail"))
+    text, (head, after, tail, end) = row["text"], MARKERS
+    return f"{text[:a]} {head} {text[a:b]} {after} {text[b:c]} {tail} {text[c:d]} {end} {text[d:]}"
 
 
 def ours(cell: Cell) -> tuple[float, int]:
@@ -264,7 +300,7 @@ def peers(cell: Cell) -> tuple[float, int]:
     cell.folder.mkdir(parents=True, exist_ok=True)
     told = {
         "train": str(cell.out / cell.name / "train.jsonl"), "model": cell.model, "folder": str(cell.folder),
-        "rate": cell.rate, "seed": cell.seed,
+        "rate": cell.rate, "seed": cell.seed, "markers": MARKERS,
     }  # fmt: skip
     (cell.folder / "cell.json").write_text(json.dumps({**dataclasses.asdict(one), **told}))
     call(str(ROOT / "tools" / "board_peer.py"), str(cell.folder / "cell.json"))

@@ -32,24 +32,8 @@ def main(argv: list[str]) -> int:
     cell = json.loads(pathlib.Path(argv[1]).read_text())
     with open(cell["train"]) as stream:
         rows = [json.loads(line) for line in stream]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(cell["model"])
-    tagging = cell["kind"] == "tagging"
-    labels = tag_names(rows) if tagging else sorted({row[cell["label"]] for row in rows})
-    kind = "TokenClassification" if tagging else "SequenceClassification"
     transformers.set_seed(cell["seed"])
-    model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(
-        cell["model"], id2label=dict(enumerate(labels)), label2id={name: i for i, name in enumerate(labels)}
-    )
-    encode = tagged if tagging else classified
-    found = Rows([encode(row, cell, tokenizer, labels) for row in rows])
-    collator = "DataCollatorForTokenClassification" if tagging else "DataCollatorWithPadding"
-    trainer = transformers.Trainer(
-        model=model,
-        args=arguments(cell),
-        train_dataset=found,
-        data_collator=getattr(transformers, collator)(tokenizer),
-        processing_class=tokenizer,
-    )
+    trainer = (alike if cell["kind"] == "similarity" else labelled)(cell, rows)
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
@@ -59,9 +43,51 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def arguments(cell: dict) -> transformers.TrainingArguments:
+def labelled(cell: dict, rows: list[dict]):
+    """Classes of texts, of pairs, or of words."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cell["model"])
+    tagging, several = cell["kind"] == "tagging", cell["kind"] == "multi_label"
+    listed = [row[cell["label"]] if several else [row[cell["label"]]] for row in rows if not tagging]
+    labels = tag_names(rows) if tagging else sorted({name for names in listed for name in names})
+    kind = "TokenClassification" if tagging else "SequenceClassification"
+    problem = {"problem_type": "multi_label_classification"} if several else {}
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(cell["model"], **names, **problem)
+    if "marked" in cell["fields"]:
+        tokenizer.add_special_tokens({"additional_special_tokens": cell["markers"]})
+        model.resize_token_embeddings(len(tokenizer))
+    encode = {"tagging": tagged, "multi_label": judged, "classification": classified}[cell["kind"]]
+    collator = "DataCollatorForTokenClassification" if tagging else "DataCollatorWithPadding"
+    return transformers.Trainer(
+        model=model,
+        args=transformers.TrainingArguments(**arguments(cell)),
+        train_dataset=Rows([encode(row, cell, tokenizer, labels) for row in rows]),
+        data_collator=getattr(transformers, collator)(tokenizer),
+        processing_class=tokenizer,
+    )
+
+
+def alike(cell: dict, rows: list[dict]):
+    """The cosine of two vectors, of sentence-transformers; half of the tokens for each text."""
+    import datasets
+    import sentence_transformers
+
+    model = sentence_transformers.SentenceTransformer(cell["model"], device="cpu")
+    model.max_seq_length = cell["tokens"] // 2
+    texts = {name: [row[name] for row in rows] for name in cell["fields"]}
+    scores = {"label": [float(row[cell["label"]]) / 5 for row in rows]}
+    how = {name: value for name, value in arguments(cell).items() if name != "train_sampling_strategy"}
+    return sentence_transformers.SentenceTransformerTrainer(
+        model=model,
+        args=sentence_transformers.SentenceTransformerTrainingArguments(**how),
+        train_dataset=datasets.Dataset.from_dict({**texts, **scores}),
+        loss=sentence_transformers.losses.CosineSimilarityLoss(model),
+    )
+
+
+def arguments(cell: dict) -> dict:
     """As the protocol has them."""
-    return transformers.TrainingArguments(
+    return dict(
         output_dir=cell["folder"] + "/trainer",
         num_train_epochs=cell["epochs"],
         per_device_train_batch_size=cell["batch"],
@@ -85,9 +111,15 @@ def tag_names(rows: list[dict]) -> list[str]:
 
 
 def classified(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:
-    """A text and the number of its label."""
-    made = tokenizer(row["text"], truncation=True, max_length=cell["tokens"])
+    """A text, or a pair, and the number of its label."""
+    made = tokenizer(*(row[name] for name in cell["fields"]), truncation=True, max_length=cell["tokens"])
     return {**made, "labels": labels.index(row[cell["label"]])}
+
+
+def judged(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:
+    """A text, and 1 for each of its labels."""
+    made = tokenizer(row["text"], truncation=True, max_length=cell["tokens"])
+    return {**made, "labels": [float(name in row[cell["label"]]) for name in labels]}
 
 
 def tagged(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:

@@ -39,7 +39,7 @@ def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.tasks import of
 
     decisions = ("calibrate", "temperature", "threshold")
-    for_data = (*decisions, "task", "more", "weights", "vote", "against", "by", "folder")
+    for_data = (*decisions, "text_field", "task", "more", "weights", "vote", "against", "by", "folder")
     if name := of.first_given(options, for_data):
         raise UserError(f"{name} is of --data=FILE; a split is measured of one run.")
     if options.precision != "float32" or any(vars(options).get(f"mesh.{axis}") is not None for axis in AXES):
@@ -62,6 +62,11 @@ def _of_table(options: argparse.Namespace) -> str:
     if options.calibrate:
         return _calibrated(options)
     task = of.of_options(options)
+    if options.text_field and options.text_field != task.fields:
+        raise UserError(
+            f"--text-field={','.join(options.text_field)}: a run reads the columns it was trained on, "
+            f"{', '.join(task.fields)}. Rename those of the table, or leave it out."
+        )
     rows = tables.rows(task, options.data)
     if options.by and (lacking := [record.where for record, row in rows if options.by not in row]):
         raise UserError(f'{lacking[0]}: no field "{options.by}", and --by names one.')
@@ -167,6 +172,7 @@ def _parser() -> table.Parser:
     rows = "of a split at most so many rows of each task; 0: all"
     add("--rows", type=int, default=0, metavar="N", help=rows)
     _add_data(parser)
+    table.add_fields(parser)
     table.add_untuned(parser)
     table.add_decisions(parser)
     table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")

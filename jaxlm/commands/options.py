@@ -159,6 +159,13 @@ def add_model(parser: Parser, what: str, *, several: bool = False) -> None:
         add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
 
 
+def add_fields(parser: Parser) -> None:
+    """How the texts of a table are named."""
+    of_pairs = "of a Hugging Face model, two are a pair; default: as the run's data, else text"
+    what = f"column of the text, or columns: {of_pairs}"
+    parser.add_argument("--text-field", type=_names, default=(), metavar="NAME[,NAME]", help=what)
+
+
 def add_adapters(parser: Parser) -> None:
     """Adapters on the model as their base, each for the rows that name it."""
     add = parser.add_argument

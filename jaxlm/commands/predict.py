@@ -35,10 +35,11 @@ def main(argv: Sequence[str]) -> int:
     if options.output is not None:
         written.check(options.output, options.json)
     use = of.of_options(options)
-    fields = (options.text_field,) if options.text_field else use.fields
-    if len(fields) < len(use.fields):
+    fields = options.text_field or use.fields
+    if len(fields) != len(use.fields):
         raise UserError(
-            f"--text-field: the model takes {len(use.fields)} texts, {', '.join(use.fields)}. Leave it out."
+            f"--text-field={','.join(fields)}: the model takes {len(use.fields)} column(s), {', '.join(use.fields)}. "
+            "Name as many, or leave it out."
         )
     parts = readers.together(_rows(options, fields))
     first = next(parts, None)
@@ -108,9 +109,9 @@ def _parser() -> table.Parser:
     table.add_model(parser, "any model", several=True)
     table.add_untuned(parser)
     table.add_decisions(parser)
-    add = parser.add_argument
-    add("--text-field", metavar="NAME", help="column of the text; default: as the run's data, else text")
+    table.add_fields(parser)
     table.add_adapters(parser)
+    add = parser.add_argument
     add("--max-new-tokens", type=int, default=64, metavar="N", help="of an answer, at most; default: 64")
     table.add_texts(parser, "text")
     table.add_answers(parser, "a row (what is done without --output)", "table for the rows with the answers")

@@ -13,6 +13,12 @@ def metrics(right_N: np.ndarray, found_N: np.ndarray) -> Sampled:
     return resampled(len(right_N), lambda items: _values(right_N[items], found_N[items]))
 
 
+def correlations(right_N: np.ndarray, found_N: np.ndarray) -> Sampled:
+    """Of numbers in another unit: pearson and spearman alone."""
+    every = metrics(right_N, found_N).measure
+    return resampled(len(right_N), lambda items: {name: every(items)[name] for name in NAMES[:2]})
+
+
 def pearson(a_N: np.ndarray, b_N: np.ndarray) -> float:
     """Covariance over the product of the deviations."""
     a_N, b_N = a_N - a_N.mean(), b_N - b_N.mean()

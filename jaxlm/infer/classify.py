@@ -58,10 +58,12 @@ def laid_out(
         raise UserError(f"an item of {len(wrong[0])} texts, and the model was trained on {texts}.")
     flat = predictor.tokenizer.encode_batch([text for item in items for text in item])
     kept = longest_first(np.array([len(ids) for ids in flat]).reshape(-1, texts), max_tokens).reshape(-1)
-    (begin, end), rows = predictor.tokenizer.vocabulary.marks, []
+    vocabulary, rows = predictor.tokenizer.vocabulary, []
+    begin, end = vocabulary.marks
     for at in range(0, len(flat), texts):
         cut = [flat[i][: kept[i]].tolist() for i in range(at, at + texts)]
-        rows.append([*begin, *(id for text in cut for id in (*text, *end))])
+        between = vocabulary.between
+        rows.append([*begin, *cut[0], *end, *(id for text in cut[1:] for id in (*between, *text, *end))])
     return rows
 
 
@@ -75,7 +77,8 @@ def alone(rows: int, vocabulary: Vocabulary) -> ItemTargets:
 def typed(batch: Batch, vocabulary: Vocabulary) -> Batch:
     """With the number of its text as the type of every token."""
     ends_BT = (batch.tokens_BT == vocabulary.marks[1][0]).astype(jnp.int32)
-    types_BT = jnp.where(batch.segments_BT > 0, jnp.cumsum(ends_BT, axis=1) - ends_BT, 0)
+    before_BT = jnp.cumsum(ends_BT, axis=1) - ends_BT
+    types_BT = jnp.where(batch.segments_BT > 0, jnp.minimum(before_BT, 1), 0)
     return dataclasses.replace(batch, types_BT=types_BT)
 
 

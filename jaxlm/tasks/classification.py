@@ -15,13 +15,18 @@ from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.multiple_choice import MultipleChoice
 from jaxlm.report import charts
 from jaxlm.tasks import calibration
-from jaxlm.tasks.task import Item, Measured, Trained, Values, known
+from jaxlm.tasks.task import Item, Measured, Task, Trained, Values, known
 
 
 class Classifying(Trained):
     """A label, its probability, and that of each; measured by accuracy, F1 and others."""
 
     metrics = ("accuracy", "macro_f1", "mcc", "nll", "brier", "ece")
+
+    @property
+    def kind(self) -> type[Task]:
+        """Whatever a label is read off: which of the same labels is the same question."""
+        return Classifying
 
     def __init__(self, model: Predictor, data: Data, objective: Classification) -> None:
         super().__init__(model, data, objective)

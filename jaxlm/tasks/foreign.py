@@ -1,10 +1,10 @@
 """What a Hugging Face folder was fine-tuned for. In: a `Loaded` without a run. Out: the task of its head, or None.
 
 Names of classes are those of `id2label` in its config.json; the texts and the right answers of a table stand in the
-columns `text` and `label` (`labels`, `score`), or `tokens` and `tags`, or `question`, `context` and `answers`.
+columns `text` and `label` (`labels`, `score`), or `tokens` and `tags`, or `question`, `context` and `answers`. Others
+may be named for the texts: two make a pair, which a cross-encoder reads in one row, and an encoder of sentences apart.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,56 +13,80 @@ import numpy as np
 from jaxlm.config import Data
 from jaxlm.data.corpus.columns import Answers, Label, Labels, Number
 from jaxlm.data.corpus.spans import Tags
+from jaxlm.errors import UserError
+from jaxlm.evaluate import correlation
+from jaxlm.infer import text_reading
 from jaxlm.infer.loaded import Loaded
 from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.multi_label import MultiLabel
 from jaxlm.objectives.question_answering import QuestionAnswering
 from jaxlm.objectives.regression import Regression
+from jaxlm.objectives.similarity import Similarity
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.tasks.classification import Classifying
 from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.question_answering import Answering
-from jaxlm.tasks.scores import Scoring
+from jaxlm.tasks.scores import Comparing, Scoring
 from jaxlm.tasks.tagging import Finding
-from jaxlm.tasks.task import Item, Trained
+from jaxlm.tasks.task import Item, Task, Trained
 
 
-def of(model: Loaded) -> Trained | None:
-    """By the one head that it has for classes."""
+def of(model: Loaded, fields: tuple[str, ...] = ()) -> Trained | None:
+    """By the one head that it has for classes; `fields`: what the texts of an item are called, (): as above. UserError
+    for more than it reads."""
     names = model.stored.class_names()
     if labels := names.get("classes"):
-        return _judge(model, labels)
+        return _judge(model, labels, _one_or_two(fields))
     if tags := names.get("tags"):
-        return _tagger(model, tags)
-    return _answering(model) if "span" in model.stored.heads else None
+        return _tagger(model, tags, *(fields or ("tokens",)))
+    if "span" in model.stored.heads:
+        return _answering(model, fields or ("question", "context"))
+    return _alike(model, _one_or_two(fields)) if len(fields) > 1 else None
 
 
-def _judge(model: Loaded, labels: tuple[str, ...]) -> Trained:
+def _one_or_two(fields: tuple[str, ...]) -> tuple[str, ...]:
+    if len(fields) > 2:
+        raise UserError(f"--text-field={','.join(fields)}: a text or a pair of texts has one or two columns.")
+    return fields or ("text",)
+
+
+def _judge(model: Loaded, labels: tuple[str, ...], fields: tuple[str, ...]) -> Trained:
     """By `problem_type`; without it one class is a number, as transformers has it."""
     problem = model.stored.settings("config.json").get("problem_type")
-    how = {"texts": 1, "pooling": "own", "max_tokens": model.row_length - 2, "items_per_row": 1}
+    vocabulary = model.tokenizer.vocabulary
+    begin, end = vocabulary.marks
+    pair = len(fields) == 2
+    longest = model.row_length - len(begin) - len(end) - pair * len((*end, *vocabulary.between))
+    how = {"texts": len(fields), "pooling": "own", "max_tokens": longest, "items_per_row": 1}
     if problem == "regression" or (problem is None and len(labels) == 1):
-        return Scoring(model, _data("text", Number(field="score")), Regression(column="score", **how))
+        return Scoring(model, _data(fields, Number(field="score")), Regression(column="score", **how))
     if problem == "multi_label_classification":
         column = Labels(field="labels", separator="|")
-        return LabelSets(model, _data("text", column), MultiLabel(column="labels", labels=labels, **how))
+        return LabelSets(model, _data(fields, column), MultiLabel(column="labels", labels=labels, **how))
     objective = Classification(column="label", labels=labels, **how)
-    return Classifying(model, _data("text", Label(field="label")), objective)
+    return Classifying(model, _data(fields, Label(field="label")), objective)
 
 
-def _tagger(model: Loaded, tags: tuple[str, ...]) -> Trained:
+def _alike(model: Loaded, fields: tuple[str, ...]) -> Trained:
+    """Without a head for classes."""
+    how = {"pooling": "mean", "max_tokens": model.row_length - 2, "items_per_row": 1}
+    objective = Similarity(column="score", lowest=0.0, highest=1.0, **how)
+    return _Alike(model, _data(fields, Number(field="score")), objective)
+
+
+def _tagger(model: Loaded, tags: tuple[str, ...], *fields: str) -> Trained:
     bio = "O" in tags and all(tag == "O" or tag[:2] in ("B-", "I-") for tag in tags)
     labels = tuple(sorted({tag[2:] for tag in tags} - {""})) if bio else tags
     scheme = "bio" if bio else "words"
     objective = Tagging(
         column="tags", labels=labels, scheme=scheme, max_tokens=model.row_length - 2, items_per_row=1
     )
-    column = Tags(field="tags", text="tokens", between=" ", scheme=scheme)
-    return _Reordered(model, _data("tokens", column), objective, tags)
+    column = Tags(field="tags", text=fields[0], between=" ", scheme=scheme)
+    return _Reordered(model, _data(fields, column), objective, tags)
 
 
-def _answering(model: Loaded) -> Trained:
+def _answering(model: Loaded, fields: tuple[str, ...]) -> Trained:
     """In the windows that are published."""
     window = min(384, model.row_length)
     objective = QuestionAnswering(
@@ -74,8 +98,23 @@ def _answering(model: Loaded) -> Trained:
         items_per_row=1,
         separators=2 if isinstance(model.model.config, Roberta) else 1,
     )
-    data = _data("", Answers(field="answers", text="context"))
-    return Answering(model, dataclasses.replace(data, text_fields=("question", "context")), objective)
+    return Answering(model, _data(fields, Answers(field="answers", text=fields[-1])), objective)
+
+
+class _Alike(Comparing):
+    """Its vectors are made as the folder says, and nobody said what score a cosine stands for."""
+
+    metrics = ("pearson", "spearman")
+    _measured = staticmethod(correlation.correlations)
+
+    @property
+    def kind(self) -> type[Task]:
+        """A run with `Similarity` answers the same question."""
+        return Comparing
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Pooled as the folder says."""
+        return text_reading.vectors(self.model, texts)[0]
 
 
 class _Reordered(Finding):
@@ -92,7 +131,8 @@ class _Reordered(Finding):
         return [np.where(absent & ~np.isnan(scores_NK), -np.inf, scores_NK) for scores_NK in found]
 
 
-def _data(text: str, column: Any) -> Data:
+def _data(fields: tuple[str, ...], column: Any) -> Data:
     """How a table is read."""
     how = {"packing": "none", "validation_share": 0.0, "test_share": 0.0}
-    return Data(corpus="", text_field=text, columns=(column,), **how)
+    texts = {"text_field": fields[0]} if len(fields) == 1 else {"text_fields": fields}
+    return Data(corpus="", columns=(column,), **texts, **how)

@@ -51,12 +51,15 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
 }
 
 
-def of(model: Loaded, *, max_new_tokens: int, setup: Setup | None = None) -> Task:
-    """`max_new_tokens`: the longest answer of a model that writes; `setup`: what is asked of it, whatever it is for."""
+def of(
+    model: Loaded, *, max_new_tokens: int, setup: Setup | None = None, fields: tuple[str, ...] = ()
+) -> Task:
+    """`max_new_tokens`: the longest answer of a model that writes; `setup`: what is asked of it, whatever it is for;
+    `fields`: what the texts of an item are called, of a folder that does not say it."""
     if setup is not None:
         return _set_up(model, setup, max_new_tokens)
     run = model.stored.run
-    found = foreign.of(model) if run is None else of_run(model, run)
+    found = foreign.of(model, fields) if run is None else of_run(model, run)
     return found or untrained.of(model, max_new_tokens=max_new_tokens)
 
 
@@ -110,7 +113,8 @@ def _of_place(place: str, options: argparse.Namespace) -> Task:
     one = argparse.Namespace(**{**vars(options), "run": run, "step": step})
     names = [field.name for field in dataclasses.fields(Setup)]
     setup = Setup(**{name: getattr(options, name) for name in names}) if options.task else None
-    made = of(loaded.of_options(one), max_new_tokens=options.max_new_tokens, setup=setup)
+    how = {"max_new_tokens": options.max_new_tokens, "setup": setup, "fields": options.text_field}
+    made = of(loaded.of_options(one), **how)
     for name in ("temperature", "threshold"):
         if (value := getattr(options, name)) is not None:
             made.decide(**{name: value})
@@ -131,5 +135,5 @@ def kind_of(run: Run) -> type[Trained] | None:
 
 def first_given(options: argparse.Namespace, names: Sequence[str]) -> str:
     """The first of these options that was given, as it is typed; "": none."""
-    given = [name for name in names if getattr(options, name) not in (None, False, "", [])]
-    return "" if not given else "a second --run" if given[0] == "more" else f"--{given[0]}"
+    given = [name for name in names if getattr(options, name) not in (None, False, "", [], ())]
+    return "" if not given else "a second --run" if given[0] == "more" else f"--{given[0].replace('_', '-')}"

@@ -16,6 +16,7 @@ class Scoring(Trained):
 
     does = "a number"
     columns, metrics = ("predicted",), correlation.NAMES
+    _measured = staticmethod(correlation.metrics)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The number, [1]."""
@@ -29,7 +30,7 @@ class Scoring(Trained):
         """As `evaluate.correlation` has it."""
         right_N = np.array([record.values[0] for record in records], np.float64)
         found_N = np.array([answer["predicted"] for answer in answers])
-        return Measured(items=len(records), metrics=correlation.metrics(right_N, found_N))
+        return Measured(items=len(records), metrics=self._measured(right_N, found_N))
 
 
 class Comparing(Scoring):
@@ -39,9 +40,13 @@ class Comparing(Scoring):
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The cosine, [1]."""
+        one, other = (self.vectors(side) for side in zip(*items, strict=True))
+        return list((one * other).sum(axis=1, keepdims=True))
+
+    def vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """[texts, D], of length 1, as the model was trained."""
         how = {"pooling": self.objective.pooling, "row_length": self.objective.max_tokens + 2}
-        sides = [embed.embed(self.model, side, **how) for side in zip(*items, strict=True)]
-        return list((sides[0] * sides[1]).sum(axis=1, keepdims=True))
+        return embed.embed(self.model, texts, **how)
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """The score that the cosine stands for."""

@@ -80,7 +80,10 @@ def compared(one: Answered, other: Answered) -> dict[str, Difference]:
     sides = (one.records + other.records, one.answers + other.answers, one.asked + other.asked)
     both = one.task.measure(*sides).metrics
     if isinstance(both, Sampled) and both.number == len(sides[0]):
-        return paired.compared(both)
+        found = paired.compared(both)
+        return {
+            name: found[name] for name in found if {name} <= set(one.task.metrics) & set(other.task.metrics)
+        }
     here = one.measured().metrics
     there = one.task.measure(other.records, other.answers, other.asked).metrics
     if not isinstance(here, Sampled) or not isinstance(there, Sampled) or here.number != there.number:

@@ -1,6 +1,7 @@
 """Whole texts as items: `[CLS] a [SEP] [CLS] b [SEP]`, or joined, `[CLS] a [SEP] b [SEP]`. In: shards. Out: Items.
 
-Of a tokenizer without [CLS] and [SEP], bos and eos stand in their places (`Vocabulary.marks`).
+Of a tokenizer without [CLS] and [SEP], bos and eos stand in their places (`Vocabulary.marks`); of some another [SEP]
+stands before b (`Vocabulary.between`).
 
 An item is one text (a document, or a sentence of one) or the texts that belong together (the fields of a record); each
 is cut to `max_tokens`, those that are joined together.
@@ -82,8 +83,9 @@ class Joined(Texts):
 
     @property
     def overhead(self) -> int:
-        """As of texts, but for the [CLS] of every second one."""
-        return super().overhead - self._around[0] * (self.table["length"].shape[1] // 2)
+        """As of texts, but for the [CLS] of every second one, unless something else stands there."""
+        spared = 0 if self.vocabulary.between else self._around[0]
+        return super().overhead - spared * (self.table["length"].shape[1] // 2)
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
         piece = super()._piece(document, row)
@@ -92,6 +94,9 @@ class Joined(Texts):
         whole = len(piece.tokens)
         begins = np.flatnonzero(np.diff(piece.texts, prepend=-1))
         later = begins[1::2]
+        if self.vocabulary.between:
+            piece.tokens[later] = self.vocabulary.between
+            return piece
         columns = {n: np.delete(v, later) if v.shape == (whole,) else v for n, v in piece.columns.items()}
         return Piece(np.delete(piece.tokens, later), np.delete(piece.texts, later), columns)
 
@@ -132,7 +137,10 @@ def make_texts(
     UserError when there are none, or when a record does not have that many fields.
     """
     kind = Joined if joined else Texts
-    fingerprint = digest(kind.__name__.lower(), VERSION, shards.fingerprint, unit, texts, max_tokens)
+    between = vocabulary.between if joined else ()
+    fingerprint = digest(
+        kind.__name__.lower(), VERSION, shards.fingerprint, unit, texts, max_tokens, *between
+    )
     make = _UNITS[unit]
 
     def blocks() -> Iterator[np.ndarray]:

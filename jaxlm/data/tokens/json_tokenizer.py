@@ -74,10 +74,17 @@ class JsonTokenizer(subwords.Tokenizer):
             f"tokenizer {self.name}", "cannot encode a text", "Take the file from the model's own folder."
         )
 
-    def encode_framed(self, text: str) -> tokenizers.Encoding:
-        """Of one text, with what the file's own template puts around it; never cut or padded."""
+    def encode_framed(self, text: str, other: str | None = None) -> tokenizers.Encoding:
+        """Of one text or a pair, with what the file's own template puts around it; never cut or padded."""
         with self._encoding():
-            return self._marked.encode(text)
+            return self._marked.encode(text, other)
+
+    def _between(self, sep: int) -> tuple[int, ...]:
+        if sep < 0 or not self.config.get("post_processor"):
+            return ()
+        found = self.encode_framed("a", "a")
+        inner = [id for id, special in zip(found.ids, found.special_tokens_mask, strict=True) if special]
+        return (sep,) if inner.count(sep) == 3 else ()  # one behind each text, and one more
 
     @functools.cached_property
     def _marked(self) -> tokenizers.Tokenizer:

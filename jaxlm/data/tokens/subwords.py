@@ -141,11 +141,16 @@ class Tokenizer(abc.ABC):
             size=self.size,
             sentinels=sentinels,
             infill=markers,
+            between=self._between(ids["sep"]),
             stops=stops,
             special_V=special_V,
             continues_V=continues_V,
             **ids,
         )
+
+    def _between(self, sep: int) -> tuple[int, ...]:
+        """What its own template puts before the second text of a pair, behind the [SEP] of the first."""
+        return ()
 
     def _sentinels(self) -> tuple[int, ...]:
         """Ids of <extra_id_0>, <extra_id_1>, ... as far as there is no gap."""
