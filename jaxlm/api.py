@@ -74,13 +74,16 @@ class Model(Loaded):
     def _for(self, texts: Texts, adapters: Adapters) -> "tuple[Model, list[str]]":
         """The model whose rows are computed as `adapters` says, and the texts."""
         found = _several(texts)
-        if adapters is None and self.adapters:
+        if adapters is None:
+            self._alone()
+            return self, found
+        return self.choosing([adapters] if isinstance(adapters, str) else list(adapters), len(found)), found
+
+    def _alone(self) -> None:
+        if self.adapters:
             raise UserError(
                 f"the model has the adapters {', '.join(self.adapters)}. Fix: adapters=[name of each text]."
             )
-        if adapters is None:
-            return self, found
-        return self.choosing([adapters] if isinstance(adapters, str) else list(adapters), len(found)), found
 
     def fill_mask(self, texts: Texts, *, top: int = 5, adapters: Adapters = None) -> list[Filled]:
         """The `top` likeliest tokens for every [MASK] of every text, text by text: `.candidates` of a mask are
@@ -141,16 +144,31 @@ class Model(Loaded):
         return text_reading.vectors(*self._for(texts, adapters), pooling)[0]
 
     def predict(
-        self, texts: Texts, *, max_new_tokens: int = 64, adapters: Adapters = None
+        self, texts: Texts | Sequence[Sequence[str]], *, max_new_tokens: int = 64, adapters: Adapters = None
     ) -> list[dict[str, Any]]:
         """What the model is for, done to every text, as `jaxlm predict` does to the rows of a table: {"predicted": ...,
-        "probability": ...} of a classifier, {"spans": ...} of a tagger, tokens for masks, an answer, or a vector."""
-        _, found = self._for(texts, adapters)
-        use = (tasks.by_adapter if self.adapters else tasks.of)(self, max_new_tokens=max_new_tokens)
-        for text in found:
-            use.check(text)
-        named = [adapters] if isinstance(adapters, str) else adapters or ()
-        items = [(text, *map(str, named[k : k + 1])) for k, text in enumerate(found)]
+        "probability": ...} of a classifier, {"spans": ...} of a tagger, tokens for masks, an answer, or a vector.
+
+        Texts that belong together are a tuple: [(premise, hypothesis), ...], [(question, context), ...]. UserError for
+        another number of them than the model takes.
+        """
+        items = [_item(one) for one in ([texts] if isinstance(texts, str) else texts)]
+        self._for([text for text, *_ in items], adapters)
+        fields = ("text", "text_pair") if any(len(item) == 2 for item in items) else ()
+        if self.adapters:
+            use = tasks.by_adapter(self, max_new_tokens=max_new_tokens)
+        else:
+            use = tasks.of(self, max_new_tokens=max_new_tokens, fields=fields)
+        if wrong := [item for item in items if len(item) != len(use.fields)]:
+            raise UserError(
+                f"texts: {wrong[0]!r:.60} is {len(wrong[0])} text(s), and the model takes {len(use.fields)}, "
+                f"{', '.join(use.fields)}: a tuple of them, or a text where it is one."
+            )
+        for item in items:
+            use.check(item[0])
+        if self.adapters:
+            named = [adapters] if isinstance(adapters, str) else adapters or ()
+            items = [(*item, str(name)) for item, name in zip(items, named, strict=True)]
         return use.answer(items, use.ask(items))
 
     def logits(self, texts: Texts, answers: Texts | None = None) -> list[Scored]:
@@ -162,7 +180,7 @@ class Model(Loaded):
 
         UserError for a model that is no run, or a split that its corpus does not have.
         """
-        self._for((), None)
+        self._alone()
         return of_run.measure(
             self.where, split=split, step=self.stored.step, rows=rows, base=self.base, say=print
         )[1]
@@ -170,7 +188,7 @@ class Model(Loaded):
     def export(self, folder: str | pathlib.Path) -> pathlib.Path:
         """Writes a Hugging Face folder, which must not exist, and returns its path. UserError for what has no place
         in one."""
-        self._for((), None)
+        self._alone()
         target = expanded(folder)
         exporting.to_hf(
             pathlib.Path(self.where), target, say=print, step=self.stored.step or None, base=self.base
@@ -261,6 +279,14 @@ def _last(workdir: pathlib.Path) -> dict[str, float]:
     """What the newest evaluation of an earlier start measured."""
     curves = read_curves(workdir)
     return {name: float(values[-1]) for name, (_, values) in curves.items() if name.startswith("eval/")}
+
+
+def _item(texts: Any) -> tuple[str, ...]:
+    """A text, or those that belong together."""
+    found: tuple[Any, ...] = tuple(texts) if isinstance(texts, tuple | list) and texts else (texts,)
+    for text in found:
+        check_text(text, "texts")
+    return found
 
 
 def _several(texts: Texts) -> list[str]:

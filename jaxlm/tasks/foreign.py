@@ -112,6 +112,8 @@ class _Alike(Comparing):
         """A run with `Similarity` answers the same question."""
         return Comparing
 
+    model: Loaded  # as `_alike` makes it
+
     def vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Pooled as the folder says."""
         return text_reading.vectors(self.model, texts)[0]

@@ -84,6 +84,10 @@ def test_a_cross_encoder_judges_a_pair_in_one_row(tmp_path, make, capsys):
     assert predict.main(["predict", *run, f"--input={data}", f"--output={tmp_path / 'o.jsonl'}"]) == 0
     found = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
     np.testing.assert_allclose([list(one["probabilities"].values()) for one in found], shares, atol=1e-5)
+    ready = jaxlm.load(f"hf:{tmp_path / 'hf'}")
+    assert ready.predict(PAIRS) == [{name: one[name] for name in ready.predict(PAIRS)[0]} for one in found]
+    with pytest.raises(UserError, match=r"'mat'.* is 1 text\(s\), and the model takes 2, text, text_pair"):
+        ready.predict([*PAIRS, "mat"])
     capsys.readouterr()
     assert evaluate.main(["evaluate", *run, f"--data={data}", "--folder=", "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"]

@@ -14,7 +14,7 @@ from tests.training.test_isolation import FAMILIES, ROOT, SMALL, batch
 
 LENGTH, PLACES = 64, 20
 SIZES = SMALL | {
-    "layers": 4, "encoder_layers": 2, "decoder_layers": 2, "generator_layers": 2, "vocab_size": 512, "mlp": 56,
+    "layers": 2, "encoder_layers": 2, "decoder_layers": 2, "generator_layers": 2, "vocab_size": 512, "mlp": 56,
     "generator_mlp": 24, "dropout": 0.0, "attention_dropout": 0.0, "embedding_dropout": 0.0,
 }  # fmt: skip
 
@@ -22,7 +22,10 @@ SIZES = SMALL | {
 def small(family, **changes):
     run = flags.load(ROOT / "configs" / f"{family}.py")
     fields = {field.name for field in dataclasses.fields(run.model)}
-    config = dataclasses.replace(run.model, **{k: v for k, v in (SIZES | changes).items() if k in fields})
+    pattern = {"layers": 4} if "modernbert" in family else {}  # a global layer and local ones
+    config = dataclasses.replace(
+        run.model, **{k: v for k, v in (SIZES | pattern | changes).items() if k in fields}
+    )
     model = build(config, {})
     return model, jax.jit(model.init)(jax.random.key(0)), batch(config.kind, LENGTH, rows=3)
 
