@@ -37,18 +37,22 @@ def of(model: Loaded, fields: tuple[str, ...] = ()) -> Trained | None:
     for more than it reads."""
     names = model.stored.class_names()
     if labels := names.get("classes"):
-        return _judge(model, labels, _one_or_two(fields))
+        return _judge(model, labels, _checked(fields, ("text",), (1, 2)))
     if tags := names.get("tags"):
-        return _tagger(model, tags, *(fields or ("tokens",)))
+        return _tagger(model, tags, _checked(fields, ("tokens",), (1,)))
     if "span" in model.stored.heads:
-        return _answering(model, fields or ("question", "context"))
-    return _alike(model, _one_or_two(fields)) if len(fields) > 1 else None
+        return _answering(model, _checked(fields, ("question", "context"), (2,)))
+    return _alike(model, _checked(fields, (), (2,))) if len(fields) > 1 else None
 
 
-def _one_or_two(fields: tuple[str, ...]) -> tuple[str, ...]:
-    if len(fields) > 2:
-        raise UserError(f"--text-field={','.join(fields)}: a text or a pair of texts has one or two columns.")
-    return fields or ("text",)
+def _checked(fields: tuple[str, ...], usual: tuple[str, ...], allowed: tuple[int, ...]) -> tuple[str, ...]:
+    if fields and len(fields) not in allowed:
+        usually = f" (usually {', '.join(usual)})" if usual else ""
+        raise UserError(
+            f"{', '.join(fields)}: {len(fields)} column(s) for the texts of an item, and the model takes "
+            f"{' or '.join(map(str, allowed))}{usually}. Fix: --text-field=NAME, of a pair NAME,NAME."
+        )
+    return fields or usual
 
 
 def _judge(model: Loaded, labels: tuple[str, ...], fields: tuple[str, ...]) -> Trained:
@@ -75,7 +79,7 @@ def _alike(model: Loaded, fields: tuple[str, ...]) -> Trained:
     return _Alike(model, _data(fields, Number(field="score")), objective)
 
 
-def _tagger(model: Loaded, tags: tuple[str, ...], *fields: str) -> Trained:
+def _tagger(model: Loaded, tags: tuple[str, ...], fields: tuple[str, ...]) -> Trained:
     bio = "O" in tags and all(tag == "O" or tag[:2] in ("B-", "I-") for tag in tags)
     labels = tuple(sorted({tag[2:] for tag in tags} - {""})) if bio else tags
     scheme = "bio" if bio else "words"

@@ -153,7 +153,7 @@ def test_columns_that_a_model_does_not_read_are_refused(tmp_path):
     data = table(tmp_path / "t.jsonl", "label", list("abab"))
     three = [f"--run=hf:{tmp_path / 'hf'}", "--text-field=premise,claim,label"]
     with pytest.raises(
-        UserError, match=r"--text-field=premise,claim,label: a text or a pair of texts has one"
+        UserError, match=r"premise, claim, label: 3 column\(s\) .* takes 1 or 2 \(usually text\)"
     ):
         predict.main(["predict", *three, f"--input={data}"])
     with pytest.raises(UserError, match=r"--text-field is of --data=FILE"):
