@@ -7,6 +7,7 @@ rate.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 
@@ -53,8 +54,9 @@ def peak_flops(device_kind: str) -> float | None:
     return next((peak for start, peak in PEAK_FLOPS if device_kind.lower().startswith(start.lower())), None)
 
 
+@functools.cache
 def matmul_rate(dtype: str) -> float:
-    """FLOP/s of one device in a square matrix product, measured now: what a step can be estimated from."""
+    """FLOP/s of one device in a square matrix product, measured once: what a step can be estimated from."""
     size = 1024 if jax.default_backend() == "cpu" else 8192
     a = jnp.ones((size, size), dtype)
     product = jax.jit(jnp.matmul)
