@@ -12,13 +12,18 @@ from jaxlm.evaluate import spans
 from jaxlm.infer import tag
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives.tagging import Tagging
-from jaxlm.tasks.task import Item, Measured, Trained, Values, known
+from jaxlm.tasks.task import Item, Measured, Task, Trained, Values, known
 
 
 class Finding(Trained):
     """Spans with a label each; measured by precision, recall and F1 of whole spans."""
 
     columns, metrics = ("spans",), ("precision", "recall", "f1", "macro_f1")
+
+    @property
+    def kind(self) -> type[Task]:
+        """With a chain or without, of a run or a folder of others: the same spans are asked for."""
+        return Finding
 
     def __init__(self, model: Predictor, data: Data, objective: Tagging) -> None:
         super().__init__(model, data, objective)

@@ -100,6 +100,11 @@ def test_exported_it_is_the_tagger_of_a_transformers_pipeline_and_comes_back(tra
     theirs = json.loads(capsys.readouterr().out)["metrics"]
     assert evaluate.main(["evaluate", f"--run={trained}", f"--data={data}", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"] == theirs
+    for one, other in ((f"hf:{folder}", trained), (trained, f"hf:{folder}")):
+        words = [f"--run={one}", f"--against={other}", f"--data={data}", "--folder=", "--json"]
+        assert evaluate.main(["evaluate", *words]) == 0
+        found = json.loads(capsys.readouterr().out)["differences"]["f1"]
+        assert (found["one"], found["value"], found["p"]) == (theirs["f1"]["value"], 0.0, 1.0)
     config = json.loads((folder / "config.json").read_text())
     names = list(model.stored.class_names()["tags"])
     rows = [2, 4, 0, 1, 3]  # the classes in another order
