@@ -44,10 +44,11 @@ class Part:
 def opened(where: str, base: str, say: Callable[[str], None]) -> Part:
     """A run folder, or a PEFT folder as DIR or hf:DIR. UserError for what cannot stand beside others."""
     path = where.removeprefix(stored.HF)
-    if adapter_own.is_one(path):
+    about = adapter_reading.about(path)
+    if about and about.get("peft_type") == adapter_own.KIND:
         raise _refused(where, "it holds more, or other, than the matrices of LoRA")
-    if adapter_reading.is_one(path):
-        return _of_peft(path, base)
+    if about is not None:
+        return _of_peft(path, about, base)
     if not stored.is_ours(expanded(path)) or where != path:
         raise UserError(f"{where}: no adapter: a run with a view, or a folder with {adapter_reading.CONFIG}.")
     return _of_run(path, base, say)
@@ -71,9 +72,9 @@ def _of_run(path: str, base: str, say: Callable[[str], None]) -> Part:
     return Part(stored=bases.merged(found, base, say), thin=_checked(found.where, thin), heads=heads)
 
 
-def _of_peft(path: str, base: str) -> Part:
+def _of_peft(path: str, config: Mapping[str, Any], base: str) -> Part:
     found = stored.of_hf(path, base=base)
-    _, adapter = adapter_reading.opened(path, base)
+    _, adapter = adapter_reading.opened(path, config, base)
     if adapter is None:
         raise _refused(path, "a prompt or a prefix stands in front of its texts")
     plan, thin, acts = found.plan, {}, {}
