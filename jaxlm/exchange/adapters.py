@@ -60,7 +60,7 @@ def _of_run(path: str, base: str, say: Callable[[str], None]) -> Part:
         raise _refused(found.where, "it was trained without a view, which changes every weight")
     if any(getattr(view, "frozen", "float32") != "float32" for view in found.run.view):
         raise _refused(found.where, "its frozen weights were held in fewer bits than those of others")
-    program, trained, rest = bases.opened(found, base, meshes.local(SPLIT), say)
+    program, trained, rest = bases.opened(found, base, meshes.local(SPLIT))
     merged, thin, heads = flatten(program.view.merge(trained, rest)), {}, {}
     for name, weight in jax.device_get(merged).items():
         if name.startswith(HEADS):
@@ -69,7 +69,7 @@ def _of_run(path: str, base: str, say: Callable[[str], None]) -> Part:
             thin[name] = (np.asarray(weight.a), weight.scale * np.asarray(weight.b))
         elif isinstance(weight, Value) or name in flatten(trained):
             raise _refused(found.where, f"it trained {name} otherwise than by LoRA")
-    return Part(stored=bases.merged(found, base, say), thin=_checked(found.where, thin), heads=heads)
+    return Part(stored=bases.merged(found, base), thin=_checked(found.where, thin), heads=heads)
 
 
 def _of_peft(path: str, config: Mapping[str, Any], base: str) -> Part:
