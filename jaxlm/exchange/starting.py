@@ -287,5 +287,5 @@ def _warn_of_untrained(fresh: set[str], trained: Mapping[str, Any], say: Say) ->
     if drawn := sorted(p for p in fresh if not any(f"{one}/".startswith(f"{p}/") for one in trained)):
         say(
             f"WARNING: {listed('fresh, and the view does not train them', drawn)}: they stay as they were drawn. "
-            "Fix: train them, such as with also='heads/' in config.view"
+            "Fix: a view that trains them, such as LoRA(..., also='heads/')"
         )
