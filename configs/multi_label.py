@@ -7,11 +7,11 @@ Command     python -m jaxlm.train --config=configs/multi_label.py --config.init_
             labels: a list in .jsonl, "joy|surprise" in a table. jaxlm evaluate --data says which thresholds have the
             best F1: give those of validation data as --config.objective.thresholds="(0.31, ...)"
 Parameters  1,875,072
-Data        builtin:pydocs_types: which types two described parameters have
-Expect      the built-in data show that it runs, not more: no label gets likelier than one half within 300 steps, from
-            nothing or from runs/quickstart, at 5e-4 or 2e-3: F1 0 (always the three most frequent labels: 0.32)
+Data        builtin:pydocs_sections: how one to three sections of a docstring begin; which sections they are
+Expect      on the built-in data: held-out micro F1 0.78 from runs/quickstart, 0.70 from nothing (always the most
+            frequent set, parameters and returns: 0.51); all labels of a text right 53 % and 31 % (22 %)
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
-Hardware    two CPU cores: 1 min 46 s of CPU time for 270 steps (2026-11-26)
+Hardware    two CPU cores: 1 min 44 s of CPU time (2026-11-26)
 """
 
 import jaxlm
@@ -26,7 +26,7 @@ def get_config(start: str = "") -> Run:
     run.objective = MultiLabel(
         column="labels", labels=(), texts=1, pooling="own", max_tokens=125, items_per_row=8
     )
-    run.data.corpus = "builtin:pydocs_types"
+    run.data.corpus = "builtin:pydocs_sections"
     run.data.columns = (Labels(field="labels", separator="|"),)
     run.checkpoint.keep.best_metric = "eval/classes_f1"
     return run

@@ -68,7 +68,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
                 None if command.preflight else place.root, total_steps=run.steps, enabled=is_main
             )
             scope.callback(console.close)
-            run = inventory.filled(run, console.say)
+            run = inventory.filled(run, console.say, folder.moved(place))
             if is_main and not command.preflight:
                 scope.enter_context(folder.lock(place, console.say))
             changes = folder.changes(place, run, allow_config_change=allow)

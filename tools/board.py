@@ -248,7 +248,8 @@ def split(name: str, protocol: Protocol, options: argparse.Namespace) -> None:
 
 def rows(path: pathlib.Path, protocol: Protocol) -> Iterator[str]:
     """Every row of a table as JSON."""
-    for _, _, row in readers.rows(str(path), Wanted(()), whole=True):
+    named = protocol.fields if ".tsv" in path.suffixes else ()  # which may have no header
+    for _, _, row in readers.rows(str(path), Wanted(named), whole=True):
         if "marked" in protocol.fields:
             row["marked"] = marked(row)
         yield json.dumps(row, ensure_ascii=False)

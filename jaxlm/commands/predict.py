@@ -7,8 +7,9 @@
 
 A classifier gives a label (predicted, probability, probabilities), a masked language model fills every [MASK] (tokens,
 probabilities), a decoder or an encoder-decoder answers, greedy (answer, ended_by), any other encoder embeds (vector).
-A table is a .csv, .tsv, .jsonl or .parquet file, on its way in compressed or not; any other file holds a text a line,
-and - is stdin. Without --output, rows are printed as JSON.
+A table is a .csv, .tsv, .jsonl, .parquet or .conll file, on its way in compressed or not; any other file holds a text a
+line, and - is stdin. Without --output, rows are printed as JSON. Words that were a list in training may be one here:
+their spans count the characters of the words with what stood between two of them, a blank.
 """
 
 import argparse
@@ -77,9 +78,9 @@ def _rows(options: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[_Row
 
 def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:
     """The texts of a row that has room for the answers; UserError with its place."""
-    where, row = one
-    for field in fields:
-        text = row.get(field)
+    (where, row), item = one, ()
+    for field, name in zip(fields, use.fields, strict=True):
+        text = use.text(name, row.get(field), where)
         if not isinstance(text, str) or not text.strip():
             there = ", ".join(map(str, row)) or "none"
             fix = "--text-field=NAME, or repair the row" if len(fields) == 1 else "repair the row"
@@ -87,7 +88,7 @@ def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:
                 f'{where}: field "{field}" must be a text that is not empty, and is {text!r:.60}. Fields there: '
                 f"{there}. Fix: {fix}."
             )
-    item = tuple(row[field] for field in fields)
+        item += (text,)
     if taken := [name for name in use.columns if name in row]:
         raise UserError(f"{where}: the answers need a column {taken[0]!r}, and there is one. Rename it.")
     item = use.of_row(row, item, where)

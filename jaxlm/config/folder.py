@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxlm.checkpoint.folders import Folders
-from jaxlm.config import drift, tree
+from jaxlm.config import drift, former, tree
 from jaxlm.config.executed import Code
 from jaxlm.config.schema import Run
 from jaxlm.data import places
+from jaxlm.data.corpus.strata import Moved
 from jaxlm.errors import UserError
 
 _FORMAT = 1
@@ -132,6 +133,14 @@ def changes(folder: RunFolder, run: Run, *, allow_config_change: bool) -> list[d
     if not folder.config.exists() or not folder.has_checkpoints():
         return []
     return drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(folder.root))
+
+
+def moved(folder: RunFolder) -> Moved | None:
+    """The documents of the run that goes on here that are not in the split that their hash says; None: no run does."""
+    if not folder.config.exists() or not folder.has_checkpoints():
+        return None
+    data = former.present(_read(folder.config)).get("data", {})
+    return tuple((digest, split) for digest, split in data.get("moved", ()))
 
 
 def check_checkpoint(

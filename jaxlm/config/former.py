@@ -16,7 +16,10 @@ _FIELDS = {
 }
 
 # Fields that are newer than some configs, and what those meant.
-_ADDED = {"jaxlm.objectives.classification.Classification": {"pooling": "own"}}
+_ADDED = {
+    "jaxlm.objectives.classification.Classification": {"pooling": "own"},
+    "jaxlm.config.schema.Data": {"moved": []},
+}
 _MOVED = {
     "jaxlm.data.columns": "jaxlm.data.corpus.columns",
     "jaxlm.data.corpus": "jaxlm.data.corpus.corpus",

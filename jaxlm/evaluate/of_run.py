@@ -32,7 +32,7 @@ def measure(
     assert found.run is not None
     mesh = meshes.make(found.run.mesh)
     with jax.set_mesh(mesh):
-        program, weights, frozen = bases.opened(found, base, mesh, say)
+        program, weights, frozen = bases.opened(found, base, mesh)
         return step, of_weights(program, frozen, split, rows, say)(weights)
 
 

@@ -54,12 +54,11 @@ def written(view: Any, config: Any, trained: Mapping[str, np.ndarray]) -> tuple[
     return flat, said | sizes | {"peft_type": "PREFIX_TUNING", "prefix_projection": False}
 
 
-def values(path: str | os.PathLike[str], config: Any) -> dict[str, Callable[[jax.Array], Any]]:
-    """What stands in place of which parameters of the base, of a model with this config. {} for another adapter."""
-    folder = Folder(os.fspath(path))
-    kind = folder.json(CONFIG).get("peft_type")
+def values(path: str | os.PathLike[str], kind: Any, config: Any) -> dict[str, Callable[[jax.Array], Any]]:
+    """What stands in place of which parameters of the base, of a model with this config. {} for another `kind`."""
     if kind not in KINDS:
         return {}
+    folder = Folder(os.fspath(path))
     _check(config, kind, str(folder.path))
     tensors = safetensors_file.load(folder.file(TENSORS))
     number, width = (

@@ -26,12 +26,6 @@ KIND = "JAXLM"  # in place of a method of PEFT's
 _FLOAT32 = np.dtype("float32")
 
 
-def is_one(path: str | os.PathLike[str]) -> bool:
-    """Whether there is such a folder."""
-    folder = pathlib.Path(os.path.expanduser(path))
-    return (folder / CONFIG).is_file() and Folder(os.fspath(folder)).json(CONFIG).get("peft_type") == KIND
-
-
 def write(target: pathlib.Path, found: Any, trained: Mapping[str, Any], base: str) -> None:
     """Writes the folder of a checkpoint `found` and its parameters by path; `base`: what it names as that."""
     run = found.run
@@ -53,10 +47,10 @@ def write(target: pathlib.Path, found: Any, trained: Mapping[str, Any], base: st
         (partial / CONFIG).write_text(json.dumps(about, indent=2) + "\n")
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The fields of its `Stored`. UserError for what is no such folder, or damaged."""
+def read(path: str | os.PathLike[str], about: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of its `Stored`; `about`: its config. UserError for a folder that is damaged."""
     folder = Folder(os.fspath(path))
-    about, where = folder.json(CONFIG), str(folder.path)
+    where = str(folder.path)
     run = run_of(about.get("run"), f"{where}/{CONFIG}")
     if not isinstance(about.get("base"), dict) or not {"source", "fingerprint"} <= about["base"].keys():
         raise UserError(f"{where}/{CONFIG} does not say which base it was trained on. Fix: export it again.")

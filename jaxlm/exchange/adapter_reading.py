@@ -33,30 +33,40 @@ _ROWS = 4  # of every weight, that say which base it is
 Parts = dict[str, np.ndarray]
 
 
-def is_one(path: str | os.PathLike[str]) -> bool:
-    """Whether there is an adapter's folder."""
-    return (pathlib.Path(os.path.expanduser(path)) / CONFIG).is_file()
+def about(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The config of an adapter's folder; None: it is none."""
+    folder = os.path.expanduser(path)
+    return Folder(folder).json(CONFIG) if (pathlib.Path(folder) / CONFIG).is_file() else None
 
 
 def open_folder(
-    path: str | os.PathLike[str], base: str = "", *, allow_pickle: weights.Pickles = "refuse"
+    path: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    base: str = "",
+    *,
+    allow_pickle: weights.Pickles = "refuse",
 ) -> weights.Weights:
     """The base with the adapter merged into it, where it merges.
 
-    `base`: its folder, if not where the adapter's config says. UserError for what is not right, another base above all.
+    `config`: what `about` says; `base`: its folder, if not where that says. UserError for what is not right, another
+    base above all.
     """
-    found, adapter = opened(path, base, allow_pickle=allow_pickle)
+    found, adapter = opened(path, config, base, allow_pickle=allow_pickle)
     if adapter is None:
         return found
     return dataclasses.replace(found, source=adapter.merged(), config=_with_labels(found.config, adapter))
 
 
 def opened(
-    path: str | os.PathLike[str], base: str = "", *, allow_pickle: weights.Pickles = "refuse"
+    path: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    base: str = "",
+    *,
+    allow_pickle: weights.Pickles = "refuse",
 ) -> "tuple[weights.Weights, Adapter | None]":
     """The base, and what acts on its weights; None: what stands in front of its texts (adapter_context.py)."""
     folder = Folder(os.fspath(path))
-    config, where = folder.json(CONFIG), str(folder.path)
+    where = str(folder.path)
     kind = config.get("peft_type")
     if kind not in _TAKEN:
         raise UserError(f"{where}/{CONFIG}: peft_type={kind!r}; taken are {', '.join(_TAKEN)}.")

@@ -58,7 +58,7 @@ def to_peft(
     step = stored.best_step(path) if step is None and not model_folder.is_one(path) else step
     found = stored.open_stored(str(path), say=say, step=step)
     run = _checked(found)
-    program, trained, frozen = bases.opened(found, base, meshes.local(SPLIT), say)
+    program, trained, frozen = bases.opened(found, base, meshes.local(SPLIT))
     view, *others = run.view
     if others or not isinstance(view, _FORMATS):
         adapter_own.write(target, found, flatten(jax.device_get(trained)), run.init_from)

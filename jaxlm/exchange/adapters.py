@@ -44,10 +44,11 @@ class Part:
 def opened(where: str, base: str, say: Callable[[str], None]) -> Part:
     """A run folder, or a PEFT folder as DIR or hf:DIR. UserError for what cannot stand beside others."""
     path = where.removeprefix(stored.HF)
-    if adapter_own.is_one(path):
+    about = adapter_reading.about(path)
+    if about and about.get("peft_type") == adapter_own.KIND:
         raise _refused(where, "it holds more, or other, than the matrices of LoRA")
-    if adapter_reading.is_one(path):
-        return _of_peft(path, base)
+    if about is not None:
+        return _of_peft(path, about, base)
     if not stored.is_ours(expanded(path)) or where != path:
         raise UserError(f"{where}: no adapter: a run with a view, or a folder with {adapter_reading.CONFIG}.")
     return _of_run(path, base, say)
@@ -59,7 +60,7 @@ def _of_run(path: str, base: str, say: Callable[[str], None]) -> Part:
         raise _refused(found.where, "it was trained without a view, which changes every weight")
     if any(getattr(view, "frozen", "float32") != "float32" for view in found.run.view):
         raise _refused(found.where, "its frozen weights were held in fewer bits than those of others")
-    program, trained, rest = bases.opened(found, base, meshes.local(SPLIT), say)
+    program, trained, rest = bases.opened(found, base, meshes.local(SPLIT))
     merged, thin, heads = flatten(program.view.merge(trained, rest)), {}, {}
     for name, weight in jax.device_get(merged).items():
         if name.startswith(HEADS):
@@ -68,12 +69,12 @@ def _of_run(path: str, base: str, say: Callable[[str], None]) -> Part:
             thin[name] = (np.asarray(weight.a), weight.scale * np.asarray(weight.b))
         elif isinstance(weight, Value) or name in flatten(trained):
             raise _refused(found.where, f"it trained {name} otherwise than by LoRA")
-    return Part(stored=bases.merged(found, base, say), thin=_checked(found.where, thin), heads=heads)
+    return Part(stored=bases.merged(found, base), thin=_checked(found.where, thin), heads=heads)
 
 
-def _of_peft(path: str, base: str) -> Part:
+def _of_peft(path: str, config: Mapping[str, Any], base: str) -> Part:
     found = stored.of_hf(path, base=base)
-    _, adapter = adapter_reading.opened(path, base)
+    _, adapter = adapter_reading.opened(path, config, base)
     if adapter is None:
         raise _refused(path, "a prompt or a prefix stands in front of its texts")
     plan, thin, acts = found.plan, {}, {}

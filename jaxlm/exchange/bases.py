@@ -63,9 +63,10 @@ def parameters(program: Program, tokenizer: Tokenizer, say: Say) -> Any:
     """What a run starts with: drawn from its seed, or read from `init_from`. UserError when that does not fit."""
     fresh = program.parameters()
     run = program.run
-    return (
-        starting.params(run, program.model, fresh, program.params, tokenizer, say) if run.init_from else fresh
-    )
+    if not run.init_from:
+        return fresh
+    trained = program.state.params if run.view else None
+    return starting.params(run, program.model, fresh, program.params, tokenizer, say, trained)
 
 
 def frozen(
@@ -87,7 +88,7 @@ def frozen(
     return rest, base.seen(rest).check(saved, where)
 
 
-def opened(found: Stored, base: str, mesh: jax.sharding.Mesh, say: Say) -> tuple[Program, Any, Any]:
+def opened(found: Stored, base: str, mesh: jax.sharding.Mesh) -> tuple[Program, Any, Any]:
     """(program, trained, frozen) of a checkpoint of a run, its weights on the mesh.
 
     `base`: where the frozen weights are now, if not where the run read them. UserError when they are not the same.
@@ -95,12 +96,13 @@ def opened(found: Stored, base: str, mesh: jax.sharding.Mesh, say: Say) -> tuple
     assert found.run is not None
     program = Program.of(dataclasses.replace(found.run, init_from=base or found.run.init_from), mesh)
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
-    rest, _ = frozen(program, tokenizer, found.meta.get("base"), found.where, say)
+    # What training says of its start was said then.
+    rest, _ = frozen(program, tokenizer, found.meta.get("base"), found.where, lambda line: None)
     where = {path: leaf.sharding for path, leaf in flatten(program.state.params).items()}
     return program, nest(found.place(where)), rest
 
 
-def merged(found: Stored, base: str, say: Say, mesh: Mesh = SPLIT) -> Stored:
+def merged(found: Stored, base: str, mesh: Mesh = SPLIT) -> Stored:
     """A checkpoint of a run with a view as the plain model it stands for, on this host; anything else as it is.
 
     What no weight can hold, such as a bottleneck, stays beside the weight it stands at. `base` and UserError as in
@@ -108,7 +110,7 @@ def merged(found: Stored, base: str, say: Say, mesh: Mesh = SPLIT) -> Stored:
     """
     if found.run is None or not found.run.view:
         return found
-    program, trained, rest = opened(found, base, meshes.local(mesh), say)
+    program, trained, rest = opened(found, base, meshes.local(mesh))
     params = flatten(plain(program.view.merge(trained, rest)))
 
     def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _open(name: str, allow_pickle: Any, base: str) -> Stored:
     path = expanded(name.removeprefix(HF))
     if stored.is_ours(path):
         step = None if model_folder.is_one(path) else stored.best_step(path)
-        return bases.merged(stored.open_stored(str(path), say=print, step=step), base, print)
+        return bases.merged(stored.open_stored(str(path), say=print, step=step), base)
     return stored.of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
 
 

@@ -49,7 +49,7 @@ def to_hf(
     """
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
-    found = bases.merged(stored.open_stored(str(path), say=say, step=step), base, say)
+    found = bases.merged(stored.open_stored(str(path), say=say, step=step), base)
     pooling = pooling or getattr(getattr(found.run, "objective", None), "vectors", None)
     dtype = dtype or ("float32" if found.folder is None else "source")
     with model_folder.new_folder(target) as partial:

@@ -35,8 +35,11 @@ TINY = 128  # wide
 _LONGEST = 2**31 - 1
 
 
-def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, say: Say) -> Any:
-    """The parameters a run starts with. `fresh`: initialised ones, on the mesh; `like`: their shapes and shardings.
+def params(
+    run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, say: Say, trained: Any = None
+) -> Any:
+    """The parameters a run starts with. `fresh`: initialised ones, on the mesh; `like`: their shapes and shardings;
+    `trained`: what is trained of them, and beside them; None: all.
 
     UserError when tokenizer or model do not fit.
     """
@@ -59,6 +62,8 @@ def params(run: Run, model: Model, fresh: Any, like: Any, tokenizer: Tokenizer, 
         made[path] = _grown(run, stored, path, new[path], axes[path])
         say(f"  {path}: {tuple(stored.shapes[path].shape)} made into {tuple(new[path].shape)}")
     _report(stored, shapes, len(same) + len(growing), say)
+    if trained is not None:
+        _warn_of_untrained(set(shapes) - set(stored.shapes), flatten(trained), say)
     return reset.top(run.reset_layers, model, nest(made), fresh, say) if run.reset_layers else nest(made)
 
 
@@ -275,3 +280,12 @@ def _report(stored: Stored, shapes: Mapping[str, Any], taken: int, say: Say) -> 
         say(f"  {listed('fresh, which the weights lack', fresh)}")
     if left:
         say(f"  {listed('left behind, which this model lacks', left)}")
+
+
+def _warn_of_untrained(fresh: set[str], trained: Mapping[str, Any], say: Say) -> None:
+    """Of what is drawn, and stays so. What stands beside a weight is trained under the path of that."""
+    if drawn := sorted(p for p in fresh if not any(f"{one}/".startswith(f"{p}/") for one in trained)):
+        say(
+            f"WARNING: {listed('fresh, and the view does not train them', drawn)}: they stay as they were drawn. "
+            "Fix: a view that trains them, such as LoRA(..., also='heads/')"
+        )

@@ -174,10 +174,12 @@ def of_hf(
 ) -> Stored:
     """A Hugging Face folder, or a .gguf file; or a PEFT folder, merged into its base (`base`, or what it names); or an
     adapter of ours, which is a checkpoint of its run (`bases.merged`)."""
-    if adapter_own.is_one(path):
-        return Stored(**adapter_own.read(path))
-    if adapter_reading.is_one(path):
-        found = adapter_reading.open_folder(path, base, allow_pickle=allow_pickle)
+    about = adapter_reading.about(path)
+    kind = about and about.get("peft_type")
+    if about and kind == adapter_own.KIND:
+        return Stored(**adapter_own.read(path, about))
+    if about is not None:
+        found = adapter_reading.open_folder(path, about, base, allow_pickle=allow_pickle)
     elif base:
         raise UserError(f"hf:{path} is no adapter, and --base is about one, or a run. Fix: leave --base out.")
     else:
@@ -186,7 +188,7 @@ def of_hf(
     heads = families.heads(config, found.source, found.config)
     plan = families.plan(found.source, config, heads)
     lacking = set(plan.lacking())
-    context = adapter_context.values(path, config) if adapter_reading.is_one(path) else {}
+    context = adapter_context.values(path, kind, config)
 
     def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, Any]:
         read = lambda path: lambda index: plan.read(path, index).astype(dtype, copy=False)

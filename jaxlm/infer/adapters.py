@@ -77,14 +77,28 @@ def _weights(under: Loaded, model: Model, parts: Mapping[str, Part]) -> dict[str
             each = _same(path, [part.heads[path] for part in parts.values()])
             made[path] = SeveralWhole(put(np.stack(each, layers)), which)
             continue
-        if path not in held or held[path].shape != shape:
-            where = under.stored.where
-            raise UserError(f"{where} is another base: adapters have {path} of shape {shape}.")
-        made[path] = held[path]
+        fits = path in held and held[path].shape == shape
+        made[path] = held[path] if fits else put(_grown(path, shape, under, parts))
         if any(path in part.thin for part in parts.values()):
             a, b = _padded([part.thin.get(path) for part in parts.values()], layers)
             made[path] = SeveralLowRank(made[path], put(a), put(b), which)
     return made
+
+
+def _grown(path: str, shape: tuple[int, ...], under: Loaded, parts: Mapping[str, Part]) -> np.ndarray:
+    """What training made of a weight of the base before it began, such as more positions: the same for all adapters."""
+    whole = {path: partition.replicated(under.mesh)}
+    name, *others = parts
+    made = {name: np.asarray(part.stored.place(whole)[path]) for name, part in parts.items()}
+    if path not in flatten(under.params) or made[name].shape != shape:
+        raise UserError(f"{under.stored.where} is another base: adapters have {path} of shape {shape}.")
+    for other in others:
+        if not np.array_equal(made[name], made[other]):
+            raise UserError(
+                f"adapters {name} and {other} were trained with {path} each of its own, longer than that of "
+                f"{under.stored.where}. Fix: predict with each alone, or train both with the same seed and sizes."
+            )
+    return made[name]
 
 
 def _check(under: Loaded, parts: Mapping[str, Part]) -> None:

@@ -107,7 +107,7 @@ def load(
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = stored.open_stored(str(path), say=print, step=step)
-    return _loaded(bases.merged(found, base, aside, mesh), dtype, mesh)
+    return _loaded(bases.merged(found, base, mesh), dtype, mesh)
 
 
 def load_hf(
@@ -119,7 +119,7 @@ def load_hf(
     mesh: Mesh = SPLIT,
 ) -> Loaded:
     """A Hugging Face folder, a PEFT folder on its `base`, or a .gguf file, without a conversion on disk."""
-    found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, aside, mesh)
+    found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, mesh)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
         aside(line)

@@ -13,7 +13,7 @@ from jaxlm.config import Data, Run
 from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.columns import Label, Labels, Number
 from jaxlm.data.corpus.corpus import Corpus
-from jaxlm.data.corpus.strata import Strata, hexadecimal
+from jaxlm.data.corpus.strata import Moved, Strata, hexadecimal
 from jaxlm.data.places import cache_folder, expanded
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
@@ -23,9 +23,13 @@ from jaxlm.run import inputs, streams
 _SHOWN = 20  # labels of a list
 
 
-def filled(run: Run, say: Callable[[str], None]) -> Run:
-    """`run`, or a copy whose objectives have their labels and slots. UserError for a column that gives none."""
-    made = [_told(task.objective, task.data or run.data, say) for task in streams.tasks(run)]
+def filled(run: Run, say: Callable[[str], None], moved: Moved | None = None) -> Run:
+    """`run`, or a copy whose objectives have their labels and slots. UserError for a column that gives none.
+
+    `moved`: of a run that goes on what it began with, whose splits stay as they were; None: what its labels need.
+    """
+    moved = () if isinstance(run.objective, MultiTask) else moved  # of several tasks the hash decides alone
+    made = [_told(task.objective, task.data or run.data, moved, say) for task in streams.tasks(run)]
     told = [objective for objective, _ in made]
     run = _with(run, told)
     if not isinstance(run.objective, MultiTask):
@@ -50,7 +54,7 @@ def _with(run: Run, objectives: Sequence[Any]) -> Run:
     return dataclasses.replace(run, objective=dataclasses.replace(run.objective, tasks=made))
 
 
-def _told(objective: Any, data: Data, say: Callable[[str], None]) -> tuple[Any, Data]:
+def _told(objective: Any, data: Data, moved: Moved | None, say: Callable[[str], None]) -> tuple[Any, Data]:
     """Both, with what the columns of the data say."""
     for one in data.corpora().values():
         objective.check_columns(one.columns)
@@ -61,12 +65,12 @@ def _told(objective: Any, data: Data, say: Callable[[str], None]) -> tuple[Any, 
     held_out: list[int] = []
     moves: list[tuple[str, str, str, int]] = []
     for one in data.corpora().values():
-        found, held, strata = _counted(dataclasses.replace(one, moved=()), column, data)
+        found, held, strata = _counted(dataclasses.replace(one, moved=moved or ()), column, data)
         counts.update(found)  # += would drop those that were not counted
         held_out.append(held)
-        moves = list(strata.moves()) if data.mixture is None and held else []
+        moves = list(strata.moves()) if moved is None and data.mixture is None and held else []
     _check_enough(counts, sum(held_out), column)
-    data = _stratified(data, moves, say)
+    data = _stratified(data, moves, say) if moved is None else dataclasses.replace(data, moved=moved)
     if moves:
         counts = _counted(data.corpus_config(), column, data)[0]
     if len(counts) < objective.fewest_labels:

@@ -42,7 +42,7 @@ class ByAdapter(Task):
             there = ", ".join(self._tasks)
             raise UserError(
                 f'{where}: field "{self._field}" names the adapter of a row and is {name!r:.60}; adapters: {there}. '
-                "Fix: repair the row, or --adapter-field=NAME."
+                f"Fix: {'repair the row' if name else 'a table with that column as --input'}, or --adapter-field=NAME."
             )
         return (*item, str(name))
 

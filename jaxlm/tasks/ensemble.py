@@ -5,7 +5,7 @@ answers in a context the probabilities of all parts that a model proposes. The m
 sizes and families.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlm.data.corpus.columns import Wanted
@@ -41,6 +41,14 @@ class Ensemble(Task):
         """All of them can take it."""
         for one in self._tasks:
             one.check(text)
+
+    def text(self, name: str, value: Any, where: str) -> Any:
+        """As the first does."""
+        return self._first.text(name, value, where)
+
+    def of_row(self, row: Mapping[str, Any], item: Item, where: str) -> Item:
+        """As the first does."""
+        return self._first.of_row(row, item, where)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """What they say together, as the first of them has it: the weighted mean."""

@@ -135,5 +135,10 @@ def kind_of(run: Run) -> type[Trained] | None:
 
 def first_given(options: argparse.Namespace, names: Sequence[str]) -> str:
     """The first of these options that was given, as it is typed; "": none."""
-    given = [name for name in names if getattr(options, name) not in (None, False, "", [], ())]
+    values = ((name, getattr(options, name)) for name in names)
+    given = [
+        name
+        for name, value in values
+        if value is not None and value is not False and value not in ("", [], ())
+    ]
     return "" if not given else "a second --run" if given[0] == "more" else f"--{given[0].replace('_', '-')}"

@@ -60,6 +60,10 @@ class Task:
     def check(self, text: str) -> None:
         """UserError for a text that it cannot take."""
 
+    def text(self, name: str, value: Any, where: str) -> Any:
+        """What a field of a row without a right answer says; `name`: what `fields` calls it. UserError for no words."""
+        return value
+
     def of_row(self, row: Mapping[str, Any], item: Item, where: str) -> Item:
         """What the model is asked of a row without a right answer, whose texts are `item`."""
         return item
@@ -144,6 +148,11 @@ class Trained(Task):
     def asks(cls, data: Data) -> tuple[str, ...]:
         """The texts of an item of such data."""
         return data.corpus_config().wanted.texts
+
+    def text(self, name: str, value: Any, where: str) -> Any:
+        """Words of a list joined, where they were in training."""
+        lists = self.data.corpus_config().wanted.lists(name)
+        return lists[0].join(value, where) if lists and isinstance(value, list) else value
 
     def wanted(self) -> Wanted:
         """The texts, and the objective's column."""

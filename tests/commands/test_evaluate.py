@@ -194,8 +194,16 @@ def test_what_is_asked_of_the_wrong_number_of_runs_or_fields_is_refused(trained,
     words = [word.replace("RUN", str(folder)) for word in words]
     with pytest.raises(UserError, match=message):
         evaluate.main(["evaluate", f"--run={folder}", f"--data={data}", *words])
-    with pytest.raises(UserError, match="--against is of --data=FILE"):
-        evaluate.main(["evaluate", f"--run={folder}", f"--against={folder}"])
+
+
+@pytest.mark.parametrize(
+    "word", ["--against=RUN", "--temperature=0", "--threshold=0", "--threshold=0.5", "--calibrate"]
+)
+def test_what_is_of_a_table_is_refused_of_a_split_whatever_its_value(trained, word):
+    folder, _ = trained
+    name = word.partition("=")[0]
+    with pytest.raises(UserError, match=f"^{name} is of --data=FILE"):
+        evaluate.main(["evaluate", f"--run={folder}", word.replace("RUN", str(folder))])
 
 
 def test_runs_with_other_labels_are_neither_averaged_nor_compared(trained):

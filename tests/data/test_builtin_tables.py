@@ -32,7 +32,7 @@ SOURCES = (
 )
 COLUMNS = {
     "pydocs_words": ({"text_field": "tokens"}, Tags(field="tags", text="tokens", between=" ", scheme="bio")),
-    "pydocs_types": ({}, Labels(field="labels", separator="|")),
+    "pydocs_sections": ({}, Labels(field="labels", separator="|")),
     "pydocs_alike": ({"text_fields": ("sentence1", "sentence2")}, Number(field="score")),
     "pydocs_choices": ({"text_fields": ("question", "0", "1", "2", "3")}, Label(field="label")),
     "pydocs_relations": ({}, Label(field="label"), *(Spans(field=n, text="text") for n in ("head", "tail"))),
@@ -80,11 +80,20 @@ def test_words_are_marked_as_names_and_types_and_the_colon_is_left_out():
     assert [word for word, tag in tagged if tag == "O"] == ["Input", "of", "0.", "Which", "of", "the", "0."]
 
 
-def test_types_are_those_of_both_parameters_and_do_not_stand_in_the_text():
-    assert rows("pydocs_types")[1] == {
-        "text": "a1: Input of 1.\naxis: Which of the 1.",
-        "labels": ["float", "int"],
-    }
+def test_sections_are_told_by_how_they_begin_and_their_titles_do_not_stand_in_the_text():
+    begin = "one : int\n    " + "The first. " * 20
+    google = "Sums.\n\nArgs:\n  one: The first.\n\n  two: The second.\n\nReturns:\n  Their sum.\n\nExample:\n"
+    numpy = (
+        f"Sums.\n\nParameters\n{begin}\n\nSee also\nprod\n\nNotes\n\nAll are summed.\n\nRaises\nTypeError\n"
+    )
+    cut = begin[: builtin_tables.SECTION].rstrip()
+    assert list(builtin_tables.sections([google, numpy])) == [
+        {"text": "  one: The first.", "labels": ["parameters"]},
+        {"text": "  Their sum.", "labels": ["returns"]},  # the example has no text
+        {"text": cut, "labels": ["parameters"]},
+        {"text": "prod\n\nAll are summed.", "labels": ["notes", "see also"]},
+        {"text": "TypeError", "labels": ["raises"]},
+    ]
 
 
 def test_one_of_four_choices_is_right_and_each_place_is_as_often():

@@ -1,15 +1,21 @@
 """Claims: no label with two texts is left out of training or validation; what moves depends on neither order nor copies."""
 
+import collections
+import dataclasses
 import json
 import random
+import shutil
 
 import pytest
 
 import jaxlm
+from jaxlm.config import folder
 from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.strata import Strata
 from jaxlm.errors import UserError
-from jaxlm.run import inventory
+from jaxlm.objectives.multi_task import MultiTask, Task
+from jaxlm.run import inputs, inventory
+from tests.objectives import small
 
 SPLITS = ("train", "validation", "test")
 
@@ -83,6 +89,68 @@ def test_a_label_with_one_text_is_left_where_it_is(run):
 def test_fewer_validation_rows_than_labels_is_an_error_as_before(run):
     with pytest.raises(UserError, match="on fewer rows than labels says nothing"):
         run([*COMMON[:20], *[(f"text {i}", f"label{i}") for i in range(50)]])
+
+
+def test_a_run_of_before_goes_on_with_the_splits_that_it_had(tmp_path, monkeypatch, capsys):
+    """To the same numbers, though its shards are gone; its config.json knows of no moves."""
+    table = small.write(
+        tmp_path / "rows.csv", ({"text": text, "label": label} for text, label in [*COMMON, *RARE])
+    )
+
+    def recipe(cache):
+        made = small.recipe("classification", table, tmp_path / cache, tokens=100, steps=4)
+        made.data.validation_share, made.checkpoint.keep.last = 0.1, 2
+        return made
+
+    with monkeypatch.context() as before:
+        before.setattr(Strata, "moves", lambda self: iter(()))
+        whole = jaxlm.fit(recipe("one"), workdir=tmp_path / "run")
+    place = folder.RunFolder(tmp_path / "run")
+    shutil.rmtree(place.checkpoints / "4")
+    saved = json.loads(place.config.read_text())
+    assert saved["config"]["data"].pop("moved") == []
+    place.config.write_text(json.dumps(saved))
+    capsys.readouterr()
+    assert jaxlm.fit(recipe("other"), workdir=tmp_path / "run").metrics == whole.metrics
+    said = capsys.readouterr().out
+    assert "resumed from the checkpoint of step 2" in said and "stratified" not in said
+    assert "data.moved" not in said
+    assert folder.moved(place) == () and folder.moved(folder.RunFolder(tmp_path / "none")) is None
+
+
+def test_shards_without_what_moved_are_not_taken_for_those_with_it(run):
+    made, _ = run([*COMMON, *(row for row in RARE if row[1] != "rare9")])  # whose texts hashes hold out, both
+    by_hash = dataclasses.replace(made, data=dataclasses.replace(made.data, moved=()))
+    one, other = (
+        {
+            split: len(shards)
+            for split, shards in inputs.text(each, lambda line: None).streams[0].sources[""].items()
+        }
+        for each in (by_hash, made)
+    )
+    to = collections.Counter(target for _, target in made.data.moved)
+    assert other["validation"] == one["validation"] + to["validation"] and to["validation"] > 5
+    assert inventory.filled(cleared(made), print, made.data.moved).data == made.data
+
+
+def test_of_several_tasks_the_hash_decides_alone(run):
+    made, _ = run([*COMMON, *RARE])
+    said: list[str] = []
+    tasks = (
+        Task(name="one", weight=1.0, rows=8, objective=cleared(made).objective, data=cleared(made).data),
+    )
+    several = dataclasses.replace(made, objective=MultiTask(tasks=tasks))
+    inventory.filled(several, said.append)
+    assert not any("stratified" in line for line in said)
+
+
+def cleared(made):
+    """As its recipe has it."""
+    return dataclasses.replace(
+        made,
+        objective=dataclasses.replace(made.objective, labels=()),
+        data=dataclasses.replace(made.data, moved=()),
+    )
 
 
 def test_against_all_ways_to_place_five_texts():

@@ -35,7 +35,7 @@ class Run:
     stages: tuple = ()
 
 
-def start(run: Run, with_tokenizer=None) -> tuple[dict, dict, list[str]]:
+def start(run: Run, with_tokenizer=None, trained=None) -> tuple[dict, dict, list[str]]:
     """(parameters, fresh ones, lines said), on a mesh of 8 devices."""
     said: list[str] = []
     model, mesh = (
@@ -47,7 +47,8 @@ def start(run: Run, with_tokenizer=None) -> tuple[dict, dict, list[str]]:
         like = partition.with_shardings(model.shapes, where)
         # Numbers unlike any stored one, zero where a vocabulary is padded; made without a compilation.
         fresh = jax.tree.map(jax.device_put, params(run.model, seed=9, heads=run.heads), where)
-        made = starting.params(run, model, fresh, like, with_tokenizer or tokenizer(), said.append)
+        given = with_tokenizer or tokenizer()
+        made = starting.params(run, model, fresh, like, given, said.append, trained)
     for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(fresh), strict=True):
         assert a.sharding.is_equivalent_to(b.sharding, a.ndim)
     return flatten(jax.device_get(made)), flatten(jax.device_get(fresh)), said
@@ -84,6 +85,16 @@ def test_heads_that_the_weights_lack_stay_fresh_and_those_of_no_use_are_left_bot
     text = "\n".join(said)
     assert "5 fresh, which the weights lack (heads/tokens/b, heads/tokens/b_vocab, " in text
     assert "2 left behind, which this model lacks (heads/pooler/b, heads/pooler/w)" in text
+
+
+def test_heads_that_are_fresh_and_that_a_view_leaves_so_are_warned_of(tmp_path, hf):
+    bare = Run(model(), f"hf:{hf_folder(tmp_path / 'bare', heads=('pooler',))}", heads=("tokens",))
+    warned = lambda trained: [line for line in start(bare, trained=trained)[2] if "WARNING" in line]
+    beside = {"blocks": {"mlp": {"w_in": {"lora_a": 0}}}}
+    (line,) = warned(beside | {"heads": {"tokens": {"w": {"lora_a": 0}}}})
+    assert "4 fresh, and the view does not train them (heads/tokens/b, heads/tokens/b_vocab, " in line
+    assert "also='heads/'" in line and "heads/tokens/w" not in line
+    assert not warned({"heads": params(bare.model, heads=bare.heads)["heads"]}) and not warned(None)
 
 
 def test_the_top_layers_and_the_pooler_begin_as_drawn_where_the_run_says_so(hf):

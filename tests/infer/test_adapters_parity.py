@@ -140,22 +140,31 @@ def test_each_text_is_classified_by_its_adapter_among_its_labels(encoder, tmp_pa
         np.testing.assert_allclose(list(row["probabilities"].values()), expected, atol=2e-6)
 
 
-def test_a_run_with_lora_is_an_adapter_too(encoder, corpus, tmp_path, monkeypatch):
+def test_a_run_with_lora_is_an_adapter_too(encoder, corpus, tmp_path, monkeypatch, capsys):
+    """On a base that it gave more positions, too, where all adapters got the same."""
     monkeypatch.setenv("JAXLM_CACHE", str(tmp_path / "cache"))
     base = f"hf:{transformers_folders.save('bert', tmp_path)}"
     run = jaxlm.load_recipe(f"continue_mlm:{base}")
     run.data.corpus, run.steps, run.batch_size, run.check_isolation = corpus, 3, 8, False
     run.view, run.optimizer.schedule.peak = (LoRA(rank=3, alpha=200.0, scaling="rank"),), 0.03
+    run.model.max_positions, run.extend_positions = run.model.max_positions + 8, "normal"
     place = jaxlm.fit(run, workdir=tmp_path / "run").workdir
+    run.seed, run.steps = run.seed + 1, 1
+    other = jaxlm.fit(run, workdir=tmp_path / "other").workdir
+    capsys.readouterr()
     masked = ["the [MASK] sat", "a [MASK] and a cat"]
     shares = lambda model, **more: [
         [share for _, share in one.candidates] for one in model.fill_mask(masked, **more)
     ]
-    found = shares(jaxlm.load(base, adapters={"a": place}), adapters=["a", "a"])
+    found = shares(jaxlm.load(base, adapters={"b": place, "a": place}), adapters=["a", "b"])
+    assert capsys.readouterr() == ("", ""), "what training says of its base is not said again"
     np.testing.assert_allclose(found, shares(jaxlm.load(place)), rtol=2e-5)
     assert np.abs(np.subtract(found, shares(jaxlm.load(base)))).max() > 1e-5
     with pytest.raises(UserError, match="was trained on top of .* is another base"):
         jaxlm.load(f"hf:{encoder[0]}", adapters={"a": place})
+    assert "adapters a and b were trained with embeddings/positions each of its own" in refused(
+        base, adapters={"a": place, "b": other}
+    )
 
 
 def refused(*arguments, **more) -> str:

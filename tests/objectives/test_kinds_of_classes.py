@@ -190,6 +190,10 @@ def test_what_is_trained_on_a_table_answers_new_rows_and_is_measured_on_them(kin
     assert len(answers) == len(RECORDS) and len(answers[0]) > len(RECORDS[0])
     if kind == "label sets":
         check_one_threshold(tmp_path / "run", table, answers, capsys)
+    if kind == "relations":  # several name the two by their places, too
+        assert predict.main(["predict", words[0], *words[:2]]) == 0
+        both = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["predicted"] for one in both] == [one["predicted"] for one in answers]
     if kind in ("choices", "relations"):
         assert predict.main(["predict", *words[:2], "--temperature=2"]) == 0
         warmer = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

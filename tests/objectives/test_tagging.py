@@ -129,6 +129,34 @@ def test_spans_of_new_texts_stand_in_their_characters(trained, capsys):
     assert all(text[one["start"] : one["end"]] == one["text"] for one in row["spans"])
 
 
+@pytest.mark.parametrize("kind", ["conll", "jsonl"])
+def test_words_of_a_table_are_joined_as_they_were_in_training(trained, kind, tmp_path, capsys):
+    """What `evaluate --data` takes, by one run and by several."""
+    some = list(sentences(6, seed=4))
+    texts = [" ".join(word for word, _ in one) for one in some]
+    expected = [one["spans"] for one in jaxlm.load(trained).predict(texts)]
+    data = conll(tmp_path / "new.conll", some)
+    if kind == "jsonl":
+        data = tmp_path / "new.jsonl"
+        rows = ({"id": i, "tokens": [word for word, _ in one]} for i, one in enumerate(some))
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for runs_ in ([f"--run={trained}"], [f"--run={trained}@30", f"--run={trained}@60", "--weights=0,1"]):
+        assert predict.main(["predict", *runs_, f"--input={data}"]) == 0
+        found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [one["tokens"] for one in found] == [[word for word, _ in one] for one in some]
+        assert [one["spans"] for one in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [(["a", 1], "it must be a list of words, none of them empty"), (3, "must be a text that is not empty")],
+)
+def test_a_row_without_words_is_refused_with_its_place(trained, tokens, message, tmp_path):
+    (tmp_path / "new.jsonl").write_text(json.dumps({"tokens": tokens}) + "\n")
+    with pytest.raises(UserError, match=rf"new\.jsonl:1: .*{message}"):
+        predict.main(["predict", f"--run={trained}", f"--input={tmp_path / 'new.jsonl'}"])
+
+
 def test_the_sequence_is_the_best_of_all_that_can_be():
     """Against every sequence of four tags over two labels."""
     rng = np.random.default_rng(0)

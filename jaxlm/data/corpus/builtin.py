@@ -33,7 +33,7 @@ Row = dict[str, Any]  # of a table, by field
 FORMAT = 4
 NAMES = (
     *("pydocs", "pydocs_questions", "pydocs_summaries", "pydocs_names", "pychats"),
-    *("pydocs_words", "pydocs_types", "pydocs_alike", "pydocs_choices", "pydocs_relations"),
+    *("pydocs_words", "pydocs_sections", "pydocs_alike", "pydocs_choices", "pydocs_relations"),
 )
 LABEL = "label"  # the column: which package a document is from
 # What every installation of jaxlm has, without extras, so that the text does not change with them.

@@ -3,7 +3,7 @@
 In: docstrings of `builtin`. Out: rows with the fields that recipes read, collected once as a file of JSON lines.
 
     builtin:pydocs_words      tokens, tags: which words name a parameter (NAME), and which say its type (TYPE)
-    builtin:pydocs_types      text, labels: which types two described parameters have
+    builtin:pydocs_sections   text, labels: from which sections of a docstring one to three beginnings are
     builtin:pydocs_alike      sentence1, sentence2, score: paragraphs of one docstring 5, of neighbours 2.5, others 0
     builtin:pydocs_choices    question, 0, 1, 2, 3, label: which of four types a described parameter has
     builtin:pydocs_relations  text, head, tail, label: which of two parts is the type of the other, if one is
@@ -27,7 +27,16 @@ from jaxlm.data.corpus.columns import Wanted
 VERSION = 1  # raise it when the same docstrings give other rows
 LONGEST = 600  # characters of two parameters
 COMMON = 50  # so many parameters have a type that is a label
+SECTION = 120  # characters of a section
 COMPARED = range(8, 60)  # words of a paragraph
+_TITLES = {  # as numpy or Google writes them: the label
+    **dict.fromkeys(("Parameters", "Args", "Arguments"), "parameters"),
+    **dict.fromkeys(("Examples", "Example"), "examples"),
+    **dict.fromkeys(("Notes", "Note"), "notes"),
+    **dict.fromkeys(("See Also", "See also"), "see also"),
+    **{title: title.lower() for title in ("Returns", "Raises", "References")},
+}
+_TITLE = re.compile(f"^({'|'.join(_TITLES)}):?[ ]*$", re.MULTILINE)
 _PLAIN = re.compile("[a-z_]+")  # a type that is one word
 _DESCRIBED = re.compile(r"^(\w+) : (\S[^\n]*)\n[ ]{2,}(\S[^\n]*)", re.MULTILINE)
 
@@ -48,13 +57,18 @@ def _tag(place: int, marks: list[tuple[int, int, str]]) -> str:
     return "O"
 
 
-def types(documents: Sequence[str]) -> Iterator[Row]:
-    """Names and descriptions of two parameters; the types of both."""
-    pairs = [(one, other) for _, one, other in _neighbours(documents)]
-    common = _common(_type(match) for pair in pairs for match in pair)
-    for pair in pairs:
-        if labels := sorted(common.intersection(map(_type, pair))):
-            yield {"text": "\n".join(map(_question, pair)), "labels": labels}
+def sections(documents: Sequence[str]) -> Iterator[Row]:
+    """How one, two or three sections begin that follow each other in a docstring, without their titles; the titles."""
+    sizes = itertools.cycle((1, 2, 3))
+    for text in documents:
+        _, *parts = _TITLE.split(text)
+        first = (part.strip("\n").partition("\n\n")[0][:SECTION].rstrip() for part in parts[1::2])
+        found = iter([(_TITLES[title], part) for title, part in zip(parts[::2], first, strict=True) if part])
+        while some := list(itertools.islice(found, next(sizes))):
+            yield {
+                "text": "\n\n".join(part for _, part in some),
+                "labels": sorted({title for title, _ in some}),
+            }
 
 
 def alike(documents: Sequence[str]) -> Iterator[Row]:
@@ -129,7 +143,7 @@ def _neighbours(documents: Sequence[str]) -> Iterator[tuple[str, re.Match[str], 
 
 KINDS: dict[str, Callable[[Sequence[str]], Iterator[Row]]] = {
     "pydocs_words": words,
-    "pydocs_types": types,
+    "pydocs_sections": sections,
     "pydocs_alike": alike,
     "pydocs_choices": choices,
     "pydocs_relations": relations,

@@ -27,8 +27,9 @@ def identity(source: corpus.Source, text: corpus.Corpus) -> str:
     """Of a corpus as it is tokenised: its content, splits and steps."""
     groups = [text.wanted.grouped_by] if text.wanted.grouped_by else []
     done = [steps.describe(text.steps)] if text.steps else []
+    moved = [{"moved": text.moved}] if text.moved else []
     shares = [text.share("validation"), text.share("test")]
-    return index.digest([IDENTITY, source.identity(), *shares, *groups, *done])
+    return index.digest([IDENTITY, source.identity(), *shares, *groups, *done, *moved])
 
 
 def of_corpora(
