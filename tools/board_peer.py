@@ -71,6 +71,7 @@ def alike(cell: dict, rows: list[dict]):
     """The cosine of two vectors, of sentence-transformers; half of the tokens for each text."""
     import datasets
     import sentence_transformers
+    from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
 
     model = sentence_transformers.SentenceTransformer(cell["model"], device="cpu")
     model.max_seq_length = cell["tokens"] // 2
@@ -81,7 +82,7 @@ def alike(cell: dict, rows: list[dict]):
         model=model,
         args=sentence_transformers.SentenceTransformerTrainingArguments(**how),
         train_dataset=datasets.Dataset.from_dict({**texts, **scores}),
-        loss=sentence_transformers.losses.CosineSimilarityLoss(model),
+        loss=CosineSimilarityLoss(model),
     )
 
 
