@@ -80,10 +80,8 @@ def compared(one: Answered, other: Answered) -> dict[str, Difference]:
     sides = (one.records + other.records, one.answers + other.answers, one.asked + other.asked)
     both = one.task.measure(*sides).metrics
     if isinstance(both, Sampled) and both.number == len(sides[0]):
-        found = paired.compared(both)
-        return {
-            name: found[name] for name in found if {name} <= set(one.task.metrics) & set(other.task.metrics)
-        }
+        names = set(one.task.metrics) & set(other.task.metrics)
+        return {name: value for name, value in paired.compared(both).items() if name in names}
     here = one.measured().metrics
     there = one.task.measure(other.records, other.answers, other.asked).metrics
     if not isinstance(here, Sampled) or not isinstance(there, Sampled) or here.number != there.number:
