@@ -208,20 +208,10 @@ def add_untuned(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of drawing them; default: 0")
     normal = ("none", "tokens", "characters", "unconditional")
     add("--normalise", choices=normal, default="none", help="log-probabilities of choices; default: none")
-    add(
-        "--window",
-        type=int,
-        default=0,
-        metavar="N",
-        help="tokens of perplexity; default: the model's, to 1024",
-    )
-    add(
-        "--stride",
-        type=int,
-        default=0,
-        metavar="N",
-        help="tokens between two windows; default: half a window",
-    )
+    tokens = "tokens of perplexity; default: the model's, to 1024"
+    add("--window", type=int, default=0, metavar="N", help=tokens)
+    between = "tokens between two windows; default: half a window"
+    add("--stride", type=int, default=0, metavar="N", help=between)
 
 
 def _template(text: str) -> str:
