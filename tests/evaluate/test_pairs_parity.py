@@ -1,5 +1,6 @@
 """Folders of others judge pairs of texts as transformers and sentence-transformers do, in columns that are named."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,8 +8,14 @@ import pytest
 
 import jaxlm
 from jaxlm.commands import evaluate, predict
+from jaxlm.config import Data
+from jaxlm.data.corpus.columns import Number
+from jaxlm.data.corpus.record import Record
 from jaxlm.data.tokenizer import Pretrained
 from jaxlm.errors import UserError
+from jaxlm.objectives.similarity import Similarity
+from jaxlm.tasks import table as table_of
+from jaxlm.tasks.scores import Comparing
 from tests.objectives import small
 
 torch = pytest.importorskip("torch", reason="needs the extra `parity` (torch)")
@@ -21,6 +28,14 @@ PAIRS = [
     ("the dog ran away", "a cat"),
     ("mat", "the dog sat on the dog and the cat sat on the mat and ran away " * 3),
 ]
+DATA = Data(
+    corpus="",
+    text_fields=("premise", "claim"),
+    columns=(Number(field="score"),),
+    packing="none",
+    validation_share=0.0,
+    test_share=0.0,
+)
 SIZES = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40)
 
 
@@ -146,6 +161,25 @@ def test_an_encoder_of_sentences_gives_their_cosine(tmp_path, capsys):
     # Nobody said how far a cosine is from a score, so there is no error of it.
     assert list(metrics) == ["pearson", "spearman"]
     np.testing.assert_allclose(metrics["pearson"]["value"], np.corrcoef(cosines, right)[0, 1], atol=1e-5)
+
+
+def test_two_scales_of_one_cosine_are_no_difference():
+    """The answers of two models change places in the paired test, which is of one unit."""
+    rng = np.random.default_rng(0)
+    right_N, cosines_N = rng.uniform(0, 5, 40), rng.uniform(0, 1, 40)
+    records = [Record(("a", "b"), values=(float(value),)) for value in right_N]
+    sides = []
+    for highest in (5.0, 1.0):
+        how = dict(column="score", pooling="mean", max_tokens=8, items_per_row=1)
+        task = Comparing(None, DATA, Similarity(lowest=0.0, highest=highest, **how))
+        asked = [np.array([cosine + rng.normal(0, 0.02)]) for cosine in cosines_N]
+        sides.append(
+            table_of.Answered(task=task, records=records, answers=task.answer((), asked), asked=asked)
+        )
+    one, other = sides
+    found = table_of.compared(one, other)["pearson"]
+    same = dataclasses.replace(other, answers=one.task.answer((), other.asked), task=one.task)
+    assert found == table_of.compared(one, same)["pearson"]
 
 
 def test_columns_that_a_model_does_not_read_are_refused(tmp_path):
