@@ -283,10 +283,8 @@ def _last(workdir: pathlib.Path) -> dict[str, float]:
 
 def _item(texts: Any) -> tuple[str, ...]:
     """A text, or those that belong together."""
-    found: tuple[Any, ...] = tuple(texts) if isinstance(texts, tuple | list) and texts else (texts,)
-    for text in found:
-        check_text(text, "texts")
-    return found
+    found: Any = texts if isinstance(texts, tuple | list) and texts else [texts]
+    return tuple(_several(found))
 
 
 def _several(texts: Texts) -> list[str]:

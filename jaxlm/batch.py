@@ -48,9 +48,7 @@ class Vocabulary:
     eos: int = -1
     sentinels: tuple[int, ...] = ()  # <extra_id_0>, <extra_id_1>, ...: stand for spans (T5, UL2)
     infill: tuple[int, ...] = ()  # prefix, suffix, middle: the markers of fill-in-the-middle; all or none
-    between: tuple[
-        int, ...
-    ] = ()  # stands before the second text of a pair: of RoBERTa and BART another [SEP]
+    between: tuple[int, ...] = ()  # before the second text of a pair: of RoBERTa and BART another [SEP]
     stops: tuple[int, ...] = ()  # pieces that end a sentence: '.', '!', '?', ...
     special_V: np.ndarray  # bool
     continues_V: np.ndarray  # bool
@@ -61,6 +59,11 @@ class Vocabulary:
         if self.cls >= 0 and self.sep >= 0:
             return (self.cls,), (self.sep,)
         return tuple(id for id in (self.bos,) if id >= 0), tuple(id for id in (self.eos,) if id >= 0)
+
+    def overhead(self, segments: int, texts: int) -> int:
+        """Special tokens of so many texts in so many segments, each of which holds one or a pair."""
+        begin, end = self.marks
+        return len(begin) * segments + len(end) * texts + len(self.between) * (texts - segments)
 
     def require(self, who: str, *roles: str) -> None:
         """UserError unless the tokenizer has every role ('mask', 'eos', 'sentinels', ...) that `who` needs."""

@@ -26,11 +26,14 @@ import tokenizers
 
 from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
+from jaxlm.data.corpus.spans import Spans
+from jaxlm.data.corpus.steps import MarkSpans
 from jaxlm.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("jaxlm", "transformers")
-MARKERS = ("[E1]", "[/E1]", "[E2]", "[/E2]")
+MARK = MarkSpans(labels=("head", "tail"), markers=("[E1]", "[/E1]", "[E2]", "[/E2]"))
+RELATION = Wanted(("text",), tuple(Spans(field=name, text="text") for name in MARK.labels))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,7 @@ class Protocol:
     rates: tuple[float, ...] = (5e-5, 1e-4, 2e-4)
     seeds: tuple[int, ...] = (1, 2, 3)
     label: str = "label"
-    fields: tuple[str, ...] = ("text",)  # that are read; "marked": the text with MARKERS around head and tail
+    fields: tuple[str, ...] = ("text",)  # that are read; "marked": the text with markers around head and tail
     settings: tuple[str, ...] = ()  # of ours, besides
 
 
@@ -201,6 +204,7 @@ def line(name: str, protocol: Protocol, side: str, cells: list[Cell], test: path
     speed = [cell.seconds()["examples"] / cell.seconds()["training"] for cell in cells]
     cost = sum(cell.seconds()["whole"] for cell in cells)
     interval = f"{found[0]['low']:.4f} to {found[0]['high']:.4f}"
+    side = "sentence-transformers" if protocol.kind == "similarity" and side != "jaxlm" else side
     return (
         f"| {name} | {side} | {protocol.metric} | {statistics.mean(values):.4f}{spread} | {interval} | "
         f"{cells[0].rate:g} of {len(protocol.rates)} | {len(cells)} | {statistics.median(speed):.1f} | {cost:.0f} |"
@@ -235,10 +239,12 @@ def split(name: str, protocol: Protocol, options: argparse.Namespace) -> None:
     if (folder / "test.jsonl").exists():
         return
     found = list(rows(options.data / protocol.train, protocol))[: protocol.examples]
-    label = lambda row: str(json.loads(row).get(protocol.label))
-    often = collections.Counter(map(label, found))
+    labels = [json.loads(row).get(protocol.label) for row in found]
+    often = collections.Counter(label for label in labels if isinstance(label, str))
     is_dev = [
-        int(hashlib.sha256(row.encode()).hexdigest(), 16) % 10 == 0 and often[label(row)] > 1 for row in found
+        int(hashlib.sha256(row.encode()).hexdigest(), 16) % 10 == 0
+        and not (isinstance(label, str) and often[label] == 1)
+        for row, label in zip(found, labels, strict=True)
     ]
     write = lambda part, lines: (folder / f"{part}.jsonl").write_text("".join(f"{one}\n" for one in lines))
     write("train", [row for row, dev in zip(found, is_dev, strict=True) if not dev])
@@ -249,17 +255,10 @@ def split(name: str, protocol: Protocol, options: argparse.Namespace) -> None:
 def rows(path: pathlib.Path, protocol: Protocol) -> Iterator[str]:
     """Every row of a table as JSON."""
     named = protocol.fields if ".tsv" in path.suffixes else ()  # which may have no header
-    for _, _, row in readers.rows(str(path), Wanted(named), whole=True):
-        if "marked" in protocol.fields:
-            row["marked"] = marked(row)
+    for where, _, row in readers.rows(str(path), Wanted(named), whole=True):
+        if "marked" in protocol.fields:  # for a model that reads nothing else
+            row["marked"] = MARK.apply(readers.of(dict(row), RELATION, where)).texts[0]
         yield json.dumps(row, ensure_ascii=False)
-
-
-def marked(row: dict[str, Any]) -> str:
-    """The text of a relation, for a model that reads nothing else."""
-    (a, b), (c, d) = ((row[name]["start"], row[name]["end"]) for name in ("head", "tail"))
-    text, (head, after, tail, end) = row["text"], MARKERS
-    return f"{text[:a]} {head} {text[a:b]} {after} {text[b:c]} {tail} {text[c:d]} {end} {text[d:]}"
 
 
 def ours(cell: Cell) -> tuple[float, int]:
@@ -301,7 +300,7 @@ def peers(cell: Cell) -> tuple[float, int]:
     cell.folder.mkdir(parents=True, exist_ok=True)
     told = {
         "train": str(cell.out / cell.name / "train.jsonl"), "model": cell.model, "folder": str(cell.folder),
-        "rate": cell.rate, "seed": cell.seed, "markers": MARKERS,
+        "rate": cell.rate, "seed": cell.seed, "markers": MARK.markers,
     }  # fmt: skip
     (cell.folder / "cell.json").write_text(json.dumps({**dataclasses.asdict(one), **told}))
     call(str(ROOT / "tools" / "board_peer.py"), str(cell.folder / "cell.json"))

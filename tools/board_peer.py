@@ -47,7 +47,7 @@ def labelled(cell: dict, rows: list[dict]):
     """Classes of texts, of pairs, or of words."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(cell["model"])
     tagging, several = cell["kind"] == "tagging", cell["kind"] == "multi_label"
-    listed = [row[cell["label"]] if several else [row[cell["label"]]] for row in rows if not tagging]
+    listed = (row[cell["label"]] if several else [row[cell["label"]]] for row in rows)
     labels = tag_names(rows) if tagging else sorted({name for names in listed for name in names})
     kind = "TokenClassification" if tagging else "SequenceClassification"
     problem = {"problem_type": "multi_label_classification"} if several else {}
@@ -56,7 +56,7 @@ def labelled(cell: dict, rows: list[dict]):
     if "marked" in cell["fields"]:
         tokenizer.add_special_tokens({"additional_special_tokens": cell["markers"]})
         model.resize_token_embeddings(len(tokenizer))
-    encode = {"tagging": tagged, "multi_label": judged, "classification": classified}[cell["kind"]]
+    encode = tagged if tagging else classified
     collator = "DataCollatorForTokenClassification" if tagging else "DataCollatorWithPadding"
     return transformers.Trainer(
         model=model,
@@ -112,15 +112,11 @@ def tag_names(rows: list[dict]) -> list[str]:
 
 
 def classified(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:
-    """A text, or a pair, and the number of its label."""
+    """A text, or a pair, and the number of its label; of several labels 1 for each that it has."""
     made = tokenizer(*(row[name] for name in cell["fields"]), truncation=True, max_length=cell["tokens"])
-    return {**made, "labels": labels.index(row[cell["label"]])}
-
-
-def judged(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:
-    """A text, and 1 for each of its labels."""
-    made = tokenizer(row["text"], truncation=True, max_length=cell["tokens"])
-    return {**made, "labels": [float(name in row[cell["label"]]) for name in labels]}
+    right = row[cell["label"]]
+    several = isinstance(right, list)
+    return {**made, "labels": [float(name in right) for name in labels] if several else labels.index(right)}
 
 
 def tagged(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:

@@ -1,5 +1,7 @@
 """How well numbers follow others. In: right numbers, predicted ones. Out: `Interval`s by name, defined as scipy's."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jaxlm.evaluate.classes import Sampled, resampled
@@ -7,16 +9,16 @@ from jaxlm.evaluate.classes import Sampled, resampled
 NAMES = ("pearson", "spearman", "mse", "mae")
 
 
-def metrics(right_N: np.ndarray, found_N: np.ndarray) -> Sampled:
-    """pearson, spearman (of ranks, equal values share theirs), mse, mae; a correlation with a constant is 0."""
+def metrics(right_N: np.ndarray, found_N: np.ndarray, names: Sequence[str] = NAMES) -> Sampled:
+    """pearson, spearman (of ranks, equal values share theirs), mse, mae; a correlation with a constant is 0. Of numbers
+    in two units only the correlations mean anything: `names`."""
     right_N, found_N = right_N.astype(np.float64), found_N.astype(np.float64)
-    return resampled(len(right_N), lambda items: _values(right_N[items], found_N[items]))
 
+    def measure(items: np.ndarray) -> dict[str, float]:
+        found = _values(right_N[items], found_N[items])
+        return {name: found[name] for name in names}
 
-def correlations(right_N: np.ndarray, found_N: np.ndarray) -> Sampled:
-    """Of numbers in another unit: pearson and spearman alone."""
-    every = metrics(right_N, found_N).measure
-    return resampled(len(right_N), lambda items: {name: every(items)[name] for name in NAMES[:2]})
+    return resampled(len(right_N), measure)
 
 
 def pearson(a_N: np.ndarray, b_N: np.ndarray) -> float:

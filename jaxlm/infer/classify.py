@@ -62,8 +62,8 @@ def laid_out(
     begin, end = vocabulary.marks
     for at in range(0, len(flat), texts):
         cut = [flat[i][: kept[i]].tolist() for i in range(at, at + texts)]
-        between = vocabulary.between
-        rows.append([*begin, *cut[0], *end, *(id for text in cut[1:] for id in (*between, *text, *end))])
+        later = (id for text in cut[1:] for id in (*vocabulary.between, *text, *end))
+        rows.append([*begin, *cut[0], *end, *later])
     return rows
 
 

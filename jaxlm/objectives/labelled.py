@@ -80,10 +80,8 @@ class Carrying(Objective):
 
         UserError for other labels than those of the shards, and for rows that are too short.
         """
-        begin, end = (len(ids) for ids in vocabulary.marks)
         apart = how["texts"] if not how.get("joined") else -(-how["texts"] // 2)
-        special = begin * apart + end * how["texts"]
-        special += len(vocabulary.between) * (how["texts"] - apart)
+        special = vocabulary.overhead(apart, how["texts"])
         if groups * self.max_tokens + special > asked.length:
             raise UserError(
                 f"{type(self).__name__}.max_tokens={self.max_tokens}{f' for each of {groups}' * (groups > 1)} and "

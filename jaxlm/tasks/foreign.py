@@ -14,7 +14,6 @@ from jaxlm.config import Data
 from jaxlm.data.corpus.columns import Answers, Label, Labels, Number
 from jaxlm.data.corpus.spans import Tags
 from jaxlm.errors import UserError
-from jaxlm.evaluate import correlation
 from jaxlm.infer import text_reading
 from jaxlm.infer.loaded import Loaded
 from jaxlm.models.roberta import Roberta
@@ -29,7 +28,7 @@ from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.question_answering import Answering
 from jaxlm.tasks.scores import Comparing, Scoring
 from jaxlm.tasks.tagging import Finding
-from jaxlm.tasks.task import Item, Task, Trained
+from jaxlm.tasks.task import Item, Trained
 
 
 def of(model: Loaded, fields: tuple[str, ...] = ()) -> Trained | None:
@@ -58,10 +57,7 @@ def _checked(fields: tuple[str, ...], usual: tuple[str, ...], allowed: tuple[int
 def _judge(model: Loaded, labels: tuple[str, ...], fields: tuple[str, ...]) -> Trained:
     """By `problem_type`; without it one class is a number, as transformers has it."""
     problem = model.stored.settings("config.json").get("problem_type")
-    vocabulary = model.tokenizer.vocabulary
-    begin, end = vocabulary.marks
-    pair = len(fields) == 2
-    longest = model.row_length - len(begin) - len(end) - pair * len((*end, *vocabulary.between))
+    longest = model.row_length - model.tokenizer.vocabulary.overhead(1, len(fields))
     how = {"texts": len(fields), "pooling": "own", "max_tokens": longest, "items_per_row": 1}
     if problem == "regression" or (problem is None and len(labels) == 1):
         return Scoring(model, _data(fields, Number(field="score")), Regression(column="score", **how))
@@ -109,13 +105,6 @@ class _Alike(Comparing):
     """Its vectors are made as the folder says, and nobody said what score a cosine stands for."""
 
     metrics = ("pearson", "spearman")
-    _measured = staticmethod(correlation.correlations)
-
-    @property
-    def kind(self) -> type[Task]:
-        """A run with `Similarity` answers the same question."""
-        return Comparing
-
     model: Loaded  # as `_alike` makes it
 
     def vectors(self, texts: Sequence[str]) -> np.ndarray:

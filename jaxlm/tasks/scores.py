@@ -8,7 +8,7 @@ import numpy as np
 from jaxlm.data.corpus.record import Record
 from jaxlm.evaluate import correlation
 from jaxlm.infer import classify, embed
-from jaxlm.tasks.task import Item, Measured, Trained, Values
+from jaxlm.tasks.task import Item, Measured, Task, Trained, Values
 
 
 class Scoring(Trained):
@@ -16,7 +16,6 @@ class Scoring(Trained):
 
     does = "a number"
     columns, metrics = ("predicted",), correlation.NAMES
-    _measured = staticmethod(correlation.metrics)
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The number, [1]."""
@@ -30,13 +29,18 @@ class Scoring(Trained):
         """As `evaluate.correlation` has it."""
         right_N = np.array([record.values[0] for record in records], np.float64)
         found_N = np.array([answer["predicted"] for answer in answers])
-        return Measured(items=len(records), metrics=self._measured(right_N, found_N))
+        return Measured(items=len(records), metrics=correlation.metrics(right_N, found_N, self.metrics))
 
 
 class Comparing(Scoring):
     """The likeness of two texts, from the cosine of their vectors."""
 
     does = "how alike two texts are"
+
+    @property
+    def kind(self) -> type[Task]:
+        """Of a run or a folder of others."""
+        return Comparing
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The cosine, [1]."""

@@ -8,12 +8,9 @@ import pytest
 
 import jaxlm
 from jaxlm.commands import evaluate, predict
-from jaxlm.config import Data
-from jaxlm.data.corpus.columns import Number
 from jaxlm.data.corpus.record import Record
 from jaxlm.data.tokenizer import Pretrained
 from jaxlm.errors import UserError
-from jaxlm.objectives.similarity import Similarity
 from jaxlm.tasks import table as table_of
 from jaxlm.tasks.scores import Comparing
 from tests.objectives import small
@@ -28,14 +25,6 @@ PAIRS = [
     ("the dog ran away", "a cat"),
     ("mat", "the dog sat on the dog and the cat sat on the mat and ran away " * 3),
 ]
-DATA = Data(
-    corpus="",
-    text_fields=("premise", "claim"),
-    columns=(Number(field="score"),),
-    packing="none",
-    validation_share=0.0,
-    test_share=0.0,
-)
 SIZES = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40)
 
 
@@ -94,7 +83,6 @@ def test_a_cross_encoder_judges_a_pair_in_one_row(tmp_path, make, capsys):
     shares = torch.tensor(logits(model, words)).softmax(-1).numpy()
     assert len({int(one.argmax()) for one in shares}) > 1
     data = table(tmp_path / "t.jsonl", "label", [names[k] for k in (0, 1, 2, 1)])
-    (tmp_path / "in.jsonl").write_text((tmp_path / "t.jsonl").read_text())
     run = [f"--run=hf:{tmp_path / 'hf'}", "--text-field=premise,claim"]
     assert predict.main(["predict", *run, f"--input={data}", f"--output={tmp_path / 'o.jsonl'}"]) == 0
     found = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
@@ -168,10 +156,9 @@ def test_two_scales_of_one_cosine_are_no_difference():
     rng = np.random.default_rng(0)
     right_N, cosines_N = rng.uniform(0, 5, 40), rng.uniform(0, 1, 40)
     records = [Record(("a", "b"), values=(float(value),)) for value in right_N]
-    sides = []
+    recipe, sides = jaxlm.load_recipe("similarity"), []
     for highest in (5.0, 1.0):
-        how = dict(column="score", pooling="mean", max_tokens=8, items_per_row=1)
-        task = Comparing(None, DATA, Similarity(lowest=0.0, highest=highest, **how))
+        task = Comparing(None, recipe.data, dataclasses.replace(recipe.objective, highest=highest))
         asked = [np.array([cosine + rng.normal(0, 0.02)]) for cosine in cosines_N]
         sides.append(
             table_of.Answered(task=task, records=records, answers=task.answer((), asked), asked=asked)

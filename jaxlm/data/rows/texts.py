@@ -32,7 +32,8 @@ class Texts(TableItems):
     @property
     def overhead(self) -> int:
         """[CLS] and [SEP] of every text."""
-        return sum(self._around) * self.table["length"].shape[1]
+        texts = self.table["length"].shape[1]
+        return self.vocabulary.overhead(texts, texts)
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """Tokens of all texts of an item."""
@@ -83,9 +84,9 @@ class Joined(Texts):
 
     @property
     def overhead(self) -> int:
-        """As of texts, but for the [CLS] of every second one, unless something else stands there."""
-        spared = 0 if self.vocabulary.between else self._around[0]
-        return super().overhead - spared * (self.table["length"].shape[1] // 2)
+        """Of a pair in one segment."""
+        texts = self.table["length"].shape[1]
+        return self.vocabulary.overhead(-(-texts // 2), texts)
 
     def _piece(self, document: np.ndarray, row: np.void) -> Piece:
         piece = super()._piece(document, row)
