@@ -34,7 +34,7 @@ from jaxlm.objectives.targets import ItemTargets
 from jaxlm.partition import mesh as meshes
 from jaxlm.run import inputs, inventory
 from jaxlm.run.program import Program
-from jaxlm.runtime import memory
+from jaxlm.runtime import device_memory, memory
 from jaxlm.views import LoRA
 
 _QUIET = lambda line: None
@@ -88,7 +88,7 @@ def ours(pipe: Any, options: argparse.Namespace) -> None:
                 for _ in range(steps):
                     batch = next(feed)
                     state, measures = step(state, frozen, batch)
-                    counts.append((batch[""].segments_BT, measures))
+                    counts.append((batch[""].segments_BT, device_memory.settled(measures)))  # as in training
                 counts = jax.device_get(counts)  # waits for the last step
                 done.seconds = time.perf_counter() - begin
                 for segments_BT, measures in counts:

@@ -41,7 +41,7 @@ class Protocol:
     """What is trained, measured and compared; the same on both sides."""
 
     recipe: str  # of ours: a name or a file
-    kind: str  # of the peer: classification, multi_label, tagging or similarity; "": it has none here
+    kind: str  # of the peer: classification, multi_label, tagging, similarity, translation; "": it has none here
     train: str
     test: str
     metric: str
@@ -54,33 +54,39 @@ class Protocol:
     label: str = "label"
     fields: tuple[str, ...] = ("text",)  # that are read; "marked": the text with markers around head and tail
     settings: tuple[str, ...] = ()  # of ours, besides
+    asked: tuple[str, ...] = ()  # of `jaxlm evaluate`, besides, on both sides
 
 
 PROTOCOLS = {
     "sentiment_en": Protocol(
         recipe="classification", kind="classification", train="sentiment_en.train.csv.gz",
         test="sentiment_en.validation.csv.gz", metric="accuracy", examples=6000, epochs=2, batch=32, tokens=64,
+        settings=("--config.objective.max_tokens=61",),
     ),
     "ner_en_wikiann": Protocol(
         recipe="tagging", kind="tagging", train="ner_en_wikiann.train.conll.gz",
         test="ner_en_wikiann.validation.conll.gz", metric="f1", examples=8000, epochs=2, batch=32, tokens=128,
         rates=(1e-4, 2e-4, 3e-4), fields=("tokens",), label="tags",
+        settings=("--config.objective.max_tokens=125",),
     ),
     "nli_vitaminc": Protocol(
         recipe="classification", kind="classification", train="nli_vitaminc.train.jsonl.gz",
         test="nli_vitaminc.validation.jsonl.gz", metric="accuracy", examples=4000, epochs=2, batch=32, tokens=128,
         rates=(1e-4, 2e-4, 3e-4), fields=("premise", "hypothesis"),
-        settings=("--config.data.text_fields=('premise','hypothesis')", "--config.objective.texts=2"),
+        settings=(
+            "--config.data.text_fields=('premise','hypothesis')", "--config.objective.texts=2",
+            "--config.objective.max_tokens=125",
+        ),
     ),
     "emotions_en_multilabel": Protocol(
         recipe="multi_label", kind="multi_label", train="emotions_en_multilabel.train.jsonl.gz",
         test="emotions_en_multilabel.validation.jsonl.gz", metric="micro_f1", examples=8000, epochs=2, batch=32,
-        tokens=64, rates=(2e-4, 4e-4, 8e-4), label="labels",
+        tokens=64, rates=(2e-4, 4e-4, 8e-4), label="labels", settings=("--config.objective.max_tokens=61",),
     ),
     "relation_en_semeval2010": Protocol(
         recipe="relation_extraction", kind="classification", train="relation_en_semeval2010.train.jsonl.gz",
         test="relation_en_semeval2010.validation.jsonl.gz", metric="accuracy", examples=5968, epochs=2, batch=32,
-        tokens=128, rates=(1e-4, 2e-4, 4e-4), fields=("marked",),
+        tokens=128, rates=(1e-4, 2e-4, 4e-4), fields=("marked",), settings=("--config.objective.max_tokens=125",),
     ),
     "similarity_en_stsb": Protocol(
         recipe="similarity", kind="similarity", train="similarity_en_stsb.train.tsv.gz",
@@ -92,6 +98,12 @@ PROTOCOLS = {
         test="qa_en_squad.validation.json.gz", metric="f1", examples=2000, epochs=2, batch=16, tokens=256,
         rates=(1e-4, 2e-4, 4e-4), fields=("question", "context"),
         settings=("--config.objective.max_tokens=256", "--config.objective.overlap=64"),
+    ),
+    "translation_en-de_multi30k": Protocol(
+        recipe="translation", kind="translation", train="translation_en-de_multi30k.train.tsv.gz",
+        test="translation_en-de_multi30k.validation.tsv.gz", metric="bleu", examples=15000, epochs=4, batch=64,
+        tokens=64, rates=(1e-3, 2e-3, 4e-3), fields=("source", "target"), label="",
+        asked=("--task=translation", "--template={source}", "--answer=target", "--max-new-tokens=64"),
     ),
 }  # fmt: skip
 
@@ -225,8 +237,9 @@ def scores(cell: Cell, table: pathlib.Path, against: Cell | None = None) -> dict
     kept = cell.folder / f"{table.stem}{beside}.json"
     if not kept.exists():
         words = [f"--run={cell.run}", f"--data={table}", "--folder=", "--json"]
-        if cell.side == "transformers" and cell.protocol.kind != "tagging":
+        if cell.side == "transformers" and cell.protocol.kind not in ("tagging", "translation"):
             words.append(f"--text-field={','.join(cell.protocol.fields)}")
+        words += cell.protocol.asked
         found = call("-m", "jaxlm", "evaluate", *words, *([f"--against={against.run}"] if against else []))
         kept.write_text(found.splitlines()[-1])
     return json.loads(kept.read_text())
@@ -270,8 +283,8 @@ def ours(cell: Cell) -> tuple[float, int]:
     steps = max(1, round(one.epochs * packed / batch))
     words = [
         f"--config.init_from=hf:{cell.model}", f"--config.data.corpus={train}", f"--workdir={cell.folder}",
-        f"--config.stages=(Stage(length={one.tokens},share=1.0),)", f"--config.objective.max_tokens={one.tokens - 3}",
-        f"--config.batch_size={batch}", f"--config.steps={steps}", f"--config.seed={cell.seed}",
+        f"--config.stages=(Stage(length={one.tokens},share=1.0),)", f"--config.batch_size={batch}",
+        f"--config.steps={steps}", f"--config.seed={cell.seed}",
         f"--config.optimizer.schedule.peak={cell.rate}", "--config.evaluators=()", *one.settings,
         f"--config.data.validation={train.with_name('dev.jsonl')}", "--config.data.validation_share=0.0",
         f"--config.evaluation.every_steps={steps}",
@@ -289,9 +302,15 @@ def packed_rows(found: list[dict[str, Any]], one: Protocol, model: str) -> int:
     words = tokenizers.Tokenizer.from_file(f"{model}/tokenizer.json")
     words.no_truncation()
     words.no_padding()
-    parts = lambda row: [" ".join(row[f]) if isinstance(row[f], list) else row[f] for f in one.fields]
-    encoded = words.encode_batch([" ".join(parts(row)) for row in found])
-    return -(-sum(min(len(each.ids), one.tokens) for each in encoded) // int(0.97 * one.tokens))
+    sides = (
+        [(name,) for name in one.fields] if one.kind == "translation" else [one.fields]
+    )  # with rows of their own
+    text = lambda value: " ".join(value) if isinstance(value, list) else value
+    tokens = 0
+    for fields in sides:
+        encoded = words.encode_batch([" ".join(text(row[field]) for field in fields) for row in found])
+        tokens = max(tokens, sum(min(len(each.ids), one.tokens) for each in encoded))
+    return -(-tokens // int(0.97 * one.tokens))
 
 
 def peers(cell: Cell) -> tuple[float, int]:

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     with open(cell["train"]) as stream:
         rows = [json.loads(line) for line in stream]
     transformers.set_seed(cell["seed"])
-    trainer = (alike if cell["kind"] == "similarity" else labelled)(cell, rows)
+    trainer = {"similarity": alike, "translation": translated}.get(cell["kind"], labelled)(cell, rows)
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
@@ -83,6 +83,21 @@ def alike(cell: dict, rows: list[dict]):
         args=sentence_transformers.SentenceTransformerTrainingArguments(**how),
         train_dataset=datasets.Dataset.from_dict({**texts, **scores}),
         loss=CosineSimilarityLoss(model),
+    )
+
+
+def translated(cell: dict, rows: list[dict]):
+    """A text from a text, its loss smoothed as that of ours is."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cell["model"])
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(cell["model"])
+    cut = {"truncation": True, "max_length": cell["tokens"]}
+    source, target = cell["fields"]
+    return transformers.Seq2SeqTrainer(
+        model=model,
+        args=transformers.Seq2SeqTrainingArguments(**arguments(cell), label_smoothing_factor=0.1),
+        train_dataset=Rows([dict(tokenizer(row[source], text_target=row[target], **cut)) for row in rows]),
+        data_collator=transformers.DataCollatorForSeq2Seq(tokenizer, model),
+        processing_class=tokenizer,
     )
 
 

@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 
 from jaxlm import entry
 from jaxlm.commands import options as table
+from jaxlm.commands import untuned, writing
 from jaxlm.errors import UserError
 
 
@@ -35,12 +36,13 @@ def main(argv: Sequence[str]) -> int:
 def _of_split(options: argparse.Namespace) -> str:
     from jaxlm.config import flags  # after parsing, so that --help answers at once
     from jaxlm.evaluate import of_run
+    from jaxlm.objectives import search
     from jaxlm.partition.mesh import AXES
     from jaxlm.tasks import of
 
     decisions = ("calibrate", "temperature", "threshold")
     for_data = (*decisions, "text_field", "task", "more", "weights", "vote", "against", "by", "folder")
-    if name := of.first_given(options, for_data):
+    if name := of.first_given(options, (*for_data, *search.given(options))):
         raise UserError(f"{name} is of --data=FILE; a split is measured of one run.")
     if options.precision != "float32" or any(vars(options).get(f"mesh.{axis}") is not None for axis in AXES):
         raise UserError("--precision and --mesh are of --data; a split is measured as the run's recipe says.")
@@ -173,7 +175,8 @@ def _parser() -> table.Parser:
     add("--rows", type=int, default=0, metavar="N", help=rows)
     _add_data(parser)
     table.add_fields(parser)
-    table.add_untuned(parser)
+    untuned.add(parser)
+    writing.add(parser)
     table.add_decisions(parser)
     table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
     return parser
@@ -192,8 +195,6 @@ def _add_data(parser: table.Parser) -> None:
     add("--errors", type=int, default=50, metavar="N", help=listed)
     files = "for the files about --data; default: RUN/evaluation/NAME; --folder=: none"
     add("--folder", metavar="DIR", help=files)
-    longest = "of an answer that is written; default: 64"
-    add("--max-new-tokens", type=int, default=64, metavar="N", help=longest)
 
 
 def run() -> NoReturn:

@@ -9,13 +9,13 @@ Without --temperature the likeliest token is taken every time (greedy); with --b
 """
 
 import argparse
-import dataclasses
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jaxlm import entry
 from jaxlm.commands import options as table
+from jaxlm.commands import writing
 from jaxlm.errors import UserError
 
 
@@ -76,12 +76,11 @@ def _sampling(options: argparse.Namespace) -> Any:
 
 
 def _search(options: argparse.Namespace) -> Any:
-    from jaxlm.objectives.search import Search
+    from jaxlm.objectives import search
 
-    names = [field.name for field in dataclasses.fields(Search)]
-    search = Search(**{name: getattr(options, name) for name in names})
-    search.validate()
-    return search
+    made = search.Search(**search.given(options))
+    made.validate()
+    return made
 
 
 def _score(one: Any) -> str:
@@ -93,7 +92,7 @@ def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
     table.add_model(parser, "a decoder or an encoder-decoder")
-    add("--max-new-tokens", type=int, default=64, help="default: 64")
+    writing.add(parser, several=True)
     add("--temperature", type=float, default=0.0, help="default: 0, the likeliest token every time (greedy)")
     add("--top-k", type=int, default=0, help="draw from the k likeliest tokens; default: 0, from all")
     add(
@@ -109,38 +108,11 @@ def _parser() -> table.Parser:
         help="from those with this share of the likeliest; default: 0, off",
     )
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
-    _add_search(add)
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
     table.add_texts(parser, "prompt")
     table.add_answers(parser, "a prompt, with ids and log-probabilities")
     return parser
-
-
-def _add_search(add: Callable[..., Any]) -> None:
-    add(
-        "--beams",
-        type=int,
-        default=1,
-        metavar="N",
-        help="search with so many texts at once; default: 1, greedy",
-    )
-    add(
-        "--length-penalty",
-        type=float,
-        default=1.0,
-        help="of --beams: scores are log-probability / tokens^this; default: 1",
-    )
-    add(
-        "--early-stopping",
-        choices=("no", "yes", "never"),
-        default="no",
-        help="of --beams: yes stops at as many finished texts as beams, no when no better one seems likely, never "
-        "when none is possible; default: no",
-    )
-    add("--no-repeat-ngram", type=int, default=0, metavar="N", help="no N tokens twice; default: 0, off")
-    add("--min-new-tokens", type=int, default=0, metavar="N", help="no answer ends earlier; default: 0")
-    add("--n-best", type=int, default=1, metavar="N", help="of --beams: answers to each prompt; default: 1")
 
 
 def _write(text: str) -> None:

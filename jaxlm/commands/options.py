@@ -163,7 +163,7 @@ def add_fields(parser: Parser) -> None:
     """How the texts of a table are named."""
     of_pairs = "of a Hugging Face model, two are a pair; default: as the run's data, else text"
     what = f"column of the text, or columns: {of_pairs}"
-    parser.add_argument("--text-field", type=_names, default=(), metavar="NAME[,NAME]", help=what)
+    parser.add_argument("--text-field", type=names, default=(), metavar="NAME[,NAME]", help=what)
 
 
 def add_adapters(parser: Parser) -> None:
@@ -190,36 +190,8 @@ def _named(text: str) -> tuple[str, str]:
     return name, where
 
 
-def add_untuned(parser: Parser) -> None:
-    """What is asked of a model that was not fine-tuned for it: the fields of `tasks.setup.Setup`."""
-    add = parser.add_argument
-    kinds = ("minimal_pairs", "perplexity", "choice", "completion")
-    add("--task", choices=kinds, help="what is asked of a model that was not fine-tuned for it")
-    fields = "fields of minimal_pairs; default: good,bad"
-    add("--pair", type=_names, default=("good", "bad"), metavar="A,B", help=fields)
-    add("--shared", action="store_true", help="of minimal_pairs: count the tokens that both sentences have")
-    prompt = "a prompt; {NAME} is a field; default: {text}"
-    add("--template", type=_template, default="{text}", metavar="TEXT", help=prompt)
-    given = "of choice; default: the field choices of a row"
-    add("--choices", type=_names, default=(), metavar="A,B", help=given)
-    add("--answer", default="label", metavar="FIELD", help="of the right answer; default: label")
-    add("--shots", type=int, default=0, metavar="K", help="answered prompts before each; default: 0")
-    add("--shots-from", default="", metavar="FILE", help="table that they are drawn from")
-    add("--seed", type=int, default=0, metavar="N", help="of drawing them; default: 0")
-    normal = ("none", "tokens", "characters", "unconditional")
-    add("--normalise", choices=normal, default="none", help="log-probabilities of choices; default: none")
-    tokens = "tokens of perplexity; default: the model's, to 1024"
-    add("--window", type=int, default=0, metavar="N", help=tokens)
-    between = "tokens between two windows; default: half a window"
-    add("--stride", type=int, default=0, metavar="N", help=between)
-
-
-def _template(text: str) -> str:
-    """A line break is hard to type."""
-    return text.replace("\\n", "\n")
-
-
-def _names(text: str) -> tuple[str, ...]:
+def names(text: str) -> tuple[str, ...]:
+    """NAME,NAME."""
     return tuple(text.split(","))
 
 

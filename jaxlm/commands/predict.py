@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 from jaxlm import entry
 from jaxlm.commands import options as table
+from jaxlm.commands import untuned, writing
 from jaxlm.errors import UserError
 
 _Row = tuple[str, dict[str, Any]]  # where it stands, {field: value}
@@ -108,12 +109,11 @@ def _say(line: str, end: str) -> None:
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "any model", several=True)
-    table.add_untuned(parser)
+    untuned.add(parser)
     table.add_decisions(parser)
     table.add_fields(parser)
     table.add_adapters(parser)
-    add = parser.add_argument
-    add("--max-new-tokens", type=int, default=64, metavar="N", help="of an answer, at most; default: 64")
+    writing.add(parser)
     table.add_texts(parser, "text")
     table.add_answers(parser, "a row (what is done without --output)", "table for the rows with the answers")
     return parser

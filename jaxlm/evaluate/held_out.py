@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Batches
+from jaxlm.runtime import device_memory
 
 
 def names(measures: dict[str, Any], sources: Iterable[str] = ("",)) -> list[str]:
@@ -39,7 +40,7 @@ class HeldOut:
         """
         totals: dict[tuple[str, ...], dict] = {}  # every task of several has batches and measures of its own
         for source, batch in self._batches():
-            measures = self._step(weights, batch)
+            measures = device_memory.settled(self._step(weights, batch))
             key = (source, *measures)
             totals[key] = self._add(totals[key], measures) if key in totals else measures
         pairs: dict[str, dict[str, tuple[float, float]]] = {"eval": {}}

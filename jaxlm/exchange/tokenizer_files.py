@@ -16,7 +16,7 @@ from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.data.tokens import gguf_tokenizer, settings, spiece_json
 from jaxlm.data.tokens.json_tokenizer import JsonTokenizer
 from jaxlm.data.tokens.subwords import Tokenizer
-from jaxlm.errors import UserError
+from jaxlm.errors import UserError, reading
 from jaxlm.formats import weights
 
 NAMES = (
@@ -66,10 +66,11 @@ def _check_class(files: dict[str, bytes], found: weights.Weights) -> None:
     kind = settings.model_class(found.config)
     if not kind or not vocabularies or "tokenizer.json" in files:
         return
-    if settings.CONFIG not in files:
-        files[settings.CONFIG] = json.dumps({"tokenizer_class": kind}).encode()
-    elif b"_class" not in files[settings.CONFIG]:
+    said = files.get(settings.CONFIG, b"{}")
+    if b"_class" not in said:
         settings.check_class(kind, vocabularies[0], f"of {found.folder.path}")
+        with reading(f"tokenizer settings {found.folder.path}/{settings.CONFIG}"):
+            files[settings.CONFIG] = json.dumps({**json.loads(said), "tokenizer_class": kind}).encode()
 
 
 def unknown_keys(files: Mapping[str, bytes], where: str) -> list[str]:

@@ -19,6 +19,7 @@ from jaxlm.models.dropout import dropout
 
 # Finite: a row with no allowed key then averages all values instead of dividing zero by zero.
 _FORBIDDEN = -0.7 * float(np.finfo(np.float32).max)
+_PART = 128  # queries
 
 
 def attention(
@@ -62,9 +63,41 @@ def xla_attention(
     dropout_rate: float = 0.0,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """The reference: the scores exist as an array of B*N*T*S. Queries are scaled already."""
+    """The reference: the scores exist as an array of B*N*T*S. Queries are scaled already.
+
+    On a CPU part by part of the row, where the keys that a part can see are known not to be all.
+    """
     allowed_BTS = masks.materialise(mask).allowed_BTS
     assert allowed_BTS is not None
+    whole = functools.partial(_some_queries, dropout_rate=dropout_rate, key=key)
+    length = q_BTNH.shape[1]
+    parts = [slice(at, min(at + _PART, length)) for at in range(0, length, _PART)]
+    seen = [masks.reach(mask, part) for part in parts]
+    if kernels.platform() != "cpu" or dropout_rate > 0 or None in seen:
+        return whole(q_BTNH, k_BSKH, v_BSKH, allowed_BTS, bias_NTS)
+    made = [
+        whole(
+            q_BTNH[:, part],
+            k_BSKH[:, keys],
+            v_BSKH[:, keys],
+            allowed_BTS[:, part, keys],
+            None if bias_NTS is None else bias_NTS[..., part, keys],
+        )
+        for part, keys in zip(parts, seen, strict=True)
+    ]
+    return jnp.concatenate(made, axis=1)
+
+
+def _some_queries(
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    allowed_BTS: jax.Array,
+    bias_NTS: jax.Array | None,
+    *,
+    dropout_rate: float,
+    key: jax.Array | None,
+) -> jax.Array:
     batch, length, heads, width = q_BTNH.shape
     kv_heads, keys = k_BSKH.shape[2], k_BSKH.shape[1]
     # Heads in front of positions: on a CPU, forward and backward then take half the time of products over BTNH.

@@ -81,6 +81,17 @@ def materialise(mask: Mask) -> Mask:
     return dataclasses.replace(mask, allowed_BTS=allowed_BTS)
 
 
+def reach(mask: Mask, queries: slice) -> slice | None:
+    """The keys that these queries of a row can see at most, whatever is in it; None: it may be any."""
+    moved = mask.positions_BT is not None or mask.positions_BS is not None or mask.at_BM is not None
+    length, keys = mask.segments_BT.shape[1], mask.segments_BS.shape[1]
+    if moved or length != keys or mask.prefix_BS is not None or not (mask.causal or mask.window):
+        return None
+    before, after = mask.window or (keys, keys)
+    last = queries.stop + (0 if mask.causal else after)
+    return slice(max(0, queries.start - before), min(keys, last))
+
+
 def at(mask: Mask, at_BM: jax.Array) -> Mask:
     """Self-attention's mask with queries at these places alone."""
     mask = materialise(mask)

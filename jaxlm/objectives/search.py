@@ -4,7 +4,7 @@ Words and values are those of transformers' `generate`, and so are the answers.
 """
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from jaxlm.errors import UserError
 
@@ -42,3 +42,9 @@ class Search:
             if not fine:
                 shown = name.replace("_", "-") if where == "--" else name
                 raise UserError(f"{where}{shown}={getattr(self, name)} is out of range; allowed: {bounds}.")
+
+
+def given(options: Any) -> dict[str, Any]:
+    """Those of a `Search`'s settings that a namespace of options has, and that are not None."""
+    names = (field.name for field in dataclasses.fields(Search))
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}

@@ -12,13 +12,15 @@ import numpy as np
 
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
+from jaxlm.errors import UserError
+from jaxlm.evaluate import texts
 from jaxlm.evaluate.classes import resampled
-from jaxlm.infer import answers, classify, frame, likelihood
+from jaxlm.infer import classify, frame, likelihood
 from jaxlm.infer.loaded import Loaded
-from jaxlm.infer.sampling import Sampling
 from jaxlm.tasks import classification
 from jaxlm.tasks.setup import Setup, choices_of, right_one
 from jaxlm.tasks.task import Item, Measured, Task, Values
+from jaxlm.tasks.writing import Writer
 
 
 class Picking(Task):
@@ -89,39 +91,70 @@ class Picking(Task):
         return self._examples + self._setup.prompt(item[:size]), self.labels or item[size:]
 
 
-class Completing(Task):
-    """What a decoder writes behind the prompt, greedy, to the end of the line."""
+class Completing(Writer):
+    """What a model writes behind a prompt, or as an answer to it; a decoder to the end of the line."""
 
     columns, metrics = ("answer",), ("exact",)
 
     def __init__(self, model: Loaded, setup: Setup, new_tokens: int) -> None:
         self.model, self._setup, self._new_tokens = model, setup, new_tokens
         self.fields, self._examples = setup.fields, setup.examples()
-        self._frame = dataclasses.replace(frame.of_loaded(model), before=likelihood.before(model))
-        self.does = f"completes a prompt, {setup.shots} examples before it"
+        own = frame.of_loaded(model)
+        self.frame = own if own.apart else dataclasses.replace(own, before=likelihood.before(model))
+        self._stop = () if own.apart else ("\n",)
+        self.said = f"completes a prompt, {{how}}, {setup.shots} examples before it"
+        self.look()
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """Without the space before it."""
         prompts = [self._examples + self._setup.prompt(item) for item in items]
-        greedy = {"new_tokens": self._new_tokens, "sampling": Sampling(), "seed": 0, "stop": ("\n",)}
-        found, _ = answers.answer(self.model, self._frame, prompts, **greedy)
+        found = self.written(prompts, new_tokens=self._new_tokens, stop=self._stop)
         return [{"answer": one.text.strip()} for one in found]
 
     def wanted(self) -> Wanted:
-        """What the template names."""
+        """What the template names. UserError where a library that compares is missing."""
+        texts.check(self.metrics)
         return Wanted(self.fields)
 
     def record(self, row: Mapping[str, Any], where: str, number: int) -> Record:
-        """The texts; the value is the right answer."""
+        """The texts; the value is the right answer. UserError for a row without."""
         right = str(row.get(self._setup.answer, "")).strip()
+        if not right:
+            there = ", ".join(map(str, row))
+            raise UserError(
+                f'{where}: field "{self._setup.answer}", the right answer, is missing or empty. Fields there: {there}. '
+                "Fix: --answer=FIELD."
+            )
         return Record(self._setup.texts(row, where), (right,), where=where, origin=(0, number))
 
     def measure(self, records: Sequence[Record], answers: Sequence[Values], asked: Sequence[Any]) -> Measured:
-        """How often it is the right answer, to the letter."""
-        pairs = zip(records, answers, strict=True)
-        hits_N = np.array([answer["answer"] == record.values[0] for record, answer in pairs])
-        metrics = resampled(len(hits_N), lambda items: {"exact": float(hits_N[items].mean())})
-        return Measured(items=len(hits_N), metrics=metrics)
+        """How near it is to the right answer."""
+        written, right = [one["answer"] for one in answers], [str(record.values[0]) for record in records]
+        metrics, table = self._compared(written, right, [" ".join(record.texts) for record in records])
+        return Measured(items=len(records), metrics=metrics, table=table)
+
+    def _compared(self, written: list[str], right: list[str], sources: list[str]) -> tuple[Any, str]:
+        """(how often it is the same to the letter, nothing more)."""
+        hits_N = np.array([one == other for one, other in zip(written, right, strict=True)])
+        return resampled(len(hits_N), lambda items: {"exact": float(hits_N[items].mean())}), ""
+
+
+class CompletingTranslation(Completing):
+    """The same, measured as translations are."""
+
+    metrics = texts.BLEU
+
+    def _compared(self, written: list[str], right: list[str], sources: list[str]) -> tuple[Any, str]:
+        return texts.translations(written, right)
+
+
+class CompletingSummary(Completing):
+    """The same, measured as summaries are."""
+
+    metrics = texts.ROUGE
+
+    def _compared(self, written: list[str], right: list[str], sources: list[str]) -> tuple[Any, str]:
+        return texts.summaries(written, right, sources)
 
 
 def _continued(model: Loaded, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from jaxlm.errors import UserError
 from jaxlm.infer import adapters, loaded
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
+from jaxlm.objectives import search
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.crf import CrfTagging
 from jaxlm.objectives.multi_label import MultiLabel
@@ -25,7 +26,7 @@ from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.by_adapter import ByAdapter
 from jaxlm.tasks.classification import Choosing, Classifying
 from jaxlm.tasks.ensemble import Ensemble
-from jaxlm.tasks.in_context import Completing, Picking
+from jaxlm.tasks.in_context import Completing, CompletingSummary, CompletingTranslation, Picking
 from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.likely import Perplexity, Preferring
 from jaxlm.tasks.question_answering import Answering
@@ -49,6 +50,11 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
     Translation: Translating,
     Summarisation: Summarising,
 }
+_WRITTEN: dict[str, type[Completing]] = {
+    "completion": Completing,
+    "translation": CompletingTranslation,
+    "summarisation": CompletingSummary,
+}
 
 
 def of(
@@ -71,8 +77,8 @@ def _set_up(model: Loaded, setup: Setup, max_new_tokens: int) -> Task:
             return Perplexity(model, setup)
         case "choice":
             return Picking(model, setup)
-        case "completion":
-            return Completing(model, setup, max_new_tokens)
+        case written:
+            return _WRITTEN[written](model, setup, max_new_tokens)
 
 
 def by_adapter(model: Loaded, *, max_new_tokens: int, field: str = "adapter") -> ByAdapter:
@@ -86,7 +92,7 @@ def of_options(options: argparse.Namespace) -> Task:
     """What the options of `commands.options.add_model` say; of several runs what they say together."""
     if options.adapter:
         others = ("more", "task", "weights", "vote", "temperature", "threshold", "base")
-        if name := first_given(options, others):
+        if name := first_given(options, (*others, *search.given(options))):
             raise UserError(f"--adapter is of one --run, the base of all: leave {name} out.")
         model = adapters.of_options(options)
         return by_adapter(model, max_new_tokens=options.max_new_tokens, field=options.adapter_field)
@@ -118,6 +124,8 @@ def _of_place(place: str, options: argparse.Namespace) -> Task:
     for name in ("temperature", "threshold"):
         if (value := getattr(options, name)) is not None:
             made.decide(**{name: value})
+    if searching := search.given(options):
+        made.look(**searching)
     return made
 
 

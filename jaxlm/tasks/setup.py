@@ -11,7 +11,7 @@ from jaxlm.data.corpus import readers
 from jaxlm.data.corpus.columns import Wanted
 from jaxlm.errors import UserError
 
-Kind = Literal["minimal_pairs", "perplexity", "choice", "completion"]
+Kind = Literal["minimal_pairs", "perplexity", "choice", "completion", "translation", "summarisation"]
 Normalise = Literal["none", "tokens", "characters", "unconditional"]
 
 
@@ -24,7 +24,7 @@ class Setup:
     shared: bool = False  # of minimal_pairs: only tokens count that both sentences have
     template: str = "{text}"  # of a prompt; {NAME} is a field
     choices: tuple[str, ...] = ()  # of every item; (): the field "choices" of each
-    answer: str = "label"  # field of the right answer: a choice, or its number; of completion a text
+    answer: str = "label"  # field of the right answer: a choice, or its number; of what is written a text
     shots: int = 0  # answered prompts before each
     shots_from: str = ""  # table that they are drawn from
     seed: int = 0  # of that

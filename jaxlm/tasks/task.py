@@ -105,6 +105,11 @@ class Task:
         name = "--threshold" if temperature is None else "--temperature"
         raise UserError(f"this model {self.does}: {name} is of labels with probabilities. Leave it out.")
 
+    def look(self, **settings: Any) -> None:
+        """Settings of `objectives.search.Search` for the answers it writes. UserError for a task that writes none."""
+        name = next(iter(settings)).replace("_", "-")
+        raise UserError(f"this model {self.does}: --{name} is of a model that writes. Leave it out.")
+
     def undecide(self) -> None:
         """As it was trained."""
 

@@ -11,14 +11,12 @@ from jaxlm.data.corpus.steps import Prefix
 from jaxlm.evaluate import texts
 from jaxlm.infer import answers
 from jaxlm.infer.predict import Predictor
-from jaxlm.infer.sampling import Sampling
 from jaxlm.objectives.translation import Translation
 from jaxlm.tasks.task import Item, Measured, Trained, Values
+from jaxlm.tasks.writing import Writer
 
-_TOGETHER = 32  # sources that are answered in one batch, of similar length
 
-
-class Translating(Trained):
+class Translating(Writer, Trained):
     """The target of a source, found as the objective's `search` says; measured by BLEU, chrF and TER.
 
     A source that is longer than those of training is cut where those were cut, else read whole.
@@ -29,10 +27,9 @@ class Translating(Trained):
 
     def __init__(self, model: Predictor, data: Data, objective: Translation) -> None:
         super().__init__(model, data, objective)
-        beams = objective.search.beams
-        how = f"by a search with {beams} beams" if beams > 1 else "greedy"
-        self.does = f"{self.verb}, {how}, in up to {self._room} tokens"
-        self.frame = objective.frame(model.tokenizer.vocabulary)
+        self.frame, self.search = objective.frame(model.tokenizer.vocabulary), objective.search
+        self.said = f"{self.verb}, {{how}}, in up to {self._room} tokens"
+        self.look()
 
     @classmethod
     def asks(cls, data: Data) -> tuple[str, ...]:
@@ -46,27 +43,9 @@ class Translating(Trained):
 
     def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
         """To the end of the answer, or as many tokens as a target had in training."""
-        order = sorted(range(len(items)), key=lambda k: len(items[k][0]))
-        found: dict[int, Values] = {}
-        for at in range(0, len(order), _TOGETHER):
-            part = order[at : at + _TOGETHER]
-            # The last batch is filled up, so that it needs no program of its own.
-            full = [*part, *[part[-1]] * (_TOGETHER - len(part))] if len(order) > _TOGETHER else part
-            said, _ = answers.answer(
-                self.model,
-                self.frame,
-                [self._asked(items[k][0]) for k in full],
-                new_tokens=self._room,
-                sampling=Sampling(),
-                seed=0,
-                search=self.objective.search,
-                longest=self._longest,
-            )
-            found |= {
-                k: {"answer": one.text, "ended_by": one.written.reason}
-                for k, one in zip(part, said, strict=False)
-            }
-        return [found[k] for k in range(len(items))]
+        asked_of = [self._asked(source) for source, *_ in items]
+        found = self.written(asked_of, new_tokens=self._room, longest=self._longest)
+        return [{"answer": one.text, "ended_by": one.written.reason} for one in found]
 
     def wanted(self) -> Wanted:
         """Source and target. UserError where the library that compares them is missing."""

@@ -6,10 +6,10 @@ A masked language model fills its masks, one that writes answers, any other embe
 from collections.abc import Sequence
 from typing import Any
 
-from jaxlm.infer import answers, fill_mask, frame, text_reading
+from jaxlm.infer import fill_mask, text_reading
 from jaxlm.infer.loaded import Loaded
-from jaxlm.infer.sampling import Sampling
 from jaxlm.tasks.task import Item, Task, Values
+from jaxlm.tasks.writing import Writing
 
 
 def of(model: Loaded, *, max_new_tokens: int) -> Task:
@@ -39,25 +39,6 @@ class Filling(Task):
             found.setdefault(one.sentence, []).append(one.candidates[0])
         names, shares = zip(*(zip(*found[text], strict=True) for text in texts), strict=True)
         return [{"tokens": list(n), "probabilities": list(s)} for n, s in zip(names, shares, strict=True)]
-
-
-class Writing(Task):
-    """What the model writes, greedy."""
-
-    does, columns = "writes an answer, greedy", ("answer", "ended_by")
-
-    def __init__(self, model: Loaded, new_tokens: int) -> None:
-        self.model, self.new_tokens, self.frame = model, new_tokens, frame.of_loaded(model)
-
-    def check(self, text: str) -> None:
-        """It fits the model's positions."""
-        answers.check(self.model.model.config, self.model.tokenizer, self.frame, [text])
-
-    def answer(self, items: Sequence[Item], asked: Sequence[Any]) -> list[Values]:
-        """To the end of the answer, or `new_tokens`."""
-        greedy = {"new_tokens": self.new_tokens, "sampling": Sampling(), "seed": 0}
-        found, _ = answers.answer(self.model, self.frame, [text for (text,) in items], **greedy)
-        return [{"answer": one.text, "ended_by": one.written.reason} for one in found]
 
 
 class Embedding(Task):

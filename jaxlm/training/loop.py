@@ -31,7 +31,7 @@ from jaxlm.run import inputs
 from jaxlm.run.attested import Attested
 from jaxlm.run.step import TrainState
 from jaxlm.run.streams import Feeds, StreamRows
-from jaxlm.runtime import distributed, fault
+from jaxlm.runtime import device_memory, distributed, fault
 from jaxlm.runtime.signals import StopRequest
 from jaxlm.runtime.watchdog import Watchdog
 from jaxlm.training import compiled, plan, report, samples, summary
@@ -157,7 +157,7 @@ class Loop:
         fault.at("before_step", step)
         batch = _poisoned(batch) if fault.nan(step) else batch
         self.state, measures = train_step(self.state, self.parts.frozen, batch)
-        self.journal.step(step, measures)
+        self.journal.step(step, device_memory.settled(measures))
 
     def _compile(
         self, rows: tuple[StreamRows, ...], batch: Batches, span: report.Span

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jaxlm.data import tokenizer
 from jaxlm.data.tokens import byte_bpe, settings
 from jaxlm.errors import UserError
+from jaxlm.exchange import tokenizer_files
+from jaxlm.formats import weights
 from jaxlm.infer import frame
 
 pytest.importorskip("transformers", reason="needs the extra `parity` (transformers)")
@@ -230,6 +234,24 @@ def test_a_prompt_of_a_decoder_begins_as_with_transformers(folder, said):
     before = frame.of_settings({}, {}, frame.template(ours), ours.vocabulary).before
     expected = theirs.encode("the cat")
     assert [*before, *ours.encode("the cat")] == expected[: -1 if "add_eos_token" in said else None]
+
+
+@pytest.mark.parametrize("said", [True, False], ids=["the class is said", "config.json says the family"])
+def test_two_texts_stand_in_a_row_as_transformers_lays_them_out(folder, tmp_path, said):
+    path, kind = folder
+    (path / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": kind} if said else {"max_len": 9})
+    )
+    save_file({"x": np.zeros(1, np.float32)}, path / "model.safetensors")
+    theirs = transformers.AutoTokenizer.from_pretrained(path)
+    ours = tokenizer_files.open_files(tokenizer_files.of_weights(weights.open_folder(path)), str(path))
+    if kind in ("GPT2Tokenizer", "LlamaTokenizer", "T5Tokenizer"):  # of models that read no pairs
+        return
+    ours.save(tmp_path)
+    for vocabulary in (ours.vocabulary, tokenizer.load(tmp_path).vocabulary):
+        a, b = list(ours.encode("the cat")), list(ours.encode("a mat"))
+        row = [vocabulary.cls, *a, vocabulary.sep, *vocabulary.between, *b, vocabulary.sep]
+        assert row == theirs("the cat", "a mat")["input_ids"]
 
 
 def test_every_key_of_transformers_tokenizers_is_in_one_table():

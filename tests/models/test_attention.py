@@ -55,6 +55,57 @@ def test_the_reference_equals_a_loop_over_queries(causal, window):
     np.testing.assert_allclose(attention(q, k, v, mask), by_hand(q, k, v, allowed), atol=1e-5)
 
 
+LONG = [(True, None), (True, (40, 0)), (False, (64, 64)), (False, (130, 20))]
+
+
+@pytest.mark.parametrize(("causal", "window"), LONG)
+def test_a_long_row_is_computed_part_by_part_with_the_keys_that_a_part_can_see(causal, window):
+    rng = np.random.default_rng(3)
+    segments_BT = jnp.asarray(np.sort(rng.integers(1, 5, (2, 300)), axis=1), jnp.int32)
+    mask = masks.within_segments(segments_BT, causal=causal, window=window)
+    q, k, v = inputs(length=300, keys=300)
+    bias = jnp.asarray(rng.normal(size=(6, 300, 300)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=q.shape), jnp.float32)
+    places = jnp.arange(300)[None].repeat(2, 0)
+    whole = dataclasses.replace(
+        mask, positions_BT=places, positions_BS=places
+    )  # named, so any key may be near
+    assert masks.reach(whole, slice(0, 128)) is None
+
+    def of(mask):
+        total = lambda q, k, v, bias: jnp.sum(attention(q, k, v, mask, bias_NTS=bias) * weights)
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3))).lower(q, k, v, bias).compile()
+
+    parts, all_keys = of(mask), of(whole)
+    found, expected = parts(q, k, v, bias), all_keys(q, k, v, bias)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
+    flops = [program.cost_analysis()["flops"] for program in (parts, all_keys)]
+    assert flops[0] < 0.9 * flops[1]
+
+
+@pytest.mark.parametrize(("causal", "window"), LONG)
+def test_no_query_sees_a_key_beyond_its_reach(causal, window):
+    segments = jnp.ones((1, 300), jnp.int32)
+    mask = masks.within_segments(segments, causal=causal, window=window)
+    allowed_BTS = np.asarray(masks.materialise(mask).allowed_BTS)
+    for part in (slice(0, 128), slice(128, 256), slice(256, 300)):
+        keys = masks.reach(mask, part)
+        inside = np.zeros(300, bool)
+        inside[keys] = True
+        seen = allowed_BTS[0, part].any(axis=0)
+        assert not seen[~inside].any()
+        assert seen[keys.start] and seen[keys.stop - 1]  # and no key too many
+
+
+@pytest.mark.parametrize(
+    "change", [{"prefix_BS": jnp.ones((1, 9))}, {"causal": False}, {"segments_BS": jnp.ones((1, 8))}]
+)
+def test_where_any_key_may_be_seen_there_is_no_reach(change):
+    mask = dataclasses.replace(masks.within_segments(jnp.ones((1, 9), jnp.int32), causal=True), **change)
+    assert masks.reach(mask, slice(0, 9)) is None
+
+
 def test_a_prefix_is_seen_from_everywhere_in_its_segment():
     prefix = np.array([[1, 1, 0, 1, 0, 0, 0], [0, 1, 1, 1, 0, 0, 1]], np.int32)
     mask = masks.within_segments(jnp.asarray(SEGMENTS), causal=True, prefix_BT=jnp.asarray(prefix))

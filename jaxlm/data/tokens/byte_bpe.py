@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, trainers
 
 from jaxlm.data.tokens import json_tokenizer, subwords
-from jaxlm.data.tokens.settings import Settings
+from jaxlm.data.tokens.settings import TWO_SEPARATORS, Settings
 from jaxlm.errors import UserError
 
 END, PAD = "<|endoftext|>", "<pad>"
@@ -64,7 +64,8 @@ def load(vocab: Path, merges: Path, settings: Settings) -> json_tokenizer.JsonTo
     known |= {name for names in subwords.INFILL_NAMES for name in names}
     specials = [piece for piece in ids if piece in known or piece.startswith("<extra_id_")]
     prefix = bool(settings.flag("add_prefix_space", False))
-    made = make(ids, pairs, specials, str(vocab), add_prefix_space=prefix)
+    around = _around_pairs(ids) if settings.kind in TWO_SEPARATORS else None
+    made = make(ids, pairs, specials, str(vocab), add_prefix_space=prefix, post_processor=around)
     return json_tokenizer.load(made.text, str(vocab), settings)
 
 
@@ -75,6 +76,7 @@ def make(
     name: str,
     *,
     add_prefix_space: bool = False,
+    post_processor: Mapping[str, Any] | None = None,
 ) -> json_tokenizer.JsonTokenizer:
     """A byte-level BPE tokenizer from its parts; `specials` are pieces of the vocabulary that no text gives."""
     byte_level = {
@@ -93,7 +95,7 @@ def make(
         ],
         "normalizer": None,
         "pre_tokenizer": byte_level,
-        "post_processor": None,
+        "post_processor": post_processor,
         "decoder": byte_level,
         "model": {
             "type": "BPE",
@@ -108,6 +110,14 @@ def make(
         },
     }
     return json_tokenizer.JsonTokenizer(json.dumps(config, ensure_ascii=False, indent=1), name)
+
+
+def _around_pairs(vocab: Mapping[str, int]) -> dict[str, Any] | None:
+    """Special tokens around a text, and two between the texts of a pair."""
+    if "<s>" not in vocab or "</s>" not in vocab:
+        return None
+    ends = {"sep": ["</s>", vocab["</s>"]], "cls": ["<s>", vocab["<s>"]]}
+    return {"type": "RobertaProcessing", **ends, "trim_offsets": True, "add_prefix_space": False}
 
 
 def _added(mark: str, id: int) -> dict[str, Any]:

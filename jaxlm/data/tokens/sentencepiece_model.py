@@ -77,6 +77,10 @@ class SentencePieceTokenizer(subwords.Tokenizer):
         self._threads = 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else -1
         self.assign_roles(roles)
 
+    def _between(self, sep: int) -> tuple[int, ...]:
+        """fairseq's models have two [SEP] there."""
+        return (sep,) if self.layout == "fairseq" and sep >= 0 else ()
+
     def __getstate__(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         more = {"extra_ids": self.extra_ids, "layout": self.layout, "added": self.added, "space": self.space}
         return (self.model, self.name, dict(self.roles)), more

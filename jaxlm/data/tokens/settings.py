@@ -72,11 +72,16 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
 # What transformers takes when no file says it, by config.json's model_type.
 _MODEL_CLASSES = {
     "albert": "AlbertTokenizer",
+    "roberta": "RobertaTokenizer",
+    "bart": "BartTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
     "t5": "T5Tokenizer",
     "llama": "LlamaTokenizer",
     "qwen2": "Qwen2Tokenizer",
     "qwen3": "Qwen2Tokenizer",
 }
+# Classes that put two [SEP] between the texts of a pair.
+TWO_SEPARATORS = ("RobertaTokenizer", "BartTokenizer")
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
