@@ -10,6 +10,7 @@ Parameters  1,334,016
 Data        builtin:pychats: what a function of the standard library does, and its docstring
 Expect      from nothing, on the built-in data: see docs/chat.md
 Rows        of 128 tokens (512 where a model is given), up to 16 conversations each, which do not see each other
+Length      3 epochs where a model is given (--config.epochs=N, or --config.steps=N), else 300 steps
 Hardware    two CPU cores: about a minute
 """
 
@@ -45,10 +46,11 @@ def get_config(start: str = "") -> Run:
         test_share=0.0,
     )
     run.stages = (Stage(length=512 if large else 128, share=1.0),)
-    run.steps, run.batch_size = 300, 4 if large else 16
-    run.evaluation = Evaluation(every_steps=100, rows=0)
+    run.steps, run.epochs = (0, 3.0) if large else (300, 0.0)
+    run.batch_size = 4 if large else 16
+    run.evaluation = Evaluation(every_steps=0 if large else 100, rows=0)
     keep = Keep(best_metric="eval/lm_loss", best_mode="min")
-    run.checkpoint = Checkpointing(every_steps=100, keep=keep)
+    run.checkpoint = Checkpointing(every_steps=run.evaluation.every_steps, keep=keep)
     run.logging = Logging(every_steps=10)
     run.generate = ("What does copy(x) do?",)
     return starting.take(run, start) if start else run

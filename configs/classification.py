@@ -11,6 +11,7 @@ Data        builtin:pydocs with its label: which of 12 packages a docstring is f
 Expect      on the built-in data: held-out accuracy 69 % from runs/quickstart, 50 % from nothing (the most frequent
             label: 23 %)
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
+Length      3 epochs where a model is given (--config.epochs=N, or --config.steps=N), else 300 steps
 Hardware    two CPU cores: 1 min 30 s, with others on them (2026-11-26)
 """
 
@@ -48,10 +49,11 @@ def get_config(start: str = "") -> Run:
         test_share=0.0,
     )
     run.stages = (Stage(length=128, share=1.0),)
-    run.steps, run.batch_size, run.fill = 300, 16, ()
-    run.evaluation = Evaluation(every_steps=100, rows=0)
+    run.steps, run.epochs = (0, 3.0) if large else (300, 0.0)
+    run.batch_size, run.fill = 16, ()
+    run.evaluation = Evaluation(every_steps=0 if large else 100, rows=0)
     keep = Keep(best_metric="eval/classes_accuracy", best_mode="max")
-    run.checkpoint = Checkpointing(every_steps=100, keep=keep)
+    run.checkpoint = Checkpointing(every_steps=run.evaluation.every_steps, keep=keep)
     run.logging = Logging(every_steps=10)
     if start and not large:
         run.extend_positions = "normal"  # the rows of quickstart.py are shorter

@@ -11,6 +11,7 @@ Parameters  1,350,400
 Data        builtin:pychats: a function's own docstring, and that of another one
 Expect      before training a loss of ln 2, 0.6931
 Rows        of 256 tokens (1,024 where a model is given), up to 4 pairs each, which do not see each other
+Length      an epoch where a model is given (--config.epochs=N, or --config.steps=N), else 100 steps
 Hardware    two CPU cores: about a minute
 """
 
@@ -34,8 +35,9 @@ def get_config(start: str = "") -> Run:
     run.optimizer.schedule.peak = 5e-5 if large else 2e-3
     run.data.text_fields, run.data.columns = ("chosen", "rejected"), (Choice(field="prompt"),)
     run.stages[0].length = 1024 if large else 256
-    run.steps, run.batch_size = 100, 4 if large else 16
-    run.evaluation.every_steps = run.checkpoint.every_steps = 50
+    run.steps, run.epochs = (0, 1.0) if large else (100, 0.0)
+    run.batch_size = 4 if large else 16
+    run.evaluation.every_steps = run.checkpoint.every_steps = 0 if large else 50
     run.checkpoint.keep.best_metric = "eval/preferences_loss"
     run.generate = ()
     if start and not large:

@@ -7,6 +7,7 @@ Command     python -m jaxlm.train --config=configs/summarisation.py --config.ini
 Parameters  1,959,680
 Data        builtin:pydocs_summaries: 6,800 docstrings without their first sentence, and that sentence
 Rows        of 192 tokens, 48 for summaries, up to 8 texts each, which do not see each other; longer texts are cut
+Length      3 epochs where a model is given (--config.epochs=N, or --config.steps=N), else 300 steps
 Search      4 beams, length penalty 0.6, no 3 tokens twice: --config.objective.search.beams=1 is greedy
 Expect      from nothing, on the built-in data: held-out loss 4.78 nats a token, 1.7 below its unigram cross-entropy;
             ROUGE-1 13 on 64 others: sentences as docstrings have them, mostly about something else than the source.
@@ -55,10 +56,11 @@ def get_config(start: str = "") -> Run:
         test_share=0.0,
     )
     run.stages = (Stage(length=192, share=1.0),)
-    run.steps, run.batch_size, run.generate = 300, 16, ()
-    run.evaluation = Evaluation(every_steps=150, rows=0)
+    run.steps, run.epochs = (0, 3.0) if large else (300, 0.0)
+    run.batch_size, run.generate = 16, ()
+    run.evaluation = Evaluation(every_steps=0 if large else 150, rows=0)
     run.evaluators = (TaskMetrics(rows=64),)
-    run.checkpoint = Checkpointing(every_steps=150)
+    run.checkpoint = Checkpointing(every_steps=run.evaluation.every_steps)
     run.logging = Logging(every_steps=10)
     if start:
         starting.take(run, start)

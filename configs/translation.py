@@ -35,6 +35,6 @@ def get_config(start: str = "") -> Run:
     if not start:
         run.model.vocab_size, run.tokenizer = 512, Unigram(vocab_size=512, sentinels=0)
     run.stages = (Stage(length=min(64, run.stages[0].length), share=1.0),)
-    run.steps, run.batch_size = 400, 32
-    run.evaluation.every_steps = run.checkpoint.every_steps = 200
+    run.steps, run.batch_size = 0 if run.epochs else 400, 32
+    run.evaluation.every_steps = run.checkpoint.every_steps = 0 if run.epochs else 200
     return run

@@ -64,11 +64,10 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     with scope:
         with distributed.ending_together(), folder.disk_errors(place):
             folder.check_free(place)
-            console = Console(
-                None if command.preflight else place.root, total_steps=run.steps, enabled=is_main
-            )
+            console = Console(None if command.preflight else place.root, enabled=is_main)
             scope.callback(console.close)
             run = inventory.filled(run, console.say, folder.moved(place))
+            console.total_steps = run.steps
             if is_main and not command.preflight:
                 scope.enter_context(folder.lock(place, console.say))
             changes = folder.changes(place, run, allow_config_change=allow)

@@ -87,7 +87,7 @@ def _of_table(options: argparse.Namespace) -> str:
         print(f"{folder}: {', '.join(names)}", file=sys.stderr)
     options.decided = task.note
     if task.note:
-        print(f"answers have a {task.note}", file=sys.stderr)
+        print(f"applied: {task.note}", file=sys.stderr)
     return (_json if options.json else _text)(options, measured, groups, differences)
 
 
@@ -175,8 +175,8 @@ def _parser() -> table.Parser:
     add("--rows", type=int, default=0, metavar="N", help=rows)
     _add_data(parser)
     table.add_fields(parser)
-    untuned.add(parser)
-    writing.add(parser)
+    untuned.add_options(parser)
+    writing.add_options(parser)
     table.add_decisions(parser)
     table.add_answers(parser, "with {step, split, metrics}, of --data {data, items, metrics}")
     return parser

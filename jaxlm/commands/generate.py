@@ -92,7 +92,7 @@ def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
     table.add_model(parser, "a decoder or an encoder-decoder")
-    writing.add(parser, several=True)
+    writing.add_options(parser, several=True)
     add("--temperature", type=float, default=0.0, help="default: 0, the likeliest token every time (greedy)")
     add("--top-k", type=int, default=0, help="draw from the k likeliest tokens; default: 0, from all")
     add(

@@ -109,11 +109,11 @@ def _say(line: str, end: str) -> None:
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "any model", several=True)
-    untuned.add(parser)
+    untuned.add_options(parser)
     table.add_decisions(parser)
     table.add_fields(parser)
     table.add_adapters(parser)
-    writing.add(parser)
+    writing.add_options(parser)
     table.add_texts(parser, "text")
     table.add_answers(parser, "a row (what is done without --output)", "table for the rows with the answers")
     return parser

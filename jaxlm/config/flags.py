@@ -165,7 +165,17 @@ def _overridden(run: Run, words: Sequence[str], where: str) -> tuple[Run, dict[s
         fields(["", *plain])
     except (flags.Error, KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"Bad command line: {error}{former.advice(error)}") from error
-    return holder.value, made | config_flags.get_override_values(fields[_NAME])
+    given = made | config_flags.get_override_values(fields[_NAME])
+    return _in_place(holder.value, given), given
+
+
+def _in_place(run: Run, given: dict[str, Any]) -> Run:
+    """The run, in which what is given takes the place of what says the same in another way."""
+    for field in dataclasses.fields(run):
+        other = field.metadata.get("instead_of")
+        if other and field.name in given and other not in given:
+            run = dataclasses.replace(run, **{other: 0})
+    return run
 
 
 def local_folder(path: str, where: str) -> pathlib.Path:

@@ -24,7 +24,7 @@ _WORDS = {
     "optimizer.epsilon": "eps adam_epsilon",
     "batch_size": "batch train_batch_size per_device_train_batch_size global_batch_size micro_batch_size bs",
     "accumulate": "gradient_accumulation_steps grad_accum grad_accumulation accumulation",
-    "steps": "epochs num_epochs num_train_epochs max_epochs max_steps max_iters num_steps train_steps iterations",
+    "steps": "max_steps max_iters num_steps train_steps iterations",
     "stages[0].length": "seq_length seq_len sequence_length max_seq_length max_length block_size context_length "
     "ctx_len max_seq_len",
     "layers": "num_layers n_layer n_layers num_hidden_layers depth",
@@ -40,6 +40,7 @@ _WORDS = {
     "data.corpus": "dataset dataset_name data_path train_file train_data corpus_path text",
     "data.validation_share": "validation_split val_split eval_split",
     "data.workers": "num_workers dataloader_num_workers",
+    "epochs": "num_epochs num_train_epochs n_epochs max_epochs",
     "evaluation.every_steps": "eval_steps eval_every eval_interval eval_freq",
     "evaluation.patience": "patience early_stopping early_stopping_patience",
     "checkpoint.every_steps": "save_steps save_every save_interval checkpoint_every",
@@ -54,7 +55,6 @@ _WORDS = {
     "mesh.data": "devices num_gpus n_gpu data_parallel",
 }
 _FLAGS = {"--workdir": "output_dir out_dir save_dir logdir run_dir folder", "--config": "recipe_name cfg"}
-_NOTES = {"steps": "; a run is counted in steps, not epochs"}
 
 
 def hint(run: Run, key: str) -> str:
@@ -72,7 +72,7 @@ def hint(run: Run, key: str) -> str:
     means = dict(tree_meanings(run))
     first, *more = dict.fromkeys(meant)
     also = f" (or {', '.join(f'--config.{path}' for path in more[:3])})" if more else ""
-    meaning = f": {means[first]}{_NOTES.get(first, '')}" if means.get(first) else ""
+    meaning = f": {means[first]}" if means.get(first) else ""
     return f" Here it is --config.{first}{also}{meaning}."
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import averaged, excluded, shown, tree
+from jaxlm.config import averaged, excluded, length, shown, tree
 from jaxlm.config.traced import traced
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
@@ -138,7 +138,8 @@ class Data:
 class Evaluation:
     """When and on how much held-out text the model is evaluated. The masks of an evaluation never change."""
 
-    every_steps: int = 1000  # steps between evaluations; the last step is evaluated, too
+    # Steps between evaluations; the last step is evaluated, too. 0: an epoch, of a run in steps only the last
+    every_steps: int = 1000
     rows: int = 512  # held-out rows per evaluation; 0 means all
     # stop after this many evaluations without a new best checkpoint.keep.best_metric; 0: never
     patience: int = 0
@@ -147,7 +148,7 @@ class Evaluation:
 
     def validate(self, where: str) -> None:
         """Checks the counts."""
-        _within(self.every_steps, 1, None, f"{where}.every_steps")
+        _within(self.every_steps, 0, None, f"{where}.every_steps")
         _within(self.rows, 0, None, f"{where}.rows")
         _within(self.patience, 0, None, f"{where}.patience")
 
@@ -191,7 +192,9 @@ class Run:
     optimizer: Any  # such as AdamW, with the schedule of its learning rate
     data: Data  # where the text comes from
     stages: tuple[Stage, ...]  # parts of the run with row lengths of their own
-    steps: int  # optimizer steps of the whole run
+    steps: (
+        int  # optimizer steps of the whole run; 0: as many as `epochs` are, which is counted when it starts
+    )
     batch_size: int  # rows per optimizer step, over all devices and micro-batches
     seed: int  # of initial weights, order, masks and dropout: the same seed gives the same run
     ema_decay: float  # exponential moving average of the weights, used by evaluation; 0: off
@@ -200,6 +203,8 @@ class Run:
     # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
     # follows. Each counts steps as the run with the spans before it did
     exclude: tuple[tuple[int, int], ...] = ()
+    # Passes over the training rows, where steps is 0; on a command line it takes the place of the recipe's steps
+    epochs: float = dataclasses.field(default=0.0, metadata={"instead_of": "steps"})
     view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch
     precision: Literal["auto", "float32", "bfloat16"] = (
@@ -239,7 +244,6 @@ class Run:
         for path, node in tree.nodes(self, where):
             if node is not self and hasattr(node, "validate"):
                 node.validate(path)
-        _within(self.steps, 1, None, f"{where}.steps")
         _within(self.accumulate, 1, None, f"{where}.accumulate")
         _within(self.non_finite_limit, 1, None, f"{where}.non_finite_limit")
         _within(self.ema_decay, 0.0, 0.999999, f"{where}.ema_decay")
@@ -248,7 +252,7 @@ class Run:
         _within(self.show_batch, 0, None, f"{where}.show_batch")
         averaged.check(self, where)
         excluded.check(self.exclude, f"{where}.exclude")
-        traced(self.profile, self.steps, f"{where}.profile")
+        traced(self.profile, self.steps or _LARGEST, f"{where}.profile")
         for text in (*self.fill, *self.generate):
             check_text(text, where)
         _within(self.batch_size, 1, 2**20, f"{where}.batch_size")
@@ -259,7 +263,7 @@ class Run:
         self.objective.check_batch(self.batch_size, self.accumulate, where)
         self.objective.check_model(self.model, f"{where}.model")
         self.objective.check_view(self.view, f"{where}.view")
-        self._validate_stages(where)
+        length.check(self, where)
         shown.check(self, where)
 
     @property
@@ -271,18 +275,6 @@ class Run:
     def heads(self) -> Mapping[str, Any]:
         """What the objective puts on the model, by name (`jaxlm.models.heads`)."""
         return self.objective.heads(self.model)
-
-    def _validate_stages(self, where: str) -> None:
-        shares = [stage.share for stage in self.stages]
-        if not shares or not (
-            min(shares) >= 0.0 and abs(sum(shares) - 1.0) <= 1e-6
-        ):  # so that NaN is refused too
-            raise UserError(
-                f"{where}.stages: the shares are {shares}; they must not be negative and must add up to 1."
-            )
-        for i, stage in enumerate(self.stages):
-            _within(stage.length, 8, None, f"{where}.stages[{i}].length")
-            self.model.check_row_length(stage.length, f"{where}.model")
 
     def stage_steps(self) -> list[tuple[int, int]]:
         """[first, last) global step of every stage; the shares are rounded, the last stage takes what is left."""

@@ -25,12 +25,12 @@ class Console:
         self,
         workdir: str | os.PathLike | None,
         *,
-        total_steps: int,
+        total_steps: int = 0,
         enabled: bool = True,
         stream: TextIO | None = None,
     ) -> None:
         self._stream = stream or sys.stdout
-        self._total, self._enabled = total_steps, enabled
+        self.total_steps, self._enabled = total_steps, enabled
         self._live: live.Live | None = None
         self._may_live = enabled and live.possible(self._stream)
         self._start, self._step, self._doing = time.perf_counter(), 0, ""
@@ -57,7 +57,7 @@ class Console:
         """Takes the metrics of a log line: the live line has them from now on; elsewhere a line of text."""
         if not self._enabled:
             return
-        self._metrics, text = metrics, format_line(step, self._total, metrics, remaining_s)
+        self._metrics, text = metrics, format_line(step, self.total_steps, metrics, remaining_s)
         self._log(text)
         if self._live is None:
             self._show(text)
@@ -91,10 +91,12 @@ class Console:
 
     def _line(self, width: int) -> live.Line:
         left = max(self._end - time.perf_counter(), 0.0) if math.isfinite(self._end) else math.nan
-        return fitted(self._parts(), width, times=times(self.elapsed_s, left), done=self._step / self._total)
+        return fitted(
+            self._parts(), width, times=times(self.elapsed_s, left), done=self._step / self.total_steps
+        )
 
     def _parts(self) -> list[str]:
-        return [*filter(None, [self._doing]), *_parts(self._step, self._total, self._metrics)]
+        return [*filter(None, [self._doing]), *_parts(self._step, self.total_steps, self._metrics)]
 
     def _show(self, text: str) -> None:
         def show() -> None:

@@ -1,4 +1,4 @@
-"""The labels of a task, before anything is built. In: a Run. Out: the Run with the names that its training data hold.
+"""What a run's data say of it, before anything is built. In: a Run. Out: the Run with its labels, and its steps.
 
 The heads of a model depend on how many there are, and what a number means belongs to the run: its config keeps them.
 """
@@ -18,13 +18,14 @@ from jaxlm.data.places import cache_folder, expanded
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.objectives.multi_task import MultiTask
-from jaxlm.run import inputs, streams
+from jaxlm.run import inputs, length, streams
 
 _SHOWN = 20  # labels of a list
 
 
 def filled(run: Run, say: Callable[[str], None], moved: Moved | None = None) -> Run:
-    """`run`, or a copy whose objectives have their labels and slots. UserError for a column that gives none.
+    """`run`, or a copy whose objectives have their labels and slots, and whose epochs are steps. UserError for a column
+    that gives none.
 
     `moved`: of a run that goes on what it began with, whose splits stay as they were; None: what its labels need.
     """
@@ -35,14 +36,14 @@ def filled(run: Run, say: Callable[[str], None], moved: Moved | None = None) -> 
     if not isinstance(run.objective, MultiTask):
         run = dataclasses.replace(run, data=made[0][1])
     if not any(objective.missing_targets for objective in told):
-        return run
-    length = max(stage.length for stage in run.stages)
+        return length.counted(run, say)
+    longest = max(stage.length for stage in run.stages)
     for i, stream in enumerate(inputs.text(run, say).streams):
         if stream.objective.missing_targets:
             train = [splits["train"] for splits in stream.sources.values()]
-            told[i], line = told[i].measured(train, length)
+            told[i], line = told[i].measured(train, longest)
             say(f"  targets            {line}")
-    return _with(run, told)
+    return length.counted(_with(run, told), say)
 
 
 def _with(run: Run, objectives: Sequence[Any]) -> Run:

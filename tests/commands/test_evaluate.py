@@ -146,7 +146,7 @@ def test_a_temperature_is_fitted_kept_with_its_checkpoint_and_used(trained, tmp_
         assert evaluate.main(["evaluate", f"--run={folder}", f"--data={data}", "--folder=", "--json"]) == 0
         said = capsys.readouterr()
         assert json.loads(said.out)["decided"] == f"temperature {heat:.4g}, fitted on {data} (120 items)"
-        assert "answers have a temperature" in said.err
+        assert "applied: temperature" in said.err
         assert json.loads(said.out)["metrics"] == found["metrics"]
         again = ran(capsys, f"--run={folder}", f"--data={data}", "--temperature=1", "--folder=")
         assert again["metrics"] == plain and "decided" not in again

@@ -27,7 +27,7 @@ def refusal(*words: str, recipe: str = "bert_base") -> str:
         ("lr", "optimizer.schedule.peak"),
         ("optimizer.lr", "optimizer.schedule.peak"),
         ("batch", "batch_size"),
-        ("epochs", "steps"),
+        ("num_train_epochs", "epochs"),
         ("max_steps", "steps"),
         ("seq_length", "stages[0].length"),
         ("num_layers", "model.layers"),
@@ -50,9 +50,7 @@ def test_a_word_of_another_tool_is_answered_by_its_meaning_with_and_without_the_
 
 
 def test_the_meaning_is_told():
-    assert "steps: optimizer steps of the whole run; a run is counted in steps" in refusal(
-        "--config.epochs=3"
-    )
+    assert "steps: optimizer steps of the whole run" in refusal("--config.max_steps=3")
     assert "learning rate at the end of the warm-up" in refusal("--lr=1")
     assert refusal("--output_dir=x").endswith("Here it is --workdir.")
 
