@@ -4,8 +4,8 @@ A step on a CPU allocates and frees gigabytes. By default glibc gives them back 
 step touches every page anew: 588,000 page faults per BERT-base step, 3.82 s against 3.28 s without them (2 cores,
 8 x 128 tokens, 2026-11-21). Huge pages do as well on an idle machine and worse (4.5 s) on one with little free memory.
 
-What is kept has holes, and grows: SmolLM2-135M, whose step needs 4.5 GiB, held 14.2 at most in 23 steps, an evaluation and
-a checkpoint (2026-11-27). So a run that needs much of the machine's memory gives it back after all.
+What is kept has holes, and grows: SmolLM2-135M, whose step needs 4.5 GiB, held 14.2 at most in 23 steps, an evaluation
+and a checkpoint (2026-11-27). So a run that needs much of the machine's memory gives it back after all.
 """
 
 import ctypes
