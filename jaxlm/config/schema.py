@@ -203,7 +203,7 @@ class Run:
     # Spans (first, last) of steps whose rows are never read, as after a loss spike; the steps after them read what
     # follows. Each counts steps as the run with the spans before it did
     exclude: tuple[tuple[int, int], ...] = ()
-    # Passes over the training rows, where steps is 0; on a command line it takes the place of the recipe's steps
+    # Passes over the training rows, counted as steps at the start; on a command line one takes the place of the other
     epochs: float = dataclasses.field(default=0.0, metadata={"instead_of": "steps"})
     view: tuple[Any, ...] = ()  # what is trained of the model: Freeze, LoRA (jaxlm.views); (): everything
     accumulate: int = 1  # micro-batches per step; equals the large batch

@@ -99,7 +99,12 @@ def take(run: Run, start: str) -> Run:
 
 def is_tiny(start: str) -> bool:
     """Whether it is no wider than the quickstarts: recipes train it as they train such a model from nothing."""
-    return _opened(start, lambda line: None).config.hidden <= TINY
+    return width(start) <= TINY
+
+
+def width(start: str) -> int:
+    """Of its hidden states."""
+    return _opened(start, lambda line: None).config.hidden
 
 
 def check(run: Run, say: Say) -> None:

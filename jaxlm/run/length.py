@@ -14,7 +14,7 @@ def counted(run: Run, say: Callable[[str], None]) -> Run:
 
     UserError for a run whose streams have epochs of their own.
     """
-    if run.steps:
+    if not run.epochs:
         return _evaluated(run, run.steps)
     text = inputs.text(run, lambda line: None)
     stream, *others = text.streams
@@ -28,8 +28,8 @@ def counted(run: Run, say: Callable[[str], None]) -> Run:
     for number, stage in enumerate(run.stages):
         (found,) = inputs.rows(run, text, stage, "train", number=number)
         passes += stage.share * run.batch_size / len(found.rows)
-    steps = math.ceil(run.epochs / passes)
-    say(f"  length             {steps:,} steps: {run.epochs:g} epochs of {1 / passes:,.1f}")
+    steps = max(run.steps, math.ceil(run.epochs / passes))
+    say(f"  length             {steps:,} steps: {steps * passes:.3g} epochs of {1 / passes:,.1f}")
     return _evaluated(dataclasses.replace(run, steps=steps), math.ceil(1 / passes))
 
 

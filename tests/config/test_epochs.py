@@ -48,7 +48,7 @@ def test_epochs_are_steps_of_the_rows_that_there_are(table):
     )
     rows = rows_of(run)
     assert run.steps == math.ceil(2.5 * rows / 16) and run.evaluation.every_steps == math.ceil(rows / 16)
-    assert f"{run.steps} steps: 2.5 epochs of {rows / 16:,.1f}" in said[-1]
+    assert f"{run.steps} steps: {run.steps * 16 / rows:.3g} epochs of {rows / 16:,.1f}" in said[-1]
     assert inventory.filled(run, said.append) == run  # as its config keeps it
 
 
@@ -60,11 +60,21 @@ def test_every_stage_passes_over_its_share(table):
     assert 6 <= passes < 6 + 16 / min(rows_of(run, 0), rows_of(run, 1))
 
 
+def test_with_both_the_longer_counts(table):
+    run = command(table, "--config.epochs=2.5")
+    counted = inventory.filled(run, lambda line: None).steps
+    for steps in (1, counted + 5):
+        made = inventory.filled(dataclasses.replace(run, steps=steps), lambda line: None)
+        assert made.steps == max(steps, counted)
+        assert inventory.filled(made, lambda line: None) == made
+
+
 def test_what_the_line_says_takes_the_place_of_the_recipe(table):
     assert command(table).steps == 300
     assert (command(table, "--config.epochs=2").steps, command(table, "--config.epochs=2").epochs) == (0, 2.0)
-    both = inventory.filled(command(table, "--config.epochs=2", "--config.steps=7"), lambda line: None)
-    assert both.steps == 7
+    both = command(table, "--config.epochs=2", "--config.steps=7")
+    assert (both.steps, both.epochs) == (7, 2.0)
+    assert flags._in_place(both, {"steps": 9}).epochs == 0.0
     once = inventory.filled(
         command(table, "--config.steps=7", "--config.evaluation.every_steps=0"), lambda line: None
     )
