@@ -41,7 +41,8 @@ class Protocol:
     """What is trained, measured and compared; the same on both sides."""
 
     recipe: str  # of ours: a name or a file
-    kind: str  # of the peer: classification, multi_label, tagging, similarity, translation; "": it has none here
+    # Of the peer: classification, multi_label, tagging, similarity, question_answering, translation; "": it has none
+    kind: str
     train: str
     test: str
     metric: str
@@ -94,7 +95,7 @@ PROTOCOLS = {
         fields=("sentence1", "sentence2"), label="score", settings=("--config.objective.max_tokens=62",),
     ),
     "qa_en_squad": Protocol(
-        recipe="question_answering", kind="", train="qa_en_squad.train.json.gz",
+        recipe="question_answering", kind="question_answering", train="qa_en_squad.train.json.gz",
         test="qa_en_squad.validation.json.gz", metric="f1", examples=2222, epochs=2, batch=16, tokens=256,
         rates=(2e-4, 4e-4, 8e-4), fields=("question", "context"),
         settings=("--config.objective.max_tokens=256", "--config.objective.overlap=64"),

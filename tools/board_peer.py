@@ -33,7 +33,8 @@ def main(argv: list[str]) -> int:
     with open(cell["train"]) as stream:
         rows = [json.loads(line) for line in stream]
     transformers.set_seed(cell["seed"])
-    trainer = {"similarity": alike, "translation": translated}.get(cell["kind"], labelled)(cell, rows)
+    kinds = {"similarity": alike, "translation": translated, "question_answering": answered}
+    trainer = kinds.get(cell["kind"], labelled)(cell, rows)
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
@@ -99,6 +100,43 @@ def translated(cell: dict, rows: list[dict]):
         data_collator=transformers.DataCollatorForSeq2Seq(tokenizer, model),
         processing_class=tokenizer,
     )
+
+
+def answered(cell: dict, rows: list[dict]):
+    """Windows of a question and a part of its context, whose answer is a part of that, else [CLS]."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cell["model"])
+    found = [window for row in rows for window in windows(row, cell, tokenizer)]
+    return transformers.Trainer(
+        model=transformers.AutoModelForQuestionAnswering.from_pretrained(cell["model"]),
+        args=transformers.TrainingArguments(**arguments(cell)),
+        train_dataset=Rows(found),
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+    )
+
+
+def windows(row: dict, cell: dict, tokenizer) -> list[dict]:
+    """As transformers' own example has it: overlapping by a quarter, the answer's first and last token."""
+    made = tokenizer(
+        row["question"],
+        row["context"],
+        truncation="only_second",
+        max_length=cell["tokens"],
+        stride=cell["tokens"] // 4,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+    )
+    right, found = row["answers"][0], []
+    begin, end = right["answer_start"], right["answer_start"] + len(right["text"])
+    for k, offsets in enumerate(made["offset_mapping"]):
+        inside = [i for i, part in enumerate(made.sequence_ids(k)) if part == 1]
+        first = [i for i in inside if offsets[i][0] <= begin < offsets[i][1]]
+        last = [i for i in inside if offsets[i][0] < end <= offsets[i][1]]
+        start, stop = (first[0], last[0]) if first and last else (0, 0)
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        window = {name: made[name][k] for name in names if name in made}
+        found.append({**window, "start_positions": start, "end_positions": stop})
+    return found
 
 
 def arguments(cell: dict) -> dict:
