@@ -63,8 +63,9 @@ def of_weights(found: weights.Weights) -> dict[str, bytes]:
 def _check_class(files: dict[str, bytes], found: weights.Weights) -> None:
     """Where no file beside the tokenizer says how its vocabulary is used, config.json does."""
     vocabularies = [name for name in files if name.endswith((".model", "vocab.txt", "vocab.json"))]
-    kind = settings.model_class(found.config)
-    if not kind or not vocabularies or "tokenizer.json" in files:
+    if not vocabularies or "tokenizer.json" in files:
+        return
+    if not (kind := settings.model_class(found.config, vocabularies[0])):
         return
     said = files.get(settings.CONFIG, b"{}")
     if b"_class" not in said:

@@ -51,7 +51,7 @@ def attention(
         case "cudnn":
             return cudnn_attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
         case _:
-            return xla_attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS, rate, key)
+            return xla_attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS, rate, key if rate > 0 else None)
 
 
 def xla_attention(
@@ -73,7 +73,8 @@ def xla_attention(
     length = q_BTNH.shape[1]
     parts = [slice(at, min(at + _PART, length)) for at in range(0, length, _PART)]
     seen = [masks.reach(mask, part) for part in parts]
-    if kernels.platform() != "cpu" or dropout_rate > 0 or None in seen:
+    # With dropout the bits are drawn for the whole array, so that a run goes on as it began.
+    if not kernels.in_parts() or key is not None or None in seen:
         return whole(q_BTNH, k_BSKH, v_BSKH, allowed_BTS, bias_NTS)
     made = [
         whole(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from jaxlm.batch import Batch
-from jaxlm.models import build
+from jaxlm.models import build, kernels
 from jaxlm.models.embed import padded
 from jaxlm.models.heads import Head
 
@@ -82,8 +82,9 @@ def training_flops(
 
 
 def forward_flops(function: Callable, *arguments: Any) -> int:
-    """FLOPs of the matrix products in one call of `function`; arguments may be shapes."""
-    return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
+    """FLOPs of the matrix products in one call of `function`, every score counted; arguments may be shapes."""
+    with kernels.whole_scores():
+        return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:

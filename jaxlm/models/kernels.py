@@ -11,6 +11,7 @@ request by name that cannot run is a `UserError` that says why.
 """
 
 import contextlib
+import contextvars
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -89,6 +90,24 @@ def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bia
         most_segments=mask.most_segments,
         numbers=math.prod(share),
     )
+
+
+_whole = contextvars.ContextVar("whole", default=False)
+
+
+@contextlib.contextmanager
+def whole_scores() -> Iterator[None]:
+    """Within it plain attention computes every score, as FLOPs are counted, whatever it leaves out otherwise."""
+    token = _whole.set(True)
+    try:
+        yield
+    finally:
+        _whole.reset(token)
+
+
+def in_parts() -> bool:
+    """Whether plain attention leaves out what no query of a part of the row can see."""
+    return platform() == "cpu" and not _whole.get()
 
 
 _recorders: list[list[Choice]] = []

@@ -72,13 +72,16 @@ CLASSES: Mapping[str, tuple[str, ...]] = {
 # What transformers takes when no file says it, by config.json's model_type.
 _MODEL_CLASSES = {
     "albert": "AlbertTokenizer",
-    "roberta": "RobertaTokenizer",
-    "bart": "BartTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
     "t5": "T5Tokenizer",
     "llama": "LlamaTokenizer",
     "qwen2": "Qwen2Tokenizer",
     "qwen3": "Qwen2Tokenizer",
+}
+# Of families that are found with other vocabularies, too.
+_PAIR_CLASSES = {
+    "roberta": "RobertaTokenizer",
+    "bart": "BartTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
 }
 # Classes that put two [SEP] between the texts of a pair.
 TWO_SEPARATORS = ("RobertaTokenizer", "BartTokenizer")
@@ -145,17 +148,24 @@ class Settings:
 
 def check_class(kind: str, file: str, where: str) -> None:
     """UserError unless the class of tokenizers uses a vocabulary of this name as it is done here."""
-    allowed = next(names for end, names in CLASSES.items() if file.endswith(end))
+    allowed = _allowed(file)
     if kind and kind not in allowed:
         raise UserError(
             f"tokenizer {where}: a {kind} does not use {file} as it is done here ({', '.join(allowed)}). {FIX}"
         )
 
 
-def model_class(config: Mapping[str, Any]) -> str:
-    """The class that a config.json stands for; '' for all whose vocabulary says enough itself."""
-    given = config.get("tokenizer_class") or _MODEL_CLASSES.get(str(config.get("model_type")), "")
+def model_class(config: Mapping[str, Any], file: str) -> str:
+    """The class that a config.json stands for, of a vocabulary of this name; '' for all that says enough itself."""
+    family = str(config.get("model_type"))
+    given = config.get("tokenizer_class") or _MODEL_CLASSES.get(family, "")
+    if not given and (usual := _PAIR_CLASSES.get(family)) in _allowed(file):
+        given = usual
     return str(given).removesuffix("Fast")
+
+
+def _allowed(file: str) -> tuple[str, ...]:
+    return next((names for end, names in CLASSES.items() if file.endswith(end)), ())
 
 
 def read(folder: Path) -> Settings:
