@@ -27,7 +27,8 @@ from jaxlm.optim.schedules import WarmupLinear
 
 def get_config(start: str = "") -> Run:
     """Devlin et al.'s fine-tuning; `start` says what it starts from."""
-    large = bool(start) and not starting.is_tiny(start)
+    width = starting.width(start) if start else 0
+    large = width > starting.TINY
     run = jaxlm.load_recipe("quickstart")
     run.model.max_positions = 128
     run.objective = Classification(
@@ -35,9 +36,7 @@ def get_config(start: str = "") -> Run:
     )
     run.optimizer = AdamW(
         # 5e-5 for a base of 768: wider ones take less, as ELECTRA's do (3e-4, 1e-4, 5e-5 of small, base, large)
-        schedule=WarmupLinear(
-            peak=round(0.0384 / starting.width(start), 6) if large else 5e-4, warmup="10%", end=0.0
-        ),
+        schedule=WarmupLinear(peak=round(0.0384 / width, 6) if large else 5e-4, warmup="10%", end=0.0),
         weight_decay=0.01,
         clip_norm=1.0,
         b1=0.9,

@@ -300,9 +300,8 @@ def packed_rows(found: list[dict[str, Any]], one: Protocol, model: str) -> int:
     words = tokenizers.Tokenizer.from_file(f"{model}/tokenizer.json")
     words.no_truncation()
     words.no_padding()
-    sides = (
-        [(name,) for name in one.fields] if one.kind == "translation" else [one.fields]
-    )  # with rows of their own
+    # Source and target have rows of their own.
+    sides = [(name,) for name in one.fields] if one.kind == "translation" else [one.fields]
     text = lambda value: " ".join(value) if isinstance(value, list) else value
     tokens = 0
     for fields in sides:

@@ -172,10 +172,10 @@ def _overridden(run: Run, words: Sequence[str], where: str) -> tuple[Run, dict[s
 def _in_place(run: Run, given: dict[str, Any]) -> Run:
     """The run, in which what is given takes the place of what says the same in another way."""
     for field in dataclasses.fields(run):
-        pair = (field.name, field.metadata.get("instead_of", field.name))
-        if len(told := [name for name in pair if name in given]) == 1 and pair[0] != pair[1]:
-            (other,) = set(pair) - set(told)
-            run = dataclasses.replace(run, **{other: type(getattr(run, other))(0)})
+        name, other = field.name, field.metadata.get("instead_of")
+        if other and (name in given) != (other in given):
+            silent = other if name in given else name
+            run = dataclasses.replace(run, **{silent: type(getattr(run, silent))(0)})
     return run
 
 

@@ -2,14 +2,14 @@
 
 from typing import Any
 
+from jaxlm.config.tree import within
 from jaxlm.errors import UserError
 
 
 def check(run: Any, where: str) -> None:
     """Steps or epochs, and stages whose shares are all of them."""
-    if run.steps < 0 or not 0.0 <= run.epochs < 1e6:
-        name = "steps" if run.steps < 0 else "epochs"
-        raise UserError(f"{where}.{name}={getattr(run, name)} is out of range; allowed: at least 0.")
+    within(run.steps, 0, None, f"{where}.steps")
+    within(run.epochs, 0.0, 1e6, f"{where}.epochs")
     if not run.steps and not run.epochs:
         raise UserError(
             f"{where}.steps=0 is out of range; allowed: at least 1, or 0 beside {where}.epochs, of which it is counted."

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.config import averaged, excluded, length, shown, tree
 from jaxlm.config.traced import traced
+from jaxlm.config.tree import within
 from jaxlm.data.corpus.columns import Column
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.corpus.steps import Step
@@ -57,9 +58,9 @@ class Mixture:
                 raise UserError(
                     f"{at}.name={share.name!r}: allowed are letters, digits, _ . - and no name twice."
                 )
-            _within(share.weight, 0.0, 1e9, f"{at}.weight")
-            _within(share.epochs, 0.0, 1e9, f"{at}.epochs")
-        _within(self.temperature, 1e-3, 1e3, f"{where}.temperature")
+            within(share.weight, 0.0, 1e9, f"{at}.weight")
+            within(share.epochs, 0.0, 1e9, f"{at}.epochs")
+        within(self.temperature, 1e-3, 1e3, f"{where}.temperature")
         if not self.shares or all(share.epochs for share in self.shares):
             raise UserError(
                 f"{where}.shares: every corpus ends. Fix: --{where}.shares[0].epochs=0.0 (no limit), or another."
@@ -108,8 +109,8 @@ class Data:
                 f"{where}.corpus={self.corpus!r}, and there is a {where}.mixture, too. Fix: --{where}.corpus= or "
                 f"--{where}.mixture=None."
             )
-        _within(self.workers, 0, 1024, f"{where}.workers")
-        _within(self.prefetch, 1, 1024, f"{where}.prefetch")
+        within(self.workers, 0, 1024, f"{where}.workers")
+        within(self.prefetch, 1, 1024, f"{where}.prefetch")
 
     def corpora(self) -> dict[str, Corpus]:
         """The corpora of a mixture by name, or the one there is, named ""."""
@@ -148,9 +149,9 @@ class Evaluation:
 
     def validate(self, where: str) -> None:
         """Checks the counts."""
-        _within(self.every_steps, 0, None, f"{where}.every_steps")
-        _within(self.rows, 0, None, f"{where}.rows")
-        _within(self.patience, 0, None, f"{where}.patience")
+        within(self.every_steps, 0, None, f"{where}.every_steps")
+        within(self.rows, 0, None, f"{where}.rows")
+        within(self.patience, 0, None, f"{where}.patience")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -164,8 +165,8 @@ class Checkpointing:
 
     def validate(self, where: str) -> None:
         """Checks the intervals."""
-        _within(self.every_steps, 0, None, f"{where}.every_steps")
-        _within(self.every_minutes, 0.0, None, f"{where}.every_minutes")
+        within(self.every_steps, 0, None, f"{where}.every_steps")
+        within(self.every_minutes, 0.0, None, f"{where}.every_minutes")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -178,8 +179,8 @@ class Logging:
 
     def validate(self, where: str) -> None:
         """Checks the interval."""
-        _within(self.every_steps, 1, None, f"{where}.every_steps")
-        _within(self.watchdog_minutes, 0.0, None, f"{where}.watchdog_minutes")
+        within(self.every_steps, 1, None, f"{where}.every_steps")
+        within(self.watchdog_minutes, 0.0, None, f"{where}.watchdog_minutes")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -244,18 +245,18 @@ class Run:
         for path, node in tree.nodes(self, where):
             if node is not self and hasattr(node, "validate"):
                 node.validate(path)
-        _within(self.accumulate, 1, None, f"{where}.accumulate")
-        _within(self.non_finite_limit, 1, None, f"{where}.non_finite_limit")
-        _within(self.ema_decay, 0.0, 0.999999, f"{where}.ema_decay")
-        _within(self.seed, 0, 2**32 - 1, f"{where}.seed")
-        _within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
-        _within(self.show_batch, 0, None, f"{where}.show_batch")
+        within(self.accumulate, 1, None, f"{where}.accumulate")
+        within(self.non_finite_limit, 1, None, f"{where}.non_finite_limit")
+        within(self.ema_decay, 0.0, 0.999999, f"{where}.ema_decay")
+        within(self.seed, 0, 2**32 - 1, f"{where}.seed")
+        within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
+        within(self.show_batch, 0, None, f"{where}.show_batch")
         averaged.check(self, where)
         excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps or _LARGEST, f"{where}.profile")
         for text in (*self.fill, *self.generate):
             check_text(text, where)
-        _within(self.batch_size, 1, 2**20, f"{where}.batch_size")
+        within(self.batch_size, 1, 2**20, f"{where}.batch_size")
         if self.batch_size % self.accumulate:
             raise UserError(
                 f"{where}.batch_size={self.batch_size} must be divisible by {where}.accumulate={self.accumulate}."
@@ -284,9 +285,3 @@ class Run:
             bounds.append(round(total * self.steps))
         bounds.append(self.steps)
         return list(itertools.pairwise(bounds))
-
-
-def _within(value: float, low: float, high: float | None, where: str) -> None:
-    if not (low <= value and (high is None or value <= high)):  # so that NaN is refused too
-        allowed = f"at least {low}" if high is None else f"{low} to {high}"
-        raise UserError(f"{where}={value} is out of range; allowed: {allowed}.")

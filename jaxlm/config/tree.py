@@ -190,3 +190,10 @@ def _resolve(name: Any, where: str) -> type:
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind) and _name(kind) == name):
         raise UserError(f"{where}: {name:.200} is not a config class.")
     return kind
+
+
+def within(value: float, low: float, high: float | None, where: str) -> None:
+    """UserError for a number out of range; None: no upper end."""
+    if not (low <= value and (high is None or value <= high)):  # so that NaN is refused too
+        allowed = f"at least {low}" if high is None else f"{low} to {high}"
+        raise UserError(f"{where}={value} is out of range; allowed: {allowed}.")

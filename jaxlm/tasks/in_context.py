@@ -5,7 +5,7 @@ space, prompts by an empty line, as the LM evaluation harness does.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.record import Record
 from jaxlm.errors import UserError
 from jaxlm.evaluate import texts
-from jaxlm.evaluate.classes import resampled
+from jaxlm.evaluate.classes import Sampled, resampled
 from jaxlm.infer import classify, frame, likelihood
 from jaxlm.infer.loaded import Loaded
 from jaxlm.tasks import classification
@@ -94,9 +94,10 @@ class Picking(Task):
 class Completing(Writer):
     """What a model writes behind a prompt, or as an answer to it; a decoder to the end of the line."""
 
-    columns, metrics = ("answer",), ("exact",)
+    columns = ("answer",)
 
     def __init__(self, model: Loaded, setup: Setup, new_tokens: int) -> None:
+        self.metrics, self._compared = _COMPARED[setup.task]
         self.model, self._setup, self._new_tokens = model, setup, new_tokens
         self.fields, self._examples = setup.fields, setup.examples()
         own = frame.of_loaded(model)
@@ -133,28 +134,19 @@ class Completing(Writer):
         metrics, table = self._compared(written, right, [" ".join(record.texts) for record in records])
         return Measured(items=len(records), metrics=metrics, table=table)
 
-    def _compared(self, written: list[str], right: list[str], sources: list[str]) -> tuple[Any, str]:
-        """(how often it is the same to the letter, nothing more)."""
-        hits_N = np.array([one == other for one, other in zip(written, right, strict=True)])
-        return resampled(len(hits_N), lambda items: {"exact": float(hits_N[items].mean())}), ""
+
+def _exact(written: Sequence[str], right: Sequence[str], sources: Sequence[str]) -> tuple[Sampled, str]:
+    """How often it is the same to the letter; there is nothing more to say."""
+    hits_N = np.array([one == other for one, other in zip(written, right, strict=True)])
+    return resampled(len(hits_N), lambda items: {"exact": float(hits_N[items].mean())}), ""
 
 
-class CompletingTranslation(Completing):
-    """The same, measured as translations are."""
-
-    metrics = texts.BLEU
-
-    def _compared(self, written: list[str], right: list[str], sources: list[str]) -> tuple[Any, str]:
-        return texts.translations(written, right)
-
-
-class CompletingSummary(Completing):
-    """The same, measured as summaries are."""
-
-    metrics = texts.ROUGE
-
-    def _compared(self, written: list[str], right: list[str], sources: list[str]) -> tuple[Any, str]:
-        return texts.summaries(written, right, sources)
+# By task: the metrics, and what gives them from what is written, what is right, and the prompts' texts.
+_COMPARED: dict[str, tuple[tuple[str, ...], Callable[..., tuple[Sampled, str]]]] = {
+    "completion": (("exact",), _exact),
+    "translation": (texts.BLEU, lambda written, right, sources: texts.translations(written, right)),
+    "summarisation": (texts.ROUGE, texts.summaries),
+}
 
 
 def _continued(model: Loaded, pairs: Sequence[tuple[str, str]]) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from jaxlm.tasks import foreign, untrained
 from jaxlm.tasks.by_adapter import ByAdapter
 from jaxlm.tasks.classification import Choosing, Classifying
 from jaxlm.tasks.ensemble import Ensemble
-from jaxlm.tasks.in_context import Completing, CompletingSummary, CompletingTranslation, Picking
+from jaxlm.tasks.in_context import Completing, Picking
 from jaxlm.tasks.label_sets import LabelSets
 from jaxlm.tasks.likely import Perplexity, Preferring
 from jaxlm.tasks.question_answering import Answering
@@ -50,11 +50,6 @@ _TASKS: dict[type, type[Trained]] = {  # the class of an objective, or one that 
     Translation: Translating,
     Summarisation: Summarising,
 }
-_WRITTEN: dict[str, type[Completing]] = {
-    "completion": Completing,
-    "translation": CompletingTranslation,
-    "summarisation": CompletingSummary,
-}
 
 
 def of(
@@ -77,8 +72,8 @@ def _set_up(model: Loaded, setup: Setup, max_new_tokens: int) -> Task:
             return Perplexity(model, setup)
         case "choice":
             return Picking(model, setup)
-        case written:
-            return _WRITTEN[written](model, setup, max_new_tokens)
+        case _:
+            return Completing(model, setup, max_new_tokens)
 
 
 def by_adapter(model: Loaded, *, max_new_tokens: int, field: str = "adapter") -> ByAdapter:
