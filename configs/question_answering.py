@@ -21,7 +21,6 @@ import jaxlm
 from jaxlm.config import Run, Stage
 from jaxlm.data.corpus.columns import Answers
 from jaxlm.exchange import starting
-from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.question_answering import QuestionAnswering
 from jaxlm.tasks.evaluator import TaskMetrics
 
@@ -40,7 +39,6 @@ def get_config(start: str = "") -> Run:
         overlap=length // 3,
         question_tokens=64,
         items_per_row=8,
-        separators=2 if isinstance(run.model, Roberta) else 1,
     )
     run.data.corpus, run.data.text_fields = "builtin:pydocs_questions", ("question", "context")
     run.data.columns = (Answers(field="answers", text="context"),)

@@ -19,6 +19,7 @@ from jaxlm.config import Run
 from jaxlm.data.corpus.columns import Label
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.data.corpus.steps import MarkSpans
+from jaxlm.exchange import starting
 from jaxlm.objectives.relations import Relations
 
 
@@ -34,4 +35,4 @@ def get_config(start: str = "") -> Run:
     )
     run.data.steps = (MarkSpans(labels=parts, markers=("[E1]", "[/E1]", "[E2]", "[/E2]")),)
     run.checkpoint.keep.best_metric = "eval/relations_accuracy"
-    return run
+    return starting.narrowed(run)

@@ -21,6 +21,7 @@ Hardware    two CPU cores: 1 min 47 s of CPU time from nothing; 5 min 25 s for M
 import jaxlm
 from jaxlm.config import Run
 from jaxlm.data.corpus.columns import Number
+from jaxlm.exchange import starting
 from jaxlm.objectives.similarity import Similarity
 from jaxlm.tasks.evaluator import TaskMetrics
 
@@ -35,4 +36,4 @@ def get_config(start: str = "") -> Run:
     run.data.columns = (Number(field="score"),)
     run.evaluators = (TaskMetrics(rows=1000),)
     run.checkpoint.keep.best_metric = "eval/pearson"
-    return run
+    return starting.narrowed(run)

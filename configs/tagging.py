@@ -17,6 +17,7 @@ Hardware    two CPU cores: 1 min 17 s of CPU time from nothing; 2 min 8 s for Mi
 import jaxlm
 from jaxlm.config import Run
 from jaxlm.data.corpus.columns import Tags
+from jaxlm.exchange import starting
 from jaxlm.objectives.tagging import Tagging
 from jaxlm.tasks.evaluator import TaskMetrics
 
@@ -29,4 +30,4 @@ def get_config(start: str = "") -> Run:
     run.data.columns = (Tags(field="tags", text="tokens", between=" ", scheme="bio"),)
     run.evaluators = (TaskMetrics(rows=1000),)
     run.checkpoint.keep.best_metric = "eval/f1"
-    return run
+    return starting.narrowed(run)

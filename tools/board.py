@@ -13,6 +13,7 @@ import argparse
 import collections
 import dataclasses
 import hashlib
+import itertools
 import json
 import pathlib
 import statistics
@@ -47,6 +48,7 @@ class Protocol:
     test: str
     metric: str
     examples: int  # of the training file, the first
+    items: int = 0  # of the test file, the first; 0: all
     epochs: int
     batch: int  # examples of a step
     tokens: int  # of an example, special ones included
@@ -72,7 +74,7 @@ PROTOCOLS = {
     ),
     "nli_vitaminc": Protocol(
         recipe="classification", kind="classification", train="nli_vitaminc.train.jsonl.gz",
-        test="nli_vitaminc.validation.jsonl.gz", metric="accuracy", examples=4000, epochs=2, batch=32, tokens=128,
+        test="nli_vitaminc.validation.jsonl.gz", metric="accuracy", examples=3000, epochs=2, batch=32, tokens=128,
         rates=(1e-4, 2e-4, 3e-4), fields=("premise", "hypothesis"),
         settings=(
             "--config.data.text_fields=('premise','hypothesis')", "--config.objective.texts=2",
@@ -81,12 +83,12 @@ PROTOCOLS = {
     ),
     "emotions_en_multilabel": Protocol(
         recipe="multi_label", kind="multi_label", train="emotions_en_multilabel.train.jsonl.gz",
-        test="emotions_en_multilabel.validation.jsonl.gz", metric="micro_f1", examples=8000, epochs=2, batch=32,
+        test="emotions_en_multilabel.validation.jsonl.gz", metric="micro_f1", examples=6000, epochs=2, batch=32,
         tokens=64, rates=(2e-4, 4e-4, 8e-4), label="labels", settings=("--config.objective.max_tokens=61",),
     ),
     "relation_en_semeval2010": Protocol(
         recipe="relation_extraction", kind="classification", train="relation_en_semeval2010.train.jsonl.gz",
-        test="relation_en_semeval2010.validation.jsonl.gz", metric="accuracy", examples=5968, epochs=2, batch=32,
+        test="relation_en_semeval2010.validation.jsonl.gz", metric="accuracy", examples=4500, epochs=2, batch=32,
         tokens=128, rates=(1e-4, 2e-4, 4e-4), fields=("marked",), settings=("--config.objective.max_tokens=125",),
     ),
     "similarity_en_stsb": Protocol(
@@ -96,8 +98,8 @@ PROTOCOLS = {
     ),
     "qa_en_squad": Protocol(
         recipe="question_answering", kind="question_answering", train="qa_en_squad.train.json.gz",
-        test="qa_en_squad.validation.json.gz", metric="f1", examples=2222, epochs=2, batch=16, tokens=256,
-        rates=(2e-4, 4e-4, 8e-4), fields=("question", "context"),
+        test="qa_en_squad.validation.json.gz", metric="f1", examples=1100, items=1000, epochs=2, batch=16,
+        tokens=256, rates=(1e-4, 2e-4, 4e-4), fields=("question", "context"),
         settings=("--config.objective.max_tokens=256", "--config.objective.overlap=64"),
     ),
     "translation_en-de_multi30k": Protocol(
@@ -263,7 +265,7 @@ def split(name: str, protocol: Protocol, options: argparse.Namespace) -> None:
     write = lambda part, lines: (folder / f"{part}.jsonl").write_text("".join(f"{one}\n" for one in lines))
     write("train", [row for row, dev in zip(found, is_dev, strict=True) if not dev])
     write("dev", [row for row, dev in zip(found, is_dev, strict=True) if dev])
-    write("test", rows(options.data / protocol.test, protocol))
+    write("test", itertools.islice(rows(options.data / protocol.test, protocol), protocol.items or None))
 
 
 def rows(path: pathlib.Path, protocol: Protocol) -> Iterator[str]:

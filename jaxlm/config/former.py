@@ -7,13 +7,14 @@ before: what to change in it.
 import re
 from typing import Any
 
-_FIELDS = {
+_HEADS = {
     **{f"jaxlm.models.{name}": ("token_head", "next_sentence") for name in ("bert.Bert", "albert.Albert")},
     "jaxlm.models.roberta.Roberta": ("token_head", "next_sentence"),
     "jaxlm.models.distilbert.DistilBert": ("token_head",),
     "jaxlm.models.modernbert.ModernBert": ("token_head",),
     "jaxlm.models.electra.ElectraEncoder": ("head",),
 }
+_FIELDS = _HEADS | {"jaxlm.objectives.question_answering.QuestionAnswering": ("separators",)}
 
 # Fields that are newer than some configs, and what those meant.
 _ADDED = {
@@ -45,7 +46,9 @@ def advice(error: Exception) -> str:
     """What to do about an argument that configs had before; nothing about another error."""
     named = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if named and any(kind.endswith(f".{named[1]}") and named[2] in gone for kind, gone in _FIELDS.items()):
-        return f" Heads are no fields of the model any more, the objective names them. Fix: leave {named[2]} out."
+        heads = "Heads are no fields of the model any more, the objective names them."
+        why = heads if named[2] != "separators" else "The tokenizer says what stands between two texts."
+        return f" {why} Fix: leave {named[2]} out."
     return ""
 
 
@@ -56,6 +59,6 @@ def heads(model: dict[str, Any]) -> tuple[str, ...]:
         return ("tokens", "replaced")
     if kind == "jaxlm.models.electra.ElectraEncoder":
         return {"detect": ("replaced",), "tokens": ("tokens",)}.get(model["head"], ())
-    tokens = ("tokens",) if model.get("token_head", "transform") == "transform" and kind in _FIELDS else ()
+    tokens = ("tokens",) if model.get("token_head", "transform") == "transform" and kind in _HEADS else ()
     question = ("sop" if kind.endswith("Albert") else "nsp",) if pairs == "pooled" else ()
     return (*tokens, *(("pooler",) if pairs != "none" else ()), *question)

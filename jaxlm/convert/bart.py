@@ -13,7 +13,7 @@ from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
 from jaxlm.models.bart import Bart
-from jaxlm.models.heads import ClassifyText
+from jaxlm.models.heads import ClassifyText, Span
 
 MODEL_TYPES = ("bart",)
 TIED: Mapping[str, str] = {
@@ -77,7 +77,8 @@ HEADS = {
     "classes": (
         ClassifyText,
         bert.deep_classes("classification_head.dense", "classification_head.out_proj"),
-    )
+    ),
+    "span": (Span(), bert.classes("span", "qa_outputs")),
 }
 
 FIELDS = {

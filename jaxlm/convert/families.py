@@ -44,6 +44,8 @@ FILES: Mapping[str, str] = {
     "xlm-roberta": "roberta",
     "t5": "t5",
 }
+# The same where config.json says is_encoder_decoder=false: the encoder alone
+_ENCODERS = {"t5": "t5_encoder"}
 _MODELS = "jaxlm.models."
 
 
@@ -66,23 +68,21 @@ def of_hf(hf: Mapping[str, Any]) -> Family:
     """The family of a config.json. UserError when there is none here."""
     kind = hf.get("model_type")
     if kind is None:
-        raise UserError(
-            "config.json has no model_type, so nothing says which family this is. Add it; families here: "
-            f"{', '.join(FILES)}."
-        )
+        raise UserError(f"config.json has no model_type. Add it; families here: {', '.join(FILES)}.")
     if not isinstance(kind, str) or kind not in FILES:
         raise UserError(
             f"config.json: model_type={kind!r} is not a family of jaxlm; there are {', '.join(FILES)}."
             + did_you_mean(str(kind), FILES)
         )
-    return _family(FILES[kind])
+    alone = hf.get("is_encoder_decoder") is False and _ENCODERS.get(kind)
+    return _family(alone or FILES[kind])
 
 
 def of_config(config: Any) -> Family:
     """The family of a model config. UserError for a model without a conversion."""
     module = type(config).__module__
     name = module.removeprefix(_MODELS)
-    if not module.startswith(_MODELS) or name not in FILES.values():
+    if not module.startswith(_MODELS) or name not in {*FILES.values(), *_ENCODERS.values()}:
         raise UserError(f"{type(config).__name__} has no conversion: families with one: {', '.join(FILES)}.")
     return _family(name)
 

@@ -2,7 +2,7 @@
 
 `HEADS` of a family's file gives a head and its rows by our name; `PREFIX` is what names of the encoder begin with, in
 every file but that of a bare one (transformers' BertModel), which may have a pooler and nothing else. `INSIDE` is what
-names of all else begin with beside a head of classes, and only there.
+names of all else begin with beside a head, by its name, and only there.
 """
 
 import re
@@ -63,7 +63,10 @@ def described(family: Any, config: Any, heads: Collection[str] | Mapping[str, He
         family.to_hf_config(config, heads) if hasattr(family, "PREFIX") else family.to_hf_config(config)
     )
     for name in ALONE.keys() & set(heads):
-        kind = re.sub(r"(For\w+|LMHeadModel|Model)$", "", contents["architectures"][0]) + ALONE[name]
+        kind = (
+            re.sub(r"(For\w+|LMHeadModel|EncoderModel|Model)$", "", contents["architectures"][0])
+            + ALONE[name]
+        )
         contents |= {"architectures": [kind]}
         if name not in CLASSES:
             continue
@@ -91,8 +94,8 @@ def table(family: Any, config: Any, heads: Collection[str] | Mapping[str, Head])
                 f"transformers' {type(config).__name__} has no place for the head {name!r} beside the others "
                 f"({', '.join(heads)}); heads with one: {', '.join(known) or 'none'}."
             )
-        if name in CLASSES:
-            rows = tuple(replace(row, theirs=getattr(family, "INSIDE", "") + row.theirs) for row in rows)
+        inside = getattr(family, "INSIDE", {}).get(name, "")
+        rows = tuple(replace(row, theirs=inside + row.theirs) for row in rows)
         rows += own
     if not hasattr(family, "PREFIX") or set(heads) - {"pooler"}:
         return rows

@@ -1,7 +1,8 @@
 """T5, T5 1.1 and what shares their shape (Flan-T5, ByT5, UL2) between our parameters and T5ForConditionalGeneration.
 
 In: a config.json or a `T5`. Out: the other, and the table of weights. Guaranteed: a head of its own, the tied table and
-the tied table with scaled features are told apart by config.json and, where that says too little, by the tensors.
+the tied table with scaled features are told apart by config.json and, where that says too little, by the tensors. The
+encoder alone is convert/t5_encoder.py.
 """
 
 import dataclasses
@@ -11,8 +12,9 @@ from typing import Any
 from jaxlm.convert import bert, fields
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError
-from jaxlm.models.heads import ClassifyText
+from jaxlm.models.heads import ClassifyText, Span
 from jaxlm.models.t5 import T5
+from jaxlm.models.t5_encoder import T5Encoder
 
 MODEL_TYPES = ("t5",)
 TIED: Mapping[str, str] = {
@@ -23,6 +25,7 @@ TIED: Mapping[str, str] = {
 # In the first published files, and never used.
 IGNORED = (r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",)
 _HEAD = "lm_head.weight"
+TOKENS = Row("tokens/table", "shared.weight", "V D -> V D", padded="V")
 
 
 def _attention(ours: str, theirs: str) -> tuple[Row, ...]:
@@ -34,7 +37,7 @@ def _attention(ours: str, theirs: str) -> tuple[Row, ...]:
     )
 
 
-def _stack(side: str, gated: bool) -> tuple[Row, ...]:
+def stack(side: str, gated: bool) -> tuple[Row, ...]:
     blocks, layer = f"{side}/blocks", side + ".block.{}.layer."
     mlp = 2 if side == "decoder" else 1
     cross = (
@@ -59,15 +62,16 @@ def _stack(side: str, gated: bool) -> tuple[Row, ...]:
     )
 
 
-INSIDE = "transformer."
+INSIDE = {"classes": "transformer."}
 HEADS = {
     "classes": (
         ClassifyText,
         bert.deep_classes("classification_head.dense", "classification_head.out_proj"),
-    )
+    ),
+    "span": (Span(), bert.classes("span", "qa_outputs")),
 }
 
-_FIELDS = {
+FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "d_model",
     "encoder_layers": "num_layers",
@@ -81,7 +85,7 @@ _FIELDS = {
     "init_factor": "initializer_factor",
 }
 # What transformers assumes of files older than the key.
-_DEFAULTS = {
+DEFAULTS = {
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
@@ -94,23 +98,23 @@ def rows(config: T5) -> tuple[Row, ...]:
     head = (Row("scores/table", _HEAD, "V D -> V D", padded="V"),) if config.head == "untied" else ()
     gated = config.gate == "gated"
     return (
-        Row("tokens/table", "shared.weight", "V D -> V D", padded="V"),
-        *_stack("encoder", gated),
-        *_stack("decoder", gated),
+        TOKENS,
+        *stack("encoder", gated),
+        *stack("decoder", gated),
         *head,
     )
 
 
 def current_name(name: str) -> str:
     """Names never changed; a T5ForSequenceClassification has its T5 within."""
-    return name.removeprefix(INSIDE)
+    return name.removeprefix(INSIDE["classes"])
 
 
 def from_hf_config(hf: Mapping[str, Any]) -> T5:
     """A `T5` from a config.json. Raises UserError for what our T5 does not have."""
-    fields.refuse(hf, "is_encoder_decoder", True, why="Only the whole T5 exists here, not an encoder alone.")
-    fields.refuse(hf, "is_decoder", False, why="Only the whole T5 exists here, not a decoder alone.")
-    activation, gate = _mlp(fields.value(hf, "feed_forward_proj", "relu"))
+    fields.refuse(
+        hf, "is_decoder", False, why="Only the whole T5 and its encoder exist here, no decoder alone."
+    )
     # transformers takes tie_word_embeddings=false for "do not scale"; version 5 has a key for that, and writes true.
     tied = fields.value(hf, "tie_word_embeddings", True)
     scaled = hf.get("scale_decoder_outputs", tied)
@@ -120,10 +124,9 @@ def from_hf_config(hf: Mapping[str, Any]) -> T5:
             "from the model's own folder."
         )
     return T5(
-        **fields.read(hf, _FIELDS, _DEFAULTS),
+        **fields.read(hf, FIELDS, DEFAULTS),
+        **mlp(hf),
         decoder_layers=fields.number(hf, "num_decoder_layers", int, hf.get("num_layers")),
-        activation=activation,
-        gate=gate,  # type: ignore[arg-type]
         head="scaled" if scaled else "untied",
     )
 
@@ -137,27 +140,32 @@ def fitted(config: T5, names: Set[str]) -> T5:
 
 def to_hf_config(config: T5) -> dict[str, Any]:
     """The contents of config.json."""
-    return {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()} | {
-        "model_type": "t5",
+    return sizes(config) | {
         "architectures": ["T5ForConditionalGeneration"],
         "is_encoder_decoder": True,
         "num_decoder_layers": config.decoder_layers,
-        "feed_forward_proj": _projection(config),
         "tie_word_embeddings": config.head != "untied",
         "scale_decoder_outputs": config.head == "scaled",
     }
 
 
-def _mlp(projection: Any) -> tuple[Any, str]:
-    """transformers writes 'gated-gelu' and means the approximation; other names are those of activations."""
-    if projection == "gated-gelu":
-        return "gelu_tanh", "gated"
-    name = str(projection)
+def mlp(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """`activation` and `gate`: 'gated-gelu' means the approximation, other names are those of activations."""
+    name = str(fields.value(hf, "feed_forward_proj", "relu"))
+    if name == "gated-gelu":
+        return {"activation": "gelu_tanh", "gate": "gated"}
     found = {"feed_forward_proj": name.removeprefix("gated-")}
-    return fields.activation(found, "feed_forward_proj"), "gated" if name.startswith("gated-") else "none"
+    gate = "gated" if name.startswith("gated-") else "none"
+    return {"activation": fields.activation(found, "feed_forward_proj"), "gate": gate}
 
 
-def _projection(config: T5) -> str:
+def sizes(config: T5Encoder) -> dict[str, Any]:
+    """What config.json says of the encoder, and of all of T5."""
+    found = {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
+    return found | {"model_type": "t5", "feed_forward_proj": _projection(config)}
+
+
+def _projection(config: T5Encoder) -> str:
     if config.gate == "none":
         return fields.activation_name(config.activation)
     names = {"gelu_tanh": "gelu", "gelu": "gelu_python"}

@@ -28,6 +28,7 @@ from jaxlm.exchange import (
 from jaxlm.exchange.layout import Dtype
 from jaxlm.exchange.stored import Stored
 from jaxlm.formats import safetensors_file
+from jaxlm.objectives import reading
 
 
 def to_hf(
@@ -149,9 +150,10 @@ def config_json(found: Stored, plan: layout.Export) -> dict[str, Any]:
             if (id := getattr(vocabulary, role)) >= 0:
                 hf.setdefault(f"{role}_token_id", id)
         # What a decoder's row begins with is the objective's business; transformers would take a default of its own.
-        start = getattr(objective, "decoder_start", None)
-        if hf.get("is_encoder_decoder") and start is not None:
-            hf["decoder_start_token_id"] = getattr(vocabulary, start)
+        if hf.get("is_encoder_decoder") and objective is not None:
+            role = getattr(objective, "decoder_start", None)  # None: it reads the same text on both sides
+            start = getattr(vocabulary, role) if role else int(reading.start(vocabulary))
+            hf["decoder_start_token_id"] = start
     return hf | {"dtype": dtype}
 
 

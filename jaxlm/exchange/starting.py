@@ -5,12 +5,10 @@ more positions are made only when the run says how. Guaranteed: any other differ
 by the name of its field; no parameter is ever whole on a device that holds a part of it, those that grow aside.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from jaxlm.config import Run, flags, swap, tree
 from jaxlm.convert.table import listed
@@ -18,7 +16,7 @@ from jaxlm.data.places import expanded
 from jaxlm.data.tokenizer import Pretrained, load
 from jaxlm.data.tokens.subwords import Tokenizer
 from jaxlm.errors import UserError
-from jaxlm.exchange import pairs, reset, tokenizer_files
+from jaxlm.exchange import growing, pairs, reset, tokenizer_files
 from jaxlm.exchange.stored import HF, Stored, is_foreign
 from jaxlm.models.build import Model, build
 from jaxlm.models.paths import flatten, nest
@@ -47,9 +45,9 @@ def params(
     _check_tokenizer(run, stored, tokenizer, say)
     check_model(run, stored)
     shapes, new, axes = flatten(like), flatten(fresh), flatten(model.axes)
-    growing = {path for path in shapes if path in stored.shapes and _resized(stored, run, axes[path])}
+    larger = {path for path in shapes if path in stored.shapes and growing.resized(stored, run, axes[path])}
     same = {
-        path: leaf.sharding for path, leaf in shapes.items() if path in stored.shapes and path not in growing
+        path: leaf.sharding for path, leaf in shapes.items() if path in stored.shapes and path not in larger
     }
     for path in same:
         if tuple(stored.shapes[path].shape) != tuple(shapes[path].shape):
@@ -58,10 +56,10 @@ def params(
                 f"{tuple(shapes[path].shape)}. Give config.model the sizes of {stored.where}."
             )
     made = dict(new) | stored.place(same)
-    for path in sorted(growing):
-        made[path] = _grown(run, stored, path, new[path], axes[path])
+    for path in sorted(larger):
+        made[path] = growing.grown(run, stored, path, new[path], axes[path])
         say(f"  {path}: {tuple(stored.shapes[path].shape)} made into {tuple(new[path].shape)}")
-    _report(stored, shapes, len(same) + len(growing), say)
+    _report(stored, shapes, len(same) + len(larger), say)
     if trained is not None:
         _warn_of_untrained(set(shapes) - set(stored.shapes), flatten(trained), say)
     return reset.top(run.reset_layers, model, nest(made), fresh, say) if run.reset_layers else nest(made)
@@ -76,8 +74,9 @@ def take(run: Run, start: str) -> Run:
     stored = _opened(start, print)
     if not stored.tokenizer:
         raise UserError(f"{start} has no tokenizer. Fix: put the files of its tokenizer into that folder.")
-    same = CONTINUE[stored.config.kind] == CONTINUE[run.model.kind]
-    if not same and stored.config.kind not in run.objective.takes:
+    kind, run.model = run.model.kind, stored.config
+    meant = narrowed(run).model.kind
+    if CONTINUE[meant] != CONTINUE[kind] and meant not in run.objective.takes:
         raise UserError(
             f"{start} is a {type(stored.config).__name__}. Fix: jaxlm train {CONTINUE[stored.config.kind]}:{start}"
         )
@@ -89,7 +88,7 @@ def take(run: Run, start: str) -> Run:
             f"{start}: its tokenizer is no file of its own that a run can name. Fix: jaxlm import {start} models/it, "
             f"then jaxlm train {CONTINUE[stored.config.kind]}:models/it."
         )
-    run.model, run.tokenizer = stored.config, Pretrained(path=path)
+    run.tokenizer = Pretrained(path=path)
     if run.extend_positions != "refuse" and hasattr(run.model, "max_positions"):
         run.model.max_positions = max(run.model.max_positions, *(stage.length for stage in run.stages))
     for stage in run.stages:
@@ -115,6 +114,8 @@ def check(run: Run, say: Say) -> None:
 def check_model(run: Run, stored: Stored) -> None:
     """UserError naming all fields of config.model that make another function of the same weights, with their fixes."""
     ours, theirs = run.model, stored.config
+    if type(ours) is not type(theirs):
+        theirs = next(iter(_parts(theirs, ours.kind)), theirs)
     recipe = f"jaxlm train {CONTINUE[theirs.kind]}:{run.init_from}"
     if type(ours) is not type(theirs):
         fits = theirs.kind == ours.kind
@@ -142,6 +143,23 @@ def check_model(run: Run, stored: Stored) -> None:
             f"The weights of config.init_from would mean something else in this model:\n  {listed}\n"
             f"Fix: {' '.join(fixes)}\nOr: {recipe}, which takes model and tokenizer from there."
         )
+
+
+def narrowed(run: Run) -> Run:
+    """`run`, in place, with the part of its model that its objective can train, where it takes none of its kind: of a
+    T5 the encoder."""
+    if run.model.kind not in run.objective.takes:
+        for part in _parts(run.model, *run.objective.takes):
+            with contextlib.suppress(UserError):
+                run.objective.check_model(part, "config.model")
+                run.model = part
+                break
+    return run
+
+
+def _parts(config: Any, *kinds: str) -> list[Any]:
+    found = [config.part(kind) for kind in kinds] if hasattr(config, "part") else []
+    return [part for part in found if part is not None]
 
 
 def _how(run: Run, field: str, have: Any, want: Any) -> str | None:
@@ -175,59 +193,6 @@ def _typed(key: str, value: Any) -> str:
 
 def _has_axis(config: Any, axis: str) -> bool:
     return any(axis in axes for axes in flatten(build(config).axes).values())
-
-
-def _resized(stored: Stored, run: Run, axes: tuple[str | None, ...]) -> bool:
-    have, want = stored.config, run.model
-    return ("vocab" in axes and have.vocab_size != want.vocab_size) or (
-        "positions" in axes and have.max_positions != want.max_positions
-    )
-
-
-def _grown(run: Run, stored: Stored, path: str, fresh: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-    """A stored parameter in the size of `fresh`, laid out as it."""
-    assert isinstance(fresh.sharding, jax.sharding.NamedSharding)
-    everywhere = jax.sharding.NamedSharding(fresh.sharding.mesh, jax.sharding.PartitionSpec())
-    old = stored.place({path: everywhere})[path]
-    have, want = stored.config, run.model
-
-    def grow(old: jax.Array, fresh: jax.Array) -> jax.Array:
-        if "vocab" in axes:
-            at = axes.index("vocab")
-            rows = jnp.moveaxis(old, at, 0)[: have.vocab_size]
-            made = _vocabulary(rows, jnp.moveaxis(fresh, at, 0), want.vocab_size, run.resize_vocabulary)
-        else:
-            at = axes.index("positions")
-            extra = (
-                old.shape[at] - have.max_positions
-            )  # RoBERTa's and BART's tables begin with 2 that are never seen
-            made = _positions(
-                jnp.moveaxis(old, at, 0), jnp.moveaxis(fresh, at, 0), extra, run.extend_positions
-            )
-        return jnp.moveaxis(made, 0, at)
-
-    return jax.jit(grow, out_shardings=fresh.sharding)(old, fresh)
-
-
-def _vocabulary(old: jax.Array, fresh: jax.Array, size: int, how: str) -> jax.Array:
-    kept = min(len(old), size)
-    made = fresh.at[:kept].set(old[:kept])
-    return made.at[kept:size].set(old.mean(0)) if how == "mean" and size > kept else made
-
-
-def _positions(old: jax.Array, fresh: jax.Array, extra: int, how: str) -> jax.Array:
-    have, want = len(old) - extra, len(fresh) - extra
-    first, seen = old[:extra], old[extra:]
-    if how == "repeat":
-        rest = seen[jnp.arange(want) % have]
-    elif how == "interpolate":
-        at = jnp.arange(want) * ((have - 1) / max(want - 1, 1))
-        low = jnp.clip(at.astype(jnp.int32), 0, max(have - 2, 0))
-        share = (at - low).reshape(-1, *[1] * (old.ndim - 1))
-        rest = seen[low] * (1 - share) + seen[jnp.minimum(low + 1, have - 1)] * share
-    else:
-        rest = fresh[extra:].at[:have].set(seen)
-    return jnp.concatenate([first, rest])
 
 
 def _opened(name: str, say: Say) -> Stored:

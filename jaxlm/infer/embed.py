@@ -27,15 +27,17 @@ def embed(
 ) -> np.ndarray:
     """[texts, D], float32, vectors of length 1 in the order of the texts.
 
-    `row_length` cuts texts off before the predictor's. UserError when the tokenizer has no [CLS] and [SEP].
+    `row_length` cuts texts off before the predictor's. UserError when the tokenizer has neither [SEP] nor eos.
     """
     tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
-    longest = min(row_length or predictor.row_length, predictor.row_length) - 2
-    vocabulary.require("embedding texts", "cls", "sep")
+    begin, end = vocabulary.marks
+    if not end:
+        vocabulary.require("embedding texts", "cls", "sep")
+    longest = min(row_length or predictor.row_length, predictor.row_length) - len(begin) - len(end)
     ids = [text.tolist()[:longest] for text in tokenizer.encode_batch(list(texts))]
     vectors = predictor.by_row(
         lambda model, batch: _encode(model, batch, pooling=pooling),
-        [[vocabulary.cls, *text, vocabulary.sep] for text in ids],
+        [[*begin, *text, *end] for text in ids],
         batch_size=batch_size,
     )
     return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Batch
-from jaxlm.data.rows.windows import Cut
+from jaxlm.data.rows.windows import Cut, Frame
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.infer.predict import Predictor
+from jaxlm.objectives import reading
 from jaxlm.objectives.question_answering import QuestionAnswering
 
 PER_WINDOW = 20  # parts of a window that are compared with those of others
@@ -49,21 +50,21 @@ def scores(
     batch_size: int = 32,
 ) -> list[Scores]:
     """Of every (question, context) what the head says of each window's [CLS] and part of the context."""
-    tokenizer, vocabulary, cut = predictor.tokenizer, predictor.tokenizer.vocabulary, objective.cut
+    tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
     ids = tokenizer.encode_batch([text for item in items for text in item])
     questions, contexts = ids[::2], ids[1::2]
-    record, question, start, length = _parts(cut, questions, contexts)
-    rows = []
-    for k, asked, first, n in zip(record, question, start, length, strict=True):
-        part = contexts[k][first : first + n].tolist()
-        before = [vocabulary.cls, *questions[k][:asked].tolist(), *[vocabulary.sep] * cut.separators]
-        rows.append([*before, *part, vocabulary.sep])
+    record, question, start, length = _parts(objective.cut(vocabulary), questions, contexts)
+    frame, begin = Frame(vocabulary), reading.start(vocabulary)
+    rows = [
+        frame.window(questions[k][:asked], contexts[k][first : first + n]).tolist()
+        for k, asked, first, n in zip(record, question, start, length, strict=True)
+    ]
     said = predictor.by_row(
-        lambda module, batch: _logits(module, batch, vocabulary.sep), rows, batch_size=batch_size
+        lambda module, batch: _logits(module, batch, frame.end[0], begin), rows, batch_size=batch_size
     )
     found: list[Scores] = [[] for _ in items]
     for k, asked, n, logits_T2 in zip(record, question, length, said, strict=True):
-        first = 1 + asked + cut.separators
+        first = frame.context(asked)
         found[k].append(np.concatenate([logits_T2[:1], logits_T2[first : first + n]]))
     return found
 
@@ -79,7 +80,7 @@ def answers(
     """The best parts of every context, at most `most`, given the scores of its windows."""
     flat = tokenizer.encode_batch_with_offsets([text for item in items for text in item])
     ids = [one for one, _ in flat]
-    record, _, start, _ = _parts(objective.cut, ids[::2], ids[1::2])
+    record, _, start, _ = _parts(objective.cut(tokenizer.vocabulary), ids[::2], ids[1::2])
     begins: list[list[int]] = [[] for _ in items]
     for k, first in zip(record, start, strict=True):
         begins[k].append(first)
@@ -90,12 +91,13 @@ def answers(
 
 
 @jax.jit
-def _logits(module: Any, batch: Batch, sep: int) -> jax.Array:
+def _logits(module: Any, batch: Batch, sep: int, start: np.ndarray) -> jax.Array:
     """logits_BT2; the types of tokens are 0 up to the first [SEP], then 1."""
     ends_BT = (batch.tokens_BT == sep).astype(jnp.int32)
     later_BT = (jnp.cumsum(ends_BT, axis=1) - ends_BT > 0) & (batch.segments_BT > 0)
     types = dataclasses.replace(batch, types_BT=later_BT.astype(jnp.int32))
-    return module.heads["span"](module.encode(types, None).x_BTD).astype(jnp.float32)
+    encoded = reading.encode(module, types, None, jnp.full(len(batch.tokens_BT), start))
+    return module.heads["span"](encoded.x_BTD).astype(jnp.float32)
 
 
 def _parts(cut: Cut, questions: Sequence[np.ndarray], contexts: Sequence[np.ndarray]) -> list[list[int]]:

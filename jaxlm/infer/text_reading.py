@@ -181,15 +181,15 @@ def _is_pooler(found: Stored, path: str) -> bool:
 
 
 def _check_tokenizer(ready: Loaded) -> None:
-    """UserError where transformers cuts texts at their beginning, or puts others than [CLS] and [SEP] around them."""
+    """UserError where transformers cuts texts at their beginning, or puts other tokens around them."""
     where, vocabulary = ready.stored.where, ready.tokenizer.vocabulary
     if ready.stored.settings(settings.CONFIG).get("truncation_side", "right") != "right":
         raise UserError(f"{where}/{settings.CONFIG}: truncation_side: texts are cut off at their end here.")
     around = frame.template(ready.tokenizer)
-    if around is not None and around != ((vocabulary.cls,), (vocabulary.sep,)):
+    if around is not None and around != vocabulary.marks:
         raise UserError(
             f"{where}: the template of its tokenizer.json puts the ids {around[0]} before and {around[1]} behind a "
-            "text; texts are embedded between [CLS] and [SEP] here."
+            f"text; texts are embedded between {vocabulary.marks[0]} and {vocabulary.marks[1]} here."
         )
 
 

@@ -153,11 +153,42 @@ class Stack(nnx.Module):
         return x_BTD
 
 
-class EncoderDecoder(Headed):
-    """The way through the stacks. A family sets these four, and has `predict_tokens`."""
+class Stacked(Headed):
+    """The way into a stack, and through it."""
 
     config: Any
     tokens: TokenEmbedding
+
+    def enter(
+        self, side: Stack, tokens_BT: jax.Array, positions_BT: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        """What goes into the blocks."""
+        key = None if key is None else jax.random.split(key, 3)[0]
+        return constrain(side.enter(self.tokens(tokens_BT), positions_BT, key), "batch", "length", None)
+
+    def through(
+        self, side: Stack, x_BTD: jax.Array, rows: Any, key: jax.Array | None, layers: int
+    ) -> tuple[jax.Array, Extras]:
+        """The features behind the blocks; `rows`: the mask, and of a decoder the source and who sees it."""
+        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
+        places_T = jnp.arange(x_BTD.shape[1], dtype=jnp.int32)
+        bias_NTS = side.bias(places_T, places_T)
+        x_BTD, extras = stack.run(
+            lambda block, x_BTD, rows, key: block(x_BTD, rows[0], key, bias_NTS=bias_NTS, source=rows[1]),
+            side.blocks,
+            x_BTD,
+            rows,
+            keys[1],
+            layers=layers,
+            loop=self.config.layer_loop,
+            remat=self.config.remat,
+        )
+        return side.leave(x_BTD, keys[2]), extras
+
+
+class EncoderDecoder(Stacked):
+    """The way through both. A family sets these two and those of `Stacked`, and has `predict_tokens`."""
+
     encoder: Stack
     decoder: Stack
 
@@ -165,7 +196,7 @@ class EncoderDecoder(Headed):
         """What goes into the blocks of both sides; `encode` with the same key takes it, or something near it."""
         key_source, key_target = (None, None) if key is None else jax.random.split(key)
         x_BSD = self._embed_source(batch, key_source)
-        return x_BSD, self._enter(self.decoder, batch.tokens_BT, batch.positions_BT, key_target)
+        return x_BSD, self.enter(self.decoder, batch.tokens_BT, batch.positions_BT, key_target)
 
     def encode(
         self,
@@ -183,7 +214,7 @@ class EncoderDecoder(Headed):
         mask = masks.materialise(within)
         cross = masks.materialise(masks.between_segments(batch.segments_BT, segments_BS))
         rows, layers = (mask, (source_BSD, cross)), self.config.decoder_layers
-        features_BTD, extras = self._through(self.decoder, entered_BTD, rows, key_target, layers)
+        features_BTD, extras = self.through(self.decoder, entered_BTD, rows, key_target, layers)
         features_BTD = features_BTD if at_BM is None else masks.at_places(features_BTD, at_BM)
         return Encoded.of(features_BTD, of_source, extras)
 
@@ -228,35 +259,11 @@ class EncoderDecoder(Headed):
                 f"{type(self.config).__name__} is an encoder-decoder, but the rows have no source. Fix: an objective "
                 "with one, such as SpanCorruption, Denoising or Translation; or a model without an encoder."
             )
-        return self._enter(self.encoder, batch.source_tokens_BS, batch.source_positions_BS, key)
+        return self.enter(self.encoder, batch.source_tokens_BS, batch.source_positions_BS, key)
 
     def _encode_source(
         self, batch: Batch, x_BSD: jax.Array, key: jax.Array | None
     ) -> tuple[jax.Array, Extras]:
         segments_BS: Array = batch.source_segments_BS
         mask = masks.materialise(masks.within_segments(segments_BS, most_segments=batch.most_segments))
-        return self._through(self.encoder, x_BSD, (mask, None), key, self.config.encoder_layers)
-
-    def _enter(
-        self, side: Stack, tokens_BT: jax.Array, positions_BT: jax.Array, key: jax.Array | None
-    ) -> jax.Array:
-        key = None if key is None else jax.random.split(key, 3)[0]
-        return constrain(side.enter(self.tokens(tokens_BT), positions_BT, key), "batch", "length", None)
-
-    def _through(
-        self, side: Stack, x_BTD: jax.Array, rows: Any, key: jax.Array | None, layers: int
-    ) -> tuple[jax.Array, Extras]:
-        keys = (None,) * 3 if key is None else jax.random.split(key, 3)
-        places_T = jnp.arange(x_BTD.shape[1], dtype=jnp.int32)
-        bias_NTS = side.bias(places_T, places_T)
-        x_BTD, extras = stack.run(
-            lambda block, x_BTD, rows, key: block(x_BTD, rows[0], key, bias_NTS=bias_NTS, source=rows[1]),
-            side.blocks,
-            x_BTD,
-            rows,
-            keys[1],
-            layers=layers,
-            loop=self.config.layer_loop,
-            remat=self.config.remat,
-        )
-        return side.leave(x_BTD, keys[2]), extras
+        return self.through(self.encoder, x_BSD, (mask, None), key, self.config.encoder_layers)

@@ -24,8 +24,8 @@ from jaxlm.models.mlp import Activation, activation
 class Head:
     """A head of some kind; its fields are what changes its parameters. Two that are equal are one head."""
 
-    def check(self, config: Any, where: str) -> None:
-        """UserError when a model of this config (at key path `where`) cannot carry it."""
+    def check(self, config: Any, where: str, who: str) -> None:
+        """UserError when a model of this config (at key path `where`) cannot carry it; `who` wants it."""
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:
         """The module with fresh parameters; `body` is the model that it stands on, complete but for its heads."""
@@ -36,12 +36,12 @@ class Head:
 class Tokens(Head):
     """What stands between features and the tied decoder; every family has its own (`token_head` of its config)."""
 
-    def check(self, config: Any, where: str) -> None:
+    def check(self, config: Any, where: str, who: str) -> None:
         """Families without one predict tokens with their table, or not at all."""
         if not hasattr(config, "token_head"):
             raise UserError(
-                f"{where}={type(config).__name__}: it has no head that predicts tokens. Fix: another family, such as "
-                "Bert or ModernBert."
+                f"{where}={type(config).__name__}: it has no head that predicts tokens, as {who} does. Fix: another "
+                "family, such as Bert or ModernBert."
             )
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:

@@ -129,7 +129,7 @@ class Objective:
             )
             raise UserError(f"{where}={name}: {who} here trains {kinds}; {name} is {_KINDS[model.kind][0]}.")
         for head in self.heads(model).values():
-            head.check(model, where)
+            head.check(model, where, who)
 
     def check_batch(self, batch_size: int, accumulate: int, where: str) -> None:
         """UserError when batches of this size, in that many micro-batches, cannot be trained on."""

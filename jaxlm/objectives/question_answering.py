@@ -1,25 +1,25 @@
 """Answers that are a part of a text: the first and the last token of it. In: windows of contexts behind their question.
 
-Out: one loss. A window in which the answer does not stand whole asks for its [CLS] instead; every window is judged by
-its own tokens and sees no other, so packing several into a row changes nothing.
+Out: one loss. A window in which the answer does not stand whole asks for its first token ([CLS]) instead; every window
+is judged by its own tokens and sees no other, so packing several into a row changes nothing.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Row, Shown, Vocabulary
 from jaxlm.data.corpus.columns import Answers
 from jaxlm.data.rows import windows
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Span
-from jaxlm.objectives import scores
-from jaxlm.objectives.labelled import check_number
+from jaxlm.objectives import reading, scores
+from jaxlm.objectives.labelled import check_ends, check_number
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
 
@@ -33,6 +33,7 @@ class AnswerTargets:
 
     places_BC2: Array  # int32: places in the row, of the window's first token where there is no answer
     weights_BC: Array  # float32: 1 where a window is real, else 0
+    start_B: Array | None = None  # int32: what an encoder-decoder's decoder begins with, where it may be one
 
     def show(self, b: int) -> Shown:
         """Row `b`, of numpy arrays."""
@@ -50,7 +51,6 @@ class QuestionAnswering(Objective):
     overlap: int  # tokens of the context that a window shares with the next (transformers' doc_stride: 128)
     question_tokens: int  # of a question at most; its end is cut off (published: 64)
     items_per_row: int  # windows at most; 1 is one a row
-    separators: Literal[1, 2]  # [SEP] between question and context; RoBERTa was trained with 2
     answer_tokens: int = 30  # of an answer that is given, at most
     # Said is "no answer" where its score is above the best answer's by more than this; None: what was best for f1 on
     # held-out questions at the checkpoint (the evaluator TaskMetrics), else 0
@@ -62,30 +62,35 @@ class QuestionAnswering(Objective):
         return True
 
     @property
-    def cut(self) -> windows.Cut:
+    def takes(self) -> tuple[Kind, ...]:
+        """What reads the whole context before it says where the answer is."""
+        return ("encoder", "encoder_decoder")
+
+    def cut(self, vocabulary: Vocabulary) -> windows.Cut:
         """How a record becomes windows."""
         return windows.Cut(
             tokens=self.max_tokens,
             overlap=self.overlap,
             question_tokens=self.question_tokens,
-            separators=self.separators,
+            separators=vocabulary.overhead(1, 2) - 2,
         )
 
     def validate(self, where: str) -> None:
         """UserError for numbers that make no windows."""
         for name in ("max_tokens", "question_tokens", "items_per_row", "answer_tokens"):
             check_number(self, where, name, 2**16 - 1)
-        room = self.max_tokens - self.question_tokens - self.cut.special
-        if not 0 <= self.overlap < room:
-            raise UserError(
-                f"{where}.overlap={self.overlap}: of max_tokens={self.max_tokens} the longest question "
-                f"({self.question_tokens}) and {self.cut.special} special tokens leave {max(room, 0)} for the context; "
-                f"allowed is 0 to one less. Fix: --{where}.overlap={max(room // 3, 0)}, or longer windows."
-            )
 
     def check(self, vocabulary: Vocabulary) -> None:
-        """Windows stand between [CLS] and [SEP]."""
-        vocabulary.require(type(self).__name__, "cls", "sep")
+        """Windows end with [SEP] or eos, and hold some of the context behind the longest question."""
+        check_ends(self, vocabulary)
+        special = vocabulary.overhead(1, 2)
+        room = self.max_tokens - self.question_tokens - special
+        if not 0 <= self.overlap < room:
+            raise UserError(
+                f"config.objective.overlap={self.overlap}: of max_tokens={self.max_tokens} the longest question "
+                f"({self.question_tokens}) and {special} special tokens leave {max(room, 0)} for the context; "
+                f"allowed is 0 to one less. Fix: --config.objective.overlap={max(room // 3, 0)}, or longer windows."
+            )
 
     def check_columns(self, columns: Sequence[Any]) -> None:
         """The column must be one of answers."""
@@ -113,7 +118,7 @@ class QuestionAnswering(Objective):
             )
         none = self.no_answer or not asked.train
         return windows.make_windows(
-            shards, vocabulary, self.cut, column=self.column, none=none, cache=asked.cache
+            shards, vocabulary, self.cut(vocabulary), column=self.column, none=none, cache=asked.cache
         )
 
     def prepare(self, row: Row, vocabulary: Vocabulary, rng: np.random.Generator, *, train: bool) -> Batch:
@@ -127,7 +132,9 @@ class QuestionAnswering(Objective):
             positions_BT=row.positions_T,
             types_BT=row.texts_T,
             targets=AnswerTargets(
-                places_BC2=places_C2.astype(np.int32), weights_BC=real_C.astype(np.float32)
+                places_BC2=places_C2.astype(np.int32),
+                weights_BC=real_C.astype(np.float32),
+                start_B=reading.start(vocabulary),
             ),
         )
 
@@ -137,7 +144,7 @@ class QuestionAnswering(Objective):
 
     def predict(self, model: Any, batch: Batch, key: Array | None) -> Predictions:
         """`span`: logits_BT2 of every token, to be the first and the last."""
-        encoded = model.encode(batch, key)
+        encoded = reading.encode(model, batch, key, batch.targets.start_B)
         return Predictions.of(encoded, span=model.heads["span"](encoded.x_BTD))
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:

@@ -16,7 +16,6 @@ from jaxlm.data.corpus.spans import Tags
 from jaxlm.errors import UserError
 from jaxlm.infer import text_reading
 from jaxlm.infer.loaded import Loaded
-from jaxlm.models.roberta import Roberta
 from jaxlm.objectives.classification import Classification
 from jaxlm.objectives.multi_label import MultiLabel
 from jaxlm.objectives.question_answering import QuestionAnswering
@@ -96,7 +95,6 @@ def _answering(model: Loaded, fields: tuple[str, ...]) -> Trained:
         overlap=window // 3,
         question_tokens=window // 6,
         items_per_row=1,
-        separators=2 if isinstance(model.model.config, Roberta) else 1,
     )
     return Answering(model, _data(fields, Answers(field="answers", text=fields[-1])), objective)
 

@@ -28,9 +28,7 @@ CUT = {"max_tokens": 20, "items_per_row": 3}
 OBJECTIVES = {
     "classes": Classification(column="label", labels=NAMES, texts=1, pooling="own", **CUT),
     "tags": Tagging(column="tags", labels=NAMES, scheme="words", **CUT),
-    "span": QuestionAnswering(
-        column="answers", no_answer=True, overlap=1, question_tokens=2, separators=1, **CUT
-    ),
+    "span": QuestionAnswering(column="answers", no_answer=True, overlap=1, question_tokens=2, **CUT),
 }
 # Biases that shift all tokens of a window alike, which the choice of an end does not see.
 ALIKE = (
@@ -38,6 +36,7 @@ ALIKE = (
     "qa_outputs.bias",
     "layer.2.output.LayerNorm.bias",
     "layer.2.output_layer_norm.bias",
+    "decoder.layers.1.final_layer_norm.bias",
 )
 RIGHT = (2, 0, 1)  # classes of the texts
 ENDS = np.array([[2, 5], [0, 0], [8, 8]])  # of answers within their texts; the second has none
@@ -72,7 +71,9 @@ def packed(name, head):
         "tags": lambda: TagTargets(
             tags_BT=np.maximum(asked, 0).astype(np.int32), weights_BT=(asked >= 0).astype(np.float32)
         ),
-        "span": lambda: AnswerTargets(places_BC2=first[..., None] + ENDS[None], weights_BC=ones),
+        "span": lambda: AnswerTargets(
+            places_BC2=first[..., None] + ENDS[None], weights_BC=ones, start_B=np.array([start], np.int32)
+        ),
     }
     return Batch(**{f"{key}_BT": array for key, array in made.items()}, targets=targets[head]())
 

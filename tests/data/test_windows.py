@@ -1,5 +1,6 @@
 """Claims about windows over contexts: those of the tokenizers library, with the answer where it stands."""
 
+import dataclasses
 import inspect
 
 import cloudpickle
@@ -75,8 +76,9 @@ def drawn(seed=0):
     return spans
 
 
-def make(found, tokenizer, cut=CUT, none=True, cache=None):
-    return windows.make_windows(found, tokenizer.vocabulary, cut, column="answers", none=none, cache=cache)
+def make(found, tokenizer, cut=CUT, none=True, cache=None, between=()):
+    vocabulary = dataclasses.replace(tokenizer.vocabulary, between=between)
+    return windows.make_windows(found, vocabulary, cut, column="answers", none=none, cache=cache)
 
 
 def pieces(items):
@@ -103,7 +105,7 @@ def test_windows_are_those_of_the_tokenizers_library(tokenizer, tokens, overlap,
         first = theirs.encode(question, text)
         for window in (first, *first.overflowing):
             expected.append((window.ids, window.type_ids, place(window, span)))
-    items = make(found, tokenizer, cut)
+    items = make(found, tokenizer, cut, between=(sep,) * (separators - 1))
     made = [
         (p.tokens.tolist(), p.texts.tolist(), (int(p.columns[windows.START]), int(p.columns[windows.END])))
         for p in pieces(items)

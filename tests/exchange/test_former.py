@@ -16,6 +16,8 @@ import pytest
 
 from jaxlm import train
 from jaxlm.batch import Batch
+from jaxlm.config import flags, tree
+from jaxlm.errors import UserError
 from jaxlm.evaluate import of_run
 from jaxlm.exchange import exporting, model_folder, stored
 from jaxlm.models.build import build
@@ -106,6 +108,19 @@ def test_a_model_folder_of_before_goes_out_with_the_same_weights(golden):
     assert json.loads(pathlib.Path("out/config.json").read_text())["architectures"] == ["BertForPreTraining"]
     again = model_folder.read(pathlib.Path("model"))
     assert list(again.heads) == HEADS
+
+
+def test_questions_of_before_said_their_separators_which_the_tokenizer_knows(tmp_path):
+    found = flags.load(pathlib.Path(__file__).parents[2] / "configs" / "question_answering.py").objective
+    written = tree.to_json(found)
+    assert tree.from_json(written | {"separators": 2}, "config.objective") == found
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from jaxlm.objectives.question_answering import QuestionAnswering\n"
+        "def get_config():\n    return QuestionAnswering(separators=2)\n"
+    )
+    with pytest.raises(UserError, match="what stands between two texts. Fix: leave separators out"):
+        flags.load(recipe)
 
 
 def _losses(folder: pathlib.Path) -> tuple[dict[int, float], dict[str, float]]:

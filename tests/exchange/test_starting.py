@@ -12,7 +12,7 @@ from jaxlm.config import flags
 from jaxlm.convert import families
 from jaxlm.data.tokens import wordpiece
 from jaxlm.errors import UserError
-from jaxlm.exchange import importing, starting, stored, tokenizer_files
+from jaxlm.exchange import growing, importing, starting, stored, tokenizer_files
 from jaxlm.models.build import build
 from jaxlm.models.paths import flatten
 from jaxlm.partition import mesh as meshes
@@ -144,7 +144,7 @@ def test_more_positions_begin_as_the_run_says(hf, how):
 
 def test_positions_that_no_token_has_keep_their_place():
     old, fresh = jnp.arange(12.0).reshape(6, 2), jnp.full((10, 2), -1.0)
-    made = np.asarray(starting._positions(old, fresh, 2, "repeat"))
+    made = np.asarray(growing._positions(old, fresh, 2, "repeat"))
     assert np.array_equal(made[:6], old) and np.array_equal(made[6:10], old[2:6])
 
 

@@ -20,7 +20,6 @@ OBJECTIVE = QuestionAnswering(
     overlap=3,
     question_tokens=5,
     items_per_row=4,
-    separators=1,
     answer_tokens=4,
 )
 CONTEXT = "the cat sat on the mat and a dog sat in the garden, where birds sing all day and nobody cares"

@@ -15,6 +15,7 @@ from jaxlm.batch import Batch
 from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
+from jaxlm.models.t5_encoder import T5Encoder
 from jaxlm.objectives.crf import CrfTagging
 from jaxlm.objectives.multi_label import LabelsTargets, MultiLabel
 from jaxlm.objectives.multi_task import MultiTask, Task
@@ -64,6 +65,7 @@ def all_models():
     return found | {
         "generator": pair.generator,
         "discriminator": pair.discriminator,
+        "t5_encoder": found["t5_base"].part("encoder"),
     }
 
 
@@ -145,7 +147,7 @@ def fields(objective, rows=8, length=16, vocab=60):
         given["targets"] = dataclasses.replace(items, **slots)
     elif isinstance(objective, QuestionAnswering):
         given["targets"] = AnswerTargets(
-            places_BC2=np.zeros((rows, 6, 2), np.int32), weights_BC=items.weights_BC
+            places_BC2=np.zeros((rows, 6, 2), np.int32), weights_BC=items.weights_BC, start_B=items.start_B
         )
     elif isinstance(objective, Preferences):
         given["targets"] = PreferenceTargets(
@@ -187,12 +189,12 @@ def test_what_is_not_refused_can_be_computed(name):
         found = jax.eval_shape(loss, model.shapes, batch_of(objective))
         assert all(total.shape == () for total, _ in found.terms.values())
         trained.append(type(objective).__name__)
-    encoder = config.kind == "encoder"
-    assert ("MaskedLM" in trained) == encoder
+    encoder, alone = config.kind == "encoder", isinstance(config, T5Encoder)  # which predicts no tokens
+    assert ("MaskedLM" in trained) == (encoder and not alone)
     assert ("CausalLM" in trained) == (config.kind == "decoder")
     assert ("SpanCorruption" in trained) == (config.kind == "encoder_decoder")
     assert ("ReplacedTokens" in trained) == (config.kind == "pair")
-    assert ("NextSentence" in trained) == encoder
+    assert ("NextSentence" in trained) == (encoder and not alone)
     assert ("DropoutContrastive" in trained) == encoder
 
 

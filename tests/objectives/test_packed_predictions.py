@@ -23,7 +23,6 @@ CUT: dict[str, Any] = {
     "overlap": 5,
     "question_tokens": 10,
     "items_per_row": 4,
-    "separators": 1,
 }
 EVERY = {name: KINDS[name] for name in KINDS if name not in ("classes of a mean", "label sets")}
 EVERY["tags"] = Tagging(column="head", labels=("head",), scheme="bio", max_tokens=14, items_per_row=4)

@@ -37,7 +37,6 @@ OBJECTIVE = QuestionAnswering(
     overlap=3,
     question_tokens=5,
     items_per_row=4,
-    separators=1,
 )
 
 

@@ -1,12 +1,12 @@
 """Windows over a context, each behind its question: `[CLS] question [SEP] part of the context [SEP]`. In: shards of
 records of two texts with a column of answers. Out: Items, which carry where in each the answer is.
 
-Parts are as long as fits and share `overlap` tokens with the next, as transformers' tokenizers overflow with a stride.
+Of a tokenizer without [CLS] and [SEP], bos and eos stand in their places (`Vocabulary.marks`). Parts are as long as
+fits and share `overlap` tokens with the next, as transformers' tokenizers overflow with a stride.
 """
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +25,22 @@ START, END = (
 _TABLE = [("document", np.uint32), ("question", np.uint16), ("start", np.uint32), ("length", np.uint16)]
 
 
+class Frame:
+    """The special tokens of a window."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.begin, self.end = vocabulary.marks
+        self.between = self.end + vocabulary.between
+
+    def window(self, question: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """Its ids."""
+        return np.concatenate([self.begin, question, self.between, part, self.end]).astype(np.int32)
+
+    def context(self, question: int) -> int:
+        """Place in a window of the context's first token, given the tokens of the question."""
+        return len(self.begin) + question + len(self.between)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cut:
     """How a question and its context become windows."""
@@ -32,7 +48,8 @@ class Cut:
     tokens: int  # of a window, special tokens included
     overlap: int  # of the context, between a window and the next
     question_tokens: int  # of a question at most; its end is cut off
-    separators: int  # between question and context
+    # Special tokens of a window beyond two: those between question and context where one stands at either end
+    separators: int
 
     @property
     def special(self) -> int:
@@ -54,12 +71,10 @@ class Cut:
 class Windows(TableItems):
     """Rows of the table: document, tokens of its question, first token of the part within the context, and number."""
 
-    separators: ClassVar[int] = 1
-
     @property
     def overhead(self) -> int:
         """[CLS], [SEP] between the two, and behind."""
-        return 2 + self.separators
+        return self.vocabulary.overhead(1, 2)
 
     def tokens(self, block: np.ndarray) -> np.ndarray:
         """Tokens of question and part."""
@@ -84,22 +99,15 @@ class Windows(TableItems):
         return document, int(row["question"]), whole + int(row["start"]), int(row["length"])
 
     def _piece(self, tokens: np.ndarray, document: int, question: int, first: int, length: int) -> Piece:
-        between = [self.sep] * self.separators
-        part = tokens[first : first + length]
-        ids = np.concatenate([[self.cls], tokens[:question], between, part, [self.sep]]).astype(np.int32)
-        texts = (np.arange(len(ids)) >= question + 2).astype(np.int32)
+        frame = Frame(self.vocabulary)
+        ids = frame.window(tokens[:question], tokens[first : first + length])
+        texts = (np.arange(len(ids)) >= len(frame.begin) + question + len(frame.end)).astype(np.int32)
         places = np.flatnonzero(self.shards.value(self.carried.names[0], document) > 0)
         start = end = 0
         if len(places) and first <= places[0] and places[-1] < first + length:
-            front = 1 + question + self.separators - first
+            front = frame.context(question) - first
             start, end = int(places[0]) + front, int(places[-1]) + front
         return Piece(ids, texts, {START: np.array(start, np.int32), END: np.array(end, np.int32)})
-
-
-class TwoSeparators(Windows):
-    """As RoBERTa's pairs."""
-
-    separators: ClassVar[int] = 2
 
 
 def make_windows(
@@ -109,7 +117,6 @@ def make_windows(
 
     UserError for records that are not a question and a context, in this order, and for answers that are missing.
     """
-    kind = TwoSeparators if cut.separators == 2 else Windows
     fingerprint = digest("windows", VERSION, shards.fingerprint, cut, column, none)
 
     def blocks() -> Iterator[np.ndarray]:
@@ -135,7 +142,7 @@ def make_windows(
                 f"window of {cut.tokens} tokens and read in several, which share {cut.overlap}"
             )
 
-    return kind.find_or_make(shards, vocabulary, fingerprint, cache, blocks, (column,))
+    return Windows.find_or_make(shards, vocabulary, fingerprint, cache, blocks, (column,))
 
 
 def _check(values: np.ndarray, question: int, k: int, none: bool) -> None:
