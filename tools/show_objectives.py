@@ -20,6 +20,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Mapping
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
@@ -29,7 +30,7 @@ from jaxlm.config import Run, Stage, flags
 from jaxlm.data import draws
 from jaxlm.data.rows.rows import Rows
 from jaxlm.data.show import show_batch
-from jaxlm.run import inputs
+from jaxlm.run import inputs, inventory
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECIPES = "tests/recipes/objectives"
@@ -45,6 +46,10 @@ class Entry:
     name: str  # of the recipe
     title: str
     rows: int = 1  # shown
+    folder: str = RECIPES  # of the recipe
+    # What the objective has otherwise in the row that is shown, so that items fit it
+    shown: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    length: int = LENGTH
     # (measure, what it is compared with, by how many nats it must be below that)
     measures: tuple[tuple[str, str, float], ...] = (("lm_loss", "unigram", 0.8),)
 
@@ -68,21 +73,42 @@ ENTRIES = (
     Entry("contrastive", "Sentence embeddings", measures=(("contrastive_loss", "candidates", 1.0),)),
 )
 
+
+def _tuned(name: str, title: str, length: int = 64, **shown: int) -> Entry:
+    return Entry(name, title, folder="configs", measures=(), shown=shown, length=length)
+
+
+TUNED = (
+    _tuned("classification", "Labels of texts", max_tokens=30),
+    _tuned("multi_label", "Sets of labels", max_tokens=30),
+    _tuned("tagging", "Tags of words", max_tokens=30),
+    _tuned("relation_extraction", "Relations of two parts", max_tokens=40),
+    _tuned("similarity", "Similarity of two texts", max_tokens=20),
+    _tuned("multiple_choice", "Choices", length=128, max_tokens=28),
+    _tuned(
+        "question_answering", "Answers in a text", length=192, max_tokens=96, overlap=8, question_tokens=12
+    ),
+    _tuned("summarisation", "Texts from texts"),
+    _tuned("chat", "Conversations", length=128),
+    _tuned("preferences", "Preferences", length=192),
+)
+
 INTRO = """# Objectives
 
 What a model is trained on is chosen by type in the recipe; all work packed and unpacked alike. This page is written by
 `python tools/show_objectives.py`: below each objective stands a row of real text (the built-in corpus, seed 0, rows of
-{length} tokens) as the model sees it. `a→b` is a shown token and what is predicted in its place; where every position
-has its target, `predicts` stands under `sees` (`·`: nothing is predicted there), and `[ ... ]` is a prefix that is seen
-from both sides. An encoder-decoder reads `source`. All draws come from (seed, row number): row *i* of a run is always
-the same.
+{length} tokens; of fine-tuning 64 to 192, and texts cut to fit them) as the model sees it. `a→b` is a shown token and
+what is predicted in its place; where every position has its target, `predicts` stands under `sees` (`·`: nothing is
+predicted there), and `[ ... ]` is a prefix that is seen from both sides. An encoder-decoder reads `source`. All draws
+come from (seed, row number): row *i* of a run is always the same.
 
 ## Trained from scratch
 
 Tiny models (widths of 96, 2 to 4 layers), a few hundred steps of 2,048 tokens on two CPU cores, by the recipes in
-`{recipes}/`. The loss is on held-out documents. The trivial predictor of tokens knows how frequent every token is and
-no context (special tokens count with their share among the targets); of a yes-or-no question it says one half, of
-replaced tokens their share, and of embeddings that all candidates of the batch are as near.
+`{recipes}/`; how well those of fine-tuning learn stands in their recipes and in [board.md](board.md). The loss is on
+held-out documents. The trivial predictor of tokens knows how frequent every token is and no context (special tokens
+count with their share among the targets); of a yes-or-no question it says one half, of replaced tokens their share, and
+of embeddings that all candidates of the batch are as near.
 """
 
 
@@ -100,7 +126,7 @@ def main(argv: list[str]) -> int:
             if not options.train or one.name in options.train:
                 trained[one.name] = _train(one)
                 _write(options.output, trained, {})  # what is done stays, whatever comes
-    _write(options.output, trained, {one.name: _section(one) for one in ENTRIES})
+    _write(options.output, trained, {one.name: _section(one) for one in (*ENTRIES, *TUNED)})
     return 0
 
 
@@ -127,7 +153,7 @@ def _section(one: Entry) -> str:
             f"## {one.title}",
             "",
             *(f"{paragraph}\n" for paragraph in about),
-            f"`{kind.__module__}`, trained by `{RECIPES}/{one.name}.py`:",
+            f"`{kind.__module__}`, trained by `{one.folder}/{one.name}.py`:",
             "",
             "```python",
             f"objective={_source(run.objective)},",
@@ -142,17 +168,20 @@ def _section(one: Entry) -> str:
 
 
 def _load(one: Entry) -> Run:
-    return flags.load(ROOT / RECIPES / f"{one.name}.py")
+    return flags.load(ROOT / one.folder / f"{one.name}.py")
 
 
 def _example(one: Entry, run: Run) -> str:
-    run.stages = (Stage(length=LENGTH, share=1.0),)
+    run.stages = (Stage(length=one.length, share=1.0),)
+    run.objective = dataclasses.replace(run.objective, **one.shown)
+    run = inventory.filled(run, lambda line: print(line, file=sys.stderr))
     text = inputs.text(run, lambda line: print(line, file=sys.stderr))
     (read,) = inputs.rows(run, text, run.stages[0], "validation")
     objective, rows = read.stream.objective, read.rows
     assert isinstance(rows, Rows), "one source"
     pieces = [(i, rows.plan.pieces(rows.plan_row(i))) for i in range(len(rows))]
-    packed = [i for i, places in pieces if len(places) == 2 and all(start == 0 for _, start, _ in places)]
+    whole = [(i, len(places)) for i, places in pieces if all(start == 0 for _, start, _ in places)]
+    packed = [i for i, number in sorted(whole, key=lambda row: row[1] != 2)]  # of two items, if there are any
     shown = []
     for i in packed[: one.rows]:
         row = objective.prepare(rows[i], text.vocabulary, draws.generator(run.seed, "shown", i), train=True)

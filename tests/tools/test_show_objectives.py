@@ -16,6 +16,10 @@ def test_every_recipe_has_a_section_and_every_section_a_recipe():
     assert sorted(entry.name for entry in show_objectives.ENTRIES) == RECIPES
     for entry in show_objectives.ENTRIES:
         assert f"\n## {entry.title}\n" in PAGE and f"{show_objectives.RECIPES}/{entry.name}.py" in PAGE
+    for entry in show_objectives.TUNED:
+        section = PAGE.partition(f"\n## {entry.title}\n")[2].partition("\n## ")[0]
+        run = flags.load(ROOT / "configs" / f"{entry.name}.py")
+        assert f"objective={show_objectives._source(run.objective)},\n" in section and "\nrow " in section
 
 
 @pytest.mark.parametrize("name", RECIPES)
