@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tokenizers
 
 from jaxlm.data.corpus import readers
@@ -30,6 +31,7 @@ from jaxlm.data.corpus.columns import Wanted
 from jaxlm.data.corpus.spans import Spans
 from jaxlm.data.corpus.steps import MarkSpans
 from jaxlm.errors import UserError
+from jaxlm.evaluate import classes, paired
 
 ROOT = pathlib.Path(__file__).parents[1]
 SIDES = ("jaxlm", "transformers")
@@ -42,7 +44,8 @@ class Protocol:
     """What is trained, measured and compared; the same on both sides."""
 
     recipe: str  # of ours: a name or a file
-    # Of the peer: classification, multi_label, tagging, similarity, question_answering, translation; "": it has none
+    # Of the peer: classification, multi_label, tagging, similarity, question_answering, relations, translation; "": it
+    # has none
     kind: str
     train: str
     test: str
@@ -87,7 +90,7 @@ PROTOCOLS = {
         tokens=64, rates=(2e-4, 4e-4, 8e-4), label="labels", settings=("--config.objective.max_tokens=61",),
     ),
     "relation_en_semeval2010": Protocol(
-        recipe="relation_extraction", kind="classification", train="relation_en_semeval2010.train.jsonl.gz",
+        recipe="relation_extraction", kind="relations", train="relation_en_semeval2010.train.jsonl.gz",
         test="relation_en_semeval2010.validation.jsonl.gz", metric="accuracy", examples=4500, epochs=2, batch=32,
         tokens=128, rates=(1e-4, 2e-4, 4e-4), fields=("marked",), settings=("--config.objective.max_tokens=125",),
     ),
@@ -104,9 +107,11 @@ PROTOCOLS = {
     ),
     "translation_en-de_multi30k": Protocol(
         recipe="translation", kind="translation", train="translation_en-de_multi30k.train.tsv.gz",
-        test="translation_en-de_multi30k.validation.tsv.gz", metric="bleu", examples=15000, epochs=4, batch=64,
+        test="translation_en-de_multi30k.validation.tsv.gz", metric="bleu", examples=5000, epochs=6, batch=64,
         tokens=64, rates=(1e-3, 2e-3, 4e-3), fields=("source", "target"), label="",
-        asked=("--task=translation", "--template={source}", "--answer=target", "--max-new-tokens=64"),
+        asked=(
+            "--task=translation", "--template={source}", "--answer=target", "--max-new-tokens=64", "--beams=1",
+        ),
     ),
 }  # fmt: skip
 
@@ -238,7 +243,9 @@ def scores(cell: Cell, table: pathlib.Path, against: Cell | None = None) -> dict
     """What `jaxlm evaluate` measures, kept beside the cell."""
     beside = f"-against-{against.side}" if against else ""
     kept = cell.folder / f"{table.stem}{beside}.json"
-    if not kept.exists():
+    if not kept.exists() and cell.protocol.kind == "relations" and cell.side == "transformers":
+        kept.write_text(json.dumps(of_labels(cell, table, against)))
+    elif not kept.exists():
         words = [f"--run={cell.run}", f"--data={table}", "--folder=", "--json"]
         if cell.side == "transformers" and cell.protocol.kind not in ("tagging", "translation"):
             words.append(f"--text-field={','.join(cell.protocol.fields)}")
@@ -246,6 +253,22 @@ def scores(cell: Cell, table: pathlib.Path, against: Cell | None = None) -> dict
         found = call("-m", "jaxlm", "evaluate", *words, *([f"--against={against.run}"] if against else []))
         kept.write_text(found.splitlines()[-1])
     return json.loads(kept.read_text())
+
+
+def of_labels(cell: Cell, table: pathlib.Path, against: Cell | None) -> dict[str, Any]:
+    """The same of a peer that jaxlm does not open: it has left the labels that it gives."""
+    right = [json.loads(row)[cell.protocol.label] for row in table.open()]
+    given = json.loads((cell.folder / f"{table.stem}.said.json").read_text())
+    if against:
+        said = against.folder / f"{table.stem}.said.jsonl"
+        call("-m", "jaxlm", "predict", f"--run={against.run}", f"--input={table}", f"--output={said}")
+        given += [json.loads(row)["predicted"] for row in said.open()]
+        right += right
+    hit_N = np.array([one == other for one, other in zip(given, right, strict=True)])
+    found = classes.resampled(len(hit_N), lambda items: {"accuracy": float(hit_N[items].mean())})
+    told = paired.compared(found) if against else found
+    name = "differences" if against else "metrics"
+    return {name: {key: dataclasses.asdict(value) for key, value in told.items()}}
 
 
 def split(name: str, protocol: Protocol, options: argparse.Namespace) -> None:

@@ -33,13 +33,17 @@ def main(argv: list[str]) -> int:
     with open(cell["train"]) as stream:
         rows = [json.loads(line) for line in stream]
     transformers.set_seed(cell["seed"])
-    kinds = {"similarity": alike, "translation": translated, "question_answering": answered}
+    kinds = {
+        "similarity": alike, "translation": translated, "question_answering": answered, "relations": related,
+    }  # fmt: skip
     trainer = kinds.get(cell["kind"], labelled)(cell, rows)
     started = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - started
     trainer.save_model(cell["folder"])
     about = {"seconds": seconds, "examples": len(rows) * cell["epochs"]}
+    if cell["kind"] == "relations":  # no class of transformers that could be opened again
+        say(cell, trainer)
     (pathlib.Path(cell["folder"]) / "trained.json").write_text(json.dumps(about))
     return 0
 
@@ -66,6 +70,61 @@ def labelled(cell: dict, rows: list[dict]):
         data_collator=getattr(transformers, collator)(tokenizer),
         processing_class=tokenizer,
     )
+
+
+class Starts(torch.nn.Module):
+    """Classes of the features of both first markers, one behind the other (Baldini Soares et al., 1906.03158)."""
+
+    def __init__(self, encoder, classes: int):
+        super().__init__()
+        self.encoder, self.dropout = encoder, torch.nn.Dropout(encoder.config.hidden_dropout_prob)
+        self.classes = torch.nn.Linear(2 * encoder.config.hidden_size, classes)
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None, places=None, labels=None):
+        """As a Trainer calls it."""
+        features = self.encoder(input_ids, attention_mask, token_type_ids).last_hidden_state
+        starts = features[torch.arange(len(places))[:, None], places].flatten(1)
+        logits = self.classes(self.dropout(starts))
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return {"loss": loss, "logits": logits}
+
+
+def related(cell: dict, rows: list[dict]):
+    """Marked texts: the markers are tokens of their own."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(cell["model"])
+    tokenizer.add_special_tokens({"additional_special_tokens": cell["markers"]})
+    labels = sorted({row[cell["label"]] for row in rows})
+    encoder = transformers.AutoModel.from_pretrained(cell["model"], add_pooling_layer=False)
+    encoder.resize_token_embeddings(len(tokenizer))
+    trainer = transformers.Trainer(
+        model=Starts(encoder, len(labels)),
+        args=transformers.TrainingArguments(**arguments(cell)),
+        train_dataset=Rows([started(row, cell, tokenizer, labels) for row in rows]),
+        data_collator=transformers.DataCollatorWithPadding(tokenizer),
+        processing_class=tokenizer,
+    )
+    trainer.names = labels
+    return trainer
+
+
+def started(row: dict, cell: dict, tokenizer, labels: list[str]) -> dict:
+    """A marked text, and where its first markers stand."""
+    made = dict(tokenizer(row["marked"], truncation=True, max_length=cell["tokens"]))
+    head, tail = (tokenizer.convert_tokens_to_ids(cell["markers"][k]) for k in (0, 2))
+    ids = made["input_ids"]
+    right = {"labels": labels.index(row[cell["label"]])} if row[cell["label"]] in labels else {"labels": -100}
+    return {**made, **right, "places": [ids.index(one) if one in ids else 0 for one in (head, tail)]}
+
+
+def say(cell: dict, trainer) -> None:
+    """Labels of the other tables, as NAME.said.json."""
+    for name in ("dev", "test"):
+        with open(pathlib.Path(cell["train"]).with_name(f"{name}.jsonl")) as stream:
+            rows = [json.loads(line) for line in stream]
+        encoded = [started(row, cell, trainer.processing_class, trainer.names) for row in rows]
+        best = trainer.predict(Rows(encoded)).predictions.argmax(-1)
+        said = [trainer.names[k] for k in best]
+        (pathlib.Path(cell["folder"]) / f"{name}.said.json").write_text(json.dumps(said))
 
 
 def alike(cell: dict, rows: list[dict]):

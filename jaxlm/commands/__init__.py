@@ -26,6 +26,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Look": {
         "report": "one HTML page about runs: curves, settings that differ, samples, rows",
         "stream": "which documents a step saw; --verify replays what the run has read",
+        "verify_resume": "kills a run, goes on elsewhere, and compares bits, rows and losses",
         "inspect": "what a checkpoint holds, and whether it is intact",
         "doctor": "what is installed here, and what is wrong with it",
     },

@@ -1,0 +1,77 @@
+"""One run as several processes on this machine, each a host with devices of its own. In: a command. Out: its exit code.
+
+On a CPU devices are virtual: any number of them. Guarantee: no process is left when `run` returns; when one of them
+ends otherwise than with 0 the others, which would wait for it, are ended too.
+"""
+
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+_COUNT = "--xla_force_host_platform_device_count"
+_GRACE_S = 10.0  # for the others to say that they lost one
+
+
+def run(
+    words: Sequence[str],
+    log: pathlib.Path,
+    *,
+    processes: int,
+    devices: int,
+    virtual: bool,
+    environment: Mapping[str, str],
+) -> int:
+    """Runs `python *words` on so many `devices` together. What process N says goes to `log` (0) or log.N (others)."""
+    started: list[subprocess.Popen] = []
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    try:
+        for number in range(processes):
+            own = {**os.environ, **environment}
+            if virtual:
+                others = re.sub(rf"{_COUNT}=\d+", "", own.get("XLA_FLAGS", ""))
+                own["XLA_FLAGS"] = f"{others} {_COUNT}={devices // processes}".strip()
+            if processes > 1:
+                own |= {
+                    "JAXLM_COORDINATOR": f"127.0.0.1:{port}",
+                    "JAXLM_NUM_PROCESSES": str(processes),
+                    "JAXLM_PROCESS_ID": str(number),
+                }
+            with log.with_name(log.name + f".{number}" * bool(number)).open("a") as said:
+                started.append(
+                    subprocess.Popen([sys.executable, *words], env=own, stdout=said, stderr=subprocess.STDOUT)
+                )
+        return _ended(started)
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def _ended(started: Sequence[subprocess.Popen]) -> int:
+    """The code of the first process that fails, else 0."""
+    first, since = 0, 0.0
+    while any(process.poll() is None for process in started):
+        failed = [code for process in started if (code := process.poll())]
+        if failed and not first:
+            first, since = failed[0], time.monotonic()
+        if first and (first == -signal.SIGKILL or time.monotonic() - since > _GRACE_S):
+            return first
+        time.sleep(0.05)
+    return first or next((process.returncode for process in started if process.returncode), 0)
+
+
+def machine() -> tuple[str, int]:
+    """(platform, number of devices) of this machine, asked in a process of its own: that of a TPU keeps it."""
+    ask = "import jax; print(jax.default_backend(), jax.device_count())"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
+    platform, number = said.split()[-2:]
+    return platform, int(number)
