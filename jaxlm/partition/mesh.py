@@ -7,7 +7,7 @@ arrangement follows the torus; on several slices the axis `data` is the one that
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -32,7 +32,9 @@ class Mesh:
     """Devices per mesh axis; one of them may be -1, which takes what is left."""
 
     data: int = -1  # replicas of everything; spans slices
-    fsdp: int = 1  # devices that share the batch, with parameters and optimizer state split over it
+    fsdp: int = 1  # devices that share the batch and hold parts of the state
+    # What fsdp splits: weights, gradients and moments of the optimizer (ZeRO-3), or all but the weights (ZeRO-1, 2)
+    fsdp_splits: Literal["weights", "optimizer"] = "weights"
     tensor: int = 1  # devices that share heads, MLP and vocabulary
     # Not implemented yet: 1 is all that is allowed.
     context: int = 1  # devices that share the positions of a row; not implemented: 1

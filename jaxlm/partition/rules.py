@@ -35,6 +35,11 @@ RULES: Rules = {
 }
 
 
+def of_weights(fsdp_splits: str) -> Rules:
+    """Of the weights themselves, which fsdp need not split; `RULES` are those of moments and gradients."""
+    return RULES if fsdp_splits == "weights" else {**RULES, "embed": None}
+
+
 @dataclasses.dataclass(frozen=True)
 class Whole:
     """A dimension that stayed whole on every device although a rule maps it to mesh axes."""
@@ -61,11 +66,11 @@ def place(axes: Axes, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Ru
     """The placement of an array; mesh axes that `mesh` lacks count as size 1."""
     if len(axes) != len(shape):
         raise ValueError(f"axes {axes} do not fit shape {shape}: one name per dimension is needed.")
-    targets = [_targets(axis, rules) for axis in axes]
-    _check_distinct(axes, targets)
+    wanted_by = [targets(axis, rules) for axis in axes]
+    _check_distinct(axes, wanted_by)
     entries: list[MeshAxes] = []
     whole = []
-    for axis, size, wanted in zip(axes, shape, targets, strict=True):
+    for axis, size, wanted in zip(axes, shape, wanted_by, strict=True):
         present = tuple(name for name in wanted if name in mesh.shape)
         devices = math.prod(mesh.shape[name] for name in present)
         # A moment averaged over an axis has size 1 there: nothing to split, nothing to report.
@@ -83,7 +88,8 @@ def spec(axes: Axes, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Rul
     return place(axes, shape, mesh, rules).spec
 
 
-def _targets(axis: str | None, rules: Rules) -> tuple[str, ...]:
+def targets(axis: str | None, rules: Rules) -> tuple[str, ...]:
+    """The mesh axes of a logical axis. UserError for one without a rule."""
     if axis is None:
         return ()
     if axis not in rules:

@@ -66,9 +66,9 @@ def unsharded(
 ) -> list[Unsharded]:
     """Arrays of at least `at_least` bytes per device that a rule would split further, largest first.
 
-    Also those that no rule splits at all although the mesh has an axis for weights (fsdp, tensor, expert).
+    Also those that no rule splits at all although the mesh has an axis that some rule names.
     """
-    splits = any(mesh.shape.get(name, 1) > 1 for name in ("fsdp", "tensor", "expert"))
+    splits = any(mesh.shape.get(name, 1) > 1 for axis in rules for name in table.targets(axis, rules))
     found = []
     for path, x, placement in _placements(abstract, axes, mesh, rules):
         held = _bytes_held(x, placement, mesh)

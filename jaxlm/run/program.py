@@ -20,6 +20,7 @@ from jaxlm.models.moved import Moved
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
+from jaxlm.partition import rules
 from jaxlm.partition import state as partition
 from jaxlm.run.step import TrainState, make_eval_step, make_train_step, new_state
 from jaxlm.runtime import xla_flags
@@ -43,6 +44,7 @@ class Program:
     params: Any  # abstract: everything the model reads
     state: TrainState  # abstract: what training changes
     frozen: Any  # abstract: what the view leaves as it is
+    gradients: Any  # where the gradient of what is trained lies: as the optimizer's moments do
 
     @classmethod
     def of(cls, run: Run, mesh: jax.sharding.Mesh) -> "Program":
@@ -62,6 +64,10 @@ class Program:
         params = model.shapes
         trained, frozen = jax.eval_shape(lambda params: view.split(params, of_params, key), params)
         state = jax.eval_shape(lambda trained: new_state(trained, optimizer, ema=run.averages), trained)
+        of_weights = rules.of_weights(run.mesh.fsdp_splits)
+        placed = dataclasses.replace(
+            _placed(state, axes, mesh), params=_placed(state.params, axes, mesh, of_weights)
+        )
         return cls(
             run=run,
             mesh=mesh,
@@ -70,9 +76,10 @@ class Program:
             view=view,
             facts=of_params,
             optimizer=optimizer,
-            params=_placed(params, model.axes, mesh),
-            state=_placed(state, axes, mesh),
-            frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh),
+            params=_placed(params, model.axes, mesh, of_weights),
+            state=placed,
+            frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh, of_weights),
+            gradients=shardings(_placed(state.params, axes, mesh)),
         )
 
     def bind(self, trained: Any, frozen: Any) -> Any:
@@ -115,6 +122,7 @@ class Program:
             average_from=_average_from(self.run),
             dropout_generator=dropout_generator(self.run, self.mesh),
             beside_average=self.tasks.needs_average,
+            gradients=self.gradients if self.mesh.size > 1 else None,
         )
         # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
         where, options = (shardings(self.state), None), self.compiler_options() or None
@@ -209,5 +217,5 @@ def _check_average(run: Run) -> None:
         )
 
 
-def _placed(abstract: Any, axes: Any, mesh: jax.sharding.Mesh) -> Any:
-    return partition.with_shardings(abstract, partition.shardings(abstract, axes, mesh))
+def _placed(abstract: Any, axes: Any, mesh: jax.sharding.Mesh, by: rules.Rules = rules.RULES) -> Any:
+    return partition.with_shardings(abstract, partition.shardings(abstract, axes, mesh, by))

@@ -24,6 +24,7 @@ from jaxlm.models import cost
 from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
+from jaxlm.partition import rules
 from jaxlm.partition import state as partition
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
@@ -121,7 +122,9 @@ def facts(
 
 def _notes(parts: Any, span: Span, rows: Sequence[StreamRows], efficiency: float) -> list[str]:
     """What a person should know beside the table."""
-    unsharded = partition.unsharded(parts.program.params, parts.program.model.axes, parts.program.mesh)
+    program = parts.program
+    by = rules.of_weights(parts.run.mesh.fsdp_splits)
+    unsharded = partition.unsharded(program.params, program.model.axes, program.mesh, by)
     notes = [f"{u.path} {u.shape} is held whole on every device: {u.reason}" for u in unsharded]
     if parts.run.view:
         trained, all_of_it = map(cost.count_parameters, (parts.program.state.params, parts.program.params))

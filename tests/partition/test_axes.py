@@ -1,0 +1,125 @@
+"""Every axis of the mesh: the program of a run on 8 devices trains as on one, each device computes its share of it, and
+holds what it should."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlm.batch import Row, Vocabulary, stacked
+from jaxlm.config import flags
+from jaxlm.data.rows.documents import FOLLOWING
+from jaxlm.optim.optimizers import AdamW
+from jaxlm.partition import mesh as meshes
+from jaxlm.partition import state as partition
+from jaxlm.partition.mesh import Mesh
+from jaxlm.run.program import Program
+
+RECIPES = pathlib.Path(__file__).parents[1] / "recipes" / "objectives"
+KINDS = ("masked_lm", "causal_lm", "span_corruption")  # BERT, Llama, T5
+ROWS, VOCAB = 16, 2048
+SENTINELS = tuple(range(10, 60))
+VOCABULARY = Vocabulary(
+    size=VOCAB, pad=0, unk=1, cls=2, sep=3, mask=4, bos=5, eos=6, sentinels=SENTINELS,
+    special_V=np.arange(VOCAB) < 60, continues_V=np.zeros(VOCAB, bool),
+)  # fmt: skip
+LOSS, WEIGHTS = 1e-5, 2e-6  # relative; absolute after two steps of AdamW at 1e-3
+MESHES = {
+    "data": Mesh(data=8),
+    "fsdp": Mesh(data=1, fsdp=8),
+    "fsdp, weights whole": Mesh(data=1, fsdp=8, fsdp_splits="optimizer"),
+    "tensor": Mesh(data=4, tensor=2),
+    "fsdp x tensor": Mesh(data=1, fsdp=4, tensor=2),
+    "data x fsdp x tensor": Mesh(data=2, fsdp=2, tensor=2),
+    "data x fsdp x tensor, weights whole": Mesh(data=2, fsdp=2, tensor=2, fsdp_splits="optimizer"),
+}
+SAMPLE = ("fsdp, weights whole", "data x fsdp x tensor")  # in the gate, of BERT
+
+
+def row(length, rng):
+    """A few documents, and padding behind."""
+    segments = np.sort(rng.integers(1, 4, length))
+    segments[int(0.9 * length) :] = 0
+    starts = np.flatnonzero(np.diff(segments, prepend=0) * (segments > 0))
+    positions = np.arange(length) - np.maximum.accumulate(
+        np.where(np.isin(np.arange(length), starts), np.arange(length), 0)
+    )
+    tokens = np.where(segments > 0, rng.integers(60, VOCAB, length), 0)
+    first = np.zeros(length, np.int32)
+    first[: len(starts)] = starts
+    as_ints = {"tokens_T": tokens, "segments_T": segments, "positions_T": positions * (segments > 0)}
+    return Row(
+        **{name: array.astype(np.int32) for name, array in as_ints.items()},
+        texts_T=np.zeros(length, np.int32),
+        first_C=first,
+        columns={FOLLOWING: np.full(length, VOCABULARY.eos, np.int32)},
+    )
+
+
+@functools.cache
+def trained(kind, name):
+    """(losses of two steps, the weights after them, the compiled step, the program) on a mesh; "": on one device."""
+    run = flags.load(RECIPES / f"{kind}.py")
+    run.model = dataclasses.replace(run.model, vocab_size=VOCAB, heads=4)
+    schedule = dataclasses.replace(run.optimizer.schedule, peak=1e-3, warmup="1 steps")
+    run.optimizer = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
+    run.batch_size, run.mesh, run.ema_decay = ROWS, MESHES.get(name, Mesh()), 0.0
+    mesh = meshes.make(run.mesh, jax.devices() if name else jax.devices()[:1])
+    rng, objective = np.random.default_rng(0), run.objective
+    length = objective.plan_length(run.stages[0].length)
+    rows = [objective.prepare(row(length, rng), VOCABULARY, rng, train=True) for _ in range(ROWS)]
+    with jax.set_mesh(mesh):
+        program = Program.of(run, mesh)
+        batch = jax.device_put({"": stacked(rows)}, partition.batch_sharding(mesh))
+        state, frozen = program.start(program.parameters())
+        step = program.train_step().lower(state, frozen, batch).compile()
+        losses = []
+        for _ in range(2):
+            state, measures = step(state, frozen, batch)
+            losses.append(float(measures["loss"][0]))
+        jax.tree.map(lambda x, like: x.sharding == like.sharding or pytest.fail(str(x)), state, program.state)
+        return losses, jax.device_get(state.params), step, program
+
+
+def test_a_sample_of_the_axes_trains_as_one_device():
+    for name in SAMPLE:
+        check("masked_lm", name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_axis_trains_as_one_device(kind, name):
+    check(kind, name)
+
+
+def check(kind, name):
+    losses, weights, step, program = trained(kind, name)
+    expected, whole, alone, _ = trained(kind, "")
+    np.testing.assert_allclose(losses, expected, rtol=LOSS)
+    paths = jax.tree_util.tree_flatten_with_path(weights)[0]
+    for (path, ours), theirs in zip(paths, jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=WEIGHTS, err_msg=jax.tree_util.keystr(path))
+    share = flops(step) / (flops(alone) / 8)
+    assert share < 1.1, f"a device computes {share:.2f} of its share"
+    mesh, splits = program.mesh.shape, program.run.mesh.fsdp_splits
+    of = lambda tree: held(tree) / sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(tree))
+    split = 1 / (mesh["fsdp"] * mesh["tensor"])
+    assert of(program.state.opt_state) < 1.1 * split
+    assert of(program.params) < 1.1 * (split if splits == "weights" else 1 / mesh["tensor"])
+
+
+def flops(compiled):
+    return compiled.cost_analysis()["flops"]
+
+
+def held(tree):
+    """Bytes on one device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
