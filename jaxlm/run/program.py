@@ -44,7 +44,6 @@ class Program:
     params: Any  # abstract: everything the model reads
     state: TrainState  # abstract: what training changes
     frozen: Any  # abstract: what the view leaves as it is
-    gradients: Any  # where the gradient of what is trained lies: as the optimizer's moments do
 
     @classmethod
     def of(cls, run: Run, mesh: jax.sharding.Mesh) -> "Program":
@@ -79,7 +78,6 @@ class Program:
             params=_placed(params, model.axes, mesh, of_weights),
             state=placed,
             frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh, of_weights),
-            gradients=shardings(_placed(state.params, axes, mesh)),
         )
 
     def bind(self, trained: Any, frozen: Any) -> Any:
@@ -122,7 +120,6 @@ class Program:
             average_from=_average_from(self.run),
             dropout_generator=dropout_generator(self.run, self.mesh),
             beside_average=self.tasks.needs_average,
-            gradients=self.gradients if self.mesh.size > 1 else None,
         )
         # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
         where, options = (shardings(self.state), None), self.compiler_options() or None

@@ -55,13 +55,12 @@ def make_train_step(
     average_from: int = 0,
     dropout_generator: str = "threefry2x32",
     beside_average: bool = False,
-    gradients: Any = None,
 ) -> Callable[[TrainState, Any, Batches], tuple[TrainState, Measures]]:
     """One optimizer step: (state, frozen, batches of B rows) -> (state, measures as (sum, weight)).
 
     `objective` is a MultiTask. No gradient is formed of what is frozen. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows. `beside_average`: `bind`
-    gets the average in place of what is frozen. `gradients`: their shardings; None: as the compiler likes.
+    gets the average in place of what is frozen.
     """
 
     def average(ema: Any, params: Any, step: jax.Array) -> Any:
@@ -82,8 +81,6 @@ def make_train_step(
             return total, {"loss": (total, jnp.ones(())), **out.measures}
 
         (_, measures), grads = jax.value_and_grad(loss, has_aux=True)(params)
-        if gradients is not None:  # summed into parts, and never whole on a device that holds a part
-            grads = jax.lax.with_sharding_constraint(grads, gradients)
         return grads, measures
 
     def accumulated(params: Any, frozen: Any, batch: Batches, key: jax.Array) -> tuple[Any, Measures]:
