@@ -1,9 +1,12 @@
 """One run as several processes on this machine, each a host with devices of its own. In: a command. Out: its exit code.
 
+    python -m jaxlm.runtime.local PROCESSES DEVICES -m jaxlm.train ...      (launch/local.sh)
+
 On a CPU devices are virtual: any number of them. Guarantee: no process is left when `run` returns; when one of them
 ends otherwise than with 0 the others, which would wait for it, are ended too.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -14,21 +17,31 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from jaxlm.errors import EXIT_USER
+
 _COUNT = "--xla_force_host_platform_device_count"
 _GRACE_S = 10.0  # for the others to say that they lost one
 
 
 def run(
     words: Sequence[str],
-    log: pathlib.Path,
+    log: pathlib.Path | None,
     *,
     processes: int,
     devices: int,
     virtual: bool,
     environment: Mapping[str, str],
+    signals: bool = False,
 ) -> int:
-    """Runs `python *words` on so many `devices` together. What process N says goes to `log` (0) or log.N (others)."""
+    """Runs `python *words` on so many `devices` together.
+
+    What process N says goes to `log` (0) or log.N (others); None: where this one says it. `signals`: SIGTERM is passed
+    on, and SIGINT, which a terminal sends to all, is left to them.
+    """
     started: list[subprocess.Popen] = []
+    if signals:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, lambda number, frame: [one.send_signal(number) for one in started])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,9 +57,16 @@ def run(
                     "JAXLM_NUM_PROCESSES": str(processes),
                     "JAXLM_PROCESS_ID": str(number),
                 }
-            with log.with_name(log.name + f".{number}" * bool(number)).open("a") as said:
+            with contextlib.ExitStack() as scope:
+                said = None
+                if log is not None:
+                    said = scope.enter_context(
+                        log.with_name(log.name + f".{number}" * bool(number)).open("a")
+                    )
                 started.append(
-                    subprocess.Popen([sys.executable, *words], env=own, stdout=said, stderr=subprocess.STDOUT)
+                    subprocess.Popen(
+                        [sys.executable, *words], env=own, stdout=said, stderr=said and subprocess.STDOUT
+                    )
                 )
         return _ended(started)
     finally:
@@ -75,3 +95,25 @@ def machine() -> tuple[str, int]:
     said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout
     platform, number = said.split()[-2:]
     return platform, int(number)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Virtual devices, and everything that is said on this terminal. A signal is for the processes, which save."""
+    try:
+        processes, devices = int(argv[1]), int(argv[2])
+    except (IndexError, ValueError):
+        print(
+            "error: python -m jaxlm.runtime.local PROCESSES DEVICES COMMAND: two whole numbers",
+            file=sys.stderr,
+        )
+        return EXIT_USER
+    if processes < 1 or devices < 1 or devices % processes:
+        print(f"error: {processes} processes cannot share {devices} devices alike", file=sys.stderr)
+        return EXIT_USER
+    return run(
+        argv[3:], None, processes=processes, devices=devices, virtual=True, environment={}, signals=True
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

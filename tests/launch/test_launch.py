@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -170,6 +171,15 @@ def test_gpu_host(fakes):
     output = fakes.run("gpu_host.sh", XLA_PROFILE="deterministic", XLA_FLAGS="--own=1")[1]
     assert "flags=--xla_gpu_deterministic_ops=true --own=1" in output
     assert fakes.run("gpu_host.sh", XLA_PROFILE="fast")[0] == 78
+
+
+def test_local_says_what_it_would_run_and_runs_it(fakes):
+    fakes.add("python", "exit 75")
+    code, output = fakes.run("local.sh", *ARGUMENTS, DRY_RUN="1", PROCESSES="4")
+    words = ["python", "-m", "jaxlm.runtime.local", "4", "8", "-m", "jaxlm.train", *ARGUMENTS]
+    assert code == 0 and shlex.split(output) == ["JAX_PLATFORMS=cpu", *words] and not fakes.calls("python")
+    assert fakes.run("local.sh", *ARGUMENTS, DEVICES="2")[0] == 75
+    assert fakes.calls("python") == [[*words[1:3], "2", "2", *words[5:]]]
 
 
 def test_gpu_hosts_by_environment(fakes):
