@@ -17,7 +17,6 @@ import pathlib
 import re
 import shutil
 import signal
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
@@ -68,8 +67,7 @@ class Topology:
 
 def main(argv: Sequence[str]) -> int:
     """Trains, kills and compares."""
-    own = [word for word in argv[1:] if word.partition("=")[0].replace("_", "-") in _OWN]
-    given = [word for word in argv[1:] if word not in own]
+    own, given = _sorted(argv[1:])
     options = _options([argv[0], *own])
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
@@ -91,12 +89,16 @@ def main(argv: Sequence[str]) -> int:
         )
     root = pathlib.Path(options.workdir or tempfile.mkdtemp(prefix="jaxlm-verify-resume-"))
     root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise UserError(
+            f"--workdir={root} is not empty: its runs would go on. Fix: another folder, or remove it."
+        )
     proof = _Proof(root, given, options.steps, topologies, virtual=platform == "cpu")
     problems = proof.run(options.tolerance)
     if problems:
         print("\n".join(["NOT the same:", *(f"  {one}" for one in problems), f"The folders stay: {root}"]))
         return EXIT_NUMERICAL
-    print("killed and resumed, here and elsewhere: the same")
+    print("killed and resumed, here and elsewhere: the same", flush=True)
     if not options.workdir:
         shutil.rmtree(root)
     return EXIT_DONE
@@ -113,13 +115,13 @@ class _Proof:
     def run(self, tolerance: float) -> list[str]:
         """What is not the same, in words; prints what is."""
         first, steps, last = self.topologies[0], self.steps, self.steps * len(self.topologies)
-        print(f"{first.text}: {last} steps, not killed")
+        print(f"{first.text}: {last} steps, not killed", flush=True)
         self._train("whole", first)
-        print(f"{first.text}: killed after {steps} steps, goes on on {first.text}")
+        print(f"{first.text}: killed after {steps} steps, goes on on {first.text}", flush=True)
         self._train("again", first, kill=steps)
         self._train("again", first)
         for number, one in enumerate(self.topologies[:-1], 1):
-            print(f"{one.text}: {steps} steps, killed; goes on on {self.topologies[number].text}")
+            print(f"{one.text}: {steps} steps, killed; goes on on {self.topologies[number].text}", flush=True)
             self._train("moved", one, kill=number * steps)
         self._train("moved", self.topologies[-1])
         problems = _different("again", self._bits("again", last, first), self._bits("whole", last, first))
@@ -136,7 +138,7 @@ class _Proof:
         for number, one in enumerate(self.topologies):
             own = range(number * steps + 1, (number + 1) * steps + 1)
             off = max(abs(losses["moved"][k] / losses["whole"][k] - 1) for k in own)
-            print(f"  steps {own[0]} to {own[-1]} on {one.text}: loss off by {off:.1e} at most")
+            print(f"  steps {own[0]} to {own[-1]} on {one.text}: loss off by {off:.1e} at most", flush=True)
             if not off <= tolerance:
                 problems.append(f"on {one.text} the loss is off by {off:.1e}, allowed is {tolerance:.1e}")
         return problems
@@ -192,8 +194,21 @@ def _different(name: str, one: Mapping[str, str], other: Mapping[str, str]) -> l
     if not one or one.keys() != other.keys():
         return [f"{name}: other arrays ({len(one)} and {len(other)})"]
     off = [path for path in one if one[path] != other[path]]
-    print(f"  {name}: {len(one) - len(off)} of {len(one)} arrays have the same bits")
+    print(f"  {name}: {len(one) - len(off)} of {len(one)} arrays have the same bits", flush=True)
     return [f"{name}: {len(off)} of {len(one)} arrays have other bits, such as {off[0]}"] if off else []
+
+
+def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The options of this command, with their values, and those of `jaxlm train`."""
+    own, given = list[str](), list[str]()
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        mine = name.replace("_", "-") in _OWN
+        (own if mine else given).append(word)
+        if mine and not equals and name not in ("--help", "-h"):
+            own += [value for value in [next(rest, None)] if value is not None]
+    return own, given
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
@@ -228,7 +243,3 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
 def run() -> NoReturn:
     """The command itself: the process ends with its exit code."""
     entry.run(main)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv))

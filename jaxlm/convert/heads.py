@@ -63,11 +63,8 @@ def described(family: Any, config: Any, heads: Collection[str] | Mapping[str, He
         family.to_hf_config(config, heads) if hasattr(family, "PREFIX") else family.to_hf_config(config)
     )
     for name in ALONE.keys() & set(heads):
-        kind = (
-            re.sub(r"(For\w+|LMHeadModel|EncoderModel|Model)$", "", contents["architectures"][0])
-            + ALONE[name]
-        )
-        contents |= {"architectures": [kind]}
+        bare = re.sub(r"(For\w+|LMHeadModel|EncoderModel|Model)$", "", contents["architectures"][0])
+        contents |= {"architectures": [bare + ALONE[name]]}
         if name not in CLASSES:
             continue
         head = heads[name] if isinstance(heads, Mapping) else None

@@ -54,6 +54,16 @@ def test_arrays_that_differ_are_counted_and_named(capsys):
     assert "other arrays (1 and 2)" in verify_resume._different("x", {"a": "1"}, {"a": "1", "b": "3"})[0]
 
 
+def test_its_own_options_are_told_from_those_of_a_run_and_a_used_folder_is_refused(tmp_path):
+    words = ["quickstart", "--on", "2,1", "--config.steps", "9", "--steps=2", "--workdir", "x", "--help"]
+    own, given = verify_resume._sorted(words)
+    assert own == ["--on", "2,1", "--steps=2", "--workdir", "x", "--help"]
+    assert given == ["quickstart", "--config.steps", "9"]
+    (tmp_path / "whole").mkdir()
+    with pytest.raises(UserError, match="is not empty: its runs would go on"):
+        verify_resume.main(["jaxlm verify_resume", "quickstart", "--on=1,1", f"--workdir={tmp_path}"])
+
+
 @pytest.mark.parametrize(
     ("text", "sizes", "processes"),
     [("4", (4, 1, 1), 1), ("2x4", (2, 4, 1), 1), ("2x2x2@4", (2, 2, 2), 4)],
