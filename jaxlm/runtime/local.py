@@ -6,7 +6,6 @@ On a CPU devices are virtual: any number of them. Guarantee: no process is left 
 ends otherwise than with 0 the others, which would wait for it, are ended too.
 """
 
-import contextlib
 import os
 import pathlib
 import re
@@ -42,38 +41,40 @@ def run(
     if signals:
         signal.signal(signal.SIGINT, lambda number, frame: None)
         signal.signal(signal.SIGTERM, lambda number, frame: [one.send_signal(number) for one in started])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    share = devices // processes if virtual else 0
     try:
-        for number in range(processes):
-            own = {**os.environ, **environment}
-            if virtual:
-                others = re.sub(rf"{_COUNT}=\d+", "", own.get("XLA_FLAGS", ""))
-                own["XLA_FLAGS"] = f"{others} {_COUNT}={devices // processes}".strip()
-            if processes > 1:
-                own |= {
-                    "JAXLM_COORDINATOR": f"127.0.0.1:{port}",
-                    "JAXLM_NUM_PROCESSES": str(processes),
-                    "JAXLM_PROCESS_ID": str(number),
-                }
-            with contextlib.ExitStack() as scope:
-                said = None
-                if log is not None:
-                    said = scope.enter_context(
-                        log.with_name(log.name + f".{number}" * bool(number)).open("a")
-                    )
-                started.append(
-                    subprocess.Popen(
-                        [sys.executable, *words], env=own, stdout=said, stderr=said and subprocess.STDOUT
-                    )
-                )
+        for number, own in enumerate(_hosts(processes, share, {**os.environ, **environment})):
+            place = None if log is None else log.with_name(log.name + f".{number}" * bool(number))
+            started.append(_started(words, own, place))
         return _ended(started)
     finally:
         for process in started:
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+
+def _hosts(processes: int, share: int, given: Mapping[str, str]) -> list[dict[str, str]]:
+    """The environment of every process; `share`: its virtual devices, 0: none are."""
+    common = dict(given)
+    if share:
+        others = re.sub(rf"{_COUNT}=\d+", "", common.get("XLA_FLAGS", ""))
+        common["XLA_FLAGS"] = f"{others} {_COUNT}={share}".strip()
+    if processes == 1:
+        return [common]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common |= {"JAXLM_COORDINATOR": f"127.0.0.1:{port}", "JAXLM_NUM_PROCESSES": str(processes)}
+    return [{**common, "JAXLM_PROCESS_ID": str(number)} for number in range(processes)]
+
+
+def _started(words: Sequence[str], own: Mapping[str, str], place: pathlib.Path | None) -> subprocess.Popen:
+    command = [sys.executable, *words]
+    if place is None:
+        return subprocess.Popen(command, env=own)
+    with place.open("a") as said:
+        return subprocess.Popen(command, env=own, stdout=said, stderr=subprocess.STDOUT)
 
 
 def _ended(started: Sequence[subprocess.Popen]) -> int:
