@@ -60,10 +60,25 @@ class Vocabulary:
             return (self.cls,), (self.sep,)
         return tuple(id for id in (self.bos,) if id >= 0), tuple(id for id in (self.eos,) if id >= 0)
 
+    def framed(self, *texts: np.ndarray) -> np.ndarray:
+        """Ids of texts in one segment, each with what stands before and behind it; int32."""
+        begin, end = self.marks
+        parts = [
+            part
+            for number, text in enumerate(texts)
+            for part in (self.between if number else begin, text, end)
+        ]
+        return np.concatenate(parts).astype(np.int32)
+
     def overhead(self, segments: int, texts: int) -> int:
         """Special tokens of so many texts in so many segments, each of which holds one or a pair."""
         begin, end = self.marks
         return len(begin) * segments + len(end) * texts + len(self.between) * (texts - segments)
+
+    def require_end(self, who: str) -> None:
+        """UserError where nothing ends a text: [SEP], else eos."""
+        if not self.marks[1]:
+            self.require(who, "cls", "sep")
 
     def require(self, who: str, *roles: str) -> None:
         """UserError unless the tokenizer has every role ('mask', 'eos', 'sentinels', ...) that `who` needs."""

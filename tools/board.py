@@ -243,7 +243,7 @@ def scores(cell: Cell, table: pathlib.Path, against: Cell | None = None) -> dict
     """What `jaxlm evaluate` measures, kept beside the cell."""
     beside = f"-against-{against.side}" if against else ""
     kept = cell.folder / f"{table.stem}{beside}.json"
-    if not kept.exists() and cell.protocol.kind == "relations" and cell.side == "transformers":
+    if not kept.exists() and (cell.folder / f"{table.stem}.said.json").exists():
         kept.write_text(json.dumps(of_labels(cell, table, against)))
     elif not kept.exists():
         words = [f"--run={cell.run}", f"--data={table}", "--folder=", "--json"]

@@ -24,6 +24,7 @@ from typing import NoReturn
 from jaxlm import entry
 from jaxlm.commands import options as table
 from jaxlm.errors import EXIT_DONE, EXIT_NUMERICAL, EXIT_RESUMABLE, UserError
+from jaxlm.monitor import metrics
 from jaxlm.runtime import local
 
 _OWN = ("--on", "--steps", "--tolerance", "--workdir", "--help", "-h")
@@ -186,7 +187,7 @@ class _Proof:
         return Checkpoints(self.root / name / "checkpoints", None).meta(step)
 
     def _losses(self, name: str) -> dict[int, float]:
-        lines = [json.loads(line) for line in (self.root / name / "metrics.jsonl").open()]
+        lines = metrics.read(self.root / name)
         return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
 
 

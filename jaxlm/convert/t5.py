@@ -71,7 +71,7 @@ HEADS = {
     "span": (Span(), bert.classes("span", "qa_outputs")),
 }
 
-FIELDS = {
+_FIELDS = {
     "vocab_size": "vocab_size",
     "hidden": "d_model",
     "encoder_layers": "num_layers",
@@ -85,7 +85,7 @@ FIELDS = {
     "init_factor": "initializer_factor",
 }
 # What transformers assumes of files older than the key.
-DEFAULTS = {
+_DEFAULTS = {
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
@@ -112,9 +112,6 @@ def current_name(name: str) -> str:
 
 def from_hf_config(hf: Mapping[str, Any]) -> T5:
     """A `T5` from a config.json. Raises UserError for what our T5 does not have."""
-    fields.refuse(
-        hf, "is_decoder", False, why="Only the whole T5 and its encoder exist here, no decoder alone."
-    )
     # transformers takes tie_word_embeddings=false for "do not scale"; version 5 has a key for that, and writes true.
     tied = fields.value(hf, "tie_word_embeddings", True)
     scaled = hf.get("scale_decoder_outputs", tied)
@@ -124,8 +121,7 @@ def from_hf_config(hf: Mapping[str, Any]) -> T5:
             "from the model's own folder."
         )
     return T5(
-        **fields.read(hf, FIELDS, DEFAULTS),
-        **mlp(hf),
+        **encoder(hf),
         decoder_layers=fields.number(hf, "num_decoder_layers", int, hf.get("num_layers")),
         head="scaled" if scaled else "untied",
     )
@@ -149,7 +145,15 @@ def to_hf_config(config: T5) -> dict[str, Any]:
     }
 
 
-def mlp(hf: Mapping[str, Any]) -> dict[str, Any]:
+def encoder(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `T5Encoder`. UserError for what it does not have."""
+    fields.refuse(
+        hf, "is_decoder", False, why="Only the whole T5 and its encoder exist here, no decoder alone."
+    )
+    return fields.read(hf, _FIELDS, _DEFAULTS) | _mlp(hf)
+
+
+def _mlp(hf: Mapping[str, Any]) -> dict[str, Any]:
     """`activation` and `gate`: 'gated-gelu' means the approximation, other names are those of activations."""
     name = str(fields.value(hf, "feed_forward_proj", "relu"))
     if name == "gated-gelu":
@@ -161,7 +165,7 @@ def mlp(hf: Mapping[str, Any]) -> dict[str, Any]:
 
 def sizes(config: T5Encoder) -> dict[str, Any]:
     """What config.json says of the encoder, and of all of T5."""
-    found = {theirs: getattr(config, ours) for ours, theirs in FIELDS.items()}
+    found = {theirs: getattr(config, ours) for ours, theirs in _FIELDS.items()}
     return found | {"model_type": "t5", "feed_forward_proj": _projection(config)}
 
 

@@ -7,7 +7,7 @@ of T5's.
 from collections.abc import Mapping
 from typing import Any
 
-from jaxlm.convert import bert, fields, t5
+from jaxlm.convert import bert, t5
 from jaxlm.convert.table import Row
 from jaxlm.models.heads import Tag
 from jaxlm.models.t5_encoder import T5Encoder
@@ -16,6 +16,7 @@ MODEL_TYPES = t5.MODEL_TYPES
 TIED = {"encoder.embed_tokens.weight": "shared.weight"}
 IGNORED: tuple[str, ...] = ()
 INSIDE = {"tags": "transformer."}
+current_name = t5.current_name
 HEADS = {"tags": (Tag, bert.classes("tags"))}
 
 
@@ -24,17 +25,9 @@ def rows(config: T5Encoder) -> tuple[Row, ...]:
     return (t5.TOKENS, *t5.stack("encoder", config.gate == "gated"))
 
 
-def current_name(name: str) -> str:
-    """Names never changed; a T5ForTokenClassification has its encoder within."""
-    return t5.current_name(name)
-
-
 def from_hf_config(hf: Mapping[str, Any]) -> T5Encoder:
     """A `T5Encoder` from a config.json. Raises UserError for what it does not have."""
-    fields.refuse(
-        hf, "is_decoder", False, why="Only the whole T5 and its encoder exist here, no decoder alone."
-    )
-    return T5Encoder(**fields.read(hf, t5.FIELDS, t5.DEFAULTS), **t5.mlp(hf))
+    return T5Encoder(**t5.encoder(hf))
 
 
 def to_hf_config(config: T5Encoder) -> dict[str, Any]:

@@ -58,13 +58,9 @@ def laid_out(
         raise UserError(f"an item of {len(wrong[0])} texts, and the model was trained on {texts}.")
     flat = predictor.tokenizer.encode_batch([text for item in items for text in item])
     kept = longest_first(np.array([len(ids) for ids in flat]).reshape(-1, texts), max_tokens).reshape(-1)
-    vocabulary, rows = predictor.tokenizer.vocabulary, []
-    begin, end = vocabulary.marks
-    for at in range(0, len(flat), texts):
-        cut = [flat[i][: kept[i]].tolist() for i in range(at, at + texts)]
-        later = (id for text in cut[1:] for id in (*vocabulary.between, *text, *end))
-        rows.append([*begin, *cut[0], *end, *later])
-    return rows
+    cut = [ids[:most] for ids, most in zip(flat, kept, strict=True)]
+    vocabulary = predictor.tokenizer.vocabulary
+    return [vocabulary.framed(*cut[at : at + texts]).tolist() for at in range(0, len(cut), texts)]
 
 
 def alone(rows: int, vocabulary: Vocabulary) -> ItemTargets:

@@ -30,14 +30,12 @@ def embed(
     `row_length` cuts texts off before the predictor's. UserError when the tokenizer has neither [SEP] nor eos.
     """
     tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
-    begin, end = vocabulary.marks
-    if not end:
-        vocabulary.require("embedding texts", "cls", "sep")
-    longest = min(row_length or predictor.row_length, predictor.row_length) - len(begin) - len(end)
-    ids = [text.tolist()[:longest] for text in tokenizer.encode_batch(list(texts))]
+    vocabulary.require_end("embedding texts")
+    longest = min(row_length or predictor.row_length, predictor.row_length) - vocabulary.overhead(1, 1)
+    ids = [text[:longest] for text in tokenizer.encode_batch(list(texts))]
     vectors = predictor.by_row(
         lambda model, batch: _encode(model, batch, pooling=pooling),
-        [[*begin, *text, *end] for text in ids],
+        [vocabulary.framed(text).tolist() for text in ids],
         batch_size=batch_size,
     )
     return np.stack(vectors) if vectors else np.zeros((0, 0), np.float32)

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Batch
-from jaxlm.data.rows.windows import Cut, Frame
+from jaxlm.data.rows.windows import Cut, context
 from jaxlm.data.tokenizer import Tokenizer
+from jaxlm.infer import classify
 from jaxlm.infer.predict import Predictor
 from jaxlm.objectives import reading
 from jaxlm.objectives.question_answering import QuestionAnswering
@@ -54,17 +55,19 @@ def scores(
     ids = tokenizer.encode_batch([text for item in items for text in item])
     questions, contexts = ids[::2], ids[1::2]
     record, question, start, length = _parts(objective.cut(vocabulary), questions, contexts)
-    frame, begin = Frame(vocabulary), reading.start(vocabulary)
     rows = [
-        frame.window(questions[k][:asked], contexts[k][first : first + n]).tolist()
+        vocabulary.framed(questions[k][:asked], contexts[k][first : first + n]).tolist()
         for k, asked, first, n in zip(record, question, start, length, strict=True)
     ]
     said = predictor.by_row(
-        lambda module, batch: _logits(module, batch, frame.end[0], begin), rows, batch_size=batch_size
+        lambda module, batch: _logits(module, classify.typed(batch, vocabulary)),
+        rows,
+        targets=lambda tokens_BT: classify.alone(len(tokens_BT), vocabulary),
+        batch_size=batch_size,
     )
     found: list[Scores] = [[] for _ in items]
     for k, asked, n, logits_T2 in zip(record, question, length, said, strict=True):
-        first = frame.context(asked)
+        first = context(vocabulary, asked)
         found[k].append(np.concatenate([logits_T2[:1], logits_T2[first : first + n]]))
     return found
 
@@ -91,12 +94,9 @@ def answers(
 
 
 @jax.jit
-def _logits(module: Any, batch: Batch, sep: int, start: np.ndarray) -> jax.Array:
-    """logits_BT2; the types of tokens are 0 up to the first [SEP], then 1."""
-    ends_BT = (batch.tokens_BT == sep).astype(jnp.int32)
-    later_BT = (jnp.cumsum(ends_BT, axis=1) - ends_BT > 0) & (batch.segments_BT > 0)
-    types = dataclasses.replace(batch, types_BT=later_BT.astype(jnp.int32))
-    encoded = reading.encode(module, types, None, jnp.full(len(batch.tokens_BT), start))
+def _logits(module: Any, batch: Batch) -> jax.Array:
+    """logits_BT2."""
+    encoded = reading.encode(module, batch, None, batch.targets.start_B)
     return module.heads["span"](encoded.x_BTD).astype(jnp.float32)
 
 

@@ -25,12 +25,13 @@ def relate(
     batch_size: int = 32,
 ) -> list[np.ndarray]:
     """The probabilities [K] of every text; `markers`: what stands before each of the two, once in every text."""
-    begin, end = predictor.tokenizer.vocabulary.marks
+    vocabulary = predictor.tokenizer.vocabulary
+    begin, _ = vocabulary.marks
     rows, places = [], []
     for text, (ids, offsets) in zip(
         texts, predictor.tokenizer.encode_batch_with_offsets(list(texts)), strict=True
     ):
-        rows.append([*begin, *ids[: objective.max_tokens].tolist(), *end])
+        rows.append(vocabulary.framed(ids[: objective.max_tokens]).tolist())
         first = np.searchsorted(offsets[:, 1], [text.index(marker) for marker in markers], side="right")
         # One that was cut off is read at the first token of all, as in training.
         places.append(np.where(first < objective.max_tokens, first + len(begin), 0))

@@ -30,8 +30,8 @@ def scores(
     tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
     found = tokenizer.encode_batch_with_offsets(list(texts))
     cut = [(ids[: objective.max_tokens], offsets[: objective.max_tokens]) for ids, offsets in found]
-    begin, end = vocabulary.marks
-    rows = [[*begin, *ids.tolist(), *end] for ids, _ in cut]
+    begin, _ = vocabulary.marks
+    rows = [vocabulary.framed(ids).tolist() for ids, _ in cut]
     asked = []
     program = _logits if isinstance(objective, CrfTagging) else _log_shares
     for text, (_, offsets), log_shares_TK in zip(texts, cut, predictor.by_row(program, rows), strict=True):

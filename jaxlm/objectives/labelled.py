@@ -66,7 +66,7 @@ class Carrying(Objective):
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Texts end with [SEP] or eos."""
-        check_ends(self, vocabulary)
+        vocabulary.require_end(type(self).__name__)
 
     def max_items(self, length: int) -> int:
         """As configured."""
@@ -218,12 +218,6 @@ def one_label(row: Row, column: str, vocabulary: Vocabulary) -> ItemTargets:
         weights_BC=(labels != NONE).astype(np.float32),
         start_B=reading.start(vocabulary),
     )
-
-
-def check_ends(objective: Objective, vocabulary: Vocabulary) -> None:
-    """UserError where nothing ends a text: texts stand between [CLS] and [SEP], or end with eos."""
-    if not vocabulary.marks[1]:
-        vocabulary.require(type(objective).__name__, "cls", "sep")
 
 
 def check_number(config: Any, where: str, name: str, most: int) -> None:

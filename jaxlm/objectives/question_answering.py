@@ -19,7 +19,7 @@ from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Span
 from jaxlm.objectives import reading, scores
-from jaxlm.objectives.labelled import check_ends, check_number
+from jaxlm.objectives.labelled import check_number
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
 
@@ -82,8 +82,8 @@ class QuestionAnswering(Objective):
 
     def check(self, vocabulary: Vocabulary) -> None:
         """Windows end with [SEP] or eos, and hold some of the context behind the longest question."""
-        check_ends(self, vocabulary)
-        special = vocabulary.overhead(1, 2)
+        vocabulary.require_end(type(self).__name__)
+        special = self.cut(vocabulary).special
         room = self.max_tokens - self.question_tokens - special
         if not 0 <= self.overlap < room:
             raise UserError(

@@ -43,7 +43,7 @@ def run(
         signal.signal(signal.SIGTERM, lambda number, frame: [one.send_signal(number) for one in started])
     share = devices // processes if virtual else 0
     try:
-        for number, own in enumerate(_hosts(processes, share, {**os.environ, **environment})):
+        for number, own in enumerate(hosts(processes, share, {**os.environ, **environment})):
             place = None if log is None else log.with_name(log.name + f".{number}" * bool(number))
             started.append(_started(words, own, place))
         return _ended(started)
@@ -54,7 +54,7 @@ def run(
             process.wait()
 
 
-def _hosts(processes: int, share: int, given: Mapping[str, str]) -> list[dict[str, str]]:
+def hosts(processes: int, share: int, given: Mapping[str, str]) -> list[dict[str, str]]:
     """The environment of every process; `share`: its virtual devices, 0: none are."""
     common = dict(given)
     if share:

@@ -25,20 +25,9 @@ START, END = (
 _TABLE = [("document", np.uint32), ("question", np.uint16), ("start", np.uint32), ("length", np.uint16)]
 
 
-class Frame:
-    """The special tokens of a window."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.begin, self.end = vocabulary.marks
-        self.between = self.end + vocabulary.between
-
-    def window(self, question: np.ndarray, part: np.ndarray) -> np.ndarray:
-        """Its ids."""
-        return np.concatenate([self.begin, question, self.between, part, self.end]).astype(np.int32)
-
-    def context(self, question: int) -> int:
-        """Place in a window of the context's first token, given the tokens of the question."""
-        return len(self.begin) + question + len(self.between)
+def context(vocabulary: Vocabulary, question: int) -> int:
+    """Place in a window of the context's first token, given the tokens of the question."""
+    return vocabulary.overhead(1, 2) - len(vocabulary.marks[1]) + question
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,13 +88,13 @@ class Windows(TableItems):
         return document, int(row["question"]), whole + int(row["start"]), int(row["length"])
 
     def _piece(self, tokens: np.ndarray, document: int, question: int, first: int, length: int) -> Piece:
-        frame = Frame(self.vocabulary)
-        ids = frame.window(tokens[:question], tokens[first : first + length])
-        texts = (np.arange(len(ids)) >= len(frame.begin) + question + len(frame.end)).astype(np.int32)
+        ids = self.vocabulary.framed(tokens[:question], tokens[first : first + length])
+        begin, end = self.vocabulary.marks
+        texts = (np.arange(len(ids)) >= len(begin) + question + len(end)).astype(np.int32)
         places = np.flatnonzero(self.shards.value(self.carried.names[0], document) > 0)
         start = end = 0
         if len(places) and first <= places[0] and places[-1] < first + length:
-            front = frame.context(question) - first
+            front = context(self.vocabulary, question) - first
             start, end = int(places[0]) + front, int(places[-1]) + front
         return Piece(ids, texts, {START: np.array(start, np.int32), END: np.array(end, np.int32)})
 
