@@ -52,7 +52,9 @@ print(json.dumps({
     "options": program.compiler_options(),
     "kernels": sorted({c.name for c in chosen}),
     "custom_calls": text.count("tpu_custom_call"),
-    "collectives": any(f" {name}" in text for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")),
+    "collectives": [
+        name for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute") if f" {name}" in text
+    ],
     "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
 }))
 """
@@ -92,6 +94,13 @@ def test_packed_rows_of_512_use_splash_attention_and_fit(topology, axes, limit):
     assert bool(found["options"]) != topology.startswith("v4")
     assert found["kernels"] == ["splash"] and found["custom_calls"] > 0
     assert found["collectives"] and found["gib"] < limit
+
+
+def test_a_long_row_lies_on_several_chips():
+    """Its keys and values are gathered, their gradient is reduced into parts, queries travel in pairs."""
+    found = compiled("smollm2_135m", "v5e:2x2", dict(data=1, context=4), length=8192, rows=4, remat="block")
+    assert found["kernels"] == ["splash"] and found["gib"] < 15.7
+    assert {"all-gather", "reduce-scatter", "collective-permute"} <= set(found["collectives"])
 
 
 def test_the_published_recipe_with_dropout_compiles():

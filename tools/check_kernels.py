@@ -18,7 +18,7 @@ import numpy as np
 
 from jaxlm import entry
 from jaxlm.errors import UserError
-from jaxlm.models import attention, kernels, masks, packed
+from jaxlm.models import attention, kernels, masks, packed, splash
 
 # Lengths of a row's segments; what is negative is padding.
 ROWS = ([200, 30, 250, 1, -31], [256, 256], [512], [100, -412], [-512])
@@ -26,7 +26,7 @@ MOST = max(map(len, ROWS))
 
 Kernel = Callable[..., jax.Array]
 KERNELS: dict[str, dict[str, Kernel]] = {
-    "tpu": {"splash": attention.splash_attention},
+    "tpu": {"splash": splash.attention},
     "gpu": {"cudnn packed": attention.packed_attention, "cudnn": attention.cudnn_attention},
 }
 

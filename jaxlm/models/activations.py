@@ -3,7 +3,7 @@
 In: an array and one name per dimension ('batch', 'length', 'heads', 'mlp', 'vocab' or None). Out: the same
 array, constrained under `jax.set_mesh`. Guaranteed: the identity without a mesh, for mesh axes that the
 mesh lacks or that are not Auto (inside `jax.shard_map`), and for dimensions that the mesh axes do not
-divide.
+divide; of these only 'length' is split all the same, the last device's share then being padded.
 """
 
 import math
@@ -27,9 +27,16 @@ def spec(mesh: AbstractMesh, shape: tuple[int, ...], names: tuple[str | None, ..
     entries = []
     for size, name in zip(shape, names, strict=True):
         axes = tuple(a for a in MESH_AXES[name] if a in automatic and mesh.shape[a] > 1)
-        fits = size % math.prod(mesh.shape[a] for a in axes) == 0
+        devices = math.prod(mesh.shape[a] for a in axes)
+        fits = size % devices == 0 or (name == "length" and size > devices)
         entries.append(axes if axes and fits else None)
     return PartitionSpec(*entries)
+
+
+def devices(name: str) -> int:
+    """How many devices share such a dimension, on the mesh that is set."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape.get(axis, 1) for axis in MESH_AXES[name])
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:

@@ -7,14 +7,13 @@ from every implementation that `kernels.choose` may pick.
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-from jaxlm.models import activations, kernels, masks, packed, products
+from jaxlm.models import activations, kernels, masks, packed, products, splash
+from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 
 # Finite: a row with no allowed key then averages all values instead of dividing zero by zero.
@@ -45,7 +44,7 @@ def attention(
     case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS is not None)
     match kernels.pick(case, implementation).name:
         case "splash":
-            return splash_attention(q_BTNH, k_BSKH, v_BSKH, mask)
+            return splash.attention(q_BTNH, k_BSKH, v_BSKH, mask)
         case "cudnn packed":
             return packed_attention(q_BTNH, k_BSKH, v_BSKH, mask)
         case "cudnn":
@@ -67,6 +66,8 @@ def xla_attention(
 
     On a CPU part by part of the row, where the keys that a part can see are known not to be all.
     """
+    # Where a row lies on several devices, each attends from its own places, to all.
+    k_BSKH, v_BSKH = (constrain(x_BSKH, "batch", None, "heads", None) for x_BSKH in (k_BSKH, v_BSKH))
     allowed_BTS = masks.materialise(mask).allowed_BTS
     assert allowed_BTS is not None
     whole = functools.partial(_some_queries, dropout_rate=dropout_rate, key=key)
@@ -101,18 +102,25 @@ def _some_queries(
 ) -> jax.Array:
     batch, length, heads, width = q_BTNH.shape
     kv_heads, keys = k_BSKH.shape[2], k_BSKH.shape[1]
+    shared = heads // kv_heads  # G
     # Heads in front of positions: on a CPU, forward and backward then take half the time of products over BTNH.
-    # Query heads that share a key head stand as further queries of it (R = N/K x T): no key is ever repeated.
-    q_BKRH = q_BTNH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
+    # Query heads that share a key head stand as further queries of it, place by place (R = T x G): no key is ever
+    # repeated, and places that lie on several devices stay there.
+    q_BTKGH = q_BTNH.reshape(batch, length, kv_heads, shared, width)
+    q_BKRH = q_BTKGH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
     k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
-    scores_BNTS = products.scores(q_BKRH, k_BKSH).reshape(batch, heads, length, keys)
+    scores_BKRS = products.scores(q_BKRH, k_BKSH)
     if bias_NTS is not None:
-        scores_BNTS = scores_BNTS + bias_NTS
-    scores_BNTS = jnp.where(allowed_BTS[:, None], scores_BNTS, _FORBIDDEN)
-    probabilities_BNTS = jax.nn.softmax(scores_BNTS, axis=-1).astype(q_BTNH.dtype)
-    probabilities_BNTS = dropout(probabilities_BNTS, dropout_rate, key)
-    p_BKRS = probabilities_BNTS.reshape(batch, kv_heads, -1, keys)
-    return products.weighted(p_BKRS, v_BKSH).reshape(batch, heads, length, width).swapaxes(1, 2)
+        bias_KGTS = bias_NTS.reshape(*bias_NTS.shape[:-3], kv_heads, shared, length, keys)
+        scores_BKRS = scores_BKRS + bias_KGTS.swapaxes(-3, -2).reshape(
+            *bias_NTS.shape[:-3], kv_heads, -1, keys
+        )
+    allowed_BRS = allowed_BTS if shared == 1 else jnp.repeat(allowed_BTS, shared, axis=1)
+    scores_BKRS = jnp.where(allowed_BRS[:, None], scores_BKRS, _FORBIDDEN)
+    probabilities_BKRS = jax.nn.softmax(scores_BKRS, axis=-1).astype(q_BTNH.dtype)
+    probabilities_BKRS = dropout(probabilities_BKRS, dropout_rate, key)
+    o_BKTGH = products.weighted(probabilities_BKRS, v_BKSH).reshape(batch, kv_heads, length, shared, width)
+    return o_BKTGH.swapaxes(1, 2).reshape(q_BTNH.shape)
 
 
 def cudnn_attention(
@@ -151,17 +159,6 @@ def _packed_local(
     return packed.attention(q_BTNH, k_BSKH, v_BSKH, *packed.runs(segments_BT, most + 1), causal=causal)
 
 
-def splash_attention(
-    q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask, *, interpret: bool = False
-) -> jax.Array:
-    """The TPU's block-sparse flash attention, on every device's share of rows and heads.
-
-    `interpret` runs the kernel without a TPU, for tests.
-    """
-    run = functools.partial(_splash_local, causal=mask.causal, window=mask.window, interpret=interpret)
-    return _on_shares(run, q_BTNH, k_BSKH, v_BSKH, mask)
-
-
 def _on_shares(
     run: Callable[..., jax.Array], q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, mask: masks.Mask
 ) -> jax.Array:
@@ -170,58 +167,10 @@ def _on_shares(
     arrays = (q_BTNH, k_BSKH, v_BSKH, mask.segments_BT, mask.segments_BS)
     if mesh.empty:
         return run(*arrays)
-    # A Pallas call is opaque to the partitioner: without shard_map every device would compute the whole
-    # batch. cuDNN's call is not, but its partitioning leaves offsets whole where rows are split.
+    # cuDNN's partitioning leaves offsets whole where rows are split, and every device would compute the whole batch.
     # By the key heads, which may be fewer: a device then holds the query heads of its key heads.
     share = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
     rows = jax.sharding.PartitionSpec(share[0])
     return jax.shard_map(run, in_specs=(share, share, share, rows, rows), out_specs=share, check_vma=False)(
         *arrays
-    )
-
-
-def _splash_local(
-    q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
-    segments_BT: jax.Array,
-    segments_BS: jax.Array,
-    *,
-    causal: bool,
-    window: tuple[int, int] | None,
-    interpret: bool,
-) -> jax.Array:
-    _, length, heads, _ = q_BTNH.shape
-    kernel = _splash_kernel(heads, length, k_BSKH.shape[1], causal, window, interpret)
-    segments = splash.SegmentIds(q=segments_BT, kv=segments_BS)
-    o_BNTH = jax.vmap(kernel)(q_BTNH.swapaxes(1, 2), k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
-    return o_BNTH.swapaxes(1, 2)
-
-
-def _splash_kernel(
-    heads: int, length: int, keys: int, causal: bool, window: tuple[int, int] | None, interpret: bool
-) -> Callable[..., Any]:
-    shape = (length, keys)
-    pattern: splash.Mask = splash.FullMask(shape)
-    if causal or window is not None:
-        before, after = window if window is not None else (None, None)
-        pattern = splash.LocalMask(shape, (before, 0 if causal else after), offset=0)
-    # 512: larger tiles amortise the pass over the keys; a tile has to divide the length.
-    tile_q, tile_kv = (next(t for t in (512, 384, 256, 128) if n % t == 0) for n in shape)
-    sizes = splash.BlockSizes(
-        block_q=tile_q,
-        block_kv=tile_kv,
-        block_kv_compute=tile_kv,
-        block_q_dkv=tile_q,
-        block_kv_dkv=tile_kv,
-        block_kv_dkv_compute=tile_kv,
-        block_q_dq=tile_q,
-        block_kv_dq=tile_kv,
-    )
-    return splash.make_splash_mha(
-        splash.MultiHeadMask([pattern] * heads),
-        head_shards=1,
-        q_seq_shards=1,
-        block_sizes=sizes,
-        interpret=interpret,
     )

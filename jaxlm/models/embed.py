@@ -44,5 +44,5 @@ class TokenEmbedding(nnx.Module):
         table_VD = self.table[...].astype(self.dtype)
         logits_BMV = dense(x_BMD, table_VD.T, result=jnp.dtype("float32"))
         logits_BMV = logits_BMV if bias_V is None else logits_BMV + bias_V
-        logits_BMV = constrain(logits_BMV, "batch", None, "vocab")
+        logits_BMV = constrain(logits_BMV, "batch", "length", "vocab")
         return jnp.where(jnp.arange(logits_BMV.shape[-1]) < self.vocab_size, logits_BMV, _NEVER)

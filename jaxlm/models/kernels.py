@@ -62,6 +62,7 @@ class Case:
     bias: bool = False  # something is added to the scores
     most_segments: int | None = None  # of a row that attends to itself, see `Mask`
     numbers: int = 0  # of a device's share of the queries
+    devices: int = 1  # that share a row
 
 
 def platform() -> str:
@@ -89,6 +90,7 @@ def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bia
         bias=bias,
         most_segments=mask.most_segments,
         numbers=math.prod(share),
+        devices=activations.devices("length"),
     )
 
 
@@ -107,7 +109,7 @@ def whole_scores() -> Iterator[None]:
 
 def in_parts() -> bool:
     """Whether plain attention leaves out what no query of a part of the row can see."""
-    return platform() == "cpu" and not _whole.get()
+    return platform() == "cpu" and not _whole.get() and activations.devices("length") == 1
 
 
 _recorders: list[list[Choice]] = []
@@ -175,6 +177,13 @@ def _splash_obstacle(case: Case) -> str | None:
         return "splash knows no prefix that is seen from before it (prefix LM)"
     if case.bias:
         return "splash adds no bias to the scores (relative positions)"
+    if (devices := case.devices) > 1 and (
+        case.query_length % (256 * devices) or case.key_length % (256 * devices)
+    ):
+        return (
+            f"splash needs 256s of a row on each of its {devices} devices (mesh.context), found rows of "
+            f"{case.query_length} and {case.key_length}"
+        )
     if case.query_length % 128 or case.key_length % 128:
         return f"splash needs lengths in 128s, found {case.query_length} and {case.key_length}"
     return None
@@ -185,6 +194,8 @@ def _cudnn_obstacle(case: Case) -> str | None:
         return f"cuDNN needs an NVIDIA GPU, this is {case.platform!r}"
     if case.dropout:
         return "cuDNN through jax.nn has no dropout on the probabilities (model.attention_dropout)"
+    if case.devices > 1:
+        return "cuDNN through jax.nn needs whole rows on a device (mesh.context)"
     if case.dtype not in ("bfloat16", "float16"):
         return f"cuDNN needs bfloat16 or float16, found {case.dtype}"
     if case.head_dim % 8 or case.head_dim > 128:

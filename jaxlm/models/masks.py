@@ -10,6 +10,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxlm.models.activations import constrain
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,9 @@ class Mask:
 
     def asking(self, x_BTD: jax.Array) -> jax.Array:
         """What stands at the places that ask."""
-        return x_BTD if self.at_BM is None else at_places(x_BTD, self.at_BM)
+        if self.at_BM is None:
+            return x_BTD
+        return constrain(at_places(x_BTD, self.at_BM), "batch", "length", *[None] * (x_BTD.ndim - 2))
 
 
 def within_segments(
@@ -78,7 +82,7 @@ def materialise(mask: Mask) -> Mask:
     if mask.window is not None:
         before, after = mask.window
         allowed_BTS &= (ahead_BTS >= -before) & (ahead_BTS <= after)
-    return dataclasses.replace(mask, allowed_BTS=allowed_BTS)
+    return dataclasses.replace(mask, allowed_BTS=constrain(allowed_BTS, "batch", "length", None))
 
 
 def reach(mask: Mask, queries: slice) -> slice | None:

@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from jaxlm.models import parameters
+from jaxlm.models.activations import constrain
 
 
 class RelativeBias(nnx.Module):
@@ -41,7 +42,7 @@ class RelativeBias(nnx.Module):
         bucket_TS = of_distance[jnp.minimum(distance_TS, self.max_distance)]
         if self.bidirectional:
             bucket_TS = bucket_TS + self.half * (ahead_TS > 0)
-        return self.table[...][bucket_TS].transpose(2, 0, 1)
+        return constrain(self.table[...][bucket_TS].transpose(2, 0, 1), "heads", "length", None)
 
 
 def bucket_of_distance(buckets: int, max_distance: int) -> np.ndarray:

@@ -23,7 +23,6 @@ BATCH_AXES = ("data", "fsdp")
 TO_COME = {
     "stage": "pipeline stages",
     "expert": "experts on different devices",
-    "context": "rows over several devices",
 }
 
 
@@ -36,8 +35,8 @@ class Mesh:
     # What fsdp splits: weights, gradients and moments of the optimizer (ZeRO-3), or all but the weights (ZeRO-1, 2)
     fsdp_splits: Literal["weights", "optimizer"] = "weights"
     tensor: int = 1  # devices that share heads, MLP and vocabulary
+    context: int = 1  # devices that share the positions of a row, for long rows
     # Not implemented yet: 1 is all that is allowed.
-    context: int = 1  # devices that share the positions of a row; not implemented: 1
     expert: int = 1  # devices that share experts; not implemented: 1
     stage: int = 1  # pipeline stages; not implemented: 1
 

@@ -1,4 +1,4 @@
-"""Sums over a batch, device by device. In: a function of weights and rows. Out: its sums over all rows.
+"""Sums over a batch, device by device. In: a function of weights and slots. Out: its sums over all slots.
 
 Guarantees: weights are gathered once and their gradient is reduced once, however often the function uses them. Left to
 the partitioner, a loop inside it does both in every round. While it runs, a device holds those weights and their
@@ -10,29 +10,34 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxlm.batch import Array
 from jaxlm.partition.mesh import BATCH_AXES
 
 
-def summed(function: Callable[..., Any], weights: Any, *rows: Array) -> Any:
-    """`function(weights, *rows)`, whose results are sums over the rows (first dimension), under `jax.set_mesh`.
+def summed(function: Callable[..., Any], weights: Any, *slots: Array) -> Any:
+    """`function(weights, *slots)`, whose results are sums over slots [B, M, ...], under `jax.set_mesh`.
 
-    Every device calls it with its own rows; tensor parallelism inside stays the partitioner's. One plain call where the
-    mesh splits no rows, or cannot split so many.
+    Every device calls it with its own rows, and with its own places of them where rows lie on several devices: zeros
+    fill up what does not divide, and must count nothing. Tensor parallelism inside stays the partitioner's. One plain
+    call where the mesh splits neither, or cannot split so many rows.
     """
     mesh = jax.sharding.get_abstract_mesh()
     kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    axes = tuple(a for a in BATCH_AXES if kinds.get(a) == AxisType.Auto and mesh.shape[a] > 1)
-    if not axes or rows[0].shape[0] % math.prod(mesh.shape[a] for a in axes):
-        return function(weights, *rows)
-    own = PartitionSpec(axes)
+    of = lambda names: tuple(a for a in names if kinds.get(a) == AxisType.Auto and mesh.shape[a] > 1)
+    rows, places = of(BATCH_AXES), of(("context",))
+    devices = lambda axes: math.prod(mesh.shape[a] for a in axes)
+    if not rows + places or slots[0].shape[0] % devices(rows):
+        return function(weights, *slots)
+    fill = -slots[0].shape[1] % devices(places)
+    padded = [jnp.pad(a, [(0, 0), (0, fill), *[(0, 0)] * (a.ndim - 2)]) for a in slots]
     parts = jax.shard_map(
-        lambda weights, *rows: jax.tree.map(lambda total: total[None], function(weights, *rows)),
-        in_specs=(PartitionSpec(), *(own for _ in rows)),
-        out_specs=own,
-        axis_names=set(axes),
+        lambda weights, *slots: jax.tree.map(lambda total: total[None], function(weights, *slots)),
+        in_specs=(PartitionSpec(), *(PartitionSpec(rows, places) for _ in slots)),
+        out_specs=PartitionSpec(rows + places),
+        axis_names={*rows, *places},
         check_vma=False,
-    )(weights, *rows)
+    )(weights, *padded)
     return jax.tree.map(lambda part_N: part_N.sum(axis=0), parts)

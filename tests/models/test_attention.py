@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import AxisType
 
 from jaxlm.errors import UserError
-from jaxlm.models import kernels, masks
-from jaxlm.models.attention import attention, splash_attention, xla_attention
+from jaxlm.models import kernels, masks, splash
+from jaxlm.models.attention import attention, xla_attention
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
@@ -192,7 +192,7 @@ def test_splash_equals_the_reference_forward_and_backward(causal, window):
         )(q, k, v)
 
     expected = both(xla_attention)
-    found = both(functools.partial(splash_attention, interpret=True))
+    found = both(functools.partial(splash.attention, interpret=True))
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         assert np.abs(a - b).max() <= 1e-5 * max(1.0, float(np.abs(a).max()))
 
@@ -204,8 +204,41 @@ def test_splash_on_a_mesh_works_on_each_device_s_share():
     expected = xla_attention(q, k, v, mask)
     mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     with jax.set_mesh(mesh):
-        found = jit(lambda q, k, v: splash_attention(q, k, v, mask, interpret=True))(q, k, v)
+        found = jit(lambda q, k, v: splash.attention(q, k, v, mask, interpret=True))(q, k, v)
     np.testing.assert_allclose(expected, found, atol=1e-5)
+
+
+@pytest.mark.parametrize(("causal", "window"), [(False, None), (True, None), (True, (200, 0))])
+@pytest.mark.parametrize("kernel", ["splash", "xla"])
+def test_a_row_on_several_devices_is_one_row(kernel, causal, window):
+    """Documents lie across the devices, which trade queries under a causal mask; forward and backward."""
+    length = 1024
+    q, k, v = inputs(batch=2, length=length, keys=length, heads=4, kv_heads=2, width=16)
+    ends = [[300, 410, 900, 1024], [20, 700, 1000, 1024]]
+    segments = np.array([np.repeat([1, 2, 3, 0], np.diff(row, prepend=0)) for row in ends], np.int32)
+    weights = np.random.default_rng(1).normal(size=q.shape) * (segments > 0)[..., None, None]
+    mask = masks.within_segments(jnp.asarray(segments), causal=causal, window=window)
+    attend = functools.partial(splash.attention, interpret=True) if kernel == "splash" else xla_attention
+
+    def both(call):
+        loss = lambda q, k, v: (call(q, k, v, mask) * weights).sum()
+        return jit(jax.value_and_grad(loss, argnums=(0, 1, 2)))(q, k, v)
+
+    expected = both(xla_attention)
+    mesh = jax.make_mesh((1, 4, 2), ("data", "context", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh):
+        found = both(attend)
+    for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
+        assert np.abs(a - b).max() <= 1e-5 * max(1.0, float(np.abs(a).max()))
+
+
+def test_devices_that_share_a_row_trade_early_places_for_late_ones():
+    """Every device has one early and one late piece, so that each sees as many keys under a causal mask."""
+    for devices in (2, 3, 4, 8):
+        places = splash.places(32 * devices, devices)
+        assert sorted(places) == list(range(32 * devices))
+        seen = (places + 1).reshape(devices, -1).sum(axis=1)
+        assert len(set(seen.tolist())) == 1
 
 
 CASE = kernels.Case(

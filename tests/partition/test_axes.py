@@ -37,7 +37,13 @@ MESHES = {
     "data x fsdp x tensor": Mesh(data=2, fsdp=2, tensor=2),
     "data x fsdp x tensor, weights whole": Mesh(data=2, fsdp=2, tensor=2, fsdp_splits="optimizer"),
 }
-SAMPLE = ("fsdp, weights whole", "data x fsdp x tensor")  # in the gate, of BERT
+MESHES |= {
+    "context": Mesh(data=1, context=8),
+    "data x context": Mesh(data=2, context=4),
+    "fsdp x context": Mesh(data=1, fsdp=2, context=4),
+    "context x tensor": Mesh(data=2, context=2, tensor=2),
+}
+SAMPLE = ("fsdp, weights whole", "data x fsdp x tensor", "context x tensor")  # in the gate, of BERT
 
 
 def row(length, rng):

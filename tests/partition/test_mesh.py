@@ -49,7 +49,6 @@ def test_mesh_over_some_devices():
             r"m\.stage=2: pipeline stages are not implemented.*Allowed is 1.*data, fsdp or tensor",
         ),
         (Mesh(expert=8, data=1), r"m\.expert=8: experts on different devices are not implemented"),
-        (Mesh(context=-1, data=1), r"m\.context=-1: rows over several devices are not implemented"),
     ],
 )
 def test_impossible_mesh_is_refused(config, message):

@@ -18,6 +18,7 @@ from jaxlm.batch import Batch
 from jaxlm.config import flags
 from jaxlm.models import attention as attentions
 from jaxlm.models import masks, post_norm
+from jaxlm.models import splash as splash_kernel
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run import inputs
@@ -140,7 +141,7 @@ def _wrong(mask, fault):
 
 def splash(q, k, v, mask, *rest):
     """The TPU's kernel, interpreted."""
-    return attentions.splash_attention(q, k, v, mask, interpret=True)
+    return splash_kernel.attention(q, k, v, mask, interpret=True)
 
 
 def splash_over_an_edge(q, k, v, mask, *rest):
