@@ -53,7 +53,12 @@ print(json.dumps({
     "kernels": sorted({c.name for c in chosen}),
     "custom_calls": text.count("tpu_custom_call"),
     "collectives": [
-        name for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute") if f" {name}" in text
+        name
+        for name, shown in {
+            "all-reduce": " all-reduce(", "all-gather": " all-gather", "reduce-scatter": " reduce-scatter",
+            "fused reduce-scatter": "calls=%all-reduce-scatter", "collective-permute": " collective-permute",
+        }.items()
+        if shown in text
     ],
     "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
 }))
@@ -101,6 +106,12 @@ def test_a_long_row_lies_on_several_chips():
     found = compiled("smollm2_135m", "v5e:2x2", dict(data=1, context=4), length=8192, rows=4, remat="block")
     assert found["kernels"] == ["splash"] and found["gib"] < 15.7
     assert {"all-gather", "reduce-scatter", "collective-permute"} <= set(found["collectives"])
+
+
+def test_devices_that_share_heads_share_what_lies_between_blocks():
+    """What a block adds is reduced into parts, not summed whole; no logits travel."""
+    found = compiled("llama3_2_1b", "v5e:2x2", dict(data=1, tensor=4), length=2048, rows=4, remat="block")
+    assert "fused reduce-scatter" in found["collectives"] and found["gib"] < 6.2  # summed whole: 6.7
 
 
 def test_the_published_recipe_with_dropout_compiles():

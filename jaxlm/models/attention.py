@@ -169,7 +169,7 @@ def _on_shares(
         return run(*arrays)
     # cuDNN's partitioning leaves offsets whole where rows are split, and every device would compute the whole batch.
     # By the key heads, which may be fewer: a device then holds the query heads of its key heads.
-    share = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
+    share = activations.share(mesh, k_BSKH.shape, ("batch", None, "heads", None))
     rows = jax.sharding.PartitionSpec(share[0])
     return jax.shard_map(run, in_specs=(share, share, share, rows, rows), out_specs=share, check_vma=False)(
         *arrays

@@ -97,7 +97,7 @@ class Block(nnx.Module):
         keys = (None, None) if key is None else jax.random.split(key)
         h_BTF = self.mlp.hidden(self._before(self.norm_mlp, x_BTD))
         y_BTD = self.mlp.output(dropout(h_BTF, self.mlp_dropout, keys[0]))
-        return constrain(self._after(self.norm_mlp, x_BTD, y_BTD, keys[1]), "batch", "length", None)
+        return constrain(self._after(self.norm_mlp, x_BTD, y_BTD, keys[1]), "batch", "stream", None)
 
     def _before(self, norm: Any, x_BTD: jax.Array) -> jax.Array:
         return norm(x_BTD) if self.pre else x_BTD
@@ -164,7 +164,7 @@ class Stacked(Headed):
     ) -> jax.Array:
         """What goes into the blocks."""
         key = None if key is None else jax.random.split(key, 3)[0]
-        return constrain(side.enter(self.tokens(tokens_BT), positions_BT, key), "batch", "length", None)
+        return constrain(side.enter(self.tokens(tokens_BT), positions_BT, key), "batch", "stream", None)
 
     def through(
         self, side: Stack, x_BTD: jax.Array, rows: Any, key: jax.Array | None, layers: int

@@ -110,7 +110,7 @@ class Block(nnx.Module):
 
     def _add_mlp(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
         x_BTD = x_BTD + dropout(self.mlp(self.norm_mlp(x_BTD)), self.dropout, key)
-        return constrain(x_BTD, "batch", "length", None)
+        return constrain(x_BTD, "batch", "stream", None)
 
 
 class Gpt2Module(Headed):
@@ -195,4 +195,4 @@ class Gpt2Module(Headed):
 
     def _embed(self, tokens_BT: jax.Array, positions_BT: jax.Array) -> jax.Array:
         x_BTD = self.tokens(tokens_BT) + self.positions[...][positions_BT].astype(self.dtype)
-        return constrain(x_BTD, "batch", "length", None)
+        return constrain(x_BTD, "batch", "stream", None)

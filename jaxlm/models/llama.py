@@ -119,7 +119,7 @@ class Block(nnx.Module):
         return self._add_mlp(x_BTD + a_BTD), cache
 
     def _add_mlp(self, x_BTD: jax.Array) -> jax.Array:
-        return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "length", None)
+        return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "stream", None)
 
 
 class LlamaModule(Headed):
@@ -138,7 +138,7 @@ class LlamaModule(Headed):
 
     def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What goes into the blocks, x_BTD; `encode` takes it, or something near it."""
-        return constrain(self.tokens(batch.tokens_BT), "batch", "length", None)
+        return constrain(self.tokens(batch.tokens_BT), "batch", "stream", None)
 
     def encode(
         self,

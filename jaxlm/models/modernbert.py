@@ -137,7 +137,7 @@ class Block(nnx.Module):
         normed_BTD = self.norm_attention(x_BTD) if hasattr(self, "norm_attention") else x_BTD
         a_BTD = self.attention(normed_BTD, mask, None, rotation=rotation)
         x_BTD = mask.asking(x_BTD) + dropout(a_BTD, self.dropout, key)
-        return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "length", None)
+        return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "stream", None)
 
 
 class HeadLayer(nnx.Module):
@@ -178,7 +178,7 @@ class ModernBertModule(Headed):
 
     def embed(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
         """What goes into the blocks, x_BTD, without dropout; `encode` takes it, or something near it."""
-        return self.norm_tokens(constrain(self.tokens(batch.tokens_BT), "batch", "length", None))
+        return self.norm_tokens(constrain(self.tokens(batch.tokens_BT), "batch", "stream", None))
 
     def encode(
         self,

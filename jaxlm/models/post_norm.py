@@ -97,7 +97,7 @@ class Embeddings(nnx.Module):
             one = self.types.shape[0] == 1
             types_BTD = self.types[...][0] if one else self.types[...][batch.types_BT]
             x_BTD = x_BTD + types_BTD.astype(self.dtype)
-        return self.norm(constrain(x_BTD, "batch", "length", None))
+        return self.norm(constrain(x_BTD, "batch", "stream", None))
 
 
 class Block(nnx.Module):
@@ -125,7 +125,7 @@ class Block(nnx.Module):
         a_BTD = dropout(self.attention(x_BTD, mask, keys[0]), self.dropout, keys[1])
         x_BTD = self.norm_attention(mask.asking(x_BTD) + a_BTD)
         x_BTD = self.norm_mlp(x_BTD + dropout(self.mlp(x_BTD), self.dropout, keys[2]))
-        return constrain(x_BTD, "batch", "length", None)
+        return constrain(x_BTD, "batch", "stream", None)
 
 
 class TokenHead(Dense):

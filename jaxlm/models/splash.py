@@ -32,7 +32,7 @@ def attention(
     """A device's share has T and S in 128s, T in 256s where devices trade. `interpret`: without a TPU, for tests."""
     mesh = jax.sharding.get_abstract_mesh()
     # By the key heads, which may be fewer: a device then holds the query heads of its key heads.
-    share = activations.spec(mesh, k_BSKH.shape, ("batch", "length", "heads", None))
+    share = activations.share(mesh, k_BSKH.shape, ("batch", "length", "heads", None))
     axis: Axis = share[1]
     devices = activations.devices("length") if axis else 1
     trades = devices > 1 and mask.causal and mask.window is None

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Array, Batch, Loss, Pair
+from jaxlm.models.activations import constrain
 from jaxlm.models.encoded import Encoded
 from jaxlm.models.masks import at_places
 from jaxlm.objectives.predictions import Logits
@@ -38,6 +39,9 @@ def token_logits(model: Any, x_BTD: Array, targets: TokenTargets) -> Logits:
 
 def at_targets(model: Any, x_BMD: Array, targets: TokenTargets) -> Logits:
     """What the model's own head says of features at the targets' places (of all, where they name none)."""
+    x_BMD = constrain(
+        x_BMD, "batch", "length", None
+    )  # else devices that share a vocabulary gather them chunk by chunk
     return Logits(x_BMD, model, lambda model, x_BMD: model.predict_tokens(x_BMD), targets.weights_BM)
 
 
