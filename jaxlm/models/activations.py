@@ -10,12 +10,14 @@ keeps): devices that share heads and MLP share these, too (Korthikanti et al., 2
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 MESH_AXES = {
-    "batch": ("data", "fsdp"),
+    "batch": ("data", "fsdp", "stage"),
     "length": ("context",),
     "stream": ("context", "tensor"),
     "heads": ("tensor",),
@@ -30,22 +32,22 @@ def spec(mesh: AbstractMesh, shape: tuple[int, ...], names: tuple[str | None, ..
     automatic = _automatic(mesh)
     entries = []
     for size, name in zip(shape, names, strict=True):
-        axes, devices = _over(mesh, automatic, name)
+        over, devices = _over(mesh, automatic, name)
         if name == "stream" and size % devices:
-            name, (axes, devices) = "length", _over(mesh, automatic, "length")
+            name, (over, devices) = "length", _over(mesh, automatic, "length")
         fits = size % devices == 0 or (name == "length" and size > devices)
-        entries.append(axes if axes and fits else None)
+        entries.append(over if over and fits else None)
     return PartitionSpec(*entries)
 
 
 def _automatic(mesh: AbstractMesh) -> set[str]:
     """The axes over which the partitioner may split."""
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
-    return {axis for axis, kind in kinds if kind == AxisType.Auto and mesh.shape[axis] > 1}
+    return {axis for axis, kind in kinds if kind == AxisType.Auto}
 
 
 def _over(mesh: AbstractMesh, automatic: set[str], name: str | None) -> tuple[tuple[str, ...], int]:
-    axes = tuple(a for a in MESH_AXES[name] if a in automatic)
+    axes = tuple(a for a in MESH_AXES[name] if a in automatic and mesh.shape[a] > 1)
     return axes, math.prod(mesh.shape[a] for a in axes)
 
 
@@ -54,7 +56,24 @@ def share(mesh: AbstractMesh, shape: tuple[int, ...], names: tuple[str | None, .
     gradients, and a TPU's compiler keeps such a sum of one."""
     first, *rest = spec(mesh, shape, names)
     alone = tuple(axis for axis in mesh.axis_names if mesh.shape[axis] == 1)
-    return PartitionSpec((*alone, *(first or ())) or None, *rest)
+    return PartitionSpec((*alone, *axes(first)) or None, *rest)
+
+
+def on_shares(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`jax.shard_map` over all axes of the mesh that is set but those over which it is mapped already."""
+    axes = _automatic(jax.sharding.get_abstract_mesh())
+    return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False)
+
+
+def axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Of an entry of a PartitionSpec."""
+    return () if entry is None else (entry,) if isinstance(entry, str) else entry
+
+
+def local(mesh: AbstractMesh, spec: PartitionSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one device's share."""
+    over = [math.prod(mesh.shape[axis] for axis in axes(entry)) for entry in spec]
+    return tuple(-(-size // devices) for size, devices in zip(shape, over, strict=True))
 
 
 def devices(name: str) -> int:
@@ -66,6 +85,6 @@ def devices(name: str) -> int:
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Pin `x` to the mesh that is set; `names` has one entry per dimension."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not _automatic(mesh):
+    if mesh.empty or all(mesh.shape[axis] == 1 for axis in _automatic(mesh)):
         return x
     return jax.lax.with_sharding_constraint(x, spec(mesh, x.shape, names))

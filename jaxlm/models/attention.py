@@ -171,6 +171,4 @@ def _on_shares(
     # By the key heads, which may be fewer: a device then holds the query heads of its key heads.
     share = activations.share(mesh, k_BSKH.shape, ("batch", None, "heads", None))
     rows = jax.sharding.PartitionSpec(share[0])
-    return jax.shard_map(run, in_specs=(share, share, share, rows, rows), out_specs=share, check_vma=False)(
-        *arrays
-    )
+    return activations.on_shares(run, (share, share, share, rows, rows), share)(*arrays)

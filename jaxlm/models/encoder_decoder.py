@@ -24,6 +24,7 @@ from jaxlm.models.embed import TokenEmbedding
 from jaxlm.models.encoded import Encoded, Extras
 from jaxlm.models.heads import Headed
 from jaxlm.models.norm import LayerNorm
+from jaxlm.models.pipeline import Shared
 from jaxlm.models.self_attention import CrossAttention, SelfAttention
 
 Embedded = tuple[
@@ -172,12 +173,13 @@ class Stacked(Headed):
         """The features behind the blocks; `rows`: the mask, and of a decoder the source and who sees it."""
         keys = (None,) * 3 if key is None else jax.random.split(key, 3)
         places_T = jnp.arange(x_BTD.shape[1], dtype=jnp.int32)
-        bias_NTS = side.bias(places_T, places_T)
         x_BTD, extras = stack.run(
-            lambda block, x_BTD, rows, key: block(x_BTD, rows[0], key, bias_NTS=bias_NTS, source=rows[1]),
+            lambda block, x_BTD, rows, key: block(
+                x_BTD, rows[0], key, bias_NTS=rows[2].value, source=rows[1]
+            ),
             side.blocks,
             x_BTD,
-            rows,
+            (*rows, Shared(side.bias(places_T, places_T))),
             keys[1],
             layers=layers,
             loop=self.config.layer_loop,

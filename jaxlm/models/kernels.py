@@ -76,7 +76,7 @@ def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bia
     mesh, share = jax.sharding.get_abstract_mesh(), q_BTNH.shape
     if not mesh.empty:
         spec = activations.spec(mesh, k_BSKH.shape, ("batch", None, "heads", None))
-        share = jax.sharding.NamedSharding(mesh, spec).shard_shape(share)
+        share = activations.local(mesh, spec, share)
     return Case(
         platform=platform(),
         dtype=jnp.dtype(q_BTNH.dtype).name,

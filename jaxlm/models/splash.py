@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as pallas
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 from jaxlm.models import activations
 from jaxlm.models.masks import Mask
@@ -38,7 +38,7 @@ def attention(
     trades = devices > 1 and mask.causal and mask.window is None
     length, segments_BT = q_BTNH.shape[1], mask.segments_BT
     places_T = places(length, devices) if trades else np.arange(length, dtype=np.int32)
-    heads = q_BTNH.shape[2] if mesh.empty else NamedSharding(mesh, share).shard_shape(q_BTNH.shape)[2]
+    heads = activations.local(mesh, share, q_BTNH.shape)[2]
     tile_q = _tile(length // devices // (2 if trades else 1))
     kernel, blocks = _kernel(heads, places_T, k_BSKH.shape[1], mask, tile_q, devices, interpret)
     run = functools.partial(_of_share, axis=axis, devices=devices, trades=trades)
@@ -46,12 +46,16 @@ def attention(
     arrays = (kernel, q_BTNH, k_BSKH, v_BSKH, segments_BT, mask.segments_BS)
     if mesh.empty:
         return run(*arrays)
-    of_kernel = kernel.manual_sharding_spec(
-        NamedSharding(mesh, PartitionSpec(None, axis if blocks > 1 else None))
-    )
+    split = PartitionSpec(None, axis if blocks > 1 else None)
+    of_kernel = kernel.manual_sharding_spec(NamedSharding(_plain(mesh), split))
     # A Pallas call is opaque to the partitioner: without shard_map every device would compute the whole batch.
     specs = (of_kernel, share, share, share, PartitionSpec(share[0], axis), PartitionSpec(share[0]))
-    return jax.shard_map(run, in_specs=specs, out_specs=share, check_vma=False)(*arrays)
+    return activations.on_shares(run, specs, share)(*arrays)
+
+
+def _plain(mesh: AbstractMesh) -> AbstractMesh:
+    """The mesh as if nothing were mapped over it already (`pipeline`): jax cannot tell shares of another."""
+    return AbstractMesh(mesh.axis_sizes, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
 
 
 def places(length: int, devices: int) -> np.ndarray:

@@ -4,9 +4,9 @@ In: a function that makes one block. Out: the block with every parameter stacked
 order; `run_cached` does so with a memory that every layer writes a part of; `repeat` applies one block again and again.
 Guaranteed: the parameters do not depend on `Loop` or `Remat`; each layer gets its own key.
 
-A block gets what it needs of each row (mask, rotation, source) as an argument `rows`, a pytree with B in front: whoever
-runs a part of the batch, or of the layers, slices that. It returns x_BTD, or (x_BTD, `Extras`); where its mask asks at
-few places of the row (`Mask.at_BM`), x_BMD of these.
+A block gets what it needs of each row (mask, rotation, source) as an argument `rows`, a pytree with B in front, but for
+what is `pipeline.Shared`: whoever runs a part of the batch, or of the layers, slices that. It returns x_BTD, or (x_BTD,
+`Extras`); where its mask asks at few places of the row (`Mask.at_BM`), x_BMD of these.
 
 Layers of several kinds that take turns (local and global attention) are a `pattern`: a tuple of what `call` gets as its
 last argument, repeated over the layers. A scan then goes over whole patterns; what is left over is unrolled.
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.models import kernels, masks
+from jaxlm.models import kernels, masks, pipeline
 from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
@@ -63,6 +63,15 @@ def run(
     """
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
     calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
+    if 1 < (stages := pipeline.stages()) <= layers:
+        pipeline.check(layers, stages, len(calls))
+
+        def of_stage(blocks: Any, keys: Any, x_BTD: jax.Array, rows: Any) -> tuple[jax.Array, Extras]:
+            step = lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
+            return _run(step, calls, x_BTD, (blocks, keys), layers // stages, loop)
+
+        x_BTD, extras = pipeline.run(of_stage, blocks, keys, x_BTD, rows)
+        return x_BTD if at_BM is None else masks.at_places(x_BTD, at_BM), extras
     step = lambda rows: lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
     return _read(at_BM, step, rows, calls, x_BTD, (blocks, keys), layers, loop)
 
@@ -79,7 +88,8 @@ def repeat(
     remat: Remat,
     at_BM: jax.Array | None = None,
 ) -> tuple[jax.Array, Extras]:
-    """`run` with the same weights in every layer (ALBERT)."""
+    """`run` with the same weights in every layer (ALBERT). UserError on a mesh with stages."""
+    pipeline.check_shared()
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
     call = _rematerialised(call, remat, loop)
     step = lambda rows: lambda call, x, layer: _with_extras(call(block, x, rows, layer[0]))

@@ -18,10 +18,9 @@ from jaxlm.errors import UserError
 
 # From least to most traffic: create_device_mesh gives the last axes the closest neighbours.
 AXES = ("data", "stage", "fsdp", "expert", "context", "tensor")
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = ("data", "fsdp", "stage")
 # Axes that split no work yet: their devices would repeat what others do.
 TO_COME = {
-    "stage": "pipeline stages",
     "expert": "experts on different devices",
 }
 
@@ -36,9 +35,8 @@ class Mesh:
     fsdp_splits: Literal["weights", "optimizer"] = "weights"
     tensor: int = 1  # devices that share heads, MLP and vocabulary
     context: int = 1  # devices that share the positions of a row, for long rows
-    # Not implemented yet: 1 is all that is allowed.
     expert: int = 1  # devices that share experts; not implemented: 1
-    stage: int = 1  # pipeline stages; not implemented: 1
+    stage: int = 1  # devices that have some of the layers each, through which parts of the batch go in turn
 
     def validate(self, where: str) -> None:
         """Raises UserError for the first size that cannot work on any machine."""
@@ -121,13 +119,14 @@ def arrange(sizes: dict[str, int], devices: Sequence[Any], where: str) -> np.nda
 def check_batch_size(
     rows: int, mesh: jax.sharding.Mesh, where: str = "config.batch_size", *, accumulate: int = 1
 ) -> None:
-    """Raises UserError unless the rows of every micro-batch divide over the axes of the batch, data and fsdp."""
+    """Raises UserError unless the rows of every micro-batch divide over the axes of the batch."""
     parts = math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES) * accumulate
     if rows > 0 and rows % parts == 0:
         return
     below = rows // parts * parts
     near = [str(n) for n in (below, below + parts) if n > 0]
-    over = " x ".join(f"{name}={mesh.shape.get(name, 1)}" for name in BATCH_AXES)
+    shown = [name for name in BATCH_AXES if name in ("data", "fsdp") or mesh.shape.get(name, 1) > 1]
+    over = " x ".join(f"{name}={mesh.shape.get(name, 1)}" for name in shown)
     over += f" and config.accumulate={accumulate} micro-batches" if accumulate > 1 else ""
     raise UserError(
         f"{where}={rows}: rows are split over mesh axes {over}, so it must be a multiple "

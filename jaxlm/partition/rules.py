@@ -26,7 +26,7 @@ RULES: Rules = {
     "head_dim": None,
     "mlp": "tensor",
     "experts": "expert",
-    "layers": None,
+    "layers": "stage",
     "rank": None,
     "unit": None,
     "positions": None,

@@ -6,6 +6,7 @@ Only reads; nothing here changes training.
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,13 @@ from jaxlm.config import Run, Stage, tree
 from jaxlm.data.rows.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import NumericalError, UserError
-from jaxlm.models import cost
+from jaxlm.models import cost, pipeline
 from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.throughput import matmul_rate, peak_flops
 from jaxlm.partition import rules
 from jaxlm.partition import state as partition
+from jaxlm.partition.mesh import BATCH_AXES
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import device_memory, distributed
@@ -77,16 +79,21 @@ class Span:
     step: int
 
 
+def _axes(mesh: jax.sharding.Mesh, rows: int) -> str:
+    """The mesh in words, and what a pipeline of so many rows at once loses."""
+    shape = mesh.shape
+    idle = pipeline.bubble(rows // math.prod(shape[name] for name in BATCH_AXES), shape["stage"])
+    shown = [f"{name} {size}" for name, size in shape.items() if size > 1]
+    return (" ".join(shown) or "one device") + (f", stages idle {idle:.0%} of a pass" if idle else "")
+
+
 def facts(
     parts: Any, span: Span, rows: Sequence[StreamRows], batch: Any, compiled: Any, attention: list[Choice]
 ) -> table.Preflight:
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
     peak = peak_flops(jax.devices()[0].device_kind)
-    axes = (
-        " ".join(f"{name} {size}" for name, size in parts.program.mesh.shape.items() if size > 1)
-        or "one device"
-    )
+    axes = _axes(parts.program.mesh, run.batch_size // run.accumulate)
     efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
     per_step = flops(parts.program, batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.

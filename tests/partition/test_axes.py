@@ -38,6 +38,10 @@ MESHES = {
     "data x fsdp x tensor, weights whole": Mesh(data=2, fsdp=2, tensor=2, fsdp_splits="optimizer"),
 }
 MESHES |= {
+    "stage": Mesh(data=4, stage=2),
+    "fsdp x stage": Mesh(data=1, fsdp=4, stage=2),
+    "stage x tensor": Mesh(data=2, stage=2, tensor=2),
+    "stage x context": Mesh(data=2, stage=2, context=2),
     "context": Mesh(data=1, context=8),
     "data x context": Mesh(data=2, context=4),
     "fsdp x context": Mesh(data=1, fsdp=2, context=4),

@@ -44,10 +44,6 @@ def test_mesh_over_some_devices():
         (Mesh(tensor=0), r"m\.tensor=0: must be a whole number"),
         (Mesh(tensor=-2), r"m\.tensor=-2"),
         (Mesh(tensor=2.0), r"m\.tensor=2\.0"),
-        (
-            Mesh(stage=2),
-            r"m\.stage=2: pipeline stages are not implemented.*Allowed is 1.*data, fsdp or tensor",
-        ),
         (Mesh(expert=8, data=1), r"m\.expert=8: experts on different devices are not implemented"),
     ],
 )
