@@ -50,7 +50,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.partition import mesh as meshes
     from jaxlm.run import inputs, inventory, seen, streams
     from jaxlm.run.program import Program
-    from jaxlm.runtime import compilation, distributed, fault, signals, watchdog
+    from jaxlm.runtime import compilation, distributed, fault, roll_call, signals, watchdog
     from jaxlm.training import excluded, foreseen, preview, record, samples
     from jaxlm.training.loop import Loop, Outcome, Parts
 
@@ -71,6 +71,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             if is_main and not command.preflight:
                 scope.enter_context(folder.lock(place, console.say))
             changes = folder.changes(place, run, allow_config_change=allow)
+        scope.enter_context(roll_call.answering(console.say))
         scope.enter_context(distributed.ending_when_a_peer_is_lost(console.say))
         console.say(f"jaxlm: {command.words}")
         if command.note:

@@ -4,8 +4,11 @@ import pathlib
 import re
 import resource
 import signal
+import socket
 import subprocess
+import time
 
+import numpy as np
 import pytest
 
 from jaxlm.monitor import metrics
@@ -27,8 +30,11 @@ def start_pair(train_command):
     """Starts `python -m jaxlm.train` as both hosts of a run; what is left of them is killed."""
     started: list[subprocess.Popen] = []
 
-    def start(workdir: pathlib.Path, *overrides: str, hosts: int = 2) -> list[subprocess.Popen]:
-        pair = [train_command(workdir, *FLAGS, *overrides, **host) for host in two_hosts(hosts=hosts)]
+    def start(
+        workdir: pathlib.Path, *overrides: str, hosts: int = 2, **environment: str
+    ) -> list[subprocess.Popen]:
+        given = [{**host, **environment} for host in two_hosts(hosts=hosts)]
+        pair = [train_command(workdir, *FLAGS, *overrides, **one) for one in given]
         started.extend(pair)
         return pair
 
@@ -99,6 +105,41 @@ def test_four_hosts_consume_what_one_replays(start_pair, tmp_path, cache):
     outputs = [process.communicate(timeout=800)[0] for process in hosts]
     assert [process.returncode for process in hosts] == [0] * 4, outputs
     assert_replayed(tmp_path / "run", cache, 20)
+
+
+SPLIT = ("--config.mesh.data=1", "--config.mesh.fsdp=-1", "--config.checkpoint.every_steps=4")
+HEARTBEAT_S = 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_host_is_named_and_fewer_go_on_with_the_losses_of_one(start_pair, tmp_path):
+    """The state lies in parts on four hosts; two, and one that was never stopped, have it otherwise."""
+    options = (*SPLIT, "--config.steps=20", "--config.ema_decay=0.0")
+    workdir, beat = tmp_path / "run", {"JAXLM_HEARTBEAT_S": str(HEARTBEAT_S)}
+    four = start_pair(workdir, *options, hosts=4, **beat)
+    assert f"process 2 ({socket.gethostname()}, pid {four[2].pid})" in read_until(four[0], "step 9/")
+    four[2].kill()
+    killed = time.monotonic()
+    outputs = [process.communicate(timeout=HEARTBEAT_S + 60)[0] for process in four]
+    assert time.monotonic() - killed < HEARTBEAT_S + 10
+    codes = [process.returncode for process in four]
+    # A collective fails (75), or it blocks and jax aborts, which says the number of the process that is silent.
+    assert set(codes[:2] + codes[3:]) <= {75, -signal.SIGABRT} and codes[2] == -signal.SIGKILL, outputs
+    named = {75: "a peer was lost: process 2 (", -signal.SIGABRT: "(stopped sending heartbeats):\n2\n"}
+    for output, code in zip(outputs, codes, strict=True):
+        assert named.get(code, "") in output, (code, output)
+
+    outputs = [process.communicate(timeout=400)[0] for process in start_pair(workdir, *options, **beat)]
+    assert "resumed from the checkpoint of step 8" in outputs[0], outputs
+    (one,) = start_pair(tmp_path / "one", *options, hosts=1)
+    assert "step 20/20" in one.communicate(timeout=400)[0]
+    found, expected = (
+        [(line["step"], line["train/loss"]) for line in metrics.read(folder) if "train/loss" in line]
+        for folder in (workdir, tmp_path / "one")
+    )
+    assert [step for step, _ in found] == [step for step, _ in expected] == list(range(1, 21))
+    np.testing.assert_allclose([loss for _, loss in found], [loss for _, loss in expected], rtol=1e-5)
 
 
 def assert_replayed(workdir: pathlib.Path, cache: pathlib.Path, step: int) -> None:

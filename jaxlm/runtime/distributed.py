@@ -11,6 +11,7 @@ import glob
 import hashlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxlm.errors import EXIT_RESUMABLE, UserError
+from jaxlm.runtime import roll_call
 
 # jax waits 100 s; a peer that hangs costs the whole pod that long. $JAXLM_HEARTBEAT_S has precedence.
 HEARTBEAT_S = 60
@@ -159,7 +161,7 @@ def ending_together() -> Iterator[None]:
 def ending_when_a_peer_is_lost(
     say: Callable[[str], None] = print, exit_now: Callable[[int], Any] = os._exit
 ) -> Iterator[None]:
-    """In a run of several processes an error of the runtime ends this one at once with 75.
+    """In a run of several processes an error of the runtime ends this one with 75, and names those that are gone.
 
     After it neither a collective nor jax.distributed.shutdown() may be called: both would block until the
     heartbeat aborts the process (measured: 95 s).
@@ -169,10 +171,13 @@ def ending_when_a_peer_is_lost(
     except jax.errors.JaxRuntimeError as error:
         if jax.process_count() == 1 or any(word in str(error) for word in _NOT_A_PEER):
             raise
-        say(
-            f"a peer was lost ({_first_line(error)}); ending with code {EXIT_RESUMABLE}: restart all "
-            "processes"
+        lost = roll_call.missing() or "all are there, one of them failed"
+        text = (
+            f"a peer was lost: {lost} ({_first_line(error)}); ending with code {EXIT_RESUMABLE}: restart all"
         )
+        say(text)
+        if not is_main():  # whose log is not that of the run
+            print(text, file=sys.stderr, flush=True)
         exit_now(EXIT_RESUMABLE)
 
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
@@ -137,14 +138,15 @@ def test_a_lost_peer_ends_the_other_within_the_heartbeat(tmp_path):
     assert processes[1].returncode == 9
     # The collective fails (75), or it blocks and jax aborts: which of them is a matter of the moment.
     assert processes[0].returncode in (75, -signal.SIGABRT), outputs
-    assert ("a peer was lost" in outputs[0]) == (processes[0].returncode == 75)
+    named = f"a peer was lost: process 1 ({socket.gethostname()}, pid {processes[1].pid})"
+    assert (named in outputs[0]) == (processes[0].returncode == 75), outputs
 
 
 def test_an_error_of_the_runtime_ends_a_run_of_several_processes_at_once_with_75(tmp_path):
     processes = start_two("error", tmp_path)
     outputs = finish(processes)
     assert [p.returncode for p in processes] == [75, 75], outputs
-    assert all("a peer was lost (injected)" in out for out in outputs)
+    assert all("a peer was lost: all are there, one of them failed (injected)" in out for out in outputs)
 
 
 def test_a_transfer_that_is_not_allowed_is_no_lost_peer(tmp_path):

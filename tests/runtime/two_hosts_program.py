@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxlm.checkpoint import manifest, storage
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.runtime import distributed
+from jaxlm.runtime import distributed, roll_call
 from jaxlm.runtime.signals import StopRequest
 
 mode, folder = sys.argv[1:3]
@@ -90,7 +90,7 @@ elif mode == "save":
     print(f"GOOD {checkpoints.steps()}", flush=True)
 elif mode == "lose":
     total = jax.jit(lambda x: x.sum(), out_shardings=NamedSharding(mesh, PartitionSpec()))
-    with distributed.ending_when_a_peer_is_lost():
+    with roll_call.answering(print), distributed.ending_when_a_peer_is_lost():
         for step in range(1, 10**6):
             float(total(make(float(step))["w"]))
             if step == 3:
@@ -99,7 +99,7 @@ elif mode == "lose":
                 os._exit(9)
 elif mode == "error":
     distributed.agree(True)
-    with distributed.ending_when_a_peer_is_lost():
+    with roll_call.answering(print), distributed.ending_when_a_peer_is_lost():
         raise jax.errors.JaxRuntimeError("injected")
 elif mode == "guard":
     with distributed.ending_when_a_peer_is_lost(), jax.transfer_guard("disallow"):
