@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import json, sys
+import dataclasses, json, sys
 import jax, numpy as np
 from jax.experimental import topologies
 from jaxlm.batch import Vocabulary
@@ -32,8 +32,9 @@ from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
 
-recipe, topology, axes, length, rows, remat = json.loads(sys.argv[1])
+recipe, topology, axes, length, rows, remat, sizes = json.loads(sys.argv[1])
 run = flags.load(recipe)
+run.model = dataclasses.replace(run.model, **sizes)
 run.model.remat, run.batch_size, run.ema_decay, run.accumulate = remat, rows, 0.0, 1
 run.steps = 10**8  # schedules in tokens fit, however few rows a step has
 chips = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
@@ -53,12 +54,15 @@ print(json.dumps({
     "kernels": sorted({c.name for c in chosen}),
     "custom_calls": text.count("tpu_custom_call"),
     "collectives": any(f" {name}" in text for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")),
+    "flops": compiled.cost_analysis()["flops"],
     "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
 }))
 """
 
 
-def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, remat: str = "none") -> dict:
+def compiled(
+    recipe: str, topology: str, axes: dict, *, length: int, rows: int, remat: str = "none", **sizes: int
+) -> dict:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -68,7 +72,8 @@ def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, 
         "TPU_LOG_DIR": "disabled",
         "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",
     }
-    arguments = json.dumps([str(ROOT / "configs" / f"{recipe}.py"), topology, axes, length, rows, remat])
+    path = str(ROOT / "configs" / f"{recipe}.py")
+    arguments = json.dumps([path, topology, axes, length, rows, remat, sizes])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, capture_output=True, text=True
     )

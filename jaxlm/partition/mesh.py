@@ -18,11 +18,10 @@ from jaxlm.errors import UserError
 
 # From least to most traffic: create_device_mesh gives the last axes the closest neighbours.
 AXES = ("data", "stage", "fsdp", "expert", "context", "tensor")
-BATCH_AXES = ("data", "fsdp")
+BATCH_AXES = ("data", "fsdp", "expert")
 # Axes that split no work yet: their devices would repeat what others do.
 TO_COME = {
     "stage": "pipeline stages",
-    "expert": "experts on different devices",
     "context": "rows over several devices",
 }
 
@@ -35,10 +34,10 @@ class Mesh:
     fsdp: int = 1  # devices that share the batch and hold parts of the state
     # What fsdp splits: weights, gradients and moments of the optimizer (ZeRO-3), or all but the weights (ZeRO-1, 2)
     fsdp_splits: Literal["weights", "optimizer"] = "weights"
+    expert: int = 1  # devices that share the batch, and each hold a part of the experts of a mixture
     tensor: int = 1  # devices that share heads, MLP and vocabulary
     # Not implemented yet: 1 is all that is allowed.
     context: int = 1  # devices that share the positions of a row; not implemented: 1
-    expert: int = 1  # devices that share experts; not implemented: 1
     stage: int = 1  # pipeline stages; not implemented: 1
 
     def validate(self, where: str) -> None:
@@ -122,7 +121,7 @@ def arrange(sizes: dict[str, int], devices: Sequence[Any], where: str) -> np.nda
 def check_batch_size(
     rows: int, mesh: jax.sharding.Mesh, where: str = "config.batch_size", *, accumulate: int = 1
 ) -> None:
-    """Raises UserError unless the rows of every micro-batch divide over the axes of the batch, data and fsdp."""
+    """Raises UserError unless the rows of every micro-batch divide over the axes of the batch."""
     parts = math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES) * accumulate
     if rows > 0 and rows % parts == 0:
         return

@@ -23,7 +23,7 @@ Mesh = jax.sharding.Mesh
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over data and fsdp; for every field of a Batch."""
+    """Rows over the axes of the batch; for every field of a Batch."""
     return NamedSharding(mesh, PartitionSpec(tuple(name for name in BATCH_AXES if name in mesh.shape)))
 
 
