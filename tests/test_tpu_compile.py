@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import dataclasses, json, sys
+import dataclasses, json, math, re, sys
 import jax, numpy as np
 from jax.experimental import topologies
 from jaxlm.batch import Vocabulary
@@ -54,7 +54,7 @@ print(json.dumps({
     "kernels": sorted({c.name for c in chosen}),
     "custom_calls": text.count("tpu_custom_call"),
     "collectives": any(f" {name}" in text for name in ("all-reduce", "all-gather", "reduce-scatter", "collective-permute")),
-    "flops": compiled.cost_analysis()["flops"],
+    "largest": max(math.prod(map(int, sizes.split(","))) for sizes in re.findall(r"\\w\\[([0-9,]+)\\]", text)),
     "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
 }))
 """
@@ -126,3 +126,19 @@ def test_every_kind_of_family_compiles_and_fits(recipe, topology, axes, length, 
     # T5 adds relative positions to the scores, which no kernel here takes.
     expected = ["xla"] if recipe == "t5_v1_1_base" else ["splash"]
     assert found["kernels"] == expected and found["gib"] < limit
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [dict(data=4), dict(data=1, expert=4), dict(data=2, expert=2), dict(data=1, expert=2, tensor=2)],
+    ids=str,
+)
+def test_experts_are_products_by_group_on_every_axis_and_nothing_is_tokens_times_experts(axes):
+    hidden, mlp, experts, vocab, tokens = 1024, 3584, 8, 32_000, 8 * 2048
+    sizes = dict(layers=2, hidden=hidden, heads=8, kv_heads=2, head_dim=128, mlp=mlp)
+    found = compiled("mixtral_8x7b", "v5e:2x2", axes, length=2048, rows=8, remat="block", **sizes)
+    # Three products of a layer, three for the gradient of their rows, three for that of the matrices: kernels all.
+    assert found["custom_calls"] >= 9 and found["kernels"] == ["splash"] and found["gib"] < 15.7
+    here, tensor = experts // axes.get("expert", 1), axes.get("tensor", 1)
+    rows = tokens // axes["data"] * min(2, here)  # all that a group has, twice: none is dropped
+    assert found["largest"] <= max(rows * mlp // tensor, 2 * here * hidden * mlp // tensor, vocab * hidden)

@@ -2,8 +2,8 @@
 
 In: a config.json or a `Mixtral`. Out: the other, and the table of weights, which is Llama's with experts. Files hold
 the matrices of every expert apart (transformers fuses them, in memory only); ours have the experts in front. The weight
-of the balance is router_aux_loss_coef; output_router_logits, with which transformers adds it to its loss, is neither read
-nor written: its generation fails with it (5.24).
+of the balance is router_aux_loss_coef. output_router_logits, with which transformers adds it to its loss, is neither
+read nor written: its generation fails with it (5.24).
 """
 
 import collections
