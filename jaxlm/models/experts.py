@@ -59,8 +59,12 @@ class Experts(nnx.Module):
         gates_BTJ = gates_BTJ / gates_BTJ.sum(axis=-1, keepdims=True)
         real_BT1, experts = (segments_BT > 0)[..., None], logits_BTE.shape[-1]
         ids_BTJ = jnp.where(real_BT1, ids_BTJ, experts)
-        weights = tuple(whole(w[...]).astype(self.dtype) for w in (self.w_gate, self.w_in, self.w_out))
-        y_BTD = dispatch.mixed(x_BTD, ids_BTJ, gates_BTJ, weights, activation(self.activation))
+        gate_EDF, in_EDF, out_EFD = (
+            whole(w[...]).astype(self.dtype) for w in (self.w_gate, self.w_in, self.w_out)
+        )
+        y_BTD = dispatch.mixed(
+            x_BTD, ids_BTJ, gates_BTJ, (gate_EDF, in_EDF, out_EFD), activation(self.activation)
+        )
         routed = Routed(
             chosen_E=(ids_BTJ[..., None] == jnp.arange(experts)).sum(axis=(0, 1, 2), dtype=jnp.float32),
             likely_E=jnp.where(real_BT1, likely_BTE, 0.0).sum(axis=(0, 1)),

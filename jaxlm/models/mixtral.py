@@ -44,8 +44,9 @@ class Mixtral(llama.Llama):
 class Block(llama.Block):
     """Llama's, with experts."""
 
-    def make_mlp(self, c: Mixtral, rngs: nnx.Rngs, dtype: jnp.dtype) -> None:
+    def make_mlp(self, c: llama.Llama, rngs: nnx.Rngs, dtype: jnp.dtype) -> None:
         """The router and its experts."""
+        assert isinstance(c, Mixtral)
         self.experts = experts.Experts(
             rngs,
             width=c.hidden,
@@ -67,6 +68,7 @@ class MixtralModule(llama.LlamaModule):
     """Weights and calls of one Mixtral."""
 
     block = Block
+    config: Mixtral
 
     def encode(
         self,

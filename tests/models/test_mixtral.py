@@ -15,7 +15,8 @@ from jaxlm.models.build import build
 from jaxlm.models.mixtral import Mixtral
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import plain
-from jaxlm.views import LoRA, pfeiffer
+from jaxlm.training import probe
+from jaxlm.views import Adapter, LoRA, pfeiffer
 from jaxlm.views.view import facts
 from tests.infer.small_models import DECODERS, made
 
@@ -89,6 +90,14 @@ def test_lora_as_it_is_leaves_experts_alone_and_what_needs_an_mlp_says_so():
     assert beside and not any("experts" in path for path in beside)
     with pytest.raises(UserError, match="matches no matrix. There are: blocks/attention/wk"):
         pfeiffer(width=3).check(of_model, "config.view[0]")
+    with pytest.raises(UserError, match="matches blocks/experts/w_out, which is not the output of a layer"):
+        Adapter(width=3, targets=".*experts/w_out").check(of_model, "config.view[0]")
+
+
+def test_isolation_is_probed_with_one_expert_that_every_token_takes():
+    shallow = probe._shallow(CONFIG, ())
+    shallow.validate("model")
+    assert (shallow.experts, shallow.experts_per_token, shallow.layers) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
