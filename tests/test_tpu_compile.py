@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 PROGRAM = """
-import json, sys
+import dataclasses, json, math, re, sys
 import jax, numpy as np
 from jax.experimental import topologies
 from jaxlm.batch import Vocabulary
@@ -32,8 +32,9 @@ from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
 
-recipe, topology, axes, length, rows, remat = json.loads(sys.argv[1])
+recipe, topology, axes, length, rows, remat, sizes = json.loads(sys.argv[1])
 run = flags.load(recipe)
+run.model = dataclasses.replace(run.model, **sizes)
 run.model.remat, run.batch_size, run.ema_decay, run.accumulate = remat, rows, 0.0, 1
 run.steps = 10**8  # schedules in tokens fit, however few rows a step has
 chips = {"chip_config_name": "megacore"} if topology.startswith("v4") else {}
@@ -60,12 +61,15 @@ print(json.dumps({
         }.items()
         if shown in text
     ],
+    "largest": max(math.prod(map(int, sizes.split(","))) for sizes in re.findall(r"\\w\\[([0-9,]+)\\]", text)),
     "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
 }))
 """
 
 
-def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, remat: str = "none") -> dict:
+def compiled(
+    recipe: str, topology: str, axes: dict, *, length: int, rows: int, remat: str = "none", **sizes: int
+) -> dict:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -75,7 +79,8 @@ def compiled(recipe: str, topology: str, axes: dict, *, length: int, rows: int, 
         "TPU_LOG_DIR": "disabled",
         "JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0",
     }
-    arguments = json.dumps([str(ROOT / "configs" / f"{recipe}.py"), topology, axes, length, rows, remat])
+    path = str(ROOT / "configs" / f"{recipe}.py")
+    arguments = json.dumps([path, topology, axes, length, rows, remat, sizes])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, arguments], env=environment, capture_output=True, text=True
     )
@@ -141,3 +146,19 @@ def test_every_kind_of_family_compiles_and_fits(recipe, topology, axes, length, 
     # T5 adds relative positions to the scores, which no kernel here takes.
     expected = ["xla"] if recipe == "t5_v1_1_base" else ["splash"]
     assert found["kernels"] == expected and found["gib"] < limit
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [dict(data=4), dict(data=1, expert=4), dict(data=2, expert=2), dict(data=1, expert=2, tensor=2)],
+    ids=str,
+)
+def test_experts_are_products_by_group_on_every_axis_and_nothing_is_tokens_times_experts(axes):
+    hidden, mlp, experts, vocab, tokens = 1024, 3584, 8, 32_000, 8 * 2048
+    sizes = dict(layers=2, hidden=hidden, heads=8, kv_heads=2, head_dim=128, mlp=mlp)
+    found = compiled("mixtral_8x7b", "v5e:2x2", axes, length=2048, rows=8, remat="block", **sizes)
+    # Three products of a layer, three for the gradient of their rows, three for that of the matrices: kernels all.
+    assert found["custom_calls"] >= 9 and found["kernels"] == ["splash"] and found["gib"] < 15.7
+    here, tensor = experts // axes.get("expert", 1), axes.get("tensor", 1)
+    rows = tokens // axes["data"] * min(2, here)  # all that a group has, twice: none is dropped
+    assert found["largest"] <= max(rows * mlp // tensor, 2 * here * hidden * mlp // tensor, vocab * hidden)

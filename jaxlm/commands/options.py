@@ -26,6 +26,7 @@ _FORMER = {
 _AXES = {
     "data": "share the rows, each with all weights; default: the rest",
     "fsdp": "share rows and weights; default: all devices, if no size is given",
+    "expert": "share rows, and the experts of a mixture",
     "tensor": "share heads, MLP and vocabulary",
 }
 

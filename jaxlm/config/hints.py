@@ -52,6 +52,7 @@ _WORDS = {
     "init_from": "model_name model_name_or_path pretrained from_pretrained resume resume_from init checkpoint_path",
     "mesh.tensor": "tensor_parallel tp tensor_parallel_size",
     "mesh.fsdp": "fsdp zero",
+    "mesh.expert": "expert_parallel ep expert_parallel_size expert_model_parallel_size",
     "mesh.data": "devices num_gpus n_gpu data_parallel",
 }
 _FLAGS = {"--workdir": "output_dir out_dir save_dir logdir run_dir folder", "--config": "recipe_name cfg"}

@@ -10,7 +10,6 @@ A family is one file of this package with the name of its file in `jaxlm/models`
 import dataclasses
 import functools
 import importlib
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
@@ -18,7 +17,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 
 from jaxlm.convert import heads as places
-from jaxlm.convert import table
+from jaxlm.convert import present, table
 from jaxlm.convert.table import Row
 from jaxlm.errors import UserError, did_you_mean, reading
 from jaxlm.formats.source import Index, Tensors, of_arrays
@@ -37,6 +36,7 @@ FILES: Mapping[str, str] = {
     "llama": "llama",
     "marian": "transformer",
     "mistral": "llama",
+    "mixtral": "mixtral",
     "modernbert": "modernbert",
     "qwen2": "llama",
     "qwen3": "llama",
@@ -200,8 +200,8 @@ def plan(
     ours = flatten(build(config, wanted).shapes if shapes is None else shapes)
     table.check_cover(found, ours)
     expected = {name for row in found for name in row.names(ours[row.ours].shape)}
-    source, buffers, copies = _present(family, given, expected)
-    source, fixed = _without(source, constants(config))
+    source, buffers, copies = present.entries(family, given, expected)
+    source, fixed = present.without(source, constants(config))
     buffers += tuple(name for name in given if family.current_name(name) in fixed)
     missing, unexpected = table.difference(found, source, ours)
     for row in found:
@@ -219,59 +219,6 @@ def widened(array: np.ndarray, name: str) -> np.ndarray:
             f"{name} is stored as {array.dtype.name}: weights are float32, float16 or bfloat16. Convert it first."
         )
     return array.astype(np.float32)
-
-
-def _present(
-    family: Family, source: Tensors, expected: set[str]
-) -> tuple[Tensors, tuple[str, ...], dict[str, str]]:
-    """The source under present names, without buffers and copies; and those two."""
-    entries, buffers, stored = {}, [], {}
-    for name, entry in source.entries.items():
-        now = family.current_name(name)
-        if now not in expected and any(re.fullmatch(pattern, now) for pattern in family.IGNORED):
-            buffers.append(name)
-        elif now in entries:
-            raise UserError(f"{source.where}: {name} and {stored[now]} are both {now} in today's names.")
-        else:
-            entries[now], stored[now] = entry, name
-    found, copies = Tensors(entries, source.where), {}
-    for copy, original in family.TIED.items():
-        if copy in expected or copy not in entries:
-            continue
-        if original in entries:
-            _check_copy(found, copy, original)
-            copies[stored[copy]] = original
-        else:
-            entries[original] = entries[copy]
-        del entries[copy]
-    return found, tuple(buffers), copies
-
-
-def _without(source: Tensors, constants: Mapping[str, np.ndarray]) -> tuple[Tensors, set[str]]:
-    """The source without the constants in it, which must have their values; and the names of those."""
-    found = {name for name in constants if name in source}
-    for name in found:
-        if source.shape(name) != constants[name].shape or not np.array_equal(
-            source.read(name), constants[name]
-        ):
-            raise UserError(
-                f"{source.where}: {name} is not what it is in all models of this family here (shape "
-                f"{constants[name].shape}, from {constants[name].min():g} to {constants[name].max():g}), so this "
-                "checkpoint cannot be held."
-            )
-    left = {name: entry for name, entry in source.entries.items() if name not in found}
-    return Tensors(left, source.where), found
-
-
-def _check_copy(source: Tensors, copy: str, original: str) -> None:
-    if source.shape(copy) == source.shape(original) and np.array_equal(
-        source.read(copy), source.read(original)
-    ):
-        return
-    raise UserError(
-        f"{source.where}: {copy} differs from {original}: they are one weight in this model (tied), so this "
-        "checkpoint cannot be held."
-    )
 
 
 def _typed(config: Any) -> Any:

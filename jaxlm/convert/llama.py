@@ -97,7 +97,11 @@ def fitted(config: Llama, names: Set[str]) -> Llama:
 
 def from_hf_config(hf: Mapping[str, Any]) -> Llama:
     """A `Llama` from a config.json. Raises UserError for what our Llama does not have."""
-    kind = hf["model_type"]
+    return Llama(**arguments(hf["model_type"], hf))
+
+
+def arguments(kind: str, hf: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `Llama`, read as those of a model of this kind."""
     hf = collections.ChainMap(hf, _ABSENT[kind])  # type: ignore[arg-type]
     fields.refuse(hf, "mlp_bias", False, why="Our gated MLP has no biases.")
     fields.refuse(hf, "pretraining_tp", 1)
@@ -105,18 +109,18 @@ def from_hf_config(hf: Mapping[str, Any]) -> Llama:
     heads = fields.number(hf, "num_attention_heads", int)
     hidden = fields.number(hf, "hidden_size", int)
     absent, present = _BIASES[kind]
-    return Llama(
+    return {
         **fields.read(hf, _FIELDS, {"initializer_range": 0.02}),
-        kv_heads=fields.number(hf, "num_key_value_heads", int, heads),
+        "kv_heads": fields.number(hf, "num_key_value_heads", int, heads),
         # Qwen3's default is 128, whatever the width; the others divide.
-        head_dim=fields.number(hf, "head_dim", int, 128 if kind == "qwen3" else hidden // max(heads, 1)),
-        activation=fields.activation(hf, "hidden_act", "silu"),
-        rope=_rope(hf),
-        embeddings="tied" if fields.value(hf, "tie_word_embeddings", False) else "untied",
-        biases=present if hf.get("attention_bias") else absent,  # type: ignore[arg-type]
-        qk_norm="head" if kind == "qwen3" else "none",
-        windows=_windows(hf),
-    )
+        "head_dim": fields.number(hf, "head_dim", int, 128 if kind == "qwen3" else hidden // max(heads, 1)),
+        "activation": fields.activation(hf, "hidden_act", "silu"),
+        "rope": _rope(hf),
+        "embeddings": "tied" if fields.value(hf, "tie_word_embeddings", False) else "untied",
+        "biases": present if hf.get("attention_bias") else absent,
+        "qk_norm": "head" if kind == "qwen3" else "none",
+        "windows": _windows(kind, hf),
+    }
 
 
 def to_hf_config(config: Llama) -> dict[str, Any]:
@@ -163,8 +167,7 @@ def _kind(config: Llama) -> str:
     )
 
 
-def _windows(hf: Mapping[str, Any]) -> tuple[int, ...]:
-    kind = hf["model_type"]
+def _windows(kind: str, hf: Mapping[str, Any]) -> tuple[int, ...]:
     if kind == "llama" or (kind != "mistral" and not hf.get("use_sliding_window")):
         return (0,)
     window = fields.number(hf, "sliding_window", int, 0)

@@ -5,11 +5,12 @@ whole parameter or any part of it. Guaranteed: every array on either side is nam
 checked, values are moved and never computed, so a round trip is bit-identical.
 
 `axes` is written like "(N H) D -> D N H": their axes, then ours; letters in brackets are one axis of theirs. '{}' in
-their name is the layer; our array then has the layers stacked in front.
+their name is the layer, a second one the expert; our array then has the layers, and the experts, stacked in front.
 """
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -38,25 +39,19 @@ class Row:
     part: tuple[int, int] | None = None
     layers: tuple[int, ...] | None = None  # their numbers of our stacked layers; None: 0, 1, 2, ...
 
-    def __post_init__(self) -> None:
-        if self.theirs.count("{}") > 1:
-            raise ValueError(
-                f"{self.theirs}: one number per name, the layer's. Give every expert rows of its own."
-            )
-
     @property
-    def stacked(self) -> bool:
-        """Whether ours has the layers in front."""
-        return "{}" in self.theirs
+    def stacked(self) -> int:
+        """How many axes of ours stand for numbers in their name: none, the layers, the layers and the experts."""
+        return self.theirs.count("{}")
 
     def names(self, shape: Sequence[int]) -> list[str]:
-        """Their names, in the order of our layers."""
-        if not self.stacked:
-            return [self.theirs]
-        numbers = range(shape[0]) if self.layers is None else self.layers
-        if len(numbers) != shape[0]:
-            raise ValueError(f"{self.ours} has {shape[0]} layers, its row names {len(numbers)}.")
-        return [self.theirs.replace("{}", str(i)) for i in numbers]
+        """Their names, layer by layer and in it expert by expert."""
+        numbers = [range(size) for size in shape[: self.stacked]]
+        if self.layers is not None:
+            if len(self.layers) != shape[0]:
+                raise ValueError(f"{self.ours} has {shape[0]} layers, its row names {len(self.layers)}.")
+            numbers = [self.layers, *numbers[1:]]
+        return [self.theirs.format(*found) for found in itertools.product(*numbers)]
 
 
 def layout(row: Row, shape: Sequence[int], sizes: Mapping[str, int]) -> Layout:
@@ -87,12 +82,13 @@ def read(
 
     if not row.stacked:
         return one(row.theirs)
-    names = row.names(shape)[cuts[0]]
-    first = one(names[0]) if names else np.zeros(shape[1:], np.float32)
-    made = np.empty((len(names), *first.shape), first.dtype)
-    for i, name in enumerate(names):
+    stack = shape[: row.stacked]
+    names = np.array(row.names(shape), object).reshape(stack)[cuts[: row.stacked]]
+    first = one(names.flat[0]) if names.size else np.zeros(shape[row.stacked :], np.float32)
+    made = np.empty((names.size, *first.shape), first.dtype)
+    for i, name in enumerate(names.flat):
         made[i] = one(name) if i else first
-    return made
+    return made.reshape(*names.shape, *first.shape)
 
 
 def to_theirs(
@@ -114,7 +110,7 @@ def to_theirs(
 def write(row: Row, array: np.ndarray, tensors: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
     """Puts our array of a row into the tensors that it is, or is a part of; cast to their dtypes."""
     place = layout(row, array.shape[row.stacked :], sizes)
-    pieces = array if row.stacked else array[None]
+    pieces = array.reshape(-1, *array.shape[row.stacked :])
     for name, piece in zip(row.names(array.shape), pieces, strict=True):
         place.write(piece, tensors[name])
 

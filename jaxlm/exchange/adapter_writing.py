@@ -148,7 +148,7 @@ class _Written:
 
     def beside(self, row: Row, one: Facts, shape: tuple[int, ...], own: Mapping[str, np.ndarray]) -> None:
         """What stands beside a weight."""
-        if not row.theirs.endswith(".weight") or {*one.axes} & {*_TABLES}:
+        if not row.theirs.endswith(".weight") or {*one.axes} & {*_TABLES, "experts"}:
             raise UserError(
                 f"{row.ours} is no matrix of attention, MLP or a head: PEFT has no place. {_LEAVE}"
             )

@@ -60,8 +60,11 @@ def _open(name: str, allow_pickle: Any, base: str) -> Stored:
     return stored.of_hf(name.removeprefix(HF), allow_pickle=allow_pickle)
 
 
-# How a model is run, and how its weights began: no function of the weights, and not in every config.json.
-_NO_FUNCTION = ("layer_loop", "remat", "attention", "init_scale", "init_factor", "position_init")
+# How a model is run and trained, and how its weights began: no function of the weights, and not in every config.json.
+_NO_FUNCTION = (
+    *("layer_loop", "remat", "attention", "init_scale", "init_factor", "position_init"),
+    *("balance_loss", "router_z_loss"),
+)
 
 
 def _fields(a: Any, b: Any) -> str:
@@ -86,7 +89,9 @@ def _tensors(a: Stored, b: Stored) -> tuple[bool, str]:
         difference = np.abs(left - right)
         if not np.array_equal(left, right):
             at = np.unravel_index(int(np.nanargmax(difference)), left.shape)
-            name = row.names(left.shape)[at[0]] if row.stacked else row.theirs
+            stack = left.shape[: row.stacked]
+            place = np.ravel_multi_index(at[: row.stacked], stack) if stack else 0
+            name = row.names(left.shape)[place]
             worst, close = float(difference.max()), False
             return close, f"tensors: {name} differs first, by up to {worst:.3g}"
     return True, f"tensors: {len(rows)} parameters the same to the bit"

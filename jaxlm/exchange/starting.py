@@ -111,6 +111,13 @@ def check(run: Run, say: Say) -> None:
     check_model(run, _opened(run.init_from, say))
 
 
+_OF_TRAINING = (
+    "dropout",
+    "init",
+    "loss",
+)  # in a field's name: another function of the weights in training alone
+
+
 def check_model(run: Run, stored: Stored) -> None:
     """UserError naming all fields of config.model that make another function of the same weights, with their fixes."""
     ours, theirs = run.model, stored.config
@@ -127,7 +134,7 @@ def check_model(run: Run, stored: Stored) -> None:
     told, fixes = [], []
     for field in dataclasses.fields(ours):
         have, want = getattr(theirs, field.name), getattr(ours, field.name)
-        if have == want or tree.has_default(field) or "dropout" in field.name or "init" in field.name:
+        if have == want or tree.has_default(field) or any(one in field.name for one in _OF_TRAINING):
             continue
         how = _how(run, field.name, have, want)
         if how is not None:

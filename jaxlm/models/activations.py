@@ -1,7 +1,7 @@
 """Where activations live on a mesh: constraints at a few named points.
 
-In: an array and one name per dimension ('batch', 'length', 'stream', 'heads', 'mlp', 'vocab' or None). Out: the same
-array, constrained under `jax.set_mesh`. Guaranteed: the identity without a mesh, for mesh axes that the
+In: an array and one name per dimension ('batch', 'length', 'stream', 'heads', 'mlp', 'vocab', 'experts' or None). Out:
+the same array, constrained under `jax.set_mesh`. Guaranteed: the identity without a mesh, for mesh axes that the
 mesh lacks or that are not Auto (inside `jax.shard_map`), and for dimensions that the mesh axes do not
 divide; of these only 'length' is split all the same, the last device's share then being padded.
 
@@ -17,51 +17,54 @@ import jax
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 MESH_AXES = {
-    "batch": ("data", "fsdp", "stage"),
+    "batch": ("data", "fsdp", "expert", "stage"),
     "length": ("context",),
     "stream": ("context", "tensor"),
     "heads": ("tensor",),
     "mlp": ("tensor",),
     "vocab": ("tensor",),
+    "experts": ("expert",),
     None: (),
 }
 
 
+def automatic(mesh: AbstractMesh) -> set[str]:
+    """The axes whose work the partitioner divides."""
+    return {a for a, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Auto}
+
+
 def spec(mesh: AbstractMesh, shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
     """The partition of an activation of this shape over what `mesh` has."""
-    automatic = _automatic(mesh)
-    entries = []
+    known, entries = automatic(mesh), []
     for size, name in zip(shape, names, strict=True):
-        over, devices = _over(mesh, automatic, name)
+        over, devices = _over(mesh, known, name)
         if name == "stream" and size % devices:
-            name, (over, devices) = "length", _over(mesh, automatic, "length")
+            name, (over, devices) = "length", _over(mesh, known, "length")
         fits = size % devices == 0 or (name == "length" and size > devices)
         entries.append(over if over and fits else None)
     return PartitionSpec(*entries)
 
 
-def _automatic(mesh: AbstractMesh) -> set[str]:
-    """The axes over which the partitioner may split."""
-    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
-    return {axis for axis, kind in kinds if kind == AxisType.Auto}
-
-
-def _over(mesh: AbstractMesh, automatic: set[str], name: str | None) -> tuple[tuple[str, ...], int]:
-    axes = tuple(a for a in MESH_AXES[name] if a in automatic and mesh.shape[a] > 1)
+def _over(mesh: AbstractMesh, known: set[str], name: str | None) -> tuple[tuple[str, ...], int]:
+    axes = tuple(a for a in MESH_AXES[name] if a in known and mesh.shape[a] > 1)
     return axes, math.prod(mesh.shape[a] for a in axes)
 
 
 def share(mesh: AbstractMesh, shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
-    """`spec` for `jax.shard_map`, with the axes of one device in front: over axes that it does not find there it sums
-    gradients, and a TPU's compiler keeps such a sum of one."""
-    first, *rest = spec(mesh, shape, names)
+    """`spec` for `jax.shard_map`: without what does not divide, and with the axes of one device in front. Over axes that
+    are not named it sums gradients, and a TPU's compiler keeps such a sum of one."""
+    entries = spec(mesh, shape, names)
+    even = [
+        size % math.prod(mesh.shape[a] for a in axes(e)) == 0 for size, e in zip(shape, entries, strict=True)
+    ]
+    first, *rest = (entry if fits else None for entry, fits in zip(entries, even, strict=True))
     alone = tuple(axis for axis in mesh.axis_names if mesh.shape[axis] == 1)
     return PartitionSpec((*alone, *axes(first)) or None, *rest)
 
 
 def on_shares(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     """`jax.shard_map` over all axes of the mesh that is set but those over which it is mapped already."""
-    axes = _automatic(jax.sharding.get_abstract_mesh())
+    axes = automatic(jax.sharding.get_abstract_mesh())
     return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, axis_names=axes, check_vma=False)
 
 
@@ -85,6 +88,6 @@ def devices(name: str) -> int:
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
     """Pin `x` to the mesh that is set; `names` has one entry per dimension."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or all(mesh.shape[axis] == 1 for axis in _automatic(mesh)):
+    if mesh.empty or all(mesh.shape[axis] == 1 for axis in automatic(mesh)):
         return x
     return jax.lax.with_sharding_constraint(x, spec(mesh, x.shape, names))

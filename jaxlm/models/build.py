@@ -36,7 +36,7 @@ class Model:
     heads: Mapping[str, Head]
     dtype: Dtype  # of the computation; parameters are float32
     axes: Params  # logical axis names, one tuple per parameter
-    inputs: Params  # how many dimensions of a parameter are contracted with what comes in, without 'layers'
+    inputs: Params  # how many dimensions of a parameter, behind layers and experts, meet what comes in
     shapes: Params  # `init`'s result as `jax.ShapeDtypeStruct`s
     _graph: nnx.GraphDef
 

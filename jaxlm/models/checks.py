@@ -19,6 +19,13 @@ def above_zero(config: Any, where: str, *names: str) -> None:
             raise UserError(f"{where}.{name}={getattr(config, name)}: must be above 0.")
 
 
+def not_below_zero(config: Any, where: str, *names: str) -> None:
+    """Weights of terms of the loss."""
+    for name in names:
+        if not 0 <= getattr(config, name) < float("inf"):
+            raise UserError(f"{where}.{name}={getattr(config, name)}: must be 0 (none) or above.")
+
+
 def rates(config: Any, where: str, *names: str) -> None:
     """Dropouts."""
     for name in names:

@@ -19,7 +19,8 @@ class Extras:
 
     # Terms of the loss as (sum, weight), such as the balance of experts: each layer's is a mean of its own
     terms: dict[str, Pair] = dataclasses.field(default_factory=dict)
-    values: Any = None  # anything else: attributions, hidden states, router statistics
+    sums: Any = None  # over the batch, of anything: statistics of a router
+    values: Any = None  # of every row, anything else: attributions, hidden states
 
 
 @jax.tree_util.register_dataclass
@@ -33,6 +34,7 @@ class Encoded:
     terms: dict[str, Pair] = dataclasses.field(
         default_factory=dict
     )  # of all layers; the step adds them to the loss
+    sums: Any = None  # `Extras.sums` of every layer, leaves [L, ...]
     layers: Any = None  # `Extras.values` of every layer, leaves [L, ...]
 
     @classmethod
@@ -43,5 +45,11 @@ class Encoded:
             for name, (sums_L, weights_L) in part.terms.items():
                 total, weight = terms.get(name, (0.0, 0.0))
                 terms[name] = (total + sums_L.sum(), weight + weights_L.sum())
-        found = [part.values for part in extras if part.values is not None]
-        return cls(x_BTD=x_BTD, terms=terms, layers=found[0] if len(found) == 1 else tuple(found) or None)
+        sums, values = ([part.sums for part in extras], [part.values for part in extras])
+        return cls(x_BTD=x_BTD, terms=terms, sums=_known(sums), layers=_known(values))
+
+
+def _known(parts: list[Any]) -> Any:
+    """Of several stacks a tuple; None where there is nothing."""
+    found = [part for part in parts if part is not None]
+    return found[0] if len(found) == 1 else tuple(found) or None

@@ -107,9 +107,14 @@ def whole_scores() -> Iterator[None]:
         _whole.reset(token)
 
 
+def counted() -> bool:
+    """Whether what is traced is never run: its FLOPs are counted."""
+    return _whole.get()
+
+
 def in_parts() -> bool:
     """Whether plain attention leaves out what no query of a part of the row can see."""
-    return platform() == "cpu" and not _whole.get() and activations.devices("length") == 1
+    return platform() == "cpu" and not counted() and activations.devices("length") == 1
 
 
 _recorders: list[list[Choice]] = []

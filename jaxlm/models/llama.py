@@ -18,7 +18,7 @@ from jaxlm.models import cache as caches
 from jaxlm.models import checks, kernels, masks, rope, self_attention, stack
 from jaxlm.models.activations import constrain
 from jaxlm.models.embed import TokenEmbedding
-from jaxlm.models.encoded import Encoded
+from jaxlm.models.encoded import Encoded, Extras
 from jaxlm.models.heads import Headed
 from jaxlm.models.mlp import Activation, GatedMlp
 from jaxlm.models.norm import RmsNorm
@@ -85,7 +85,7 @@ class Llama:
 
 
 class Block(nnx.Module):
-    """Norm, attention, add; norm, gated MLP, add (pre-norm)."""
+    """Norm, attention, add; norm, gated MLP, add (pre-norm). A family with another MLP says what it is."""
 
     def __init__(self, c: Llama, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.norm_attention = RmsNorm(c.hidden, c.norm_epsilon)
@@ -103,27 +103,40 @@ class Block(nnx.Module):
             dtype=dtype,
         )
         self.norm_mlp = RmsNorm(c.hidden, c.norm_epsilon)
+        self.make_mlp(c, rngs, dtype)
+
+    def make_mlp(self, c: Llama, rngs: nnx.Rngs, dtype: jnp.dtype) -> None:
+        """The parameters that `apply_mlp` has."""
         self.mlp = GatedMlp(
             rngs, width=c.hidden, hidden=c.mlp, activation=c.activation, scale=c.init_scale, dtype=dtype
         )
 
-    def __call__(self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation) -> jax.Array:
+    def apply_mlp(self, x_BTD: jax.Array, segments_BT: jax.Array) -> tuple[jax.Array, Extras]:
+        """What is added to x_BTD, which comes in normed, and what else is said of it."""
+        return self.mlp(x_BTD), Extras()
+
+    def __call__(
+        self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation
+    ) -> tuple[jax.Array, Extras]:
         a_BTD = self.attention(self.norm_attention(x_BTD), mask, None, rotation=rotation)
-        return self._add_mlp(mask.asking(x_BTD) + a_BTD)
+        return self._add_mlp(mask.asking(x_BTD) + a_BTD, mask)
 
     def extend(
         self, x_BTD: jax.Array, mask: masks.Mask, rotation: rope.Rotation, cache: caches.LayerCache
     ) -> tuple[jax.Array, caches.LayerCache]:
         """The same for the next tokens of a text that `cache` holds."""
         a_BTD, cache = self.attention.extend(self.norm_attention(x_BTD), mask, cache, rotation=rotation)
-        return self._add_mlp(x_BTD + a_BTD), cache
+        return self._add_mlp(x_BTD + a_BTD, mask)[0], cache
 
-    def _add_mlp(self, x_BTD: jax.Array) -> jax.Array:
-        return constrain(x_BTD + self.mlp(self.norm_mlp(x_BTD)), "batch", "stream", None)
+    def _add_mlp(self, x_BTD: jax.Array, mask: masks.Mask) -> tuple[jax.Array, Extras]:
+        y_BTD, extras = self.apply_mlp(self.norm_mlp(x_BTD), mask.segments_BT)
+        return constrain(x_BTD + y_BTD, "batch", "stream", None), extras
 
 
 class LlamaModule(Headed):
     """Weights and calls of one Llama; made by `Llama.module`, bound by `build.Model.bind`."""
+
+    block: ClassVar[type[Block]] = Block
 
     def __init__(self, c: Llama, rngs: nnx.Rngs, dtype: jnp.dtype):
         self.config, self.dtype = c, dtype
@@ -131,7 +144,7 @@ class LlamaModule(Headed):
             rngs, vocab_size=c.vocab_size, width=c.hidden, scale=c.init_scale, dtype=dtype
         )
         self.tokens = table()
-        self.blocks = stack.stacked(lambda r: Block(c, r, dtype), c.layers, rngs)
+        self.blocks = stack.stacked(lambda r: self.block(c, r, dtype), c.layers, rngs)
         self.norm = RmsNorm(c.hidden, c.norm_epsilon)
         if c.embeddings == "untied":
             self.decoder = table()

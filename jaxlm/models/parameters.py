@@ -2,8 +2,8 @@
 
 In: the module's `nnx.Rngs` (used in `__init__` only). Out: an `nnx.Param` whose metadata says how many dimensions are
 `inputs` (0: it is no matrix) and whose `axes` names every dimension ('vocab', 'embed', 'heads', 'kv_heads', 'head_dim',
-'mlp', 'positions', 'types', 'buckets', 'layers' or None: not split). Guaranteed: float32 master values, whatever the
-compute dtype.
+'mlp', 'positions', 'types', 'buckets', 'layers', 'experts' or None: not split). Guaranteed: float32 master values,
+whatever the compute dtype.
 """
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 Axes = tuple[str | None, ...]
+STACKS = ("layers", "experts")  # in front: several parameters in one array, each on its own
 _CUT = 0.87962566103423978  # standard deviation of a unit normal cut at two
 
 
@@ -19,7 +20,7 @@ def weight(rngs: nnx.Rngs, shape: tuple[int, ...], axes: Axes, scale: float, *, 
     truncated_normal).
 
     As published the cut is not corrected for: the standard deviation of what is drawn is 0.88 x `scale`. The first
-    `inputs` dimensions are contracted with what comes in (or looked up), the others come out.
+    `inputs` dimensions behind `STACKS` are contracted with what comes in (or looked up), the others come out.
     """
     initialise = jax.nn.initializers.truncated_normal(scale, jnp.float32)
     return nnx.Param(initialise(rngs.params(), shape), axes=axes, inputs=inputs)

@@ -144,6 +144,8 @@ def _through(
         part = jnp.clip(part, 0, count * stages - 1)
         keys = None if keys_L is None else jax.vmap(lambda key: jax.random.fold_in(key, part))(keys_L)
         x_BTD, extras = of_stage(blocks, keys, x_BTD, _each(lambda a: a[part], rows_M))
+        if extras.values is not None:
+            raise UserError("config.mesh.stage: blocks that return values of every row need one stage.")
         # Column by column what waits moves on to the stage before; behind it comes what leaves the last.
         moved = jax.lax.ppermute(waiting[slot], STAGE, back)
         waiting = waiting.at[slot].set(jnp.where(stage == stages - 1, x_BTD, moved))
@@ -152,8 +154,4 @@ def _through(
 
     rounds = jnp.arange(count * stages + stages - 1)
     (_, left), extras = jax.lax.scan(one, (jnp.zeros_like(waiting[0]), waiting), rounds)
-    if extras.values is not None:
-        raise UserError(
-            "config.mesh.stage: blocks that return values of every row cannot lie on several stages."
-        )
     return jnp.roll(left, -(stages - 1), axis=0), jax.tree.map(lambda a: a.sum(axis=0), extras)

@@ -9,6 +9,8 @@ MEANINGS: Mapping[str, str] = {
     "lm_loss": "nats per target token; its exponential is the perplexity",
     "lm_accuracy": "share of the target tokens that the model names first",
     "lm_z": "nats per target token, the z-loss",
+    "balance": "of experts, times balance_loss; that times experts_per_token where all are used alike",
+    "router_z": "mean square of the router's log-sum-exp, times router_z_loss",
     "nsp_loss": "nats per pair, next sentence",
     "nsp_accuracy": "share of the pairs, next sentence",
     "sop_loss": "nats per pair, sentence order",

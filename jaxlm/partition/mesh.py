@@ -18,11 +18,7 @@ from jaxlm.errors import UserError
 
 # From least to most traffic: create_device_mesh gives the last axes the closest neighbours.
 AXES = ("data", "stage", "fsdp", "expert", "context", "tensor")
-BATCH_AXES = ("data", "fsdp", "stage")
-# Axes that split no work yet: their devices would repeat what others do.
-TO_COME = {
-    "expert": "experts on different devices",
-}
+BATCH_AXES = ("data", "fsdp", "expert", "stage")
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -33,9 +29,9 @@ class Mesh:
     fsdp: int = 1  # devices that share the batch and hold parts of the state
     # What fsdp splits: weights, gradients and moments of the optimizer (ZeRO-3), or all but the weights (ZeRO-1, 2)
     fsdp_splits: Literal["weights", "optimizer"] = "weights"
+    expert: int = 1  # devices that share the batch, and each hold a part of the experts of a mixture
     tensor: int = 1  # devices that share heads, MLP and vocabulary
     context: int = 1  # devices that share the positions of a row, for long rows
-    expert: int = 1  # devices that share experts; not implemented: 1
     stage: int = 1  # devices that have some of the layers each, through which parts of the batch go in turn
 
     def validate(self, where: str) -> None:
@@ -45,12 +41,6 @@ class Mesh:
             if not isinstance(size, int) or isinstance(size, bool) or (size < 1 and size != -1):
                 raise UserError(
                     f"{where}.{name}={size!r}: must be a whole number of at least 1, or -1 (the rest)."
-                )
-        for name, what in TO_COME.items():
-            if (size := getattr(self, name)) != 1:
-                raise UserError(
-                    f"{where}.{name}={size}: {what} are not implemented; the devices would repeat each other's work. "
-                    f"Allowed is 1. Fix: --{where}.{name}=1, and those devices in data, fsdp or tensor."
                 )
         if len(rest := [name for name in AXES if getattr(self, name) == -1]) > 1:
             raise UserError(

@@ -23,7 +23,7 @@ Mesh = jax.sharding.Mesh
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over data and fsdp; for every field of a Batch."""
+    """Rows over the axes of the batch; for every field of a Batch."""
     return NamedSharding(mesh, PartitionSpec(tuple(name for name in BATCH_AXES if name in mesh.shape)))
 
 
@@ -66,9 +66,10 @@ def unsharded(
 ) -> list[Unsharded]:
     """Arrays of at least `at_least` bytes per device that a rule would split further, largest first.
 
-    Also those that no rule splits at all although the mesh has an axis that some rule names.
+    Also those that no rule splits at all although the mesh has an axis that splits other arrays.
     """
-    splits = any(mesh.shape.get(name, 1) > 1 for axis in rules for name in table.targets(axis, rules))
+    known = {axis for own in jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple)) for axis in own}
+    splits = any(mesh.shape.get(name, 1) > 1 for axis in known for name in table.targets(axis, rules))
     found = []
     for path, x, placement in _placements(abstract, axes, mesh, rules):
         held = _bytes_held(x, placement, mesh)

@@ -15,13 +15,18 @@ import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.models import build, kernels
+from jaxlm.models.parameters import STACKS
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import BATCH_AXES
 from jaxlm.run.program import Program
 from jaxlm.training import probe_rows
 from jaxlm.training.probe_rows import Case
 
-_LARGEST = {"vocab_size": probe_rows.VOCABULARY, "mlp": 64, "generator_mlp": 64}  # nothing of attention
+# Nothing of attention. One expert: a choice between two may turn with the last bit of what it is made of.
+_LARGEST = {
+    **{"vocab_size": probe_rows.VOCABULARY, "mlp": 64, "generator_mlp": 64},
+    **{"experts": 1, "experts_per_token": 1},
+}
 _TABLES = {"vocab", "positions", "types", "buckets"}  # looked up, not multiplied
 _LAYERS = ("layers", "encoder_layers", "decoder_layers")
 
@@ -153,7 +158,7 @@ def _weights(model: build.Model) -> Any:
     def draw(like: Any, inputs: int, axes: tuple[str | None, ...]) -> np.ndarray:
         if not inputs:  # norms and biases
             return rng.uniform(0.5, 1.5, like.shape).astype(np.float32)
-        own = like.shape[1:] if axes[0] == "layers" else like.shape
+        own = like.shape[sum(axis in STACKS for axis in axes) :]
         terms = own[-1] if _TABLES.intersection(axes) else math.prod(own[:inputs])
         return rng.standard_normal(like.shape, np.float32) * np.float32(terms**-0.5)
 

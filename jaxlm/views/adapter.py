@@ -43,7 +43,8 @@ class Adapter(Beside):
         """UserError also for a matrix that is no output of a layer."""
         super().check(facts, where)
         for path, one in facts.items():
-            if self._is_target(path, one) and parts(one, one.axes)[2] != ("embed",):
+            of_layer = parts(one, one.axes)[2] == ("embed",) and "experts" not in one.axes
+            if self._is_target(path, one) and not of_layer:
                 raise UserError(
                     f"{where}.targets={self.targets!r} matches {path}, which is not the output of a layer. Fix: "
                     f"{OUTPUTS!r} for attention and MLP, {MLP_OUTPUTS!r} for the MLP alone."

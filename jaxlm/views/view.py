@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 import optax
 
+from jaxlm.models.parameters import STACKS
 from jaxlm.models.paths import flatten, nest
 
 Axes = tuple[str | None, ...]
@@ -21,7 +22,7 @@ class Facts:
     """What a model says of a parameter."""
 
     axes: Axes
-    inputs: int  # dimensions that are contracted with what comes in, without 'layers'; 0: no matrix
+    inputs: int  # dimensions that are contracted with what comes in, behind layers and experts; 0: no matrix
 
 
 class View(Protocol):
@@ -111,7 +112,7 @@ class Chain:
 
 def parts(one: Facts, what: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...], tuple[Any, ...]]:
     """Of the axes or the shape of a matrix: what is stacked, what goes in, what comes out."""
-    first = 1 if one.axes[0] == "layers" else 0
+    first = next((i for i, name in enumerate(one.axes) if name not in STACKS), 0)
     return what[:first], what[first : first + one.inputs], what[first + one.inputs :]
 
 

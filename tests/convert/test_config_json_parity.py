@@ -34,6 +34,7 @@ HARMLESS = {
     "sparse_pred_ignore_index",
     "initializer_cutoff_factor",
     "init_std",  # of Marian
+    "output_router_logits",  # of Mixtral: whether transformers adds the balance to its loss
     # Ids, which generation reads.
     *(f"{role}_token_id" for role in ("pad", "bos", "eos", "cls", "sep", "decoder_start", "forced_eos")),
 }

@@ -57,9 +57,17 @@ def test_our_layers_may_have_other_numbers_on_their_side():
     assert set(table.to_theirs((row,), {"w": ours}, {})) == set(theirs)
 
 
-def test_a_name_with_two_numbers_is_refused_which_would_give_both_the_same():
-    with pytest.raises(ValueError, match=r"layers\.\{\}\.experts\.\{\}\.w: one number per name"):
-        Row("w", "layers.{}.experts.{}.w")
+def test_a_name_with_two_numbers_is_of_layers_and_of_experts():
+    row = Row("w", "layers.{}.experts.{}.w", "F D -> D F")
+    theirs = {
+        f"layers.{i}.experts.{e}.w": np.random.default_rng((i, e)).normal(size=(7, 5))
+        for i, e in itertools.product(range(2), range(3))
+    }
+    ours = table.read(row, of_arrays(theirs), (2, 3, 5, 7), {})
+    for i, e in itertools.product(range(2), range(3)):
+        assert np.array_equal(ours[i, e], theirs[f"layers.{i}.experts.{e}.w"].T)
+    back = table.to_theirs((row,), {"w": ours}, {})
+    assert back.keys() == theirs.keys() and all(np.array_equal(back[name], theirs[name]) for name in theirs)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +75,7 @@ def test_a_name_with_two_numbers_is_refused_which_would_give_both_the_same():
     [
         (Row("w", "l.{}.w", "(N H) D -> D N H"), (3, 5, 4, 6), (24, 5)),
         (Row("w", "l.{}.w", "D (P N H) -> D N H", part=(2, 3)), (3, 5, 4, 6), (5, 72)),
+        (Row("w", "l.{}.e.{}.w", "F D -> D F"), (3, 4, 5, 6), (6, 5)),
         (Row("w", "l.{}.w", "(N P H) D -> N H D", part=(0, 2)), (3, 4, 6, 5), (48, 5)),
         (Row("w", "w", "V D -> V D", padded="V"), (16, 7), (11, 7)),
         (Row("w", "w", "", padded="V"), (16,), (11,)),

@@ -33,6 +33,7 @@ RECIPES = [
     "gpt2_small",
     "llama3_2_1b",
     "mistral_7b",
+    "mixtral_8x7b",
     "modernbert_base",
     "qwen2_5_0_5b",
     "qwen3_0_6b",

@@ -10,6 +10,7 @@ from jaxlm.models import build
 from jaxlm.models.bart import Bart
 from jaxlm.models.gpt2 import Gpt2
 from jaxlm.models.llama import Llama
+from jaxlm.models.mixtral import Mixtral
 from jaxlm.models.rope import Llama3, Rope, Unscaled
 from jaxlm.models.t5 import T5
 from jaxlm.models.transformer import Transformer
@@ -45,6 +46,7 @@ DECODERS = {
         rope=Rope(base=500000.0, scaling=SCALED),
     ),
     "Qwen2, biases, unrolled": dataclasses.replace(LLAMA, biases="qkv", layer_loop="unrolled"),
+    "Mixtral": Mixtral(**vars(LLAMA), experts=5, experts_per_token=2, balance_loss=0.02, router_z_loss=0.0),
     "GPT-2": Gpt2(
         vocab_size=VOCAB,
         hidden=36,

@@ -6,12 +6,14 @@ import pytest
 
 from jaxlm.config import flags
 from jaxlm.models import cost
+from jaxlm.models.build import build
 from jaxlm.models.gpt2 import Gpt2
+from jaxlm.models.mixtral import Mixtral
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 DECODERS = sorted(
     path.stem
-    for kind in ("gpt2", "llama", "smollm2", "mistral", "qwen")
+    for kind in ("gpt2", "llama", "smollm2", "mistral", "mixtral", "qwen")
     for path in CONFIGS.glob(f"{kind}*.py")
 )
 
@@ -23,7 +25,10 @@ def shape(c) -> tuple[int, int]:
             4 * c.hidden**2 + 2 * c.hidden * c.mlp
         ) + c.vocab_size * c.hidden, c.layers * c.hidden
     queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
-    layer = c.hidden * (2 * queries + 2 * keys) + 3 * c.hidden * c.mlp
+    mlp = 3 * c.hidden * c.mlp
+    if isinstance(c, Mixtral):  # and the router
+        mlp = c.experts_per_token * mlp + c.hidden * c.experts
+    layer = c.hidden * (2 * queries + 2 * keys) + mlp
     return c.layers * layer + c.vocab_size * c.hidden, c.layers * queries
 
 
@@ -56,3 +61,12 @@ def test_smollm2_1_7b_cost_what_its_paper_says():
     total = cost.flops_per_token(run.model, 2_048) * run.steps * run.batch_size * run.stages[0].length
     assert run.steps * run.batch_size * 2_048 == pytest.approx(11e12, rel=1e-4)
     assert 1e23 < total < 1.5e23
+
+
+def test_a_token_of_mixtral_meets_the_published_12_9_billion_of_46_7():
+    """2401.04088, section 2 and mistral.ai/news/mixtral-of-experts: 46.7B in all, 12.9B for a token."""
+    model = flags.load(CONFIGS / "mixtral_8x7b.py").model
+    total, matmuls = cost.count_real_parameters(build(model)), shape(model)[0]
+    embeddings, norms = model.vocab_size * model.hidden, (2 * model.layers + 1) * model.hidden
+    assert round(total / 1e9, 1) == 46.7
+    assert matmuls + embeddings + norms == 12_879_925_248

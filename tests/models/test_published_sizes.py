@@ -65,6 +65,7 @@ PUBLISHED = {
     "smollm2_360m": (361_821_120, "LlamaForCausalLM, meta; paper: 360M"),
     "smollm2_1_7b": (1_711_376_384, "LlamaForCausalLM, meta; paper: 1.7B"),
     "mistral_7b": (7_241_732_096, "MistralForCausalLM, meta; paper: 7B"),
+    "mixtral_8x7b": (46_702_792_704, "MixtralForCausalLM, meta; paper: 47B"),
     "qwen2_5_0_5b": (494_032_768, "Qwen2ForCausalLM, meta; model card: 0.49B"),
     "qwen2_5_1_5b": (1_543_714_304, "Qwen2ForCausalLM, meta; model card: 1.54B"),
     "qwen2_5_7b": (7_615_616_512, "Qwen2ForCausalLM, meta; model card: 7.61B"),

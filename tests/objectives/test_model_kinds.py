@@ -41,6 +41,7 @@ PUBLISHED = [
     "electra_small",
     "gpt2_small",
     "llama_7b",
+    "mixtral_8x7b",
     "modernbert_base",
     "roberta_base",
     "t5_base",

@@ -24,8 +24,9 @@ def arrays(seed):
     return {"w": rng.normal(size=(L, D, N, H)), "b": rng.normal(size=(L, N, H))}
 
 
-def ours(config):
-    optimizer = config.make(Horizon(((STEPS, 1),)), AXES)
+def ours(config, stack="layers"):
+    axes = {name: (stack, *own[1:]) for name, own in AXES.items()}
+    optimizer = config.make(Horizon(((STEPS, 1),)), axes)
     cast = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
     params = cast(arrays(0))
     state = optimizer.init(params)
@@ -145,3 +146,9 @@ def test_trust_ratio_of_zero_weights_or_updates_is_one():
     u = {"w": jnp.stack([jnp.ones((2, 3)), jnp.zeros((2, 3)), jnp.ones((2, 3))])}
     out, _ = ratio.update(u, ratio.init(p), p)
     np.testing.assert_allclose(out["w"][:, 0, 0], [1.0, 0.0, 2.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lamb", "muon-rms"])
+def test_every_expert_is_a_matrix_of_its_own(name):
+    config, update = CASES[name]
+    np.testing.assert_allclose(ours(config, "experts")["w"], published(update)["w"], rtol=RTOL, atol=ATOL)

@@ -19,8 +19,13 @@ from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
 
-RECIPES = pathlib.Path(__file__).parents[1] / "recipes" / "objectives"
-KINDS = ("masked_lm", "causal_lm", "span_corruption")  # BERT, Llama, T5
+RECIPES = pathlib.Path(__file__).parents[1] / "recipes"
+KINDS = {
+    "BERT": "objectives/masked_lm",
+    "Llama": "objectives/causal_lm",
+    "T5": "objectives/span_corruption",
+    "Mixtral": "tiny_mixtral",
+}
 ROWS, VOCAB = 16, 2048
 SENTINELS = tuple(range(10, 60))
 VOCABULARY = Vocabulary(
@@ -28,6 +33,7 @@ VOCABULARY = Vocabulary(
     special_V=np.arange(VOCAB) < 60, continues_V=np.zeros(VOCAB, bool),
 )  # fmt: skip
 LOSS, WEIGHTS = 1e-5, 2e-6  # relative; absolute after two steps of AdamW at 1e-3
+BY_PARTS = 5e-6  # the same, where the gradient is a sum over micro-batches
 MESHES = {
     "data": Mesh(data=8),
     "fsdp": Mesh(data=1, fsdp=8),
@@ -36,8 +42,10 @@ MESHES = {
     "fsdp x tensor": Mesh(data=1, fsdp=4, tensor=2),
     "data x fsdp x tensor": Mesh(data=2, fsdp=2, tensor=2),
     "data x fsdp x tensor, weights whole": Mesh(data=2, fsdp=2, tensor=2, fsdp_splits="optimizer"),
-}
-MESHES |= {
+    "expert": Mesh(data=1, expert=8),
+    "data x expert": Mesh(data=4, expert=2),
+    "fsdp x expert": Mesh(data=1, fsdp=2, expert=4),
+    "expert x tensor": Mesh(data=1, expert=4, tensor=2),
     "stage": Mesh(data=4, stage=2),
     "fsdp x stage": Mesh(data=1, fsdp=4, stage=2),
     "stage x tensor": Mesh(data=2, stage=2, tensor=2),
@@ -46,8 +54,17 @@ MESHES |= {
     "data x context": Mesh(data=2, context=4),
     "fsdp x context": Mesh(data=1, fsdp=2, context=4),
     "context x tensor": Mesh(data=2, context=2, tensor=2),
+    "stage x expert": Mesh(data=2, stage=2, expert=2),
+    "context x expert": Mesh(data=2, context=2, expert=2),
 }
-SAMPLE = ("fsdp, weights whole", "data x fsdp x tensor", "context x tensor")  # in the gate, of BERT
+# In the gate
+SAMPLE = (
+    ("BERT", "fsdp, weights whole"),
+    ("BERT", "data x fsdp x tensor"),
+    ("Llama", "stage x tensor"),
+    ("T5", "context x tensor"),
+    ("Mixtral", "stage x expert"),
+)
 
 
 def row(length, rng):
@@ -73,7 +90,7 @@ def row(length, rng):
 @functools.cache
 def trained(kind, name):
     """(losses of two steps, the weights after them, the compiled step, the program) on a mesh; "": on one device."""
-    run = flags.load(RECIPES / f"{kind}.py")
+    run = flags.load(RECIPES / f"{KINDS[kind]}.py")
     run.model = dataclasses.replace(run.model, vocab_size=VOCAB, heads=4)
     schedule = dataclasses.replace(run.optimizer.schedule, peak=1e-3, warmup="1 steps")
     run.optimizer = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
@@ -96,8 +113,8 @@ def trained(kind, name):
 
 
 def test_a_sample_of_the_axes_trains_as_one_device():
-    for name in SAMPLE:
-        check("masked_lm", name)
+    for kind, name in SAMPLE:
+        check(kind, name)
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from jaxlm.partition.mesh import Mesh
         (Mesh(fsdp=4), {"data": 2, "fsdp": 4}),
         (Mesh(data=1, fsdp=-1, tensor=2), {"fsdp": 4, "tensor": 2}),
         (Mesh(data=2, fsdp=2, tensor=2), {"data": 2, "fsdp": 2, "tensor": 2}),
+        (Mesh(data=1, expert=-1, tensor=2), {"expert": 4, "tensor": 2}),
     ],
 )
 def test_mesh_has_all_axes_and_uses_all_devices(config, sizes):
@@ -44,7 +45,7 @@ def test_mesh_over_some_devices():
         (Mesh(tensor=0), r"m\.tensor=0: must be a whole number"),
         (Mesh(tensor=-2), r"m\.tensor=-2"),
         (Mesh(tensor=2.0), r"m\.tensor=2\.0"),
-        (Mesh(expert=8, data=1), r"m\.expert=8: experts on different devices are not implemented"),
+        (Mesh(expert=3), r"m: expert=3 \(3 together\) does not divide the 8 devices"),
     ],
 )
 def test_impossible_mesh_is_refused(config, message):
@@ -52,7 +53,12 @@ def test_impossible_mesh_is_refused(config, message):
         mesh.make(config, where="m")
 
 
-def test_batch_size_must_divide_over_data_and_fsdp():
+def test_batch_size_must_divide_over_the_axes_of_the_batch():
+    experts = mesh.make(Mesh(data=1, fsdp=2, expert=4))
+    with pytest.raises(
+        UserError, match=r"batch_size=12: .*data=1 x fsdp=2 x expert=4, .*multiple of 8.*8 or 16"
+    ):
+        mesh.check_batch_size(12, experts)
     made = mesh.make(Mesh(data=1, fsdp=4, tensor=2))
     mesh.check_batch_size(12, made)
     with pytest.raises(UserError, match=r"config\.batch_size=14: .*data=1 x fsdp=4.*multiple of 4.*12 or 16"):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import torch
 import transformers
+from transformers.core_model_loading import revert_weight_conversion
 
 from jaxlm.convert import families
 from jaxlm.models.build import build
@@ -76,7 +77,24 @@ class Case:
 
 def tensors(hf: Any) -> dict[str, np.ndarray]:
     """The state dict as arrays."""
-    return {name: value.detach().numpy().copy() for name, value in hf.state_dict().items()}
+    return {name: value.detach().numpy().copy() for name, value in _as_stored(hf, hf.state_dict()).items()}
+
+
+def parameters(hf: Any) -> dict[str, torch.Tensor]:
+    """Copies of the parameters with their gradients, under the names of its files."""
+    named = dict(hf.named_parameters())
+    grads = _as_stored(hf, {name: one.grad for name, one in named.items() if one.grad is not None})
+    found = _as_stored(hf, {name: one.detach() for name, one in named.items()})
+    for name, value in found.items():
+        made = value.clone().requires_grad_(name not in named or named[name].requires_grad)
+        made.grad = grads.get(name)
+        found[name] = made
+    return found
+
+
+def _as_stored(hf: Any, named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """As transformers writes them: it fuses experts in memory."""
+    return dict(revert_weight_conversion(hf, named))
 
 
 def present(case: Case, named: dict[str, Any]) -> dict[str, Any]:

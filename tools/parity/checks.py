@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from jaxlm.convert import families
 from jaxlm.models.paths import flatten
-from tools.parity.case import Case, jit, present
+from tools.parity.case import Case, jit, parameters, present
 from tools.parity.kinds import packed
 
 LOGITS, GRADIENTS = 1e-4, 1e-3
@@ -56,7 +56,7 @@ def forward(case: Case) -> dict[str, float]:
 
 def _gradients(case: Case, hf: Any, grads: Any) -> float:
     ours = present(case, families.export_params(grads, case.config))
-    theirs = present(case, dict(hf.named_parameters()))
+    theirs = present(case, parameters(hf))
     assert set(ours) == set(theirs), set(ours) ^ set(theirs)
     worst = 0.0
     for name, parameter in theirs.items():
@@ -88,7 +88,7 @@ def five_steps(case: Case) -> dict[str, float]:
         case.kind.theirs(hf, batch)[0].backward()
         theirs.step()
     after, worst = families.export_params(params, case.config), 0.0
-    for name, parameter in present(case, dict(hf.named_parameters())).items():
+    for name, parameter in present(case, parameters(hf)).items():
         moved = np.abs(parameter.detach().numpy() - before[name]).max()
         if parameter.grad is None:
             continue  # torch leaves it alone; weight decay of ours does not

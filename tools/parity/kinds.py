@@ -93,9 +93,11 @@ class Causal:
         return dataclasses.replace(row, targets=TokenTargets(ids_BM=targets, weights_BM=weights))
 
     def ours(self, module: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
-        """Mean cross-entropy over all targets of the batch."""
-        logits = module.predict_tokens(module.encode(batch, None).x_BTD)
-        return _mean(logits, batch.targets.ids_BM, batch.targets.weights_BM), {"logits": logits}
+        """Mean cross-entropy over all targets of the batch, and the terms of the model itself."""
+        encoded = module.encode(batch, None)
+        logits = module.predict_tokens(encoded.x_BTD)
+        loss = _mean(logits, batch.targets.ids_BM, batch.targets.weights_BM)
+        return loss + sum(total / weight for total, weight in encoded.terms.values()), {"logits": logits}
 
     def theirs(self, model: Any, batch: Batch) -> tuple[Any, dict[str, Any]]:
         """The model's own loss: it shifts the labels itself."""
