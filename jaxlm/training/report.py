@@ -23,7 +23,8 @@ from jaxlm.errors import NumericalError, UserError
 from jaxlm.models import cost
 from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
-from jaxlm.monitor.throughput import matmul_rate, peak_flops
+from jaxlm.monitor.hardware import peak_flops
+from jaxlm.monitor.throughput import matmul_rate
 from jaxlm.partition import rules
 from jaxlm.partition import state as partition
 from jaxlm.run.program import Program

@@ -1,0 +1,162 @@
+"""Other settings of the same run, in order of their predicted time. In: the words of a run, a target. Out: `Setting`s.
+
+Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches. The quick model ranks them;
+the compiler has the last word on those that are shown.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from jaxlm.config import Run
+from jaxlm.errors import UserError
+from jaxlm.planning import compiled, described, planned, quick
+from jaxlm.planning.compiled import Step
+from jaxlm.planning.planned import Planned
+from jaxlm.planning.quick import Quick
+from jaxlm.planning.targets import Target
+from jaxlm.training import report
+
+# What the quick model calls too large is tried where it is off by less.
+_MARGIN = 1.3
+_REMAT = ("none", "dots", "block")
+_ACCUMULATE = (1, 2, 4, 8, 16)
+_MOST_TENSOR = 8  # devices; more than a host's neighbours
+_TRIES = 8  # compilations at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Words to type behind a command, and what they lead to."""
+
+    words: tuple[str, ...]
+    quick: Quick
+    compiled: Step | None = None
+
+    @property
+    def peak(self) -> int:
+        """Bytes of a device, compiled or estimated."""
+        if self.compiled is None:
+            return self.quick.memory.total
+        return self.compiled.peak
+
+
+def fitting(words: Sequence[str], plan: Planned, *, most: int = 3) -> Iterator[Setting]:
+    """The cheapest changes by which a run fits, `most` of them, each compiled where that can be."""
+    run, number = plan.run, plan.tightest
+    choices = ranked(run, plan.target, number, _changes(run, plan.target))
+    yield from _that_fit(words, plan, number, choices, most)
+
+
+def best(words: Sequence[str], plan: Planned, *, most: int = 3) -> tuple[int, list[Setting]]:
+    """(settings that were ranked, the fastest that fit): every mesh, rematerialisation and number of micro-batches."""
+    number = plan.tightest
+    choices = ranked(plan.run, plan.target, number, _everything(plan.run, plan.target))
+    return len(choices), list(_that_fit(words, plan, number, choices, most))
+
+
+def ranked(run: Run, target: Target, number: int, changes: Iterable[dict[str, Any]]) -> list[Setting]:
+    """Those that the target can share and that may fit, the fastest first; of equals the one that changes least."""
+    stage = described.stages(run)[number][0]
+    flops = report.flops(described.program(run, target.devices()), _batches(run, target, number))
+    found, known = [], {}
+    for change in changes:
+        try:
+            one = quick.of(changed(run, change), target, stage, flops, known)
+        except UserError:
+            continue  # rows or devices that do not divide
+        if one.memory.total <= _MARGIN * one.capacity:
+            found.append(Setting(tuple(_word(key, value) for key, value in change.items()), one))
+    return sorted(found, key=_order)
+
+
+def _order(one: Setting) -> tuple:
+    """Times within 2 % are alike; what is sure to fit comes before what may."""
+    kinds = {word.partition("=")[0].rpartition(".")[0] or word for word in one.words}
+    return (float(f"{one.quick.times.step:.2g}"), not one.quick.fits, len(kinds), one.quick.memory.total)
+
+
+def changed(run: Run, change: dict[str, Any]) -> Run:
+    """The run with other values of `model.remat`, `accumulate` and `mesh.AXIS`."""
+    mesh = {key.partition(".")[2]: value for key, value in change.items() if key.startswith("mesh.")}
+    model = run.model
+    if "model.remat" in change:
+        model = dataclasses.replace(model, remat=change["model.remat"])
+    return dataclasses.replace(
+        run,
+        model=model,
+        mesh=dataclasses.replace(run.mesh, **mesh),
+        accumulate=change.get("accumulate", run.accumulate),
+    )
+
+
+def _batches(run: Run, target: Target, number: int) -> Any:
+    program = described.program(run, target.devices())
+    return described.batches(program, described.stages(run)[number][0])
+
+
+def _that_fit(
+    words: Sequence[str], plan: Planned, number: int, choices: Sequence[Setting], most: int
+) -> Iterator[Setting]:
+    """A setting by which the compiler fails or crashes is ruled out, with all that change more than it."""
+    if planned.why_not(plan.target):
+        yield from [one for one in choices if one.quick.fits][:most]
+        return
+    found, tries, crashed = 0, 0, list[set[str]]()
+    for one in choices:
+        if tries == _TRIES:
+            return
+        if any(words <= set(one.words) for words in crashed):
+            continue
+        tries += 1
+        try:
+            step = compiled.step([*words, *one.words], plan.target, number, exact=plan.exact)
+        except UserError:
+            crashed.append(set(one.words))
+            continue
+        if step.fits:
+            found += 1
+            yield dataclasses.replace(one, compiled=step)
+        if found == most:
+            return
+
+
+def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
+    """One thing or two at a time, from what costs least."""
+    slices = target.slices if target.generation.platform == "tpu" else 1
+    remats = [
+        {"model.remat": name}
+        for name in _REMAT[1:]
+        if hasattr(run.model, "remat") and name != run.model.remat
+    ]
+    micro = [
+        {"accumulate": run.accumulate * n}
+        for n in _ACCUMULATE[1:]
+        if run.batch_size % (run.accumulate * n) == 0
+    ]
+    split = {"mesh.data": slices, "mesh.fsdp": -1, "mesh.tensor": 1}
+    meshes = (
+        [] if run.mesh.fsdp == -1 else [{k: v for k, v in split.items() if getattr(run.mesh, k[5:]) != v}]
+    )
+    yield from [*remats, *micro, *meshes]
+    for one, other in itertools.combinations([remats, micro, meshes], 2):
+        yield from (a | b for a, b in itertools.product(one, other))
+    yield from (a | b | c for a, b, c in itertools.product(remats, micro, meshes))
+
+
+def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:
+    slices = target.slices if target.generation.platform == "tpu" else 1
+    inner = target.size // slices
+    heads = getattr(run.model, "kv_heads", None) or getattr(run.model, "heads", 1)
+    powers = lambda n: [k for k in range(1, n + 1) if n % k == 0]
+    remats = _REMAT if hasattr(run.model, "remat") else ("",)
+    for tensor in (k for k in powers(inner) if k <= _MOST_TENSOR and heads % k == 0):
+        for fsdp in powers(inner // tensor):
+            mesh = {"mesh.data": target.size // tensor // fsdp, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
+            for remat, accumulate in itertools.product(remats, _ACCUMULATE):
+                yield mesh | ({"model.remat": remat} if remat else {}) | {"accumulate": accumulate}
+
+
+def _word(key: str, value: Any) -> str:
+    return f"--config.{key}={value}"
