@@ -1,6 +1,6 @@
 """The table of docs/scale.md: shipped recipes planned on pods, each compiled for it. Needs libtpu, no TPU.
 
-    python tools/plan_pods.py            # prints it, line by line; --write puts it into docs/scale.md
+    python tools/plan_pods.py            # prints it, line by line; --write puts it into docs/scale.md, --from=N skips
 
 A compilation takes 10 seconds to 3 minutes and up to 5 GiB.
 """
@@ -28,7 +28,7 @@ PODS = (
     ("v6e-64", "llama_7b"),
     ("v5p-512", "llama2_70b"),
     ("2xv5p-512", "llama2_70b --config.mesh.data=2"),
-    ("v5e-256", "t5_large"),
+    ("v5e-128", "t5_large"),
 )
 HEAD = (
     "| run | on | rows x tokens | peak, compiled (estimated) of | step, bound by | MFU | to the end | compiled in |\n"
@@ -59,11 +59,15 @@ def rows(target: str, words: str) -> list[str]:
     return lines
 
 
+def _first() -> int:
+    return next((int(word.partition("=")[2]) for word in sys.argv if word.startswith("--from=")), 0)
+
+
 def main() -> None:
     """Prints, and with --write writes."""
     lines = [HEAD]
     print(HEAD, flush=True)
-    for target, words in PODS:
+    for target, words in PODS[_first() :]:
         for line in rows(target, words):
             print(line, flush=True)
             lines.append(line)

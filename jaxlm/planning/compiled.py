@@ -38,6 +38,7 @@ _LIBTPU = {
 _NO_ROOM = re.compile(
     r"RESOURCE_EXHAUSTED.*?\(([\d.]+)([KMG]?)\) exceeds available HBM \(([\d.]+)([KMG]?)\)", re.S
 )
+_SHOWN = 3
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
@@ -54,6 +55,7 @@ class Step:
     attention: tuple[str, ...] = ()  # kernels
     collectives: tuple[Collective, ...] = ()
     hbm_bytes: int = 0  # read and written
+    heaviest: tuple[tuple[str, int], ...] = ()  # instructions that do most of it
     cycles: int = 0  # estimated; 0: a fast compilation, where they are far off
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
@@ -81,8 +83,12 @@ def step(words: Sequence[str], target: Target, number: int, *, exact: bool) -> S
 
 
 def _read(made: dict[str, Any]) -> Step:
-    traffic = [Collective(**one | {"axes": tuple(one["axes"])}) for one in made["collectives"]]
-    return Step(**made | {"collectives": tuple(traffic), "attention": tuple(made["attention"])})
+    lists: dict[str, Any] = {name: tuple(made[name]) for name in ("attention", "heaviest")}
+    lists["heaviest"] = tuple((name, size) for name, size in lists["heaviest"])
+    lists["collectives"] = tuple(
+        Collective(**one | {"axes": tuple(one["axes"])}) for one in made["collectives"]
+    )
+    return Step(**{**made, **lists})
 
 
 def _ended(code: int) -> str:
@@ -176,6 +182,7 @@ def _facts(
         attention=attention,
         collectives=tuple(collectives.of(module, mesh)),
         hbm_bytes=module.hbm_bytes(),
+        heaviest=tuple(module.heaviest(_SHOWN)),
         cycles=module.cycles() if exact else 0,
         versions={name: metadata.version(name) for name in ("jax", "libtpu")},
     )

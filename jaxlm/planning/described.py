@@ -17,6 +17,7 @@ from jaxlm.run.program import Program
 
 _SENTINELS = 100
 _FIRST = 5  # ids below are the special tokens
+_LABELS = ("O", "B-X", "I-X")  # of a run whose classes only the corpus names: a class more is a vector more
 _ENDLESS = 10**8  # steps of a run that is measured in epochs: as many as a schedule may ask for
 
 
@@ -24,6 +25,10 @@ def program(run: Run, devices: Sequence[Any]) -> Program:
     """UserError for a mesh or a batch that these devices cannot share."""
     if not run.steps:
         run = dataclasses.replace(run, steps=_ENDLESS)
+    if getattr(run.objective, "missing_labels", ""):  # not of several tasks
+        choices = getattr(run.objective, "choices", 0)
+        labels = tuple(map(str, range(choices))) if choices else _LABELS
+        run = dataclasses.replace(run, objective=run.objective.told(labels))
     mesh = meshes.make(run.mesh, devices)
     meshes.check_batch_size(run.batch_size, mesh, accumulate=run.accumulate)
     return Program.of(run, mesh)

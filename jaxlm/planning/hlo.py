@@ -124,6 +124,14 @@ class Module:
         """Bytes that a step reads and writes in the device's memory; of what is sliced, the slice."""
         return round(sum(e.times * self._bytes(e) for e in self.executed() if not e.fused))
 
+    def heaviest(self, most: int) -> list[tuple[str, int]]:
+        """(name, bytes in a step) of those that read and write most."""
+        found: dict[str, float] = {}
+        for e in self.executed():
+            if not e.fused:
+                found[e.what.name] = found.get(e.what.name, 0.0) + e.times * self._bytes(e)
+        return [(name, round(size)) for name, size in sorted(found.items(), key=lambda one: -one[1])[:most]]
+
     def _bytes(self, executed: Executed) -> float:
         one = executed.what
         if one.opcode in _FREE or one.opcode in _CONTROL or one.opcode.endswith("-done"):

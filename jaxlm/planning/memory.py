@@ -19,7 +19,13 @@ from jaxlm.partition.mesh import BATCH_AXES
 from jaxlm.planning.targets import Target
 from jaxlm.run.program import Program
 
-Known = dict[tuple, list[Any]]  # what was traced -> the arrays that it keeps
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What was found of runs that differ in mesh, rematerialisation and micro-batches only: found once."""
+
+    kept: dict[tuple, list[Any]] = dataclasses.field(default_factory=dict)  # what was traced -> its arrays
+    programs: dict[tuple, Program] = dataclasses.field(default_factory=dict)  # by mesh
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,8 +68,8 @@ class Kept:
 def of(
     program: Program, batches: Batches, target: Target, known: Known | None = None
 ) -> tuple[Memory, list[Kept]]:
-    """(bytes, the arrays of `activations`, largest first). `known`: traces of runs alike."""
-    state, run, known = program.state, program.run, {} if known is None else known
+    """(bytes, the arrays of `activations`, largest first)."""
+    state, run, known = program.state, program.run, known or Known()
     kept = activations(program, batches, target, known)
     weights = held(state.params)
     accumulators = 2 if run.accumulate > 1 else 1  # the sum so far, and what a micro-batch adds
@@ -109,16 +115,23 @@ def activations(
     mesh, run = program.mesh.shape, program.run
     parts = math.prod(mesh[axis] for axis in BATCH_AXES) * run.accumulate
     remat = remat or getattr(run.model, "remat", "")
-    shapes = tuple(max(leaf.shape[0] // parts, 1) for leaf in jax.tree.leaves(batches))
-    key = (remat, *shapes, *(leaf.shape[1:] for leaf in jax.tree.leaves(batches)))
-    if key not in known:
-        one = {name: _rows(batch, parts) for name, batch in batches.items()}
-        two = {name: _rows(batch, parts, times=2) for name, batch in batches.items()}
-        alone = _alone(program, target, remat)
-        pairs = zip(_residuals(alone, one), _residuals(alone, two), strict=True)
-        known[key] = [leaf for leaf, other in pairs if leaf.shape != other.shape]  # others are weights
-    found = [_kept(leaf, mesh["tensor"], run.model.hidden) for leaf in known[key]]
+    one, two = (_traced(program, batches, target, known, remat, (parts, n)) for n in (1, 2))
+    grows = [
+        leaf for leaf, other in zip(one, two, strict=True) if leaf.shape != other.shape
+    ]  # others are weights
+    found = [_kept(leaf, mesh["tensor"], run.model.hidden) for leaf in grows]
     return sorted(found, key=lambda kept: -kept.bytes)
+
+
+def _traced(
+    program: Program, batches: Batches, target: Target, known: Known, remat: str, rows: tuple[int, int]
+) -> list[Any]:
+    """What is kept of so many rows: a part of so many, how often."""
+    own = {name: _rows(batch, *rows) for name, batch in batches.items()}
+    key = (remat, *(leaf.shape for leaf in jax.tree.leaves(own)))
+    if key not in known.kept:
+        known.kept[key] = _residuals(_alone(program, target, remat), own)
+    return known.kept[key]
 
 
 def _alone(program: Program, target: Target, remat: str) -> Program:
@@ -129,7 +142,7 @@ def _alone(program: Program, target: Target, remat: str) -> Program:
     return Program.of(run, meshes.make(run.mesh, target.devices()[:1]))
 
 
-def _rows(batch: Any, parts: int, times: int = 1) -> Any:
+def _rows(batch: Any, parts: int, times: int) -> Any:
     """The abstract batch of so many parts of its rows."""
     rows = lambda leaf: max(leaf.shape[0] // parts, 1) * times
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((rows(leaf), *leaf.shape[1:]), leaf.dtype), batch)
@@ -158,7 +171,7 @@ def _kept(leaf: Any, tensor: int, hidden: int) -> Kept:
 
 
 def _working(program: Program, batches: Batches, target: Target, kept: list[Kept], known: Known) -> int:
-    """A block's own arrays, twice (they and their gradients); weights of a block, gathered; the head."""
+    """A block's own arrays; its weights, gathered; the head in float32, whole, and its gradient."""
     model, mesh = program.run.model, program.mesh.shape
     layers = getattr(model, "layers", 1)
     whole = kept
@@ -171,4 +184,4 @@ def _working(program: Program, batches: Batches, target: Target, kept: list[Kept
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.params))
         gathered = 2 * width * weights // (layers * mesh["tensor"])
     head = 2 * 4 * model.vocab_size * model.hidden // mesh["tensor"]
-    return 2 * block + gathered + head
+    return block + gathered + head

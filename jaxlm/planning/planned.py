@@ -10,7 +10,7 @@ from typing import Any
 
 from jaxlm.config import Run, flags
 from jaxlm.models import cost
-from jaxlm.planning import compiled, described, quick, roofline
+from jaxlm.planning import compiled, described, memory, quick, roofline
 from jaxlm.planning.compiled import Step
 from jaxlm.planning.quick import Quick
 from jaxlm.planning.roofline import Times
@@ -123,7 +123,7 @@ def of(
     """UserError for a run that the target cannot share, and where the compiler fails. `only`: a stage's number."""
     command = flags.parse(["plan", *words])
     run, note = command.run, why_not(target)
-    made, known = [], {}
+    made, known = [], memory.Known()
     for number, (stage, steps) in enumerate(described.stages(run)):
         if only not in (None, number):
             continue

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from jaxlm.batch import Batches
 from jaxlm.config import Run, Stage
 from jaxlm.models import cost
+from jaxlm.partition import mesh as meshes
 from jaxlm.planning import described, memory, roofline
 from jaxlm.planning.memory import Kept, Memory
 from jaxlm.planning.roofline import Times
@@ -54,7 +55,7 @@ def of(
 ) -> Quick:
     """UserError for a mesh or batch that the target cannot share. `flops`: those of the model,
     `known`: what was traced, of runs that differ in mesh, rematerialisation and accumulation only."""
-    program = described.program(run, target.devices())
+    program = _program(run, target, known or memory.Known())
     batches = described.batches(program, stage)
     total = report.flops(program, batches) if flops is None else flops
     found, kept = memory.of(program, batches, target, known)
@@ -69,6 +70,18 @@ def of(
         flops=computed,
         times=_times(program, stage, target, found, computed, efficiency),
         target=target,
+    )
+
+
+def _program(run: Run, target: Target, known: memory.Known) -> Program:
+    """Rematerialisation and micro-batches change neither state nor shardings."""
+    key = tuple(dataclasses.astuple(run.mesh))
+    if key not in known.programs:
+        known.programs[key] = described.program(run, target.devices())
+    made = known.programs[key]
+    meshes.check_batch_size(run.batch_size, made.mesh, accumulate=run.accumulate)
+    return dataclasses.replace(
+        made, run=dataclasses.replace(run, steps=made.run.steps, objective=made.run.objective)
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxlm.config import Run
 from jaxlm.errors import UserError
-from jaxlm.planning import compiled, described, planned, quick
+from jaxlm.planning import compiled, described, memory, planned, quick
 from jaxlm.planning.compiled import Step
 from jaxlm.planning.planned import Planned
 from jaxlm.planning.quick import Quick
@@ -59,8 +59,9 @@ def best(words: Sequence[str], plan: Planned, *, most: int = 3) -> tuple[int, li
 def ranked(run: Run, target: Target, number: int, changes: Iterable[dict[str, Any]]) -> list[Setting]:
     """Those that the target can share and that may fit, the fastest first; of equals the one that changes least."""
     stage = described.stages(run)[number][0]
-    flops = report.flops(described.program(run, target.devices()), _batches(run, target, number))
-    found, known = [], {}
+    program = described.program(run, target.devices())
+    flops = report.flops(program, described.batches(program, stage))
+    found, known = [], memory.Known()
     for change in changes:
         try:
             one = quick.of(changed(run, change), target, stage, flops, known)
@@ -89,11 +90,6 @@ def changed(run: Run, change: dict[str, Any]) -> Run:
         mesh=dataclasses.replace(run.mesh, **mesh),
         accumulate=change.get("accumulate", run.accumulate),
     )
-
-
-def _batches(run: Run, target: Target, number: int) -> Any:
-    program = described.program(run, target.devices())
-    return described.batches(program, described.stages(run)[number][0])
 
 
 def _that_fit(

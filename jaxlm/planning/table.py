@@ -67,7 +67,8 @@ def _stage(one: StagePlan) -> list[tuple[str, str]]:
     rows.append(("FLOPs", f"{human(one.quick.model_flops)} of the model on a device{repeated}"))
     if made and made.fits:
         rows.append(("attention", ", ".join(made.attention)))
-        rows.append(("HBM", f"{human(made.hbm_bytes)}B read and written"))
+        heaviest = ", ".join(f"{name} {human(size)}B" for name, size in made.heaviest)
+        rows.append(("HBM", f"{human(made.hbm_bytes)}B read and written; most of it: {heaviest}"))
         rows += [("network" if i == 0 else "", line) for i, line in enumerate(_network(one))]
     return [*rows, *_times(one)]
 
