@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     if options.search:
         ranked, settings = search.best(words, plan)
     elif not plan.fits:
-        settings = list(search.fitting(words, plan))
+        settings = search.fitting(words, plan)
     if options.json:
         found = planned.as_json(plan) | {"settings": [_as_json(one) for one in settings]}
         print(table.as_json(found), flush=True)
@@ -66,14 +66,14 @@ def _lines(settings: Sequence[Any], ranked: int, fits: bool) -> list[str]:
 def _line(one: Any) -> str:
     from jaxlm.monitor.preflight import gib
 
-    times = one.quick.times
+    times = one.times
     how = "compiled" if one.compiled else "estimated"
     return f"{' '.join(one.words)}  ({gib(one.peak)} {how}, {times.step:.3g} s a step, {times.bound})"
 
 
 def _as_json(one: Any) -> dict[str, Any]:
     compiled = one.compiled is not None
-    return {"words": list(one.words), "peak": one.peak, "compiled": compiled, "step_s": one.quick.times.step}
+    return {"words": list(one.words), "peak": one.peak, "compiled": compiled, "step_s": one.times.step}
 
 
 def _write(drawing: Any, to: pathlib.Path) -> None:

@@ -19,6 +19,20 @@ from jaxlm.planning.targets import Target
 _DAY = 86_400.0
 
 
+def times(found: Quick, step: Step | None, efficiency: float) -> Times:
+    """Of a step, with the traffic of the compiled one where it is there and fits."""
+    if step is None or not step.fits:
+        return found.times
+    return roofline.times(
+        found.target,
+        found.program.mesh,
+        flops=found.flops,
+        hbm_bytes=step.hbm_bytes,
+        collectives=step.collectives,
+        efficiency=efficiency,
+    )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """The steps of one row length."""
@@ -33,16 +47,7 @@ class StagePlan:
     @property
     def times(self) -> Times:
         """Of a step; with the traffic of the compiled program where there is one."""
-        if self.compiled is None or not self.compiled.fits:
-            return self.quick.times
-        return roofline.times(
-            self.quick.target,
-            self.quick.program.mesh,
-            flops=self.quick.flops,
-            hbm_bytes=self.compiled.hbm_bytes,
-            collectives=self.compiled.collectives,
-            efficiency=self.efficiency,
-        )
+        return times(self.quick, self.compiled, self.efficiency)
 
     @property
     def mfu(self) -> float:

@@ -11,12 +11,12 @@ from typing import Any
 
 from jaxlm.config import Run
 from jaxlm.errors import UserError
-from jaxlm.planning import compiled, described, memory, planned, quick
+from jaxlm.planning import compiled, described, memory, planned, quick, roofline
 from jaxlm.planning.compiled import Step
 from jaxlm.planning.planned import Planned
 from jaxlm.planning.quick import Quick
+from jaxlm.planning.roofline import Times
 from jaxlm.planning.targets import Target
-from jaxlm.training import report
 
 # What the quick model calls too large is tried where it is off by less.
 _MARGIN = 1.3
@@ -33,6 +33,7 @@ class Setting:
     words: tuple[str, ...]
     quick: Quick
     compiled: Step | None = None
+    efficiency: float = roofline.EFFICIENCY
 
     @property
     def peak(self) -> int:
@@ -41,34 +42,37 @@ class Setting:
             return self.quick.memory.total
         return self.compiled.peak
 
+    @property
+    def times(self) -> Times:
+        """Of a step, with the compiled one's traffic."""
+        return planned.times(self.quick, self.compiled, self.efficiency)
 
-def fitting(words: Sequence[str], plan: Planned, *, most: int = 3) -> Iterator[Setting]:
+
+def fitting(words: Sequence[str], plan: Planned, *, most: int = 3) -> list[Setting]:
     """The cheapest changes by which a run fits, `most` of them, each compiled where that can be."""
-    run, number = plan.run, plan.tightest
-    choices = ranked(run, plan.target, number, _changes(run, plan.target))
-    yield from _that_fit(words, plan, number, choices, most)
+    return _that_fit(words, plan, ranked(plan, _changes(plan.run, plan.target)), most)
 
 
 def best(words: Sequence[str], plan: Planned, *, most: int = 3) -> tuple[int, list[Setting]]:
     """(settings that were ranked, the fastest that fit): every mesh, rematerialisation and number of micro-batches."""
-    number = plan.tightest
-    choices = ranked(plan.run, plan.target, number, _everything(plan.run, plan.target))
-    return len(choices), list(_that_fit(words, plan, number, choices, most))
+    choices = ranked(plan, _everything(plan.run, plan.target))
+    return len(choices), _that_fit(words, plan, choices, most)
 
 
-def ranked(run: Run, target: Target, number: int, changes: Iterable[dict[str, Any]]) -> list[Setting]:
+def ranked(plan: Planned, changes: Iterable[dict[str, Any]]) -> list[Setting]:
     """Those that the target can share and that may fit, the fastest first; of equals the one that changes least."""
-    stage = described.stages(run)[number][0]
-    program = described.program(run, target.devices())
-    flops = report.flops(program, described.batches(program, stage))
+    run, target, tight = plan.run, plan.target, plan.stages[plan.tightest]
+    stage = described.stages(run)[plan.tightest][0]
+    flops = round(tight.quick.model_flops * target.size)
     found, known = [], memory.Known()
     for change in changes:
         try:
-            one = quick.of(changed(run, change), target, stage, flops, known)
+            one = quick.of(changed(run, change), target, stage, flops, known, tight.efficiency)
         except UserError:
             continue  # rows or devices that do not divide
         if one.memory.total <= _MARGIN * one.capacity:
-            found.append(Setting(tuple(_word(key, value) for key, value in change.items()), one))
+            words = tuple(f"--config.{key}={value}" for key, value in change.items())
+            found.append(Setting(words, one, efficiency=tight.efficiency))
     return sorted(found, key=_order)
 
 
@@ -92,30 +96,25 @@ def changed(run: Run, change: dict[str, Any]) -> Run:
     )
 
 
-def _that_fit(
-    words: Sequence[str], plan: Planned, number: int, choices: Sequence[Setting], most: int
-) -> Iterator[Setting]:
+def _that_fit(words: Sequence[str], plan: Planned, choices: Sequence[Setting], most: int) -> list[Setting]:
     """A setting by which the compiler fails or crashes is ruled out, with all that change more than it."""
-    if planned.why_not(plan.target):
-        yield from [one for one in choices if one.quick.fits][:most]
-        return
-    found, tries, crashed = 0, 0, list[set[str]]()
+    if planned.why_not(plan.target) or not plan.stages[0].compiled:
+        return [one for one in choices if one.quick.fits][:most]
+    found, tries, crashed = list[Setting](), 0, list[set[str]]()
     for one in choices:
-        if tries == _TRIES:
-            return
-        if any(words <= set(one.words) for words in crashed):
+        if tries == _TRIES or len(found) == most:
+            break
+        if any(those <= set(one.words) for those in crashed):
             continue
         tries += 1
         try:
-            step = compiled.step([*words, *one.words], plan.target, number, exact=plan.exact)
+            step = compiled.step([*words, *one.words], plan.target, plan.tightest, exact=plan.exact)
         except UserError:
             crashed.append(set(one.words))
             continue
         if step.fits:
-            found += 1
-            yield dataclasses.replace(one, compiled=step)
-        if found == most:
-            return
+            found.append(dataclasses.replace(one, compiled=step))
+    return sorted(found, key=lambda one: one.times.step)
 
 
 def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
@@ -152,7 +151,3 @@ def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:
             mesh = {"mesh.data": target.size // tensor // fsdp, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
             for remat, accumulate in itertools.product(remats, _ACCUMULATE):
                 yield mesh | ({"model.remat": remat} if remat else {}) | {"accumulate": accumulate}
-
-
-def _word(key: str, value: Any) -> str:
-    return f"--config.{key}={value}"

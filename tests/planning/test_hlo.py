@@ -51,6 +51,7 @@ def test_cycles_and_bytes_of_a_loop_count_as_often_as_it_runs():
     fusion, copy, kernel = 2 * _SLICE, _SLICE, 2 * _SLICE
     scalar = 4  # the counter, which the fusion reads
     assert module.hbm_bytes() == 5 * (fusion + scalar + copy + kernel)
+    assert module.heaviest(1) == [("fusion.1", 5 * (fusion + scalar))]
     assert module.unknown == []
 
 
