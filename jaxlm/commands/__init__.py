@@ -7,6 +7,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Train": {
         "train": "trains a model by a recipe, or continues the run of a folder",
         "recipes": "what can be trained: name, parameters and a line of every recipe, or the file of one",
+        "plan": "does it fit on a machine that is not here, how fast would it be, and what would fit?",
         "data": "prepares a corpus ahead of time: text, tokenizer, shards",
     },
     "Use": {

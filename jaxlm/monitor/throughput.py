@@ -14,45 +14,6 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 FLOP/s of one JAX device, by the start of its device_kind; the first match counts. Vendor
-# data sheets
-# without sparsity. TPU v2, v3 and 7x show two JAX devices per chip, so theirs is half a chip's. No entry: MFU
-# is left out
-# (CPUs: no peak worth the name).
-PEAK_FLOPS: tuple[tuple[str, float], ...] = (
-    ("TPU v2", 22.5e12),
-    ("TPU v3", 61.5e12),
-    ("TPU v4 lite", 138e12),
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),
-    ("TPU v6", 918e12),
-    ("TPU7x", 1153.5e12),
-    ("NVIDIA A100", 312e12),
-    ("NVIDIA A800", 312e12),
-    ("NVIDIA H100 PCIe", 756e12),
-    ("NVIDIA H100 NVL", 835e12),
-    ("NVIDIA H100", 989e12),
-    ("NVIDIA H800", 989e12),
-    ("NVIDIA H200 NVL", 835e12),
-    ("NVIDIA H200", 989e12),
-    ("NVIDIA GH200", 989e12),
-    ("NVIDIA B200", 2250e12),
-    ("NVIDIA GB200", 2500e12),
-    ("NVIDIA L40S", 362e12),
-    ("NVIDIA L4", 121e12),
-    ("NVIDIA A10G", 70e12),
-    ("NVIDIA A10", 125e12),
-    ("NVIDIA GeForce RTX 3090", 71e12),
-    ("NVIDIA GeForce RTX 4090", 165e12),
-)
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """FLOP/s of one JAX device in dense bfloat16, or None when it is not in the table."""
-    return next((peak for start, peak in PEAK_FLOPS if device_kind.lower().startswith(start.lower())), None)
-
 
 @functools.cache
 def matmul_rate(dtype: str) -> float:

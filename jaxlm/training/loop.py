@@ -24,9 +24,9 @@ from jaxlm.errors import EXIT_DONE, EXIT_RESUMABLE
 from jaxlm.evaluate.early_stopping import EarlyStopping
 from jaxlm.evaluate.evaluator import Evaluator, HeldOutLoss, Measuring, Ready
 from jaxlm.exchange.bases import Base
+from jaxlm.monitor.hardware import peak_flops
 from jaxlm.monitor.metrics import Writer
 from jaxlm.monitor.profile import Trace
-from jaxlm.monitor.throughput import peak_flops
 from jaxlm.run import inputs
 from jaxlm.run.attested import Attested
 from jaxlm.run.step import TrainState

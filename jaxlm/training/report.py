@@ -24,7 +24,8 @@ from jaxlm.errors import NumericalError, UserError
 from jaxlm.models import cost, pipeline
 from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
-from jaxlm.monitor.throughput import matmul_rate, peak_flops
+from jaxlm.monitor.hardware import peak_flops
+from jaxlm.monitor.throughput import matmul_rate
 from jaxlm.partition import rules
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import BATCH_AXES

@@ -2,7 +2,8 @@
 
 import pytest
 
-from jaxlm.monitor.throughput import Throughput, peak_flops
+from jaxlm.monitor.hardware import peak_flops
+from jaxlm.monitor.throughput import Throughput
 
 
 class Clock:

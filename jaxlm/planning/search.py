@@ -1,0 +1,153 @@
+"""Other settings of the same run, in order of their predicted time. In: the words of a run, a target. Out: `Setting`s.
+
+Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches. The quick model ranks them;
+the compiler has the last word on those that are shown.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from jaxlm.config import Run
+from jaxlm.errors import UserError
+from jaxlm.planning import compiled, described, memory, planned, quick, roofline
+from jaxlm.planning.compiled import Step
+from jaxlm.planning.planned import Planned
+from jaxlm.planning.quick import Quick
+from jaxlm.planning.roofline import Times
+from jaxlm.planning.targets import Target
+
+# What the quick model calls too large is tried where it is off by less.
+_MARGIN = 1.3
+_REMAT = ("none", "dots", "block")
+_ACCUMULATE = (1, 2, 4, 8, 16)
+_MOST_TENSOR = 8  # devices; more than a host's neighbours
+_TRIES = 8  # compilations at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Words to type behind a command, and what they lead to."""
+
+    words: tuple[str, ...]
+    quick: Quick
+    compiled: Step | None = None
+    efficiency: float = roofline.EFFICIENCY
+
+    @property
+    def peak(self) -> int:
+        """Bytes of a device, compiled or estimated."""
+        if self.compiled is None:
+            return self.quick.memory.total
+        return self.compiled.peak
+
+    @property
+    def times(self) -> Times:
+        """Of a step, with the compiled one's traffic."""
+        return planned.times(self.quick, self.compiled, self.efficiency)
+
+
+def fitting(words: Sequence[str], plan: Planned, *, most: int = 3) -> list[Setting]:
+    """The cheapest changes by which a run fits, `most` of them, each compiled where that can be."""
+    return _that_fit(words, plan, ranked(plan, _changes(plan.run, plan.target)), most)
+
+
+def best(words: Sequence[str], plan: Planned, *, most: int = 3) -> tuple[int, list[Setting]]:
+    """(settings that were ranked, the fastest that fit): every mesh, rematerialisation and number of micro-batches."""
+    choices = ranked(plan, _everything(plan.run, plan.target))
+    return len(choices), _that_fit(words, plan, choices, most)
+
+
+def ranked(plan: Planned, changes: Iterable[dict[str, Any]]) -> list[Setting]:
+    """Those that the target can share and that may fit, the fastest first; of equals the one that changes least."""
+    run, target, tight = plan.run, plan.target, plan.stages[plan.tightest]
+    stage = described.stages(run)[plan.tightest][0]
+    flops = round(tight.quick.model_flops * target.size)
+    found, known = [], memory.Known()
+    for change in changes:
+        try:
+            one = quick.of(changed(run, change), target, stage, flops, known, tight.efficiency)
+        except UserError:
+            continue  # rows or devices that do not divide
+        if one.memory.total <= _MARGIN * one.capacity:
+            words = tuple(f"--config.{key}={value}" for key, value in change.items())
+            found.append(Setting(words, one, efficiency=tight.efficiency))
+    return sorted(found, key=_order)
+
+
+def _order(one: Setting) -> tuple:
+    """Times within 2 % are alike; what is sure to fit comes before what may."""
+    kinds = {word.partition("=")[0].rpartition(".")[0] or word for word in one.words}
+    return (float(f"{one.quick.times.step:.2g}"), not one.quick.fits, len(kinds), one.quick.memory.total)
+
+
+def changed(run: Run, change: dict[str, Any]) -> Run:
+    """The run with other values of `model.remat`, `accumulate` and `mesh.AXIS`."""
+    mesh = {key.partition(".")[2]: value for key, value in change.items() if key.startswith("mesh.")}
+    model = run.model
+    if "model.remat" in change:
+        model = dataclasses.replace(model, remat=change["model.remat"])
+    return dataclasses.replace(
+        run,
+        model=model,
+        mesh=dataclasses.replace(run.mesh, **mesh),
+        accumulate=change.get("accumulate", run.accumulate),
+    )
+
+
+def _that_fit(words: Sequence[str], plan: Planned, choices: Sequence[Setting], most: int) -> list[Setting]:
+    """A setting by which the compiler fails or crashes is ruled out, with all that change more than it."""
+    if planned.why_not(plan.target) or not plan.stages[0].compiled:
+        return [one for one in choices if one.quick.fits][:most]
+    found, tries, crashed = list[Setting](), 0, list[set[str]]()
+    for one in choices:
+        if tries == _TRIES or len(found) == most:
+            break
+        if any(those <= set(one.words) for those in crashed):
+            continue
+        tries += 1
+        try:
+            step = compiled.step([*words, *one.words], plan.target, plan.tightest, exact=plan.exact)
+        except UserError:
+            crashed.append(set(one.words))
+            continue
+        if step.fits:
+            found.append(dataclasses.replace(one, compiled=step))
+    return sorted(found, key=lambda one: one.times.step)
+
+
+def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
+    """One thing or two at a time, from what costs least."""
+    slices = target.slices if target.generation.platform == "tpu" else 1
+    remats = [
+        {"model.remat": name}
+        for name in _REMAT[1:]
+        if hasattr(run.model, "remat") and name != run.model.remat
+    ]
+    micro = [
+        {"accumulate": run.accumulate * n}
+        for n in _ACCUMULATE[1:]
+        if run.batch_size % (run.accumulate * n) == 0
+    ]
+    split = {"mesh.data": slices, "mesh.fsdp": -1, "mesh.tensor": 1}
+    meshes = (
+        [] if run.mesh.fsdp == -1 else [{k: v for k, v in split.items() if getattr(run.mesh, k[5:]) != v}]
+    )
+    yield from [*remats, *micro, *meshes]
+    for one, other in itertools.combinations([remats, micro, meshes], 2):
+        yield from (a | b for a, b in itertools.product(one, other))
+    yield from (a | b | c for a, b, c in itertools.product(remats, micro, meshes))
+
+
+def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:
+    slices = target.slices if target.generation.platform == "tpu" else 1
+    inner = target.size // slices
+    heads = getattr(run.model, "kv_heads", None) or getattr(run.model, "heads", 1)
+    powers = lambda n: [k for k in range(1, n + 1) if n % k == 0]
+    remats = _REMAT if hasattr(run.model, "remat") else ("",)
+    for tensor in (k for k in powers(inner) if k <= _MOST_TENSOR and heads % k == 0):
+        for fsdp in powers(inner // tensor):
+            mesh = {"mesh.data": target.size // tensor // fsdp, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
+            for remat, accumulate in itertools.product(remats, _ACCUMULATE):
+                yield mesh | ({"model.remat": remat} if remat else {}) | {"accumulate": accumulate}

@@ -1,0 +1,56 @@
+"""Plans through the real TPU compiler: `pytest -m tpu_compile`, which needs the extra `tpu`."""
+
+import importlib.util
+
+import pytest
+
+from jaxlm.planning import planned, search, table, targets
+
+pytestmark = [
+    pytest.mark.tpu_compile,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason='needs libtpu: pip install "jaxlm[tpu]"'
+    ),
+]
+
+
+def test_bert_on_a_host_sums_its_gradient_over_data_and_fits():
+    plan = planned.of(["bert_base_fast", "--config.batch_size=512"], targets.parse("v5e-8"))
+    step = plan.stages[plan.tightest].compiled
+    assert plan.fits and step.attention == ("xla",)  # 128 keys are too few for a kernel
+    assert {one.axes for one in step.collectives} == {("data",)}
+    summed = sum(one.bytes for one in step.collectives if one.kind == "all-reduce")
+    assert 2 * plan.parameters < summed < 4.5 * plan.parameters  # bfloat16 to float32
+    assert "all-reduce over data (8)" in table.text(plan)
+
+
+def test_llama_7b_fits_a_v5e_pod_as_published_and_gathers_its_weights_twice():
+    """FSDP over 256 chips with whole blocks rematerialised; each of 7 matrices of 32 layers forward and backward, and
+    the head, in bfloat16."""
+    plan = planned.of(["llama_7b"], targets.parse("v5e-256"))
+    (stage,) = plan.stages
+    assert plan.fits and stage.compiled.peak < 15.75 * 2**30
+    gathers = [one for one in stage.compiled.collectives if one.kind == "all-gather"]
+    assert sum(one.count for one in gathers) == 2 * 7 * 32 + 1
+    embeddings = 32_000 * 4096
+    expected = 2 * (2 * (plan.parameters - 2 * embeddings) + embeddings)
+    assert sum(one.bytes for one in gathers) == pytest.approx(expected, rel=0.02)
+    assert stage.times.bound == "compute" and 0.4 < stage.mfu < 0.5
+    # What is held is what the compiled program is given, but for the tiles that a TPU pads arrays to.
+    assert stage.compiled.arguments == pytest.approx(stage.quick.memory.held, rel=0.01)
+
+
+def test_what_does_not_fit_is_a_plan_with_what_it_would_take():
+    plan = planned.of(["bert_base"], targets.parse("v5e-8"), only=1)
+    (stage,) = plan.stages
+    assert not plan.fits and stage.capacity == 15.75 * 2**30 < stage.peak
+    assert stage.peak == pytest.approx(stage.quick.memory.total, rel=0.25)
+
+
+def test_what_would_fit_is_found_and_compiled():
+    words = ["bert_base_fast", "--config.batch_size=2048"]
+    plan = planned.of(words, targets.parse("v5e-8"))
+    assert not plan.fits
+    (one,) = search.fitting(words, plan, most=1)
+    assert one.compiled.fits and one.compiled.peak < 15.75 * 2**30 and one.words
