@@ -50,11 +50,11 @@ def plan(environment: Mapping[str, str]) -> dict[str, Any] | None:
     given = [name for name in _EXPLICIT if environment.get(name)]
     if given:
         return _explicit(environment, given)
-    if environment.get("JAX_PLATFORMS") == "cpu":
-        return None
     for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"):
         if environment.get(name, "1").isdecimal() and int(environment.get(name, "1")) > 1:
             return {}
+    if environment.get("JAX_PLATFORMS") == "cpu":
+        return None
     if "," in environment.get("TPU_WORKER_HOSTNAMES", ""):
         return {}
     return {} if _on_tpu_machine(environment) else None

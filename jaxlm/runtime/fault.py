@@ -4,8 +4,8 @@
     JAXLM_FAULT="kill@step=40:phase=save_written"  ... while the checkpoint of step 40 is being committed
     JAXLM_FAULT="term@step=9,nan@step=5"           SIGTERM before step 9; step 5 sees a NaN
 
-Actions: kill, term, int, hang, error (an OSError, disk full), nan. Phases: before_step, after_step, evaluate,
-save_started, save_written, save_committed, save_pruned. Guarantee: unset, `at` is one comparison.
+Actions: kill, term, int, hang, pause (until a signal comes), error (an OSError, disk full), nan. Phases: before_step,
+after_step, evaluate, save_started, save_written, save_committed, save_pruned. Guarantee: unset, `at` is one comparison.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from jaxlm.errors import UserError
 
-Action = Literal["kill", "term", "int", "hang", "error", "nan"]
+Action = Literal["kill", "term", "int", "hang", "pause", "error", "nan"]
 PHASES = (
     "before_step",
     "after_step",
@@ -87,5 +87,7 @@ def _strike(fault: Fault) -> None:
         os.kill(os.getpid(), _SIGNAL[fault.action])
     elif fault.action == "hang":
         threading.Event().wait()
+    elif fault.action == "pause":
+        signal.pause()
     elif fault.action == "error":
         raise OSError(errno.ENOSPC, f"injected fault at {fault.phase} of step {fault.step}")
