@@ -51,8 +51,8 @@ def _over(mesh: AbstractMesh, known: set[str], name: str | None) -> tuple[tuple[
 
 
 def share(mesh: AbstractMesh, shape: tuple[int, ...], names: tuple[str | None, ...]) -> PartitionSpec:
-    """`spec` for `jax.shard_map`, of what divides evenly, with the axes of one device in front: over axes without a name
-    there it sums gradients, and a TPU's compiler keeps such a sum of one."""
+    """`spec` for `jax.shard_map`, of what divides evenly. Axes of one device stand in front: over those without a name
+    shard_map sums gradients, and a TPU's compiler keeps such a sum of one."""
     entries = spec(mesh, shape, names)
     even = [
         size % math.prod(mesh.shape[a] for a in axes(e)) == 0 for size, e in zip(shape, entries, strict=True)
