@@ -5,6 +5,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxlm.models.dropout import dropout, keep_mask, threefry
 
@@ -51,3 +52,16 @@ def test_the_draws_are_those_of_jax_so_that_runs_of_before_go_on_with_theirs(imp
     bits = np.asarray(jax.random.bits(key, (3, 4, 6), jnp.uint32))
     want = np.concatenate([bits & 0xFFFF, bits >> 16], axis=-1)[..., :11] >= round(0.1 * 2**16)
     assert np.array_equal(keep_mask(key, 0.1, (3, 4, 11))[0], want)
+
+
+@pytest.mark.parametrize("implementation", ["threefry2x32", "rbg"])
+def test_devices_draw_for_their_own_rows_alone(implementation):
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    key, rows = jax.random.key(0, impl=implementation), NamedSharding(mesh, PartitionSpec("data"))
+    with jax.set_mesh(mesh):
+        drop = jax.jit(lambda x: dropout(x, 0.25, key), in_shardings=rows, out_shardings=rows)
+        program = drop.lower(jax.ShapeDtypeStruct((16, 60, 34), jnp.float32)).compile()
+        y = np.asarray(program(jax.device_put(np.ones((16, 60, 34), np.float32), rows)))
+    assert "u32[4,60,17]" in program.as_text() and "u32[16,60,17]" not in program.as_text()
+    assert abs((y == 0).mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / y.size)
+    assert len({row.tobytes() for row in y}) == 16
