@@ -157,10 +157,12 @@ def test_whole_training_state_in_one_call(fsdp_tensor):
     assert all(s.mesh == fsdp_tensor for s in jax.tree.leaves(state.shardings(foreign, AXES, fsdp_tensor)))
 
 
-def test_batch_is_split_over_data_and_fsdp():
+def test_batch_is_split_over_data_fsdp_and_expert():
     both = mesh.make(Mesh(data=2, fsdp=2, tensor=2))
-    assert state.batch_sharding(both).spec == P(("data", "fsdp"))
+    assert state.batch_sharding(both).spec == P(("data", "fsdp", "expert"))
     assert state.batch_sharding(both).shard_shape((12, 7)) == (3, 7)
+    experts = mesh.make(Mesh(data=1, fsdp=2, expert=2, tensor=2))
+    assert state.batch_sharding(experts).shard_shape((12, 7)) == (3, 7)
     assert state.replicated(both).shard_shape((12, 7)) == (12, 7)
 
 
@@ -191,6 +193,10 @@ def test_what_stayed_whole_is_reported_with_size_and_reason(fsdp_tensor):
 def test_nothing_is_reported_on_one_device_or_with_data_alone():
     for made in (mesh.make(Mesh(), jax.devices()[:1]), mesh.make(Mesh())):
         assert state.unsharded(abstract(), AXES, made, at_least=0) == []
+
+
+def test_a_model_without_experts_is_not_blamed_for_the_axis_that_splits_them():
+    assert state.unsharded(abstract(), AXES, mesh.make(Mesh(data=1, expert=8)), at_least=0) == []
 
 
 def test_error_names_the_parameter(fsdp_tensor):
