@@ -78,8 +78,8 @@ def step(words: Sequence[str], target: Target, number: int, *, exact: bool) -> S
         return _read(made)
     if "error" in made:
         raise UserError(made["error"])
-    said = done.stderr.strip()[-1500:]
-    raise UserError(f"the TPU compiler {_ended(done.returncode)}, compiling for {target.name}:\n{said}")
+    said = f":\n{done.stderr.strip()[-1500:]}" if done.returncode > 0 else "."  # of a crash only addresses
+    raise UserError(f"the TPU compiler {_ended(done.returncode)}, compiling for {target.name}{said}")
 
 
 def _read(made: dict[str, Any]) -> Step:
@@ -94,7 +94,8 @@ def _read(made: dict[str, Any]) -> Step:
 def _ended(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
-    return f"crashed ({signal.Signals(-code).name}; another --config.model.remat or --config.accumulate may compile)"
+    other = "another --config.model.remat or --config.accumulate may compile; --estimate needs no compiler"
+    return f"crashed ({signal.Signals(-code).name}; {other})"
 
 
 def main(argv: Sequence[str]) -> int:

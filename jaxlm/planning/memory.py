@@ -139,7 +139,12 @@ def _alone(program: Program, target: Target, remat: str) -> Program:
     run = program.run
     model = dataclasses.replace(run.model, remat=remat) if remat else run.model
     run = dataclasses.replace(run, model=model, mesh=meshes.Mesh(data=1), accumulate=1)
-    return Program.of(run, meshes.make(run.mesh, target.devices()[:1]))
+    device = target.devices()[0]
+    if (
+        device.platform == "gpu"
+    ):  # cuDNN cannot be traced where it is not; the TPU's kernel keeps as much: no scores
+        device = dataclasses.replace(device, platform="tpu")
+    return Program.of(run, meshes.make(run.mesh, [device]))
 
 
 def _rows(batch: Any, parts: int, times: int) -> Any:

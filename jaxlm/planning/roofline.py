@@ -15,8 +15,8 @@ import numpy as np
 from jaxlm.planning.collectives import UNKNOWN, Collective
 from jaxlm.planning.targets import Target
 
-# Share of the peak that the matrix products of a large, well-fed step reach. Four published runs, with what
-# rematerialisation repeats, lie between 0.61 and 0.65 (docs/scale.md).
+# Share of the peak that the matrix products of a large, well-fed step reach. Of three published runs that are bound by
+# compute it is 0.61 to 0.65, with what they compute again (docs/scale.md).
 EFFICIENCY = 0.62
 
 

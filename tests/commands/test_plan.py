@@ -82,6 +82,14 @@ def test_what_cannot_be_planned_is_refused(words, says):
         plan.main(["plan", TINY, *words])
 
 
+def test_rows_long_enough_for_a_kernel_of_gpus_are_planned_without_it(capsys):
+    """cuDNN cannot even be traced where it is not."""
+    assert plan.main(["plan", "smollm2_135m", "--target=h100-16", "--config.batch_size=64", "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    scores = 4 * 30 * 4 * 9 * 2048**2  # of 4 rows on a device in 30 layers, 9 heads, float32
+    assert stage["estimate"]["activations"] < scores
+
+
 @pytest.mark.parametrize("recipe", ["classification", "tagging", "translation"])
 def test_recipes_of_every_kind_are_planned_without_their_corpus(capsys, recipe):
     code = plan.main(["plan", recipe, "--target=v4-8", "--estimate"])
