@@ -155,16 +155,6 @@ def _no_room(error: Exception, seconds: float) -> Step:
     return Step(fits=False, temporaries=needed, peak=needed, capacity=there, compile_s=seconds)
 
 
-def _peak(made: Any) -> int:
-    """Bytes. Arguments and temporaries together may be more: a step that takes 26 GiB of 31 adds up to 35 GiB with
-    libtpu 0.0.42, which allots it (Llama 8B on v6e-8). What has no peak gets that sum."""
-    from jaxlm.runtime import device_memory
-
-    analysis = made.memory_analysis()
-    peak = getattr(analysis, "peak_memory_in_bytes", 0)
-    return peak if peak >= analysis.argument_size_in_bytes else device_memory.estimate(made) or 0
-
-
 def _facts(
     made: Any, mesh: dict[str, int], seconds: float, attention: tuple[str, ...], *, exact: bool
 ) -> Step:
@@ -172,13 +162,14 @@ def _facts(
 
     from jaxlm.planning import collectives
     from jaxlm.planning.hlo import Module
+    from jaxlm.runtime import device_memory
 
     module, analysis = Module.parse(made.as_text()), made.memory_analysis()
     return Step(
         fits=True,
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
-        peak=_peak(made),
+        peak=device_memory.estimate(made, "tpu") or 0,
         compile_s=seconds,
         attention=attention,
         collectives=tuple(collectives.of(module, mesh)),
