@@ -10,18 +10,19 @@ moves on by one part a round, so that no device has all of it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
 from jaxlm.errors import UserError
-from jaxlm.models.activations import MESH_AXES
+from jaxlm.models.activations import MESH_AXES, automatic
 from jaxlm.models.encoded import Extras
 
-# Parts for each stage at most: more shrink the bubble (here an eighth of the work), and the matrix products, too.
+# Parts for each stage at most: more shrink the bubble (here a ninth), and the matrix products, too.
 _PARTS = 8
 STAGE = "stage"
 
@@ -37,8 +38,7 @@ class Shared:
 def stages() -> int:
     """How many the mesh that is set has."""
     mesh = jax.sharding.get_abstract_mesh()
-    automatic = {a for a, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Auto}
-    return mesh.shape[STAGE] if STAGE in automatic else 1
+    return mesh.shape[STAGE] if STAGE in automatic(mesh) else 1
 
 
 def parts(rows: int) -> int:
@@ -84,9 +84,7 @@ def run(
     """
     mesh, number = jax.sharding.get_abstract_mesh(), stages()
     batch = tuple(axis for axis in MESH_AXES["batch"] if axis != STAGE and mesh.shape.get(axis, 1) > 1)
-    groups = 1
-    for axis in batch:
-        groups *= mesh.shape[axis]
+    groups = math.prod(mesh.shape[axis] for axis in batch)
     count = parts(len(x_BTD) // (groups * number))
     whole = PartitionSpec(None, batch or None)
     place = lambda a, spec: jax.lax.with_sharding_constraint(_as_parts(a, groups, number, count), spec)
