@@ -1,8 +1,8 @@
 """Sums over a batch, device by device. In: a function of weights and slots. Out: its sums over all slots.
 
-Guarantees: weights are gathered once and their gradient is reduced once, however often the function uses them. Left to
-the partitioner, a loop inside it does both in every round. While it runs, a device holds those weights and their
-gradient in float32, whole but for tensor parallelism.
+Guarantees: weights are gathered once and their gradient is reduced once, into parts where they lie in parts, however
+often the function uses them. Left to the partitioner, a loop inside it does both in every round. While it runs, a
+device holds those weights and their gradient in float32, whole but for tensor parallelism.
 """
 
 import math
@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxlm.batch import Array
+from jaxlm.partition import rules
 from jaxlm.partition.mesh import BATCH_AXES
 
 
@@ -33,11 +35,40 @@ def summed(function: Callable[..., Any], weights: Any, *slots: Array) -> Any:
         return function(weights, *slots)
     fill = -slots[0].shape[1] % devices(places)
     padded = [jnp.pad(a, [(0, 0), (0, fill), *[(0, 0)] * (a.ndim - 2)]) for a in slots]
+    held = _held(weights, mesh, rows)
+
+    def own(weights: Any, *slots: Array) -> Any:
+        whole = jax.tree.map(_gathered, weights, held)
+        return jax.tree.map(lambda total: total[None], function(whole, *slots))
+
     parts = jax.shard_map(
-        lambda weights, *slots: jax.tree.map(lambda total: total[None], function(weights, *slots)),
-        in_specs=(PartitionSpec(), *(PartitionSpec(rows, places) for _ in slots)),
+        own,
+        in_specs=(held, *(PartitionSpec(rows, places) for _ in slots)),
         out_specs=PartitionSpec(rows + places),
         axis_names={*rows, *places},
         check_vma=False,
     )(weights, *padded)
     return jax.tree.map(lambda part_N: part_N.sum(axis=0), parts)
+
+
+def _held(weights: Any, mesh: jax.sharding.AbstractMesh, axes: tuple[str, ...]) -> Any:
+    """How parameters lie on these axes; whatever else there is counts as whole. The tree of `weights`."""
+
+    def spec(one: Any) -> Any:
+        names = one.get_metadata("axes", None) if isinstance(one, nnx.Variable) else None
+        whole = jax.tree.map(lambda _: PartitionSpec(), one)
+        value = jax.tree.leaves(one)
+        if names is None or len(value) != 1 or len(names) != value[0].ndim:
+            return whole
+        entries = [e if e in axes else None for e in rules.spec(names, value[0].shape, mesh)]
+        return jax.tree.map(lambda _: PartitionSpec(*entries), one)
+
+    return jax.tree.map(spec, weights, is_leaf=lambda one: isinstance(one, nnx.Variable))
+
+
+def _gathered(part: Array, spec: PartitionSpec) -> Array:
+    """Whole; the gradient goes back in parts."""
+    for dimension, axis in enumerate(spec):
+        if axis is not None:
+            part = jax.lax.all_gather(part, axis, axis=dimension, tiled=True)
+    return part

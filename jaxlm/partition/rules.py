@@ -16,6 +16,7 @@ from jaxlm.errors import UserError, did_you_mean
 Axes = tuple[str | None, ...]
 MeshAxes = str | tuple[str, ...] | None
 Rules = Mapping[str, MeshAxes]
+Mesh = jax.sharding.Mesh | jax.sharding.AbstractMesh
 
 # 'embed' lies on fsdp in every weight, so that each weight is split once over fsdp and once over tensor.
 RULES: Rules = {
@@ -62,7 +63,7 @@ class Placement:
     whole: tuple[Whole, ...]
 
 
-def place(axes: Axes, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Rules = RULES) -> Placement:
+def place(axes: Axes, shape: tuple[int, ...], mesh: Mesh, rules: Rules = RULES) -> Placement:
     """The placement of an array; mesh axes that `mesh` lacks count as size 1."""
     if len(axes) != len(shape):
         raise ValueError(f"axes {axes} do not fit shape {shape}: one name per dimension is needed.")
@@ -83,7 +84,7 @@ def place(axes: Axes, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Ru
     return Placement(PartitionSpec(*entries), tuple(whole))
 
 
-def spec(axes: Axes, shape: tuple[int, ...], mesh: jax.sharding.Mesh, rules: Rules = RULES) -> PartitionSpec:
+def spec(axes: Axes, shape: tuple[int, ...], mesh: Mesh, rules: Rules = RULES) -> PartitionSpec:
     """The PartitionSpec of an array, with one entry per dimension."""
     return place(axes, shape, mesh, rules).spec
 

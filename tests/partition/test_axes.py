@@ -101,7 +101,9 @@ def trained(kind, name):
     run.optimizer = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
     run.batch_size, run.mesh, run.ema_decay = ROWS, MESHES.get(name, Mesh()), 0.0
     mesh = meshes.make(run.mesh, jax.devices() if name in MESHES else jax.devices()[:1])
-    rng, objective = np.random.default_rng(0), run.objective
+    # In chunks, as of large vocabularies: the sums of every device's own slots.
+    rng, objective = np.random.default_rng(0), dataclasses.replace(run.objective, chunk=12)
+    run.objective = objective
     length = objective.plan_length(run.stages[0].length)
     rows = [objective.prepare(row(length, rng), VOCABULARY, rng, train=True) for _ in range(ROWS)]
     with jax.set_mesh(mesh):
