@@ -22,6 +22,7 @@ BEGIN, END = "<!-- written by tools/plan_pods.py -->", "<!-- end -->"
 PODS = (
     ("v5e-8", "bert_base"),
     ("v5e-256", "bert_base"),
+    ("v5e-8", "bert_large"),
     ("v5e-256", "bert_large"),
     ("v5e-256", "llama_7b"),
     ("v5p-128", "llama_7b"),
@@ -29,6 +30,7 @@ PODS = (
     ("v5p-512", "llama2_70b"),
     ("2xv5p-512", "llama2_70b --config.mesh.data=2"),
     ("v5e-128", "t5_large"),
+    ("v5p-128", "mixtral_8x7b"),
 )
 HEAD = (
     "| run | on | rows x tokens | peak, compiled (estimated) of | step, bound by | MFU | to the end | compiled in |\n"
