@@ -127,13 +127,14 @@ def of(
 ) -> Planned:
     """UserError for a run that the target cannot share, and where the compiler fails. `only`: a stage's number."""
     command = flags.parse(["plan", *words])
-    run, note = command.run, why_not(target)
+    run = command.run
+    note = why_not(target) if compile_it else "not compiled (--estimate)"
     made, known = [], memory.Known()
     for number, (stage, steps) in enumerate(described.stages(run)):
         if only not in (None, number):
             continue
         found = quick.of(run, target, stage, known=known, efficiency=efficiency)
-        step = compiled.step(words, target, number, exact=exact) if compile_it and not note else None
+        step = compiled.step(words, target, number, exact=exact) if not note else None
         one = StagePlan(
             length=stage.length,
             rows=run.batch_size,
@@ -150,7 +151,7 @@ def of(
         parameters=cost.count_parameters(made[0].quick.program.params),
         stages=made,
         exact=exact,
-        note="" if compile_it and not note else note or "not compiled (--estimate)",
+        note=note,
     )
 
 

@@ -54,6 +54,8 @@ def missing() -> str:
     try:
         if not _said(client, f"{_NAME}/{own}"):
             return ""
+        # First, since this process may be gone before its own thread has heard the call.
+        client.key_value_set(f"{_HERE}/{own}", "1", allow_overwrite=True)
         client.key_value_set(_CALL, str(own), allow_overwrite=True)
         for other in range(_processes()):
             left_ms = max(0, round(1000 * (deadline - time.monotonic())))

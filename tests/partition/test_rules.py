@@ -18,8 +18,8 @@ def fsdp_tensor():
     ("axes", "shape", "expected"),
     [
         (("vocab", "embed"), (128, 12), P("tensor", "fsdp")),
-        (("layers", "embed", "heads", "head_dim"), (3, 12, 6, 5), P(None, "fsdp", "tensor", None)),
-        (("layers", "heads", "head_dim", "embed"), (3, 6, 5, 12), P(None, "tensor", None, "fsdp")),
+        (("layers", "embed", "heads", "head_dim"), (3, 12, 6, 5), P("stage", "fsdp", "tensor", None)),
+        (("layers", "heads", "head_dim", "embed"), (3, 6, 5, 12), P("stage", "tensor", None, "fsdp")),
         (("embed", "kv_heads", "head_dim"), (12, 2, 5), P("fsdp", "tensor", None)),
         (("embed", "mlp"), (12, 20), P("fsdp", "tensor")),
         (("positions", "embed"), (17, 12), P(None, "fsdp")),

@@ -34,9 +34,9 @@ SPECS = {
     "tokens": {"table": P("tensor", "fsdp")},
     "norm": {"scale": P("fsdp")},
     "blocks": {
-        "wq": P(None, "fsdp", "tensor", None),
-        "bq": P(None, "tensor", None),
-        "w_out": P(None, "tensor", "fsdp"),
+        "wq": P("stage", "fsdp", "tensor", None),
+        "bq": P("stage", "tensor", None),
+        "w_out": P("stage", "tensor", "fsdp"),
     },
 }
 SHARED = {"schedule": schedules.Constant(peak=0.1, warmup="0"), "weight_decay": 0.1, "clip_norm": 0.5}
@@ -102,8 +102,8 @@ def test_factored_moments_are_split_where_their_parameter_is(fsdp_tensor):
     optimizer = OPTIMIZERS["adafactor"].make(Horizon(((9, 1),)), AXES)
     found = state.shardings(jax.eval_shape(optimizer.init, abstract()), AXES, fsdp_tensor)
     moments = next(s for s in found if hasattr(s, "rows"))
-    assert moments.rows["blocks"]["wq"].spec == P(None, "fsdp", None, None)
-    assert moments.cols["blocks"]["wq"].spec == P(None, None, "tensor", None)
+    assert moments.rows["blocks"]["wq"].spec == P("stage", "fsdp", None, None)
+    assert moments.cols["blocks"]["wq"].spec == P("stage", None, "tensor", None)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -157,9 +157,9 @@ def test_whole_training_state_in_one_call(fsdp_tensor):
     assert all(s.mesh == fsdp_tensor for s in jax.tree.leaves(state.shardings(foreign, AXES, fsdp_tensor)))
 
 
-def test_batch_is_split_over_data_fsdp_and_expert():
+def test_batch_is_split_over_data_fsdp_expert_and_stage():
     both = mesh.make(Mesh(data=2, fsdp=2, tensor=2))
-    assert state.batch_sharding(both).spec == P(("data", "fsdp", "expert"))
+    assert state.batch_sharding(both).spec == P(("data", "fsdp", "expert", "stage"))
     assert state.batch_sharding(both).shard_shape((12, 7)) == (3, 7)
     experts = mesh.make(Mesh(data=1, fsdp=2, expert=2, tensor=2))
     assert state.batch_sharding(experts).shard_shape((12, 7)) == (3, 7)
@@ -231,5 +231,5 @@ def test_bert_is_sharded_but_for_its_small_parts(fsdp_tensor):
     model = build.build(config)
     params = jax.eval_shape(model.init, jax.random.key(0))
     found = state.shardings(params, model.axes, fsdp_tensor)
-    assert found["blocks"]["attention"]["wq"].spec == P(None, "fsdp", "tensor", None)
+    assert found["blocks"]["attention"]["wq"].spec == P("stage", "fsdp", "tensor", None)
     assert state.unsharded(params, model.axes, fsdp_tensor, at_least=200) == []

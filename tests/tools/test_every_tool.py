@@ -19,7 +19,7 @@ from tools import check_kernels, draw_terminal, show_objectives
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
-TESTED |= {"board", "board_peer", "benchmark_finetuning"}
+TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods"}
 
 
 def test_no_tool_is_left_out():

@@ -1,0 +1,24 @@
+"""The table of pods: a line for every row length, and one that says why there is none."""
+
+import importlib.util
+
+import pytest
+
+from tools import plan_pods
+
+
+def test_what_cannot_be_planned_is_a_line_of_the_table():
+    (line,) = plan_pods.rows("v5e-8", "bert_base --config.batch_size=7")
+    assert line.startswith(
+        "| `bert_base` --config.batch_size=7 | v5e-8 | | config.batch_size=7: rows are split over"
+    )
+
+
+@pytest.mark.tpu_compile
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason='needs libtpu: pip install "jaxlm[tpu]"'
+)
+def test_a_row_length_is_a_line_with_what_was_compiled():
+    (line,) = plan_pods.rows("v5e-4", "bert_base_fast --config.batch_size=64 --config.accumulate=1")
+    assert "| v5e-4 | 64 x 512 | " in line and " %" in line
