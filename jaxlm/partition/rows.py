@@ -60,7 +60,9 @@ def _held(weights: Any, mesh: jax.sharding.AbstractMesh, axes: tuple[str, ...]) 
         value = jax.tree.leaves(one)
         if names is None or len(value) != 1 or len(names) != value[0].ndim:
             return whole
-        entries = [e if e in axes else None for e in rules.spec(names, value[0].shape, mesh)]
+        # The partitioner does not keep what tensor parallelism splits of an array that is gathered by hand.
+        split = mesh.shape.get("tensor", 1) > 1
+        entries = [e if e in axes and not split else None for e in rules.spec(names, value[0].shape, mesh)]
         return jax.tree.map(lambda _: PartitionSpec(*entries), one)
 
     return jax.tree.map(spec, weights, is_leaf=lambda one: isinstance(one, nnx.Variable))
