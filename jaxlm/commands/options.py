@@ -91,6 +91,22 @@ class Parser(argparse.ArgumentParser):
         return f"For example: {found[1]}" if found else f"See {self.prog} --help."
 
 
+def apart(
+    words: Sequence[str], values: Sequence[str], switches: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """(a command's own options, those of `jaxlm train`): `values` have one, written behind `=` or as the next word."""
+    own, given = list[str](), list[str]()
+    rest = iter(words)
+    for word in rest:
+        name, equals, _ = word.partition("=")
+        name = name.replace("_", "-")
+        mine = name in (*values, *switches, "--help", "-h")
+        (own if mine else given).append(word)
+        if not equals and name in values:
+            own += [value for value in [next(rest, None)] if value is not None]
+    return own, given
+
+
 def present(words: Sequence[str], known: Iterable[str]) -> tuple[list[str], list[str]]:
     """(`words` as they are spelled today, texts that stand behind `--` or were options before)."""
     known, made, texts = set(known), [], []

@@ -20,12 +20,12 @@ from jaxlm.commands import options as table
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
 _VALUES = ("--target", "--slices", "--price", "--efficiency", "--chart")
-_SWITCHES = ("--exact", "--estimate", "--search", "--json", "--help", "-h")
+_SWITCHES = ("--exact", "--estimate", "--search", "--json")
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the plan, or --json."""
-    own, words = _sorted(argv[1:])
+    own, words = table.apart(argv[1:], _VALUES, _SWITCHES)
     options = _options([argv[0], *own])
 
     from jaxlm.planning import planned, search, targets  # after parsing, so that --help answers at once
@@ -83,19 +83,6 @@ def _write(drawing: Any, to: pathlib.Path) -> None:
     made = drawing.write(to.parent, to.stem)
     if to.name not in made:
         raise UserError(f"--chart={to}: matplotlib is not installed; {made[0]} was written beside it.")
-
-
-def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The options of this command, with their values, and those of `jaxlm train`."""
-    own, given = list[str](), list[str]()
-    rest = iter(words)
-    for word in rest:
-        name, equals, _ = word.partition("=")
-        mine = name.replace("_", "-") in (*_VALUES, *_SWITCHES)
-        (own if mine else given).append(word)
-        if mine and not equals and name.replace("_", "-") in _VALUES:
-            own += [value for value in [next(rest, None)] if value is not None]
-    return own, given
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

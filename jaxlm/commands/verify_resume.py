@@ -27,7 +27,7 @@ from jaxlm.errors import EXIT_DONE, EXIT_NUMERICAL, EXIT_RESUMABLE, UserError
 from jaxlm.monitor import metrics
 from jaxlm.runtime import local
 
-_OWN = ("--on", "--steps", "--tolerance", "--workdir", "--help", "-h")
+_VALUES = ("--on", "--steps", "--tolerance", "--workdir")
 _VIRTUAL = "8x1,2x4,1"
 
 
@@ -68,7 +68,7 @@ class Topology:
 
 def main(argv: Sequence[str]) -> int:
     """Trains, kills and compares."""
-    own, given = _sorted(argv[1:])
+    own, given = table.apart(argv[1:], _VALUES)
     options = _options([argv[0], *own])
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
@@ -197,19 +197,6 @@ def _different(name: str, one: Mapping[str, str], other: Mapping[str, str]) -> l
     off = [path for path in one if one[path] != other[path]]
     print(f"  {name}: {len(one) - len(off)} of {len(one)} arrays have the same bits", flush=True)
     return [f"{name}: {len(off)} of {len(one)} arrays have other bits, such as {off[0]}"] if off else []
-
-
-def _sorted(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The options of this command, with their values, and those of `jaxlm train`."""
-    own, given = list[str](), list[str]()
-    rest = iter(words)
-    for word in rest:
-        name, equals, _ = word.partition("=")
-        mine = name.replace("_", "-") in _OWN
-        (own if mine else given).append(word)
-        if mine and not equals and name not in ("--help", "-h"):
-            own += [value for value in [next(rest, None)] if value is not None]
-    return own, given
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -7,7 +7,6 @@ shapes; what stands beside a row in its batch does not change its result, nor do
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ from jaxlm.batch import Batch
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.models import several
 from jaxlm.models.build import Model
+from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
-from jaxlm.partition.mesh import BATCH_AXES
 
 # Lengths that rows, prompts and rooms are padded to: these, then multiples of the last.
 _SIZES = (16, 32, 48, 64, 96, 128, 192, 256)
@@ -53,7 +52,7 @@ class Predictor:
 
     def height(self, rows: int) -> int:
         """The rows of a batch with so many, and empty ones behind them, that its devices share evenly."""
-        parts = math.prod(self.mesh.shape[name] for name in BATCH_AXES)
+        parts = meshes.row_devices(self.mesh)
         return -(-rows // parts) * parts
 
     def split(self, arrays: Any) -> Any:

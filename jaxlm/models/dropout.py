@@ -39,18 +39,17 @@ def _by_device(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Every device draws for its rows. Left to the partitioner each draws for all, and keeps its share: of BERT-base on
     256 chips two thirds of what a step moves in memory. The bits depend on how many devices share the rows."""
     mesh = jax.sharding.get_abstract_mesh()
-    over = () if mesh.empty else activations.axes(activations.spec(mesh, shape[:1], ("batch",))[0])
-    if not over:
+    rows = activations.spec(mesh, shape[:1], ("batch",))
+    if not (over := activations.axes(rows[0])):
         return jax.random.bits(key, shape, jnp.uint32)
-    devices = math.prod(mesh.shape[axis] for axis in over)
-    own = (shape[0] // devices, *shape[1:])
+    own = (*activations.local(mesh, rows, shape[:1]), *shape[1:])
     return jax.shard_map(
         lambda key, number: jax.random.bits(jax.random.fold_in(key, number[0]), own, jnp.uint32),
-        in_specs=(PartitionSpec(), PartitionSpec(over)),
-        out_specs=PartitionSpec(over),
+        in_specs=(PartitionSpec(), rows),
+        out_specs=rows,
         axis_names=set(over),
         check_vma=False,
-    )(key, jnp.arange(devices))
+    )(key, jnp.arange(shape[0] // own[0]))
 
 
 def threefry(first: jax.Array, second: jax.Array, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:

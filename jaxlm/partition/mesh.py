@@ -106,11 +106,16 @@ def arrange(sizes: dict[str, int], devices: Sequence[Any], where: str) -> np.nda
     return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
+def row_devices(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> int:
+    """How many devices have rows of their own."""
+    return math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES)
+
+
 def check_batch_size(
     rows: int, mesh: jax.sharding.Mesh, where: str = "config.batch_size", *, accumulate: int = 1
 ) -> None:
     """Raises UserError unless the rows of every micro-batch divide over the axes of the batch."""
-    parts = math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES) * accumulate
+    parts = row_devices(mesh) * accumulate
     if rows > 0 and rows % parts == 0:
         return
     below = rows // parts * parts

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 
 from jaxlm.batch import Batches
 from jaxlm.partition import mesh as meshes
-from jaxlm.partition.mesh import BATCH_AXES
 from jaxlm.planning.targets import Target
 from jaxlm.run.program import Program
 
@@ -113,7 +112,7 @@ def activations(
 ) -> list[Kept]:
     """What the backward pass of one micro-batch finds, on one device; `remat` in place of the run's."""
     mesh, run = program.mesh.shape, program.run
-    parts = math.prod(mesh[axis] for axis in BATCH_AXES) * run.accumulate
+    parts = meshes.row_devices(program.mesh) * run.accumulate
     remat = remat or getattr(run.model, "remat", "")
     one, two = (_traced(program, batches, target, known, remat, (parts, n)) for n in (1, 2))
     grows = [

@@ -91,7 +91,7 @@ def _times(
     run, mesh = program.run, dict(program.mesh.shape)
     width = 2 if program.model.dtype == "bfloat16" else 4
     weights = cost.count_parameters(program.params)
-    rows = run.batch_size / (mesh["data"] * mesh["fsdp"] * run.accumulate)
+    rows = run.batch_size / (meshes.row_devices(program.mesh) * run.accumulate)
     layers = getattr(run.model, "layers", 1)
     return roofline.times(
         target,

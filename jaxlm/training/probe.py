@@ -16,8 +16,8 @@ import numpy as np
 from jaxlm.batch import Batch
 from jaxlm.models import build, kernels
 from jaxlm.models.parameters import STACKS
+from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
-from jaxlm.partition.mesh import BATCH_AXES
 from jaxlm.run.program import Program
 from jaxlm.training import probe_rows
 from jaxlm.training.probe_rows import Case
@@ -85,7 +85,7 @@ def _shallow(config: Any, names: Collection[str]) -> Any:
 def measure(program: Program, config: Any, real: Batch, names: Collection[str]) -> Measured:
     """The probe of a model like `config` on rows like those of `real`, numpy; `names`: kernels of the train step."""
     mesh = program.mesh
-    count = math.prod(mesh.shape.get(axis, 1) for axis in BATCH_AXES)
+    count = meshes.row_devices(mesh)
     rows = probe_rows.probe_rows(real, count * math.ceil(4 / count))
     probe = _Probe(program, _shallow(config, names))
     with kernels.recorded() as recorded:

@@ -6,7 +6,6 @@ Only reads; nothing here changes training.
 import dataclasses
 import functools
 import json
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +25,9 @@ from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.hardware import peak_flops
 from jaxlm.monitor.throughput import matmul_rate
+from jaxlm.partition import mesh as meshes
 from jaxlm.partition import rules
 from jaxlm.partition import state as partition
-from jaxlm.partition.mesh import BATCH_AXES
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
 from jaxlm.runtime import device_memory, distributed
@@ -83,7 +82,7 @@ class Span:
 def _axes(mesh: jax.sharding.Mesh, rows: int) -> str:
     """The mesh in words, and what a pipeline of so many rows at once loses."""
     shape = mesh.shape
-    idle = pipeline.bubble(rows // math.prod(shape[name] for name in BATCH_AXES), shape["stage"])
+    idle = pipeline.bubble(rows // meshes.row_devices(mesh), shape["stage"])
     shown = [f"{name} {size}" for name, size in shape.items() if size > 1]
     return (" ".join(shown) or "one device") + (f", stages idle {idle:.0%} of a pass" if idle else "")
 

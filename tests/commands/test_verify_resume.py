@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jaxlm.commands import verify_resume
+from jaxlm.commands import options, verify_resume
 from jaxlm.commands.verify_resume import Topology
 from jaxlm.errors import UserError
 from tests import xla
@@ -56,7 +56,7 @@ def test_arrays_that_differ_are_counted_and_named(capsys):
 
 def test_its_own_options_are_told_from_those_of_a_run_and_a_used_folder_is_refused(tmp_path):
     words = ["quickstart", "--on", "2,1", "--config.steps", "9", "--steps=2", "--workdir", "x", "--help"]
-    own, given = verify_resume._sorted(words)
+    own, given = options.apart(words, verify_resume._VALUES)
     assert own == ["--on", "2,1", "--steps=2", "--workdir", "x", "--help"]
     assert given == ["quickstart", "--config.steps", "9"]
     (tmp_path / "whole").mkdir()
