@@ -86,8 +86,8 @@ PROTOCOLS = {
     ),
     "emotions_en_multilabel": Protocol(
         recipe="multi_label", kind="multi_label", train="emotions_en_multilabel.train.jsonl.gz",
-        test="emotions_en_multilabel.validation.jsonl.gz", metric="micro_f1", examples=6000, epochs=2, batch=32,
-        tokens=64, rates=(5e-5, 1e-4, 2e-4), label="labels", settings=("--config.objective.max_tokens=61",),
+        test="emotions_en_multilabel.validation.jsonl.gz", metric="micro_f1", examples=12000, epochs=4, batch=32,
+        tokens=64, rates=(2e-4, 4e-4, 8e-4), label="labels", settings=("--config.objective.max_tokens=61",),
     ),
     "relation_en_semeval2010": Protocol(
         recipe="relation_extraction", kind="relations", train="relation_en_semeval2010.train.jsonl.gz",
