@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxlm.models import parameters
 from jaxlm.models.activations import constrain
-from jaxlm.models.dense import dense
+from jaxlm.models.dense import apart, dense
 
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 Biases = Literal["all", "none"]
@@ -96,7 +96,8 @@ class GatedMlp(nnx.Module):
         """The gated hidden units, h_BTF."""
         gate_BTF, up_BTF = (dense(x_BTD, w[...].astype(self.dtype)) for w in (self.w_gate, self.w_in))
         gate_BTF, up_BTF = (constrain(h, "batch", "length", "mlp") for h in (gate_BTF, up_BTF))
-        return activation(self.activation)(gate_BTF) * up_BTF
+        gate_BTF, up_BTF = apart((gate_BTF, up_BTF), x_BTD.shape[-1])
+        return apart(activation(self.activation)(gate_BTF) * up_BTF, x_BTD.shape[-1])
 
     def output(self, h_BTF: jax.Array) -> jax.Array:
         """x_BTD from the hidden units."""

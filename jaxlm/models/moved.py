@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.models.dense import dense
-from jaxlm.models.values import Value
+from jaxlm.models.values import AsArray
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Moved(Value):
-    """Stands for `now` wherever an array may: in norms and biases, too."""
+class Moved(AsArray):
+    """Stands for `now`."""
 
     now: jax.Array
     first: jax.Array
@@ -38,9 +38,3 @@ class Moved(Value):
     def T(self) -> "Moved":
         """Both."""
         return Moved(self.now.T, self.first.T)
-
-    def __jax_array__(self) -> jax.Array:
-        return self.now
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.now, name)

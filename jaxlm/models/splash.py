@@ -24,6 +24,7 @@ from jaxlm.models.masks import Mask
 # Larger tiles amortise the pass over the keys; a tile has to divide the length.
 _TILES = (512, 384, 256, 128)
 Axis = tuple[str, ...] | None
+KEPT = "attention"  # what `stack.Remat` calls the results by: features, and the sums of their weights
 
 
 def attention(
@@ -118,8 +119,13 @@ def _kernel(
         block_kv_dq=tile_kv,
     )
     masks = pallas.MultiHeadMask([pattern] * heads)
-    make = functools.partial(pallas.make_splash_mha, head_shards=1, block_sizes=sizes, interpret=interpret)
-    return make(masks, q_seq_shards=parts), parts
+    options = {
+        "head_shards": 1,
+        "block_sizes": sizes,
+        "residual_checkpoint_name": KEPT,
+        "interpret": interpret,
+    }
+    return pallas.make_splash_mha(masks, q_seq_shards=parts, **options), parts
 
 
 def _tile(length: int) -> int:

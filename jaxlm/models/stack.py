@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.models import kernels, masks, pipeline
+from jaxlm.models import dense, kernels, masks, pipeline, splash
 from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
@@ -30,9 +30,9 @@ Loop = Literal["auto", "scan", "unrolled"]
 _UNROLLED = {"gpu": 48, "cuda": 48, "rocm": 48, "cpu": 32}  # the most layers
 # Scores of places x keys that the last layer may make without a kernel: those of a row of 512.
 _MOST_SCORES = 512 * 512
-# What the backward pass keeps of a block: everything; its input; its input and the results of its weight
-# matmuls.
-Remat = Literal["none", "block", "dots"]
+# What the backward pass keeps of a block: everything; its input; its input and what costs most to compute again, the
+# products with weights and what a kernel found of attention; the same, in the host's memory.
+Remat = Literal["none", "block", "dots", "offload"]
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -211,7 +211,17 @@ def _unstack(tree: Any, layers: int) -> list[Any]:
 def _rematerialised(call: Callable, remat: Remat, loop: Loop) -> Callable:
     if remat == "none":
         return call
-    policies = {"block": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+    names, policies = [dense.PRODUCT, splash.KEPT], jax.checkpoint_policies
+    policy = {
+        "block": None,
+        "dots": policies.save_only_these_names(*names),
+        "offload": policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=names,
+            offload_src="device",
+            offload_dst="pinned_host",
+        ),
+    }[remat]
     # A scan's body is compiled apart from its backward twin, so nothing can merge the two and undo the
     # saving.
-    return jax.checkpoint(call, policy=policies[remat], prevent_cse=loop != "scan")
+    return jax.checkpoint(call, policy=policy, prevent_cse=loop != "scan")

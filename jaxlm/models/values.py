@@ -53,6 +53,18 @@ class Value:
         return module
 
 
+class AsArray(Value):
+    """One that stands for an array wherever an array may: in norms and biases, too."""
+
+    def __jax_array__(self) -> jax.Array:
+        return self.full()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # while it is made, or copied
+            raise AttributeError(name)
+        return getattr(self.full(), name)
+
+
 def whole(weight: Any) -> jax.Array:
     """The array that a weight is, or stands for."""
     return weight.full() if isinstance(weight, Value) else weight

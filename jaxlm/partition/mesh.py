@@ -111,6 +111,24 @@ def row_devices(mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh) -> int:
     return math.prod(mesh.shape.get(name, 1) for name in BATCH_AXES)
 
 
+def lines(mesh: jax.sharding.Mesh, axis: str) -> int:
+    """Into how many lines of a TPU's torus the devices of a mesh axis fall, one line after the other; 1: into none."""
+    along = np.moveaxis(mesh.devices, mesh.axis_names.index(axis), 0).reshape(mesh.shape[axis], -1)[:, 0]
+    return lines_of(np.array([getattr(device, "coords", ()) for device in along]))
+
+
+def lines_of(places: np.ndarray) -> int:
+    """`lines` of devices at these places, [N, dimensions of the torus]."""
+    for number in range(places.shape[1]):
+        line_N, others_N = places[:, number], np.delete(places, number, axis=1)
+        count = len(set(line_N.tolist()))
+        length = len(places) // count
+        is_in_order = np.array_equal(line_N, np.repeat(line_N[::length], length))
+        if count > 1 and is_in_order and np.array_equal(others_N, np.tile(others_N[:length], (count, 1))):
+            return count
+    return 1
+
+
 def check_batch_size(
     rows: int, mesh: jax.sharding.Mesh, where: str = "config.batch_size", *, accumulate: int = 1
 ) -> None:

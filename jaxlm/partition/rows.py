@@ -38,7 +38,7 @@ def summed(function: Callable[..., Any], weights: Any, *slots: Array) -> Any:
     held = _held(weights, mesh, rows)
 
     def own(weights: Any, *slots: Array) -> Any:
-        whole = jax.tree.map(_gathered, weights, held)
+        whole = jax.tree.map(_gathered, weights, held, is_leaf=_knows)
         return jax.tree.map(lambda total: total[None], function(whole, *slots))
 
     parts = jax.shard_map(
@@ -68,8 +68,15 @@ def _held(weights: Any, mesh: jax.sharding.AbstractMesh, axes: tuple[str, ...]) 
     return jax.tree.map(spec, weights, is_leaf=lambda one: isinstance(one, nnx.Variable))
 
 
-def _gathered(part: Array, spec: PartitionSpec) -> Array:
+def _knows(weight: Any) -> bool:
+    """Whether it is more than an array, and says itself how it becomes whole."""
+    return hasattr(type(weight), "gathered")
+
+
+def _gathered(part: Any, spec: Any) -> Array:
     """Whole; the gradient goes back in parts."""
+    if _knows(part):
+        return part.gathered()
     for dimension, axis in enumerate(spec):
         if axis is not None:
             part = jax.lax.all_gather(part, axis, axis=dimension, tiled=True)

@@ -26,7 +26,7 @@ from jaxlm.planning.targets import Target, parse
 # Less work for the scheduler and the fusions: 4 to 10 times as fast. docs/scale.md has what it changes.
 _FAST = {"JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1.0"}
 # No metadata server, several processes at once, no logs of its own; the two names silence it.
-_LIBTPU = {
+LIBTPU = {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -68,7 +68,7 @@ def available() -> bool:
 def step(words: Sequence[str], target: Target, number: int, *, exact: bool) -> Step:
     """Compiles the step of stage `number` of the run of a command line. UserError where that fails or crashes."""
     job = {"words": list(words), "target": target.name, "stage": number, "exact": exact}
-    environment = {**os.environ, **_LIBTPU, **({} if exact else _FAST)}
+    environment = {**os.environ, **LIBTPU, **({} if exact else _FAST)}
     with tempfile.TemporaryDirectory(prefix="jaxlm-plan-") as folder:
         found = pathlib.Path(folder, "found.json")
         command = [sys.executable, "-m", "jaxlm.planning.compiled", json.dumps(job), str(found)]

@@ -15,13 +15,14 @@ import optax
 from jaxlm.batch import Batches, Row, Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.errors import UserError
-from jaxlm.models import build
+from jaxlm.models import build, parted
 from jaxlm.models.moved import Moved
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
 from jaxlm.partition import rules
 from jaxlm.partition import state as partition
+from jaxlm.partition.mesh import lines
 from jaxlm.run.step import TrainState, make_eval_step, make_train_step, new_state
 from jaxlm.runtime import xla_flags
 from jaxlm.views import Chain
@@ -84,6 +85,18 @@ class Program:
         """The module over what is trained and what is frozen, for use within one trace."""
         return self.model.bind(self.view.merge(trained, frozen))
 
+    def _bind_parted(self, trained: Any, frozen: Any) -> Any:
+        """`bind`, with the gradients of weights in parts where weights or moments are."""
+        axis = "fsdp"
+        others = [
+            self.mesh.shape[name] for name in ("tensor", "context")
+        ]  # with them the partitioner knows better
+        if self.run.view or self.mesh.shape[axis] == 1 or max(others) > 1:
+            return self.bind(trained, frozen)
+        count, where = lines(self.mesh, axis), partition.shardings(self.params, self.model.axes, self.mesh)
+        made = lambda array, at: parted.of(array, at.spec, axis, count)
+        return self.model.bind(jax.tree.map(made, trained, where))
+
     def _bind_near(self, trained: Any, average: Any) -> Any:
         """The module over what is trained, beside its average."""
         return self.model.bind(jax.tree.map(Moved, trained, average))
@@ -111,7 +124,7 @@ class Program:
     def train_step(self) -> Any:
         """(state, frozen, batches) -> (state, measures), jitted; the state is donated."""
         step = make_train_step(
-            self._bind_near if self.tasks.needs_average else self.bind,
+            self._bind_near if self.tasks.needs_average else self._bind_parted,
             self.tasks,
             self.optimizer,
             seed=self.run.seed,

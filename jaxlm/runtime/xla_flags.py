@@ -14,10 +14,15 @@ from jaxlm.errors import UserError
 
 # Gradients are reduced beside the products that do not need them. What else is advised, for gathers above all, libtpu
 # 0.0.42 does anyway: the program compiled for v5e, data parallel, is the same with it and without (2026-11-26).
-_TPU = ("xla_enable_async_all_reduce", "xla_tpu_enable_async_collective_fusion_fuse_all_reduce")
+# Since libtpu 0.0.46 every other TPU refuses the two together.
+_V5E = ("xla_enable_async_all_reduce", "xla_tpu_enable_async_collective_fusion_fuse_all_reduce")
 _GPU = ("xla_gpu_enable_latency_hiding_scheduler",)
-# By the start of a device_kind; v5 is v5e and v5p.
-OPTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (("TPU v5", _TPU), ("TPU v6", _TPU), ("NVIDIA", _GPU))
+# By the start of a device_kind.
+OPTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("TPU v5 lite", _V5E),
+    ("TPU v5e", _V5E),
+    ("NVIDIA", _GPU),
+)
 
 
 def options(device_kind: str, devices: int, environment: Mapping[str, str] = os.environ) -> dict[str, bool]:

@@ -36,6 +36,14 @@ def test_llama_7b_fits_a_v5e_pod_as_published_and_gathers_its_weights_twice():
     embeddings = 32_000 * 4096
     expected = 2 * (2 * (plan.parameters - 2 * embeddings) + embeddings)
     assert sum(one.bytes for one in gathers) == pytest.approx(expected, rel=0.02)
+    # Gradients go into parts, along one direction of the 16 x 16 torus and then the other: none is summed whole.
+    sent = {
+        kind: [one for one in stage.compiled.collectives if one.kind == kind]
+        for kind in ("all-reduce", "reduce-scatter")
+    }
+    assert {one.devices for one in sent["reduce-scatter"]} == {16}
+    assert sum(one.bytes for one in sent["reduce-scatter"]) == pytest.approx(expected / 2 * 17 / 16, rel=0.1)
+    assert sum(one.bytes for one in sent["all-reduce"]) < 0.03 * expected
     assert stage.times.bound == "compute" and 0.4 < stage.mfu < 0.5
     # What is held is what the compiled program is given, but for the tiles that a TPU pads arrays to.
     assert stage.compiled.arguments == pytest.approx(stage.quick.memory.held, rel=0.01)

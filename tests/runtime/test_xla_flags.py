@@ -8,10 +8,15 @@ from jaxlm.errors import UserError
 from jaxlm.runtime import xla_flags
 
 
-@pytest.mark.parametrize("kind", ["TPU v5 lite", "TPU v5", "TPU v6 lite"])
-def test_tpus_that_share_work_overlap_communication(kind):
+@pytest.mark.parametrize("kind", ["TPU v5 lite", "TPU v5e"])
+def test_v5e_chips_that_share_work_overlap_communication(kind):
     found = xla_flags.options(kind, 4, {})
     assert found["xla_enable_async_all_reduce"] and len(found) == 2
+
+
+@pytest.mark.parametrize("kind", ["TPU v4", "TPU v5", "TPU v5p", "TPU v6 lite"])
+def test_other_tpus_refuse_what_v5e_takes(kind):
+    assert xla_flags.options(kind, 4, {}) == {}
 
 
 @pytest.mark.parametrize(("kind", "devices"), [("TPU v5 lite", 1), ("NVIDIA H100 80GB HBM3", 1), ("cpu", 8)])
@@ -24,7 +29,7 @@ def test_what_the_user_set_is_left_alone():
     assert xla_flags.options(h100, 8, {"XLA_FLAGS": "--xla_dump_to=x"}) == {flag: True}
     assert xla_flags.options(h100, 8, {"XLA_FLAGS": f"--xla_dump_to=x --{flag}=false"}) == {}
     given = {"LIBTPU_INIT_ARGS": "--xla_enable_async_all_reduce=false"}
-    assert "xla_enable_async_all_reduce" not in xla_flags.options("TPU v5", 4, given)
+    assert "xla_enable_async_all_reduce" not in xla_flags.options("TPU v5 lite", 4, given)
 
 
 def test_the_compiler_knows_the_options_of_gpus():

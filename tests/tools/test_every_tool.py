@@ -8,18 +8,23 @@ import re
 import sys
 from xml.etree import ElementTree
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from jaxlm.config import flags
+from jaxlm.errors import UserError
 from jaxlm.models.attention import xla_attention
 from tests.exchange.folders import hf_folder
 from tests.tools.started import ROOT, started
-from tools import check_kernels, draw_terminal, show_objectives
+from tools import check_kernels, compare_maxtext, draw_terminal, show_objectives
 
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods"}
+TESTED |= {"compare_maxtext"}
 
 
 def test_no_tool_is_left_out():
@@ -107,6 +112,16 @@ def test_a_kernel_that_is_wrong_is_told_from_one_that_is_right(monkeypatch):
     full = lambda q, k, v, mask: xla_attention(q, k, v, dataclasses.replace(mask, causal=False))
     assert compared(xla_attention) == [True] * 4
     assert compared(full) == [False] * 4
+
+
+def test_a_peer_s_program_is_counted_like_ours_and_its_absence_said():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("fsdp",))
+    total = jax.shard_map(lambda x: jax.lax.psum(x, "fsdp"), mesh=mesh, in_specs=P("fsdp"), out_specs=P())
+    text = jax.jit(total).lower(jax.ShapeDtypeStruct((8, 256), np.float32)).compile().as_text()
+    # A sum of 1 KiB sends twice seven eighths of it; CPUs have no cycles.
+    assert compare_maxtext.counted(f"{text}\nTEMPORARIES 12", 8) == (0, 2 * 7 / 8 * 1024, 12)
+    with pytest.raises(UserError, match="did not compile MaxText's step"):
+        compare_maxtext.theirs(sys.executable, compare_maxtext.SIZES["1b"], "full")
 
 
 def test_the_page_of_objectives_shows_rows_of_a_corpus(corpus, tmp_path):
