@@ -7,12 +7,15 @@
 #      JAXLM_COORDINATOR=node0:8476 JAXLM_NUM_PROCESSES=2 JAXLM_PROCESS_ID=0 launch/gpu_hosts.sh --config=...
 #      (JAXLM_PROCESS_ID=1 on the second host; the coordinator is the host of process 0)
 #
+# With --dry_run in front of the arguments it prints what it would run, and runs nothing.
+#
 # Every host needs this checkout at the same path, the same environment, and the same --workdir on a shared
 # disk.
 # Exit code with HOSTS: 0 when all are done; the first code that is final, if there is one (70, 78, ...);
 # else 75: repeat all of them. SIGTERM and Ctrl-C ask every host to save and stop.
 # Edit, or set in the environment: HOSTS (user@host is allowed), PORT, DIRECTORY, PYTHON, XLA_PROFILE.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 port=${PORT:-8476}

@@ -4,18 +4,12 @@
 #
 #   launch/local.sh --config=configs/quickstart.py --workdir=runs/two [--config.mesh.fsdp=4 ...]
 #   PROCESSES=4 DEVICES=8 launch/local.sh ...
+#   launch/local.sh --dry_run ...                 # only print what would run
 #
-# Edit, or set in the environment: PYTHON (default: python), PROCESSES (2), DEVICES of all together (8), DRY_RUN (1: only
-# print what would run).
+# Edit, or set in the environment: PYTHON (default: python), PROCESSES (2), DEVICES of all together (8).
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-command=("${PYTHON:-python}" -m jaxlm.runtime.local "${PROCESSES:-2}" "${DEVICES:-8}" -m jaxlm.train "$@")
-if [[ ${DRY_RUN:-0} == 1 ]]; then
-  printf 'JAX_PLATFORMS=cpu'
-  printf ' %q' "${command[@]}"
-  printf '\n'
-  exit 0
-fi
-export JAX_PLATFORMS=cpu
-exec "${command[@]}"
+trained env JAX_PLATFORMS=cpu "${PYTHON:-python}" -m jaxlm.runtime.local "${PROCESSES:-2}" "${DEVICES:-8}" \
+  -m jaxlm.train "$@"

@@ -7,11 +7,14 @@
 #   TPU=my-pod ZONE=us-central2-b launch/tpu_pod.sh attach     # follow a run; also after a lost connection
 #   TPU=my-pod ZONE=us-central2-b launch/tpu_pod.sh stop       # save and stop
 #
+# With --dry_run in front (`launch/tpu_pod.sh --dry_run run ...`) the gcloud commands are printed, and not run.
+#
 # The run does not depend on the connection: `run` starts it where none is running, else follows it. Ctrl-C
 # and SIGTERM ask it to save and stop. Ends with the exit code of the run.
 # Edit, or set in the environment: TPU, ZONE, PROJECT; SETUP, a command for every worker before each run, such
 # as 'mountpoint -q /mnt || sudo mount 10.0.0.2:/runs /mnt': the disk of --workdir, which all workers share.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 
 : "${TPU:?the name of the TPU}" "${ZONE:?its zone}"
 where=("$TPU" "--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"})

@@ -6,12 +6,15 @@
 #     SETUP='mountpoint -q /mnt || sudo mount 10.0.0.2:/runs /mnt' \
 #     launch/tpu_queued_resource.sh --config=configs/bert_base.py --workdir=/mnt/wiki
 #
+# With --dry_run in front of the arguments it prints the commands of a TPU that is never preempted.
+#
 # Ends with the exit code of the run and deletes the TPU then, whatever the code (KEEP=1: it stays, and
 # costs). Ctrl-C during the run saves first; before it, the TPU stays in the queue. One that exists is used.
 # At most MAX_RESTARTS restarts and new TPUs.
 # Edit, or set in the environment: the variables above, PROJECT, KEEP, MAX_RESTARTS, POLL (seconds). --workdir
 # must be on a disk that outlives the TPU: SETUP mounts it on every worker.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 
 : "${TPU:?a name for the TPU}" "${ZONE:?its zone}" "${TYPE:?v6e-64, ...}" "${RUNTIME:?v2-alpha-tpuv6e, ...}"
 at=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"})
@@ -25,6 +28,17 @@ node_state() {
   gcloud compute tpus tpu-vm describe "$TPU" "${at[@]}" --format='value(state)' 2>/dev/null || true
 }
 delete() { "${queued[@]}" delete "$TPU" "${at[@]}" --force --quiet; }
+create() {
+  "${queued[@]}" create "$TPU" "${at[@]}" --node-id="$TPU" --accelerator-type="$TYPE" \
+    --runtime-version="$RUNTIME" --spot
+}
+if [[ ${DRY_RUN:-0} == 1 ]]; then
+  create
+  bash "$here/tpu_pod.sh" install
+  bash "$here/tpu_pod.sh" run "$@"
+  [[ -n ${KEEP:-} ]] || delete
+  exit 0
+fi
 
 get_tpu() { # returns when the TPU is there, with jaxlm on it
   local state shown=''
@@ -41,8 +55,7 @@ get_tpu() { # returns when the TPU is there, with jaxlm on it
       SUSPENDED) delete ;;
       FAILED) delete; return 1 ;; # counts as a restart: it may fail for ever
       '')
-        "${queued[@]}" create "$TPU" "${at[@]}" --node-id="$TPU" --accelerator-type="$TYPE" \
-          --runtime-version="$RUNTIME" --spot || exit 78 ;;
+        create || exit 78 ;;
     esac
     sleep "$poll"
   done

@@ -1,7 +1,6 @@
 """The launch scripts, with fake gcloud, srun, ssh and python on PATH that record what they are given."""
 
 import os
-import pathlib
 import shlex
 import shutil
 import signal
@@ -10,67 +9,12 @@ import time
 
 import pytest
 
-LAUNCH = pathlib.Path(__file__).parents[2] / "launch"
+from tests.launch.fakes import LAUNCH, Fakes
+
 SCRIPTS = sorted(p for p in LAUNCH.iterdir() if p.suffix in (".sh", ".sbatch"))
 ARGUMENTS = ["--config=configs/bert_base.py", "--workdir=a folder", "--config.data.corpus=x-*.txt"]
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
-
-
-class Fakes:
-    """Executables that append their arguments to a log, then run `body` (bash; $n is the call's number)."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder, self.bin = folder, folder / "bin"
-        self.bin.mkdir()
-
-    def add(self, name: str, body: str) -> None:
-        log = self.folder / f"{name}.log"
-        path = self.bin / name
-        record = r"""(IFS=$'\x1f'; echo "${*//$'\n'/ }")"""  # one line per call
-        path.write_text(f"#!/usr/bin/env bash\n{record} >>{log}\nn=$(wc -l <{log})\n{body}\n")
-        path.chmod(0o755)
-
-    def calls(self, name: str) -> list[list[str]]:
-        log = self.folder / f"{name}.log"
-        return [line.split("\x1f") for line in log.read_text().split("\n")[:-1]] if log.exists() else []
-
-    def environment(self, **more: str) -> dict[str, str]:
-        kept = {
-            k: v for k, v in os.environ.items() if not k.startswith(("JAXLM_", "SLURM_", "XLA_", "RETRY_"))
-        }
-        return {
-            **kept,
-            "PATH": f"{self.bin}:{os.environ['PATH']}",
-            "HOME": str(self.folder),
-            "RETRY_WAIT": "0",
-            **more,
-        }
-
-    def start(self, script: str, *arguments: str, **environment: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            ["bash", str(LAUNCH / script), *arguments],
-            env=self.environment(**environment),
-            cwd=self.folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, script: str, *arguments: str, **environment: str) -> tuple[int, str]:
-        process = self.start(script, *arguments, **environment)
-        try:
-            output = process.communicate(timeout=30)[0]
-        finally:
-            process.kill()
-        return process.returncode, output
-
-    def wait_for(self, name: str) -> None:
-        """Until the file is there."""
-        deadline = time.monotonic() + 20
-        while not (self.folder / name).exists():
-            assert time.monotonic() < deadline, f"{name} was not written"
-            time.sleep(0.02)
 
 
 @pytest.fixture
@@ -175,9 +119,10 @@ def test_gpu_host(fakes):
 
 def test_local_says_what_it_would_run_and_runs_it(fakes):
     fakes.add("python", "exit 75")
-    code, output = fakes.run("local.sh", *ARGUMENTS, DRY_RUN="1", PROCESSES="4")
+    code, output = fakes.run("local.sh", "--dry_run", *ARGUMENTS, PROCESSES="4")
     words = ["python", "-m", "jaxlm.runtime.local", "4", "8", "-m", "jaxlm.train", *ARGUMENTS]
-    assert code == 0 and shlex.split(output) == ["JAX_PLATFORMS=cpu", *words] and not fakes.calls("python")
+    assert code == 0 and shlex.split(output) == ["env", "JAX_PLATFORMS=cpu", *words]
+    assert not fakes.calls("python")
     assert fakes.run("local.sh", *ARGUMENTS, DEVICES="2")[0] == 75
     assert fakes.calls("python") == [[*words[1:3], "2", "2", *words[5:]]]
 
@@ -364,13 +309,11 @@ def test_tpu_queued_resource_keeps_the_tpu_on_request_and_ends_when_it_cannot_be
 
 
 # ---------------------------------------------------------------------------------------------- Kubernetes
-def test_kubernetes():
-    try:
-        import yaml
-    except ImportError:
-        print("skipped: PyYAML is not installed")
-        pytest.skip("PyYAML is not installed")
-    (jobset,) = yaml.safe_load_all((LAUNCH / "kubernetes.yaml").read_text())
+@pytest.mark.parametrize("file", ["kubernetes.yaml", "kubernetes_tpu.yaml"])
+def test_kubernetes(file):
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    (jobset,) = yaml.safe_load_all((LAUNCH / file).read_text())
     spec = jobset["spec"]
     assert spec["failurePolicy"]["maxRestarts"] > 0
     assert spec["failurePolicy"]["rules"][0]["onJobFailureReasons"] == ["PodFailurePolicy"]
@@ -378,12 +321,16 @@ def test_kubernetes():
     job = group["template"]["spec"]
     pod = job["template"]["spec"]
     (train,) = pod["containers"]
-    environment = {e["name"]: e.get("value") for e in train["env"]}
+    whole = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a"}, **group["template"]}
+    kubernetes.validate(whole, kubernetes.latest_version(), strict=True)
     assert (job["completionMode"], job["backoffLimit"], pod["restartPolicy"]) == ("Indexed", 0, "Never")
-    assert job["completions"] == job["parallelism"] == int(environment["JAXLM_NUM_PROCESSES"])
-    name = jobset["metadata"]["name"]
-    assert environment["JAXLM_COORDINATOR"].startswith(f"{name}-{group['name']}-0-0.{name}:")
-    assert "JAXLM_PROCESS_ID" in environment
+    assert job["completions"] == job["parallelism"]
+    if file == "kubernetes.yaml":  # the workers of a TPU find each other
+        environment = {e["name"]: e.get("value") for e in train["env"]}
+        name = jobset["metadata"]["name"]
+        assert job["completions"] == int(environment["JAXLM_NUM_PROCESSES"])
+        assert environment["JAXLM_COORDINATOR"].startswith(f"{name}-{group['name']}-0-0.{name}:")
+        assert "JAXLM_PROCESS_ID" in environment
 
     def action(code: int) -> str:
         for rule in job["podFailurePolicy"]["rules"]:
