@@ -68,7 +68,7 @@ class Parted(AsArray):
     def rows(self, ids: jax.Array) -> jax.Array:
         """As the array."""
         over = self._over(ids.shape) if isinstance(ids, jax.Array) else ()
-        return _rows((self.parts, over), self.array, ids) if over else self.array[ids]
+        return _rows((self.parts, over), len(self.array), self.array, ids) if over else self.array[ids]
 
     def full(self) -> jax.Array:
         """The array."""
@@ -136,25 +136,22 @@ def _product_backward(
     of_x = jax.vjp(lambda x: apply(x, weight), x)[1](g)[0]
 
     def of_weight(x: jax.Array, g: jax.Array) -> jax.Array:
-        zeros = jnp.zeros(
-            weight.shape, weight.dtype
-        )  # the product is linear: what stands here is of no account
-        return jax.vjp(lambda w: apply(x, w), zeros)[1](g)[0]
+        any_one = jnp.zeros(weight.shape, weight.dtype)  # the product is linear
+        return jax.vjp(lambda w: apply(x, w), any_one)[1](g)[0]
 
     return of_x, _summed(where, of_weight, x, g)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _rows(where: Any, table: jax.Array, ids: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _rows(where: Any, count: int, table: jax.Array, ids: jax.Array) -> jax.Array:
     return table[ids]
 
 
-def _rows_forward(where: Any, table: jax.Array, ids: jax.Array) -> tuple[jax.Array, Any]:
-    return table[ids], (ids, jnp.zeros((len(table), 0)))
+def _rows_forward(where: Any, count: int, table: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return table[ids], ids
 
 
-def _rows_backward(where: Any, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, None]:
-    ids, count = kept[0], len(kept[1])
+def _rows_backward(where: Any, count: int, ids: jax.Array, g: jax.Array) -> tuple[jax.Array, None]:
     sums = lambda ids, g: jnp.zeros((count, *g.shape[ids.ndim :]), g.dtype).at[ids].add(g)
     return _summed(where, sums, ids, g), None
 

@@ -94,8 +94,13 @@ class Program:
         if self.run.view or self.mesh.shape[axis] == 1 or max(others) > 1:
             return self.bind(trained, frozen)
         count, where = lines(self.mesh, axis), partition.shardings(self.params, self.model.axes, self.mesh)
-        made = lambda array, at: parted.of(array, at.spec, axis, count)
-        return self.model.bind(jax.tree.map(made, trained, where))
+
+        def made(names: tuple[str, ...], array: Any, at: Any) -> Any:
+            is_vector = len([name for name in names if name != "layers"]) < 2  # which no product sums
+            return array if is_vector else parted.of(array, at.spec, axis, count)
+
+        is_names = lambda node: isinstance(node, tuple)
+        return self.model.bind(jax.tree.map(made, self.model.axes, trained, where, is_leaf=is_names))
 
     def _bind_near(self, trained: Any, average: Any) -> Any:
         """The module over what is trained, beside its average."""
