@@ -5,12 +5,14 @@
 #
 #   launch/retry.sh python -m jaxlm.train --config=configs/bert_base.py --workdir=runs/wiki
 #   launch/retry.sh launch/gpu_hosts.sh --config=configs/bert_base.py --workdir=/shared/runs/wiki
+#   launch/retry.sh --dry_run COMMAND ...         # only print what would run
 #
 # It gives up, with the last code, after RETRY_MAX restarts in all, or RETRY_STUCK tries in a row without
 # progress. Progress is a newer checkpoint in --workdir; where that folder cannot be seen from here, a try
 # that lasted RETRY_MIN_SECONDS. SIGTERM, SIGINT and SIGUSR1 are handed on as SIGTERM, and end the repeating.
 # Edit: nothing; set the four variables below in the environment.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 
 max=${RETRY_MAX:-100}
 stuck_max=${RETRY_STUCK:-3}
@@ -18,6 +20,10 @@ min_seconds=${RETRY_MIN_SECONDS:-300}
 pause=${RETRY_WAIT:-10}
 
 [[ $# -gt 0 ]] || { echo "usage: launch/retry.sh COMMAND [ARGUMENT ...]" >&2; exit 78; }
+if [[ ${DRY_RUN:-0} == 1 ]]; then
+  said "$@"
+  exit 0
+fi
 
 workdir='' previous=''
 for argument in "$@"; do

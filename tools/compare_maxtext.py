@@ -25,7 +25,7 @@ from jaxlm.planning.targets import parse
 GIB = 2**30
 # In their process: what they compile, as text.
 PEER = """
-import sys
+import sys, maxtext
 from maxtext.trainers.pre_train import train_compile as theirs
 made = theirs.jit_and_compile
 def kept(*arguments, **named):
@@ -33,7 +33,7 @@ def kept(*arguments, **named):
     open(sys.argv[1], "w").write(program.as_text() + f"\\nTEMPORARIES {program.memory_analysis().temp_size_in_bytes}")
     return program
 theirs.jit_and_compile = kept
-theirs.app.run(theirs.main, argv=["train_compile", *sys.argv[2:]])
+theirs.app.run(theirs.main, argv=["train_compile", maxtext.__path__[0] + "/configs/base.yml", *sys.argv[2:]])
 """
 BLOCK = (
     "decoder_block=llama2", "mlp_activations=['silu','linear']", "enable_dropout=False",
@@ -109,14 +109,10 @@ def theirs(python: str, size: Size, kept: str) -> tuple[float, float, float]:
     """The same of MaxText. UserError where it does not compile."""
     with tempfile.TemporaryDirectory(prefix="jaxlm-maxtext-") as folder:
         out = pathlib.Path(folder, "program.txt")
-        where = subprocess.run(
-            [python, "-c", "import maxtext; print(maxtext.__path__[0])"], capture_output=True, text=True
-        )
         words = (
-            f"{where.stdout.strip()}/configs/base.yml", f"compile_topology={size.target}",
-            "compile_topology_num_slices=1", "attention=flash", "dataset_type=synthetic", "run_name=compared",
-            f"base_output_directory={folder}", f"ici_fsdp_parallelism={size.fsdp}", f"remat_policy={kept}",
-            *size.theirs,
+            f"compile_topology={size.target}", "compile_topology_num_slices=1", "attention=flash",
+            "dataset_type=synthetic", "run_name=compared", f"base_output_directory={folder}",
+            f"ici_fsdp_parallelism={size.fsdp}", f"remat_policy={kept}", *size.theirs,
         )  # fmt: skip
         environment = {**os.environ, **compiled.LIBTPU}
         done = subprocess.run(

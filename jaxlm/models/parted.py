@@ -45,10 +45,6 @@ class Parts:
             )
         return whole
 
-    def turned(self, rank: int) -> "Parts":
-        """Of the array whose dimensions come in the other order."""
-        return dataclasses.replace(self, dimension=-1 - self.dimension - rank)
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +81,15 @@ class Parted(AsArray):
     @property
     def T(self) -> "Parted":
         """Its dimensions in the other order."""
-        return Parted(self.array.T, self.parts.turned(self.array.ndim))
+        turned = -1 - self.array.ndim - self.parts.dimension
+        return Parted(self.array.T, dataclasses.replace(self.parts, dimension=turned))
 
     def _over(self, shape: tuple[int, ...]) -> tuple[str, ...]:
         """The axes that split such rows, if its own is among them."""
-        spec = activations.spec(jax.sharding.get_abstract_mesh(), shape[:1], ("batch",)[: len(shape)])
-        over = activations.axes(spec[0]) if shape else ()
+        if not shape:
+            return ()
+        spec = activations.spec(jax.sharding.get_abstract_mesh(), shape[:1], ("batch",))
+        over = activations.axes(spec[0])
         return over if self.parts.axis in over else ()
 
 

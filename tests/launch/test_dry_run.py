@@ -47,6 +47,12 @@ def test_gpu_hosts(fakes):
 def test_slurm(fakes):
     (words,) = dry(fakes, "slurm.sbatch", "--dry_run", *ARGUMENTS)
     assert words[0] == "srun" and words[-5:] == ["python", *TRAIN]
+    assert dry(fakes, "slurm.sbatch", *ARGUMENTS, DRY_RUN="1") == [words]
+
+
+def test_retry(fakes):
+    assert dry(fakes, "retry.sh", "--dry_run", "python", *TRAIN) == [["python", *TRAIN]]
+    assert dry(fakes, "retry.sh", "python", *TRAIN, DRY_RUN="1") == [["python", *TRAIN]]
 
 
 def test_tpus(fakes):
