@@ -74,12 +74,16 @@ class Contender:
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
-        self.result = Result(name)
+        self.result, self._warm = Result(name), False
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, name, options), daemon=True)
         self._process.start()
         theirs.close()  # so that a contender that fails is an EOFError here, and no wait for ever
-        self.result.first_loss = self._pipe.recv()  # compiled and warm
+
+    def ready(self) -> None:
+        """Waits until it has compiled and is warm."""
+        if not self._warm:
+            self.result.first_loss, self._warm = self._pipe.recv(), True
 
     def run(self, steps: int) -> None:
         """Measures a block of steps; the other processes sleep."""
@@ -114,12 +118,17 @@ def serve(pipe: Any, name: str, options: argparse.Namespace) -> None:
 def race(names: list[str], options: argparse.Namespace, rows: int) -> dict[str, Result]:
     """Runs the contenders in alternating blocks of steps; the first two steps of each compile and warm up.
 
+    Ours compile one by one, since XLA times its choices; the peers, which by default do not, all at once.
     RuntimeError unless all did the same work, in steps of `rows` rows.
     """
     started = []
     for name in names:
         print(f"  starting {name}", flush=True)
         started.append(Contender(name, options))
+        if name.startswith("jaxlm"):
+            started[-1].ready()
+    for contender in started:
+        contender.ready()
     for _ in range(options.rounds):
         for contender in started:
             contender.run(options.block)
@@ -147,7 +156,7 @@ def check_work(results: list[Result], rows: int) -> None:
 
 def check_losses(results: list[Result]) -> None:
     """RuntimeError unless the first steps of all gave one loss, as equal weights and rows do without dropout."""
-    reference = next(result for result in results if "float32" in result.name)
+    reference = next((result for result in results if "float32" in result.name), results[0])
     expected = reference.first_loss
     for result in results:
         allowed = next(EQUAL[name] for name in EQUAL if name in result.name)
@@ -235,6 +244,9 @@ def main() -> None:
     )
     parser.add_argument("--corpus", default="", help="default: the recipe's")
     parser.add_argument("--dropout", type=float, default=None, help="default: the recipe's")
+    parser.add_argument(
+        "--precision", choices=["float32", "bfloat16"], default="", help="of raw steps; default: both"
+    )
     parser.add_argument("--compile", choices=["on", "off"], default="on", help="torch.compile for the peer")
     parser.add_argument("--output", type=pathlib.Path, default=None, help="append the tables to this file")
     options = parser.parse_args()
@@ -255,7 +267,7 @@ def measured(options: argparse.Namespace) -> list[str]:
     bench = sides.Bench(run, options)
     text = bench.describe_text()  # tokenises here: contenders may not start processes
     if options.part in ("raw", "both"):
-        results = race(sides.raw_names(), options, options.batch_size)
+        results = race(sides.raw_names(options.precision), options, options.batch_size)
         if not any(getattr(run.model, name) for name in _dropouts(run)):
             check_losses(list(results.values()))
         shape = f"{options.batch_size} rows × {options.row_length} tokens, {rates}"

@@ -109,7 +109,7 @@ def theirs(pipe: Any, options: argparse.Namespace) -> None:
     transformers.set_seed(0)
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    counted = Counted()
+    gpu = torch.cuda.is_available()
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
             folder,
@@ -124,16 +124,18 @@ def theirs(pipe: Any, options: argparse.Namespace) -> None:
             report_to=[],
             remove_unused_columns=False,
             disable_tqdm=True,
-            use_cpu=not torch.cuda.is_available(),
+            use_cpu=not gpu,
+            bf16=gpu and run.precision != "float32",
+            dataloader_num_workers=4 * gpu,  # on a CPU they would take from the step what they give
+            dataloader_persistent_workers=gpu,
         )
         trainer = Measured(
             model=peer(run, options.model),
             args=settings,
             train_dataset=Examples(found),
-            data_collator=counted.collate,
-            callbacks=[Blocks(pipe, counted)],
+            data_collator=collate,
         )
-        trainer.counted = counted
+        trainer.add_callback(Blocks(pipe, trainer.taken))
         trainer.train()
 
 
@@ -194,52 +196,47 @@ class Examples(torch.utils.data.Dataset):
         return [one["length"] for one in self.found] if key == "length" else self.found[key]
 
 
-class Counted:
-    """Pads a batch to its longest example, and remembers what was in it."""
-
-    def __init__(self) -> None:
-        self.sizes: list[tuple[int, int, int]] = []  # examples, useful tokens, tokens
-        self.losses: list[float] = []
-
-    def collate(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """Tokens, types and labels of them behind each other; one number an example as it is."""
-        width = max(row["length"] for row in rows)
-        empty = {"input_ids": 0, "token_type_ids": 0, "labels": -100}
-        names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "length"]
-        made = {"attention_mask": np.arange(width) < np.array([[row["length"]] for row in rows])}
-        for name in names:
-            values = [row.get(name, np.zeros(row["length"], np.int64)) for row in rows]
-            if values[0].ndim:
-                pad = lambda v, name=name: np.pad(v, (0, width - len(v)), constant_values=empty[name])
-                values = [pad(value) for value in values]
-            made[name] = np.stack(values)
-        self.sizes.append((len(rows), int(made["attention_mask"].sum()), made["attention_mask"].size))
-        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in made.items()}
+def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Pads a batch to its longest example: tokens, types and labels of them; one number an example as it is."""
+    width = max(row["length"] for row in rows)
+    empty = {"input_ids": 0, "token_type_ids": 0, "labels": -100}
+    names = [name for name in dict.fromkeys(key for row in rows for key in row) if name != "length"]
+    made = {"attention_mask": np.arange(width) < np.array([[row["length"]] for row in rows])}
+    for name in names:
+        values = [row.get(name, np.zeros(row["length"], np.int64)) for row in rows]
+        if values[0].ndim:
+            pad = lambda v, name=name: np.pad(v, (0, width - len(v)), constant_values=empty[name])
+            values = [pad(value) for value in values]
+        made[name] = np.stack(values)
+    return {name: torch.from_numpy(array.astype(np.int64)) for name, array in made.items()}
 
 
 class Measured(transformers.Trainer):
-    """Keeps the loss of every step, and calls nothing else."""
+    """Keeps the mask and the loss of every step where they are, and calls nothing else."""
 
-    counted: Counted
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.taken: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def training_step(self, *arguments: Any, **settings: Any) -> torch.Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **settings: Any) -> torch.Tensor:
         """As it is."""
-        loss = super().training_step(*arguments, **settings)
-        self.counted.losses.append(float(loss))
-        return loss
+        mask = inputs["attention_mask"]
+        self.taken.append((mask, super().training_step(model, inputs, *rest, **settings).detach()))
+        return self.taken[-1][1]
 
 
 class Blocks(transformers.TrainerCallback):
     """Waits at the end of every block for the next one."""
 
-    def __init__(self, pipe: Any, counted: Counted) -> None:
-        self.pipe, self.counted, self.left = pipe, counted, 0
+    def __init__(self, pipe: Any, taken: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        self.pipe, self.taken, self.left = pipe, taken, 0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         """The first of a block begins when it was asked for."""
         if not self.left:
-            self.left = self.steps = self.pipe.recv()
-            self.first, self.begin = state.global_step, time.perf_counter()
+            self.left = self.pipe.recv()
+            self.begin = time.perf_counter()
+            self.taken.clear()
             if not self.left:
                 raise SystemExit
 
@@ -247,10 +244,13 @@ class Blocks(transformers.TrainerCallback):
         """The last of a block."""
         self.left -= 1
         if not self.left:
-            seconds, span = time.perf_counter() - self.begin, slice(self.first, self.first + self.steps)
-            number, useful, tokens = np.sum(self.counted.sizes[span], axis=0).tolist()
+            losses = torch.stack([loss for _, loss in self.taken]).tolist()  # waits for the last step
+            seconds = time.perf_counter() - self.begin
+            masks = [mask for mask, _ in self.taken]
+            sizes = ((len(mask), int(mask.sum()), mask.numel()) for mask in masks)
+            number, useful, tokens = map(sum, zip(*sizes, strict=True))
             name = "transformers Trainer, grouped by length"
-            self.pipe.send(Done(name, seconds, number, useful, tokens, self.counted.losses[span]))
+            self.pipe.send(Done(name, seconds, number, useful, tokens, losses))
 
 
 _HEADS = {"classes": "SequenceClassification", "tags": "TokenClassification", "span": "QuestionAnswering"}
@@ -277,7 +277,7 @@ def race(options: argparse.Namespace) -> list[Done]:
     context, started = multiprocessing.get_context("spawn"), []
     for serve in (ours, theirs):
         pipe, other = context.Pipe()
-        process = context.Process(target=serve, args=(other, options), daemon=True)
+        process = context.Process(target=serve, args=(other, options))  # with workers of its own
         process.start()
         other.close()
         pipe.send(2)

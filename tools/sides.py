@@ -52,10 +52,11 @@ class Ours(Side):
         return Step(float(got["loss"][0]), float(got["useful_tokens"][0]), rows, length)
 
 
-def raw_names() -> list[str]:
-    """Contenders of the raw step, ours first. XLA gains nothing from bfloat16 on CPUs."""
+def raw_names(precision: str = "") -> list[str]:
+    """Contenders of the raw step, ours first, of all precisions or one. XLA gains nothing from bfloat16 on CPUs."""
     ours = ["jaxlm float32"] if jax.default_backend() == "cpu" else ["jaxlm bfloat16", "jaxlm float32"]
-    return [*ours, "transformers float32", "transformers bfloat16 autocast"]
+    names = [*ours, "transformers float32", "transformers bfloat16 autocast"]
+    return [name for name in names if precision in name]
 
 
 class Bench:

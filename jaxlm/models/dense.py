@@ -4,6 +4,7 @@ In: x of any rank, whose last dimensions meet the first of the weight. Out: the 
 numbers, to rounding, on every platform; nothing is merged that a mesh may have split.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -25,10 +26,16 @@ def dense(
 ) -> jax.Array:
     """x_BTD, weight_DNH -> y_BTNH; with contracted=2: x_BTNH, weight_NHD -> y_BTD.
 
-    `result` is the dtype of sums and result, if it is not that of x.
+    `result` is the dtype of sums and result, if it is not that of x; its gradient is rounded to that of x.
     """
     if isinstance(weight, Value):
         return weight.product(x, contracted, result)
+    if result is not None and result != x.dtype:
+        return _wide(contracted, result, x, weight)
+    return _dense(x, weight, contracted, None)
+
+
+def _dense(x: jax.Array, weight: jax.Array, contracted: int, result: jnp.dtype | None) -> jax.Array:
     if platform() != "cpu" or jax.sharding.get_abstract_mesh().size > 1:
         y = jnp.tensordot(x, weight, contracted, preferred_element_type=result)
         return checkpoint_name(y, PRODUCT)
@@ -38,6 +45,28 @@ def dense(
     inner = math.prod(weight.shape[:contracted])
     y = jnp.matmul(x.reshape(-1, inner), weight.reshape(inner, -1), preferred_element_type=result)
     return checkpoint_name(y.reshape(*rows, *outputs), PRODUCT)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _wide(contracted: int, result: jnp.dtype, x: jax.Array, weight: jax.Array) -> jax.Array:
+    return _dense(x, weight, contracted, result)
+
+
+def _wide_forward(
+    contracted: int, result: jnp.dtype, x: jax.Array, weight: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _dense(x, weight, contracted, result), (x, weight)
+
+
+def _wide_backward(
+    contracted: int, result: jnp.dtype, kept: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    # Left wide, both products of the backward pass are of float32: twice as long (GPT-2 on an H200: 8 of 46 ms a step).
+    backward = jax.vjp(lambda x, weight: _dense(x, weight, contracted, None), *kept)[1]
+    return backward(g.astype(kept[0].dtype))
+
+
+_wide.defvjp(_wide_forward, _wide_backward)
 
 
 def apart(tree: Any, width: int) -> Any:

@@ -15,6 +15,7 @@ from jaxlm.batch import Array, Batch, Loss, Pair
 from jaxlm.models.activations import constrain
 from jaxlm.models.encoded import Encoded
 from jaxlm.models.masks import at_places
+from jaxlm.objectives import chunked
 from jaxlm.objectives.predictions import Logits
 from jaxlm.objectives.targets import TokenTargets
 from jaxlm.partition import rows
@@ -57,8 +58,8 @@ def of_tokens(
     """Term `name`; measures `{name}_loss` (plain nats), `{name}_accuracy` and, with z_loss, `{name}_z`.
 
     The term is the cross-entropy of `ids_BM` with `label_smoothing` spread evenly over the vocabulary (Vaswani et al.,
-    1706.03762), plus z_loss * log(Z)^2 (PaLM, 2204.02311). `chunk`: slots of a row handled at once, the backward pass
-    computing their logits again; 0: all at once.
+    1706.03762), plus z_loss * log(Z)^2 (PaLM, 2204.02311). `chunk`: slots of a row handled at once, with their
+    gradient; 0: all at once.
     """
 
     def sums(model: Any, *slots: Array) -> dict[str, Array]:
@@ -66,7 +67,7 @@ def of_tokens(
             logits_BMV = logits.head(model, x_BMD).astype(jnp.float32)
             return _sums(logits_BMV, ids_BM, weights_BM, z_loss, label_smoothing)
 
-        return _chunked(of_chunk, chunk, *slots)
+        return chunked.summed(of_chunk, chunk, *slots)
 
     slots = (logits.x_BMD, ids_BM, logits.weights_BM)
     many = 0 < chunk < logits.x_BMD.shape[1]
@@ -82,10 +83,9 @@ def _sums(
     logits_BMV: Array, targets_BM: Array, weights_BM: Array, z_loss: float, label_smoothing: float
 ) -> dict[str, Array]:
     total = lambda values_BM: jnp.where(weights_BM > 0, values_BM * weights_BM, 0.0).sum()
-    log_z_BM = jax.nn.logsumexp(logits_BMV, axis=-1)
-    picked_BMV = jnp.take_along_axis(logits_BMV, targets_BM[..., None], axis=-1, mode="clip")
-    nats_BM = log_z_BM - picked_BMV[..., 0]
-    right_BM = jnp.argmax(logits_BMV, axis=-1) == targets_BM
+    log_z_BM = _log_z(logits_BMV)
+    nats_BM = log_z_BM - _picked(logits_BMV, targets_BM)
+    right_BM = _first_largest(logits_BMV) == targets_BM
     found = {"nats": total(nats_BM), "right": jnp.where(right_BM, weights_BM, 0.0).sum()}
     term_BM = nats_BM
     if label_smoothing:
@@ -99,22 +99,37 @@ def _sums(
     return {**found, "term": total(term_BM)}
 
 
-def _chunked(sums: Any, chunk: int, x_BMD: Array, targets_BM: Array, weights_BM: Array) -> dict[str, Array]:
-    """The sums over all positions, `chunk` of every row at a time; the rest of the division comes last."""
-    arrays, positions = (x_BMD, targets_BM, weights_BM), x_BMD.shape[1]
-    if not chunk or chunk >= positions:
-        return sums(*arrays)
-    sums = jax.checkpoint(sums)
-    whole = positions // chunk * chunk
-    # The chunks lead, so that the rows stay where the mesh has them.
-    split = lambda a: jnp.moveaxis(a[:, :whole].reshape(a.shape[0], -1, chunk, *a.shape[2:]), 1, 0)
-    add = lambda total, inputs: (jax.tree.map(jnp.add, total, sums(*inputs)), None)
-    like = jax.eval_shape(sums, *(a[:, :chunk] for a in arrays))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like)
-    total = jax.lax.scan(add, zeros, tuple(split(a) for a in arrays))[0]
-    if whole < positions:
-        total = jax.tree.map(jnp.add, total, sums(*(a[:, whole:] for a in arrays)))
-    return total
+@jax.custom_vjp
+def _log_z(logits_BMV: Array) -> Array:
+    """log of the softmax's denominator, whose gradient is made of the logits: nothing else as large is kept."""
+    return jax.nn.logsumexp(logits_BMV, axis=-1)
+
+
+def _log_z_forward(logits_BMV: Array) -> tuple[Array, tuple[Array, Array]]:
+    log_z_BM = _log_z(logits_BMV)
+    return log_z_BM, (logits_BMV, log_z_BM)
+
+
+def _log_z_backward(kept: tuple[Array, Array], g_BM: Array) -> tuple[Array]:
+    logits_BMV, log_z_BM = kept
+    return (g_BM[..., None] * jnp.exp(logits_BMV - log_z_BM[..., None]),)
+
+
+_log_z.defvjp(_log_z_forward, _log_z_backward)
+
+
+def _picked(logits_BMV: Array, targets_BM: Array) -> Array:
+    """The target's, as a sum: a gather's gradient would be scattered into an array of zeros as large as the logits, and
+    between devices that share a vocabulary all of it would travel."""
+    is_target_BMV = jnp.arange(logits_BMV.shape[-1]) == targets_BM[..., None]
+    return jnp.where(is_target_BMV, logits_BMV, 0.0).sum(axis=-1)
+
+
+def _first_largest(logits_BMV: Array) -> Array:
+    """As argmax, in passes that XLA merges with those of the softmax."""
+    largest_BM1 = logits_BMV.max(axis=-1, keepdims=True)
+    entries = logits_BMV.shape[-1]
+    return jnp.where(logits_BMV == largest_BM1, jnp.arange(entries), entries).min(axis=-1)
 
 
 def cross_entropy(logits: Array, targets: Array, weights: Array) -> Pair:
@@ -143,8 +158,7 @@ def log_p(logits: Logits, ids_BM: Array, *, chunk: int = 0) -> Array:
 
     def of_chunk(x_BMD: Array, ids_BM: Array) -> Array:
         logits_BMV = logits.head(logits.model, x_BMD).astype(jnp.float32)
-        picked_BMV = jnp.take_along_axis(logits_BMV, ids_BM[..., None], axis=-1, mode="clip")
-        return picked_BMV[..., 0] - jax.nn.logsumexp(logits_BMV, axis=-1)
+        return _picked(logits_BMV, ids_BM) - _log_z(logits_BMV)
 
     slots = ids_BM.shape[1]
     if not 0 < chunk < slots:

@@ -112,16 +112,16 @@ def test_memory_shrinks_with_the_chunk_as_stated():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(rows, positions, width)), jnp.float32)
     head = jnp.asarray(rng.normal(size=(width, vocabulary)), jnp.float32)
-    zero = np.zeros((rows, positions), np.int32)
-    targets = TokenTargets(ids_BM=zero, weights_BM=np.ones_like(zero, np.float32))
+    ids = rng.integers(0, vocabulary, (rows, positions)).astype(np.int32)
 
     def temporary(chunk):
-        def loss(x, head):
+        def loss(x, head, ids):
+            targets = TokenTargets(ids_BM=ids, weights_BM=np.ones(ids.shape, np.float32))
             model = types.SimpleNamespace(predict_tokens=lambda x_BMD: x_BMD @ head)
             return scored(model, x, targets, chunk=chunk).terms["lm"][0]
 
         step = jax.jit(jax.grad(loss, (0, 1)))
-        return step.lower(x, head).compile().memory_analysis().temp_size_in_bytes
+        return step.lower(x, head, ids).compile().memory_analysis().temp_size_in_bytes
 
     def logits(positions):
         return rows * positions * vocabulary * 4
