@@ -102,17 +102,18 @@ def _sums(
 @jax.custom_vjp
 def _log_z(logits_BMV: Array) -> Array:
     """log of the softmax's denominator, whose gradient is made of the logits: nothing else as large is kept."""
-    return jax.nn.logsumexp(logits_BMV, axis=-1)
+    return _log_z_forward(logits_BMV)[0]
 
 
-def _log_z_forward(logits_BMV: Array) -> tuple[Array, tuple[Array, Array]]:
-    log_z_BM = _log_z(logits_BMV)
-    return log_z_BM, (logits_BMV, log_z_BM)
+def _log_z_forward(logits_BMV: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    largest_BM1 = logits_BMV.max(axis=-1, keepdims=True)
+    sum_BM1 = jnp.exp(logits_BMV - largest_BM1).sum(axis=-1, keepdims=True)
+    return (largest_BM1 + jnp.log(sum_BM1))[..., 0], (logits_BMV, largest_BM1, sum_BM1)
 
 
-def _log_z_backward(kept: tuple[Array, Array], g_BM: Array) -> tuple[Array]:
-    logits_BMV, log_z_BM = kept
-    return (g_BM[..., None] * jnp.exp(logits_BMV - log_z_BM[..., None]),)
+def _log_z_backward(kept: tuple[Array, Array, Array], g_BM: Array) -> tuple[Array]:
+    logits_BMV, largest_BM1, sum_BM1 = kept
+    return (g_BM[..., None] / sum_BM1 * jnp.exp(logits_BMV - largest_BM1),)
 
 
 _log_z.defvjp(_log_z_forward, _log_z_backward)
