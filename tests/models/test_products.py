@@ -37,3 +37,11 @@ def test_scores_and_weighted_values_and_what_goes_back(dtype, error, platform, m
 
 def close(found, want, error):
     assert np.abs(np.asarray(found, np.float64) - want).max() < error * np.abs(want).max()
+
+
+def test_nothing_of_the_backward_pass_multiplies_in_float32():
+    q_BKRH, k_BKSH = (jnp.asarray(drawn(*s), jnp.bfloat16) for s in ((ROWS, WIDTH), (KEYS, WIDTH)))
+    total = lambda q, k: (products.scores(q, k) * jnp.asarray(drawn(ROWS, KEYS), jnp.float32)).sum()
+    program = str(jax.make_jaxpr(jax.grad(total, (0, 1)))(q_BKRH, k_BKSH))
+    made = [line.split(" = ")[0] for line in program.splitlines() if "dot_general" in line]
+    assert len(made) == 3 and sum("f32" in one and "bf16" not in one for one in made) == 1, made
