@@ -2,8 +2,9 @@
 
 Slots of weight 0 contribute exactly 0, whatever the model says there. `of_tokens` is the one loss of token prediction:
 with `chunk` the logits of [B, T, V] never exist, forward or backward. Temporary memory is then about
-2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`; on a mesh,
-2 * V * D * 4 bytes more (see partition.rows).
+2 * B * chunk * V * 4 bytes (logits and their gradient) instead of the same with all positions for `chunk`, and
+V * D * 4 for the gradient of the head as it adds up; on a mesh that splits the head, as much again for the head
+(partition.rows).
 """
 
 from typing import Any
