@@ -1,10 +1,12 @@
 """Whole runs with a bucket as their --workdir, on a local stand-in for S3."""
 
+import functools
 import importlib
 import json
 import pathlib
 import shutil
 import signal
+import threading
 
 import pytest
 
@@ -13,6 +15,7 @@ from jaxlm.checkpoint.manifest import FILE
 from jaxlm.config import flags, remote
 from jaxlm.config.folder import RunFolder
 from jaxlm.errors import UserError
+from jaxlm.training import mirrored
 from jaxlm.training.mirrored import Following
 from tests.buckets import store
 from tests.runs import FEW, assert_same_run, finish
@@ -176,3 +179,35 @@ def test_a_save_that_does_not_reach_the_bucket_is_none(monkeypatch, tmp_path):
             following.hook("save_committed", 3)
         assert not (step / FILE).exists()
     assert any("WARNING: no access" in line for line in said)
+
+
+def test_a_run_that_lost_the_bucket_to_another_stops_and_saves_no_more(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXLM_CACHE", str(tmp_path))
+    stopped = threading.Event()
+    monkeypatch.setattr(mirrored, "Owner", functools.partial(mirrored.Owner, beat_s=0.05))
+    monkeypatch.setattr(mirrored.os, "kill", lambda pid, number: stopped.set())
+    folder, url = remote.working(f"memory://{tmp_path.name}/run", "--workdir")
+    place, said, bucket = RunFolder(folder, url), [], Bucket(url)
+    with Following(place, said.append) as following:
+        assert bucket.create(".owner/00000002.json", b"{}")
+        assert stopped.wait(20)
+        step = place.checkpoints / "3"
+        step.mkdir(parents=True)
+        (step / FILE).write_text("{}")
+        with pytest.raises(OSError, match="another run trains in"):
+            following.hook("save_committed", 3)
+    assert any("it stops" in line for line in said)
+    assert list(bucket.listed()) == [".owner/00000001.json", ".owner/00000002.json"]
+
+
+def test_small_files_follow_while_a_run_goes_on(monkeypatch, tmp_path):
+    monkeypatch.setenv("JAXLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(mirrored, "Owner", functools.partial(mirrored.Owner, beat_s=0.05))
+    folder, url = remote.working(f"memory://{tmp_path.name}/run", "--workdir")
+    with Following(RunFolder(folder, url)):
+        (folder / "metrics.jsonl").write_text("line\n")
+        for _ in range(400):
+            if "metrics.jsonl" in Bucket(url).listed():
+                break
+            threading.Event().wait(0.05)
+        assert Bucket(url).read("metrics.jsonl") == b"line\n"
