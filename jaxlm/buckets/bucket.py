@@ -67,6 +67,11 @@ class Bucket:
             raise UserError(f"{self.url}: the name of its object {strange[0]!r} is no path inside a folder.")
         return {name: _stamp(about) for name, about in sorted(names.items()) if not name.endswith("/")}
 
+    def has(self, name: str) -> bool:
+        """Whether there is an object of that name."""
+        with self._errors(name, "looked for"):
+            return bool(self._system.isfile(self._path(name)))
+
     def read(self, name: str) -> bytes:
         """An object. FileNotFoundError where there is none."""
         with self._errors(name, "read"):

@@ -1,15 +1,24 @@
-"""Copies of runs in buckets for those who only look. In: a URL, a local folder. Out: an up to date copy below it.
+"""Folders in buckets that nobody changes here: copies to look at, and what is put there once and for all.
 
-Guaranteed: processes that want the same copy at once wait for each other; nothing is written to the bucket.
+In: a URL, a local folder. Out: an up to date copy below it; or the folder in the bucket, its last file last.
+Guaranteed: processes that want the same copy at once wait for each other; what lacks its last file is not there.
 """
 
+import hashlib
 import pathlib
+import re
 import sys
 
 from jaxlm import cached
 from jaxlm.buckets.bucket import Bucket, BucketError
-from jaxlm.buckets.mirror import Mirror, Wanted
+from jaxlm.buckets.mirror import Mirror, Wanted, in_threads
 from jaxlm.errors import UserError
+
+
+def home(url: str, cache: pathlib.Path) -> pathlib.Path:
+    """Where everything about the folder at `url` lies on this machine."""
+    name = re.sub("[^A-Za-z0-9]+", "-", url)[-60:].strip("-")
+    return cache / "buckets" / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 
 def copied(url: str, home: pathlib.Path, wanted: Wanted) -> pathlib.Path:
@@ -26,3 +35,28 @@ def copied(url: str, home: pathlib.Path, wanted: Wanted) -> pathlib.Path:
             "choose another place with JAXLM_CACHE=DIR."
         ) from error
     return folder
+
+
+def has(url: str, last: str) -> bool:
+    """Whether a folder that was put there is whole."""
+    try:
+        return Bucket(url).has(last)
+    except BucketError as error:
+        raise UserError(f"{error}. Fix: check the address and the access.") from error
+
+
+def put(folder: pathlib.Path, url: str, last: str) -> None:
+    """Puts the files of a folder there, but for hidden ones. UserError where another folder is."""
+    bucket = Bucket(url)
+    try:
+        if bucket.has(last):
+            if bucket.read(last) != (folder / last).read_bytes():
+                raise UserError(
+                    f"{url} holds something else already. Fix: choose another folder, or delete this one."
+                )
+            return
+        names = [path.name for path in sorted(folder.iterdir()) if path.is_file() and path.name[0] != "."]
+        in_threads(lambda name: bucket.upload(folder / name, name), [name for name in names if name != last])
+        bucket.upload(folder / last, last)
+    except BucketError as error:
+        raise UserError(f"{error}. Fix: check the address and the access.") from error

@@ -85,7 +85,7 @@ class Mirror:
             [name for name in names if not is_marker(name)],
             [name for name in names if is_marker(name)],
         ):
-            _in_threads(lambda name: self._fetch(name, listed[name]), some)
+            in_threads(lambda name: self._fetch(name, listed[name]), some)
         self._drop_empty_folders()
         self._save()
 
@@ -126,14 +126,14 @@ class Mirror:
                 self.bucket.upload(path, name)
             self._known[name] = [*local[name], ""]
 
-        _in_threads(one, names)
+        in_threads(one, names)
 
     def _remove(self, names: Iterable[str]) -> None:
         def one(name: str) -> None:
             self.bucket.remove(name)
             self._known.pop(name, None)
 
-        _in_threads(one, [name for name in names if name in self._known])
+        in_threads(one, [name for name in names if name in self._known])
 
     def _complete(self) -> dict[str, list[int]]:
         """What belongs into the bucket: no step that is not committed."""
@@ -167,7 +167,7 @@ class Mirror:
         partial.replace(self._record)
 
 
-def _in_threads(work: Callable[[str], None], names: list[str]) -> None:
+def in_threads(work: Callable[[str], None], names: list[str]) -> None:
     """The first error ends it."""
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         for _ in pool.map(work, names):

@@ -5,7 +5,6 @@ cache, `buckets/<name>/{work,read}/`: looking at a run on the machine that train
 brought up to date whenever a command names it; what has not changed is not fetched again.
 """
 
-import hashlib
 import json
 import pathlib
 import re
@@ -81,8 +80,7 @@ def glimpsed(folder: pathlib.Path, url: str) -> pathlib.Path:
 
 
 def _home(url: str) -> pathlib.Path:
-    name = re.sub("[^A-Za-z0-9]+", "-", url)[-60:].strip("-")
-    return default_cache() / "buckets" / f"{name}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    return copies.home(url, default_cache())
 
 
 def _own_folder(path: str, where: str) -> pathlib.Path:

@@ -46,24 +46,27 @@ def opened(scope: contextlib.ExitStack, place: RunFolder, *, changes: bool) -> t
 
 
 class Following:
-    """The main process' part, a context manager."""
+    """The main process' part, a context manager; the others only look whether they see its copy."""
+
+    _owner: Owner
 
     def __init__(self, place: RunFolder, say: Say = lambda line: print(line, flush=True)) -> None:
         self._place, self._say = place, say
         self._home = remote.home_of(place.root)
         self._bucket = Bucket(place.url)
         self._mirror = Mirror(self._bucket, place.root, self._home / "work.json")
-        self._owner = Owner(self._bucket, remote.identity(self._home, place.url, secrets.token_hex(16)))
         self._ended, self._followed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="bucket", daemon=True)
         self._failing = False
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> "Following":
+        url = self._place.url
+        self._owner = Owner(self._bucket, remote.identity(self._home, url, secrets.token_hex(16)))
         with contextlib.ExitStack() as undone:
-            alone = undone.enter_context(_alone(self._home / ".lock", self._place.url))
+            alone = undone.enter_context(_alone(self._home / ".lock", url))
             try:
-                folder.check_names(self._bucket.listed(), self._place.url)
+                folder.check_names(self._bucket.listed(), url)
                 self._owner.claim(alone=alone, say=self._say)
                 self._mirror.guard = self._owner.check
                 self._thread.start()
