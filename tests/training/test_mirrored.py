@@ -4,9 +4,11 @@ import functools
 import importlib
 import json
 import pathlib
+import random
 import shutil
 import signal
 import threading
+import time
 
 import pytest
 
@@ -211,3 +213,29 @@ def test_small_files_follow_while_a_run_goes_on(monkeypatch, tmp_path):
                 break
             threading.Event().wait(0.05)
         assert Bucket(url).read("metrics.jsonl") == b"line\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kills_at_any_moment_and_lost_copies_end_in_the_same_bits(
+    start, train_command, bucket, cache, tmp_path, monkeypatch, seed
+):
+    steps = ("--config.steps=40", "--config.batch_size=64", "--config.checkpoint.every_steps=4")
+    finish(train_command(tmp_path / "whole", *FEW, *steps, JAXLM_CACHE=str(cache)))
+    rng, name = random.Random(seed), f"storm{seed}"
+    for _ in range(6):
+        process = start(name, *steps)
+        wanted, seen = rng.choice([0, 1, 2]), 0
+        for line in process.stdout:
+            seen += line.startswith("step ")
+            if seen >= wanted:
+                break
+        time.sleep(rng.uniform(0.0, 0.5))
+        process.kill()
+        process.communicate()
+        if rng.random() < 0.5:
+            for copied in (cache / "buckets").glob(f"*-{name}-*/work"):
+                shutil.rmtree(copied)
+    finish(start(name, *steps))
+    assert_same_run(tmp_path / "whole", copy(f"{bucket}/{name}", monkeypatch, tmp_path / "elsewhere"), 40)
