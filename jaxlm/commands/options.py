@@ -59,10 +59,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.takes_texts = self.takes_runs = False
-        self.runs, self.reads = (
-            list[str](),
-            "named",
-        )  # options that name runs, perhaps in buckets; see remote.readable
+        # The options that name runs, perhaps in buckets; whether their weights are read.
+        self.runs, self.weights = list[str](), True
 
     def options(self, argv: Sequence[str]) -> argparse.Namespace:
         """What `argv` says (argv[0] is the program)."""
@@ -79,7 +77,7 @@ class Parser(argparse.ArgumentParser):
         for name in (one for one in self.runs if "://" in str(getattr(found, one))):
             from jaxlm.config import remote  # after parsing, so that --help answers at once
 
-            setattr(found, name, remote.each(getattr(found, name), self.reads))
+            setattr(found, name, remote.each(getattr(found, name), self.weights))
         return found
 
     def error(self, message: str) -> NoReturn:

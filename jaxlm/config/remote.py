@@ -35,22 +35,17 @@ def home_of(folder: pathlib.Path) -> pathlib.Path:
     return folder.parent.parent
 
 
-def readable(path: str, reads: str = "named") -> str:
+def readable(path: str, *, weights: bool = True) -> str:
     """A path as it is, of a URL an up to date copy of the run that lies there; an @N behind it stays there.
 
-    `reads`: of checkpoints "manifests" alone, those that are "named" (one by the URL of a step), or "all".
+    `weights`: with all checkpoints, whatever the URL names: the best is used; else with their manifests alone.
     """
     if not is_url(path):
         return path
     found = _NAMED.fullmatch(path)
     assert found is not None  # it takes whatever is not empty
     url, inside = found["root"], found["inside"] or ""
-    step = f"{inside[1:]}/" if found[3] and reads == "named" else mirror.STEPS
-    wanted = lambda name: (
-        not name.startswith(mirror.STEPS)
-        or mirror.is_marker(name)
-        or (reads != "manifests" and name.startswith(step))
-    )
+    wanted = lambda name: weights or not name.startswith(mirror.STEPS) or mirror.is_marker(name)
     folder = copies.copied(url, _home(url), wanted)
     if not folder.is_dir():
         raise UserError(f"{path}: nothing is there. Fix: name the --workdir of a training.")
@@ -58,9 +53,11 @@ def readable(path: str, reads: str = "named") -> str:
     return f"{folder}{inside}{found['step'] or ''}"
 
 
-def each(paths: str | list[str], reads: str) -> str | list[str]:
+def each(paths: str | list[str], weights: bool) -> str | list[str]:
     """The same of several."""
-    return readable(paths, reads) if isinstance(paths, str) else [readable(path, reads) for path in paths]
+    if isinstance(paths, str):
+        return readable(paths, weights=weights)
+    return [readable(path, weights=weights) for path in paths]
 
 
 def local(path: str, where: str) -> str:

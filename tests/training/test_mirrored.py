@@ -100,6 +100,7 @@ def done(bucket, cache, train_command):
     [
         (["inspect", "{url}"], "step 12"),
         (["inspect", "{url}/checkpoints/12", "--verify"], "step 12: intact"),
+        (["fill_mask", "--run={url}/checkpoints/8", "a [MASK] of tea"], "of tea"),
         (["report", "{url}", "--output={here}/page.html"], "page.html: done"),
         (["export", "{url}", "{here}/hf"], "hf"),
         (["fill_mask", "--run={url}", "a [MASK] of tea"], "of tea"),
