@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from jaxlm.batch import Batch
-from jaxlm.config import Run, flags
+from jaxlm.config import Run, flags, remote
 from jaxlm.config.flags import Command
 from jaxlm.data import workers
 from jaxlm.data.places import expanded
@@ -212,9 +212,9 @@ def fit(run: Run, *, workdir: str | pathlib.Path, allow_config_change: bool = Fa
     """
     workers.check_main()
     run.validate()
-    folder = flags.local_folder(str(workdir), "workdir")
+    folder, url = remote.working(str(workdir), "workdir")
     words = f"fit(workdir={str(workdir)!r})"
-    ended = train(Command(run, folder, {}, False, allow_config_change, words=words))
+    ended = train(Command(run, folder, {}, False, allow_config_change, words=words, url=url))
     return Outcome(code=ended.code, step=ended.step, metrics=ended.metrics or _last(folder), workdir=folder)
 
 
@@ -232,6 +232,7 @@ def load(
     with a view are now. `adapters`: {name: run with LoRA or PEFT folder} on `where` as their base; the methods then
     take `adapters=[name of each text]`. Weights lie on all local devices. UserError where there is no model.
     """
+    where = remote.readable(str(where))
     if adapters is not None:
         places = {name: str(one) for name, one in adapters.items()}
         found = beside.load(str(where), places, step=step, dtype=precision)

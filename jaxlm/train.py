@@ -50,18 +50,19 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.partition import mesh as meshes
     from jaxlm.run import inputs, inventory, seen, streams
     from jaxlm.run.program import Program
-    from jaxlm.runtime import compilation, distributed, fault, roll_call, signals, watchdog
-    from jaxlm.training import excluded, foreseen, preview, record, samples
+    from jaxlm.runtime import compilation, distributed, roll_call, signals, watchdog
+    from jaxlm.training import excluded, foreseen, mirrored, preview, record, samples
     from jaxlm.training.loop import Loop, Outcome, Parts
 
     # ------------------------------------------------------------------------------------------ process and folder
     run = command.run
     distributed.start()
     is_main = distributed.is_main()
-    place, allow = folder.RunFolder(command.workdir), command.allow_config_change
+    place, allow = folder.RunFolder(command.workdir, command.url), command.allow_config_change
     scope = contextlib.ExitStack()
     scope.enter_context(folder.disk_errors(place))
     with scope:
+        place, hook = mirrored.opened(scope, place, changes=not command.preflight)
         with distributed.ending_together(), folder.disk_errors(place):
             folder.check_free(place)
             console = Console(None if command.preflight else place.root, enabled=is_main)
@@ -109,7 +110,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         # --------------------------------------------------------------------------------------------- checkpoints
         saving = run.checkpoint
         checkpoints = Checkpoints(
-            place.checkpoints, saving.keep, say=console.say, hook=fault.at, check=saving.check
+            place.checkpoints, saving.keep, say=console.say, hook=hook, check=saving.check
         )
         scope.callback(checkpoints.close)
         bytes_needed, present = space.state_bytes(program.state), len(checkpoints.steps())

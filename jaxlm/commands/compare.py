@@ -17,6 +17,7 @@ from jaxlm.errors import EXIT_DONE, EXIT_USER
 def main(argv: Sequence[str]) -> int:
     """Prints what differs."""
     parser = table.Parser(__name__, __doc__)
+    parser.runs += ["a", "b"]
     for name in ("A", "B"):
         parser.add_argument(name.lower(), metavar=name, help="run folder, model folder, hf:DIR or .gguf file")
     table.add_recipe(parser)

@@ -1,6 +1,7 @@
 """Prepare a corpus ahead of time: text → tokenizer → shards, in a folder that training reads at once.
 
     jaxlm data --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=shards/mine
+    jaxlm data --source='data/*.jsonl.gz' --tokenizer=wordpiece:30522:lowercase --output=s3://bucket/mine
     jaxlm data --source=nli.jsonl --text-fields=anchor,positive --tokenizer=bert/vocab.txt --output=shards/nli
 
 Does what training would do on its first run, and may be killed and run again: finished parts are kept. Prints the size
@@ -13,10 +14,13 @@ from typing import NoReturn
 import numpy as np
 
 from jaxlm import entry, errors
+from jaxlm.buckets import copies
+from jaxlm.buckets.bucket import is_url
 from jaxlm.commands import options as table
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import columns, corpus
-from jaxlm.data.shards import prepare, shards
+from jaxlm.data.places import default_cache
+from jaxlm.data.shards import index, prepare, shards
 from jaxlm.runtime import signals
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 100)
@@ -78,11 +82,11 @@ def _percentiles(lengths: np.ndarray) -> list[tuple[int, float]]:
     return list(zip(PERCENTILES, np.percentile(lengths, PERCENTILES).tolist(), strict=True))
 
 
-def config_line(made: prepare.Prepared) -> str:
-    """What to add to the command line of a recipe with this tokenizer to train on the folder."""
-    about = made.index["corpus"]
+def config_line(made: prepare.Prepared, url: str = "") -> str:
+    """What to add to the command line of a recipe with this tokenizer to train on the folder, or its URL."""
+    about, where = made.index["corpus"], url or made.directory.resolve()
     return (
-        f"--config.data.corpus={made.directory.resolve()} --config.data.validation_share={about['validation_share']} "
+        f"--config.data.corpus={where} --config.data.validation_share={about['validation_share']} "
         f"--config.data.test_share={about['test_share']}"
     )
 
@@ -110,7 +114,7 @@ def parser() -> table.Parser:
     )
     add(
         "--output",
-        help="folder for the shards (default: a folder in the cache, $JAXLM_CACHE or ~/.cache/jaxlm)",
+        help="folder for the shards, or s3://... (default: a folder in the cache, $JAXLM_CACHE or ~/.cache/jaxlm)",
     )
     add("--sentences", action="store_true", help="record sentences: needed for next sentence prediction")
     add("--validation-share", type=float, default=0.01, help="share of documents held out (default: 0.01)")
@@ -131,6 +135,8 @@ def _names(words: str) -> tuple[str, ...]:
 def main(argv: Sequence[str]) -> int:
     """Prepare and report; the exit status."""
     options = parser().options(argv)
+    url = options.output if options.output and is_url(options.output) else ""
+    output = copies.home(url, default_cache()) / "made" if url else options.output
     with signals.EndingAtOnce():
         made = prepare.prepare(
             corpus.Corpus(
@@ -147,9 +153,13 @@ def main(argv: Sequence[str]) -> int:
             parse_tokenizer(options.tokenizer),
             sentences=options.sentences,
             processes=options.processes,
-            output=options.output,
+            output=output,
         )
-    print(f"\n{report(made)}\n\nfolder: {made.directory}\nTo train on it, add:\n    {config_line(made)}")
+        if url:
+            copies.put(made.directory, url, index.INDEX)
+    print(
+        f"\n{report(made)}\n\nfolder: {url or made.directory}\nTo train on it, add:\n    {config_line(made, url)}"
+    )
     return errors.EXIT_DONE
 
 

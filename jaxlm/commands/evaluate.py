@@ -188,6 +188,7 @@ def _add_data(parser: table.Parser) -> None:
     add("--data", metavar="FILE", help=f"{kinds}; for --task=perplexity also .txt")
     kept = "fit a temperature or a threshold on --data (held out, and not the test) and keep it with the run"
     add("--calibrate", action="store_true", help=kept)
+    parser.runs += ["against"]
     add("--against", metavar="RUN", help="another run, tested on the same items of --data")
     groups = "a field of --data: the metrics of the items with each of its values, too"
     add("--by", metavar="FIELD", help=groups)

@@ -64,6 +64,7 @@ def _bytes(text: str | None) -> int | None:
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
+    parser.runs += ["source"]
     add("source", metavar="RUN", help="a run folder or a model folder")
     add("target", metavar="DIR", help="the Hugging Face folder to make; it must not exist, or be empty")
     add(

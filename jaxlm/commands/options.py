@@ -59,6 +59,8 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.takes_texts = self.takes_runs = False
+        # The options that name runs, perhaps in buckets; whether their weights are read.
+        self.runs, self.weights = list[str](), True
 
     def options(self, argv: Sequence[str]) -> argparse.Namespace:
         """What `argv` says (argv[0] is the program)."""
@@ -72,6 +74,10 @@ class Parser(argparse.ArgumentParser):
             )
         if self.takes_texts:
             found.texts += texts
+        for name in (one for one in self.runs if "://" in str(getattr(found, one))):
+            from jaxlm.config import remote  # after parsing, so that --help answers at once
+
+            setattr(found, name, remote.each(getattr(found, name), self.weights))
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -136,6 +142,7 @@ def present(words: Sequence[str], known: Iterable[str]) -> tuple[list[str], list
 def add_run(parser: Parser, what: str, *, several: bool = False) -> None:
     """The options that name a run and its checkpoint; `what` it must be. Of `several` the others are `options.more`."""
     parser.takes_runs = several
+    parser.runs += ["run", "more"]
     parser.set_defaults(more=[], adapter=[])
     parser.add_argument("--run", required=True, action=_Runs, metavar="RUN", help=what)
     add_checkpoint(parser)

@@ -19,6 +19,7 @@ from jaxlm.runtime import signals
 def main(argv: Sequence[str]) -> int:
     """Averages and writes."""
     parser = table.Parser(__name__, __doc__)
+    parser.runs += ["runs"]
     parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the best checkpoint of each")
     parser.add_argument(
         "--output", metavar="DIR", required=True, help="the run folder to make; it must be empty"

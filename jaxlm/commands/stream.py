@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     """Shows a step, or verifies a checkpoint."""
     parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
+    parser.runs += ["run"]
     add("--run", required=True, metavar="RUN", help="the run folder")
     add("--step", type=int, metavar="N", help="to show; with --verify the checkpoint, default: the newest")
     add("--rows", default="", metavar="A:B", help="of each task only rows A to B - 1 of the step")

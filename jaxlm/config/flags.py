@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from jaxlm.config import executed, folder, former, hints, recipes, swap, tree, usage
+from jaxlm.config import executed, folder, former, hints, recipes, remote, swap, tree, usage
 from jaxlm.config.executed import Code
 from jaxlm.config.schema import Run
 from jaxlm.data.places import expanded
@@ -43,6 +43,12 @@ class Command:
     preflight: bool = False  # measure what precedes a run, and stop
     code: Code | None = None  # the recipe and modules that were executed; None: the run came from Python
     note: str = ""  # what it begins with, where the command line leaves that open
+    url: str = ""  # of the bucket's folder that `workdir` is a copy of, if any
+
+    @property
+    def known(self) -> folder.RunFolder:
+        """The run folder as it is before the run is started, to be read only."""
+        return folder.RunFolder(remote.glimpsed(self.workdir, self.url), self.url)
 
 
 def parse(argv: Sequence[str]) -> Command:
@@ -71,11 +77,12 @@ def parse(argv: Sequence[str]) -> Command:
     tree.trust(run)
     run.validate()
     workdir = values.workdir or f"runs/{recipes.file(path or '').stem}"
-    where = local_folder(workdir, "--workdir")
+    where, url = remote.working(workdir, "--workdir")
     source = "recipe" if path else "run folder"
     words = " ".join(argv[1:])
     explain, preflight = values.explain, values.preflight
-    return Command(run, where, given, explain, values.allow_config_change, source, words, preflight, code)
+    allow = values.allow_config_change
+    return Command(run, where, given, explain, allow, source, words, preflight, code, url=url)
 
 
 def _definitions() -> flags.FlagValues:
@@ -127,8 +134,10 @@ def _named(words: list[str]) -> str | None:
 
 def _saved(workdir: str | None) -> Run | None:
     """The run of a run folder, before its overrides."""
-    place = None if workdir is None else folder.RunFolder(local_folder(workdir, "--workdir"))
-    return folder.saved_run(place) if place is not None and place.config.exists() else None
+    if workdir is None:
+        return None
+    place = folder.RunFolder(remote.glimpsed(*remote.working(workdir, "--workdir")))
+    return folder.saved_run(place) if place.config.exists() else None
 
 
 def _refuse(word: str, run: Run | None, values: flags.FlagValues) -> None:
@@ -177,13 +186,6 @@ def _in_place(run: Run, given: dict[str, Any]) -> Run:
             silent = other if name in given else name
             run = dataclasses.replace(run, **{silent: type(getattr(run, silent))(0)})
     return run
-
-
-def local_folder(path: str, where: str) -> pathlib.Path:
-    """A folder of this machine, with ~ expanded. UserError for a bucket."""
-    if "://" in path:
-        raise UserError(f"{where}={path}: run folders are local (or mounted) folders. Fix: mount the bucket.")
-    return expanded(path)
 
 
 def load(path: str | pathlib.Path) -> Run:

@@ -13,9 +13,10 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from jaxlm.buckets import owner
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.config import drift, former, tree
 from jaxlm.config.executed import Code
@@ -33,6 +34,12 @@ class RunFolder:
     """Paths inside a run folder."""
 
     root: pathlib.Path
+    url: str = ""  # of the bucket's folder that it is a copy of, if any
+
+    @property
+    def shown(self) -> str:
+        """The folder as a user names it."""
+        return self.url or str(self.root)
 
     @property
     def config(self) -> pathlib.Path:
@@ -96,10 +103,15 @@ def check_free(folder: RunFolder) -> None:
     root = folder.root
     if (root.exists() or root.is_symlink()) and not root.is_dir():
         raise UserError(f"{root} is not a folder. Fix: name another --workdir.")
-    if root.exists() and not folder.config.exists() and _foreign(folder):
-        raise UserError(
-            f"{root} exists and is not a run folder (no config.json). Fix: name another --workdir."
-        )
+    if root.exists() and not folder.config.exists():
+        _check_known(os.listdir(root), folder.has_checkpoints(), str(root))
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """The same for a bucket, of the names of its objects."""
+    tops = {name.partition("/")[0] for name in names}
+    if "config.json" not in tops:
+        _check_known(tops, "checkpoints" in tops, where)
 
 
 @contextlib.contextmanager
@@ -132,7 +144,7 @@ def changes(folder: RunFolder, run: Run, *, allow_config_change: bool) -> list[d
     """
     if not folder.config.exists() or not folder.has_checkpoints():
         return []
-    return drift.check(_read(folder.config), run, allow=allow_config_change, workdir=str(folder.root))
+    return drift.check(_read(folder.config), run, allow=allow_config_change, workdir=folder.shown)
 
 
 def moved(folder: RunFolder) -> Moved | None:
@@ -151,7 +163,7 @@ def check_checkpoint(
     Its schedule may be an earlier one, of which config.json says whether it may change.
     """
     allow = allow_config_change or folder.config.exists()
-    drift.check(config, run, allow=allow, workdir=f"The checkpoint of step {step} in {folder.root}")
+    drift.check(config, run, allow=allow, workdir=f"The checkpoint of step {step} in {folder.shown}")
 
 
 def claim(folder: RunFolder, run: Run, code: Code | None = None) -> None:
@@ -215,13 +227,16 @@ def run_of(value: Any, where: str, folder: RunFolder | None = None) -> Run:
     return run
 
 
-def _foreign(folder: RunFolder) -> bool:
-    """Whether something stands there besides a run, or the traces of a start that was killed before config.json."""
-    known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK}
-    if folder.has_checkpoints():  # which hold the configuration, too: config.json was lost
+def _check_known(names: Iterable[str], saved: bool, where: str) -> None:
+    """UserError where something stands besides a run, or the traces of a start that was killed before config.json."""
+    known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK, owner.FOLDER}
+    if saved:  # checkpoints hold the configuration, too: config.json was lost
         known |= {"metrics.jsonl", "environment.jsonl", "isolation.jsonl", "tensorboard"}
         known |= {"rows", "samples", "profile", "wandb", "stream"}
-    return not known.issuperset(os.listdir(folder.root))
+    if not known.issuperset(names):
+        raise UserError(
+            f"{where} exists and is not a run folder (no config.json). Fix: name another --workdir."
+        )
 
 
 def _read(path: pathlib.Path) -> dict:

@@ -25,7 +25,7 @@ weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-8)"
     jaxlm train --workdir=runs/wiki
 
 RECIPE (or --config=RECIPE) is a name of `jaxlm recipes`, or a file; either may go on with :ARGUMENT.
---workdir=DIR           the run folder; default: runs/ and the recipe's name. A run that is there goes on
+--workdir=DIR           the run folder, or s3://BUCKET/DIR; default: runs/ and the recipe's name. A run there goes on
 --config.KEY=VALUE      another value than the recipe's; an object is written as Name(field=value, ...)
 --explain               prints every value and where it comes from, and stops
 --preflight             prepares the data, compiles every stage, says memory, time and tokens, and stops

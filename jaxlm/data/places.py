@@ -23,18 +23,28 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return found
 
 
+def local(path: str | os.PathLike[str]) -> Path:
+    """As `expanded`. UserError for a URL: a cache has locks, renames and memory maps."""
+    if "://" in os.fspath(path):
+        raise UserError(
+            f"{os.fspath(path)}: caches are folders of this machine, or of a disk that is mounted; run folders "
+            "may be in a bucket. Fix: name a folder, as data.cache or JAXLM_CACHE."
+        )
+    return expanded(path)
+
+
 def default_cache() -> Path:
     """$JAXLM_CACHE, or ~/.cache/jaxlm: tokenised corpora, packing plans, compiled programs."""
     given = os.environ.get("JAXLM_CACHE") or "~/.cache/jaxlm"
     try:
-        return expanded(given).absolute()
+        return local(given).absolute()
     except UserError as error:
         raise UserError(f"There is no place for the cache: {error} Or set JAXLM_CACHE=DIR.") from error
 
 
 def cache_folder(named: str) -> Path:
     """The folder of that name, or `default_cache` for ""."""
-    return expanded(named) if named else default_cache()
+    return local(named) if named else default_cache()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxlm.config import Run, flags, swap, tree
+from jaxlm.config import Run, remote, swap, tree
 from jaxlm.convert.table import listed
 from jaxlm.data.places import expanded
 from jaxlm.data.tokenizer import Pretrained, load
@@ -205,7 +205,7 @@ def _has_axis(config: Any, axis: str) -> bool:
 def _opened(name: str, say: Say) -> Stored:
     """What init_from names. UserError when it is no model by itself."""
     stored = pairs.open_any(
-        name if is_foreign(name) else str(flags.local_folder(name, "config.init_from")), say=say
+        name if is_foreign(name) else str(expanded(remote.local(name, "config.init_from"))), say=say
     )
     if stored.run is not None and stored.run.view:
         raise UserError(

@@ -8,8 +8,9 @@ line says which. A run that goes on keeps what it began with.
 import dataclasses
 from collections.abc import Sequence
 
-from jaxlm.config import flags, folder
+from jaxlm.config import flags, folder, remote
 from jaxlm.config.flags import Command
+from jaxlm.data.places import expanded
 from jaxlm.exchange.starting import TINY
 
 RECIPES = {"encoder": "quickstart", "decoder": "quickstart_gpt", "encoder_decoder": "quickstart_t5"}
@@ -47,7 +48,7 @@ def _as_it_stands(command: Command) -> bool:
 
 def _began(command: Command, start: str) -> bool:
     """Whether the run began with it; of a new one: whether it is there."""
-    place = folder.RunFolder(command.workdir)
+    place = command.known
     if place.config.exists():
         return folder.saved_run(place).init_from == start
-    return folder.RunFolder(flags.local_folder(start, "config.init_from")).has_checkpoints()
+    return folder.RunFolder(expanded(remote.local(start, "config.init_from"))).has_checkpoints()

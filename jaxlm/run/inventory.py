@@ -14,7 +14,7 @@ from jaxlm.data.corpus import corpus
 from jaxlm.data.corpus.columns import Label, Labels, Number
 from jaxlm.data.corpus.corpus import Corpus
 from jaxlm.data.corpus.strata import Moved, Strata, hexadecimal
-from jaxlm.data.places import cache_folder, expanded
+from jaxlm.data.places import cache_folder
 from jaxlm.data.shards import shards
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.objectives.multi_task import MultiTask
@@ -119,7 +119,7 @@ def _counted(one: Corpus, column: str, data: Data) -> _Counts:
     """(how often each label stands in the training split of a corpus, rows of its validation split; 0: not known; where
     documents with one label each stand)."""
     if corpus.is_prepared(one.source):
-        train = shards.open_shards(expanded(one.source), "train", tokenizer_fingerprint=None)
+        train = shards.open_shards(corpus.prepared(one.source), "train", tokenizer_fingerprint=None)
         # How often each occurs is not kept.
         return collections.Counter(dict.fromkeys(train.labels(column), 0)), 0, Strata()
     names = [value.field for value in one.columns]

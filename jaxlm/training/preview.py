@@ -92,7 +92,7 @@ def _summary(parts: Parts, seen: list[_Seen]) -> str:
         ("per parameter", f"{useful / parameters:.3g} tokens ({human(parameters)} parameters)"),
         ("peak memory", f"{gib(peak)} per device" + (f" of {gib(capacity)}" if capacity else "")),
     ]
-    lines = [f"preflight: {parts.place.root} is as it was", *preflight.columns(rows)]
+    lines = [f"preflight: {parts.place.shown} is as it was", *preflight.columns(rows)]
     return "\n".join([*lines, "To train, type the same without --preflight."])
 
 

@@ -31,7 +31,7 @@ def finished(
     read_here = held_out if jax.process_count() == 1 else []
     compared = [line for read in read_here for line in _beside_baseline(parts, read, metrics)]
     parts.console.rest()
-    said = [*compared, samples, f"done: {step} steps; run folder {parts.place.root}", _speed(parts, journal)]
+    said = [*compared, samples, f"done: {step} steps; run folder {parts.place.shown}", _speed(parts, journal)]
     said += [_best(parts), "what to type next:", *(f"  {command}" for command in commands(parts))]
     parts.console.say("\n".join(filter(None, said)))
 
@@ -63,11 +63,11 @@ def commands(parts: Any) -> list[str]:
         found.append(_command(parts, "embed", "--run", '"a text" "another text"'))
     if all("test" in splits for stream in parts.text.streams for splits in stream.sources.values()):
         found.append(_command(parts, "evaluate", "--run", "--split=test"))
-    root = str(parts.place.root)
+    root, beside = parts.place.shown, parts.place.root.name if parts.place.url else str(parts.place.root)
     found.append(f"jaxlm report {shlex.quote(root)}")
     if _can_be_exported(run):
         found.append(
-            f"jaxlm export {shlex.quote(root)} {shlex.quote(f'{root}-hf')} --check {_recipe(parts)}".rstrip()
+            f"jaxlm export {shlex.quote(root)} {shlex.quote(f'{beside}-hf')} --check {_recipe(parts)}".rstrip()
         )
     return found
 
@@ -79,7 +79,7 @@ def _beginning(parts: Any) -> str:
 
 
 def _command(parts: Any, verb: str, option: str, rest: str = "") -> str:
-    words = [f"jaxlm {verb} {option}={shlex.quote(str(parts.place.root))}", _recipe(parts), rest]
+    words = [f"jaxlm {verb} {option}={shlex.quote(parts.place.shown)}", _recipe(parts), rest]
     return " ".join(filter(None, words))
 
 

@@ -49,3 +49,12 @@ def test_only_old_leftovers_are_removed(tmp_path):
         os.utime(tmp_path / name, (0, time.time() - 3600 * age_h))
     places.remove_leftovers(tmp_path, "*.tmp-*")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "x.tmp-2"]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_cache_in_a_bucket_is_refused(monkeypatch, named):
+    monkeypatch.setenv("JAXLM_CACHE", "s3://bucket/cache")
+    with pytest.raises(
+        UserError, match=r"s3://bucket/cache: caches are folders of this machine.* Fix: name a folder"
+    ):
+        places.cache_folder("s3://bucket/cache" if named else "")

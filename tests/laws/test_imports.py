@@ -15,14 +15,20 @@ ALLOWED = {
     "cached": set(),
     "errors": set(),
     "formats": set(),
-    "config": {"checkpoint", "data", "partition"},  # the dataclasses a config is made of
+    "buckets": {"cached"},
+    "config": {
+        "buckets",
+        "checkpoint",
+        "data",
+        "partition",
+    },  # the dataclasses a config is made of; the run folder
     "models": {"batch"},
     "optim": {"batch"},
     "partition": {"batch"},
     "monitor": {"batch"},
     "checkpoint": {"batch", "runtime"},  # hosts save and restore together
     "runtime": {"batch"},
-    "data": {"batch", "cached", "formats"},  # tokenizers stand in protobuf and GGUF files
+    "data": {"batch", "buckets", "cached", "formats"},  # tokenizers stand in protobuf and GGUF files
     # What rows are filled with; what a model returns; sums over rows that a mesh has split.
     "objectives": {"batch", "cached", "data", "models", "partition"},
     "views": {"models"},

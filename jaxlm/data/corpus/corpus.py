@@ -6,11 +6,15 @@ that of a question, of the text it is about.
 """
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
+from jaxlm.buckets import copies
+from jaxlm.buckets.bucket import is_url
 from jaxlm.data.corpus import (
     builtin,
     builtin_chats,
@@ -30,10 +34,12 @@ from jaxlm.data.corpus.record import Record
 from jaxlm.data.corpus.source import Source, check_reader
 from jaxlm.data.corpus.steps import Step
 from jaxlm.data.corpus.strata import Moved
+from jaxlm.data.places import default_cache, expanded
 from jaxlm.errors import UserError
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+_INDEX = "index.json"  # what a folder of prepared shards has, see data.shards.index
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -160,12 +166,23 @@ def check_fields(text_fields: tuple[str, ...], where: str) -> None:
 
 
 def is_prepared(source: str) -> bool:
-    """Whether a corpus source is a folder of prepared shards."""
-    return (
-        bool(source)
-        and "://" not in source
-        and os.path.isfile(os.path.join(os.path.expanduser(source), "index.json"))
-    )
+    """Whether a corpus source is a folder of prepared shards, here or in a bucket."""
+    if is_url(source):
+        return _is_prepared_there(source.rstrip("/"))
+    return bool(source) and os.path.isfile(os.path.join(os.path.expanduser(source), _INDEX))
+
+
+def prepared(source: str) -> Path:
+    """The folder of prepared shards that a source names; an up to date copy of one in a bucket."""
+    if not is_url(source):
+        return expanded(source)
+    url = source.rstrip("/")
+    return copies.copied(url, copies.home(url, default_cache()), lambda name: True)
+
+
+@functools.cache  # asked many times at every start; what is prepared stays
+def _is_prepared_there(url: str) -> bool:
+    return not any(sign in url for sign in "*?[,") and copies.has(url, _INDEX)
 
 
 def open_source(corpus: Corpus, cache: str | os.PathLike[str], log: Callable[[str], None] = print) -> Source:

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fsspec
 import zstandard
 
+from jaxlm.buckets.bucket import filesystem
 from jaxlm.errors import UserError, reading
 
 # Typical text compresses 3 to 4 times; only used to size shards and to show progress.
@@ -111,25 +111,6 @@ def _find_local(source: str) -> list[File]:
 def _of_folder(path: str) -> bool:
     """Whether a path, from a folder on, is part of its text: of a known kind, and not hidden, as in globs."""
     return suffixes(path)[0] in KINDS and not any(part.startswith(".") for part in path.split("/"))
-
-
-def filesystem(url: str) -> Any:
-    """The fsspec file system of a URL; UserError when its package is missing."""
-    scheme = url.split("://")[0]
-    extra = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}.get(scheme)
-    try:
-        return fsspec.filesystem(scheme)
-    except ImportError as error:
-        fix = f'Install it with: pip install "jaxlm[{extra}]"' if extra else "Install what it names with pip."
-        raise UserError(
-            f"{url}: reading {scheme}:// paths needs a missing package ({error}). {fix}"
-        ) from error
-    except ValueError as error:
-        raise UserError(f'{url}: "{scheme}://" is not a known kind of path ({error}).') from error
-    except (OSError, TypeError) as error:  # a kind that needs more than a path, such as zip://
-        raise UserError(
-            f"{url}: {scheme}:// paths cannot be read ({error}). Unpack or download it first."
-        ) from error
 
 
 def _find_remote(source: str) -> list[File]:

@@ -14,7 +14,7 @@ from typing import Any
 from jaxlm import cached
 from jaxlm.data import tokenizer, workers
 from jaxlm.data.corpus import corpus, steps
-from jaxlm.data.places import default_cache, disk_errors, expanded
+from jaxlm.data.places import default_cache, disk_errors, local
 from jaxlm.data.shards import assembly, parts, production, progress, trained
 from jaxlm.data.shards import index as indices
 from jaxlm.data.tokens import chat_template
@@ -65,8 +65,8 @@ def prepare(
     sentences = sentences or len(text.wanted.texts) > 1
     if corpus.is_prepared(text.source):
         return _adopt(text, tokenizer_config, sentences)
-    root = expanded(cache) if cache is not None else default_cache()
-    directory = None if output is None else expanded(output)
+    root = local(cache) if cache is not None else default_cache()
+    directory = None if output is None else local(output)
     with disk_errors(root), disk_errors(directory or root):
         source = corpus.open_source(text, root, log)
         identity = trained.identity(source, text)
@@ -104,7 +104,7 @@ def _template(text: corpus.Corpus, made: tokenizer.Tokenizer, log: Log) -> list[
 
 def _adopt(text: corpus.Corpus, config: tokenizer.TokenizerConfig, sentences: bool) -> Prepared:
     """A folder prepared earlier, given as the source: it must be what the config asks for."""
-    directory = expanded(text.source)
+    directory = corpus.prepared(text.source)
     index = indices.read(directory)
     made = tokenizer.load(directory)
     if made.fingerprint != index["tokenizer"]["fingerprint"]:
