@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from orbax.checkpoint import v1 as ocp
 
-from jaxlm.checkpoint.store import open_run
+from jaxlm.checkpoint.opened import open_run
 from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.run import inputs, streams

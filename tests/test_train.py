@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from jaxlm.exchange import stored
 from tests import runs
 from tests.runs import assert_same_run, finish
 
@@ -134,6 +135,12 @@ def test_after_divergence_the_advice_continues_from_before_it(train_command, tmp
     again = finish(train_command(workdir, *flags, *lower))
     assert "resumed from the checkpoint of step 1" in again
     assert lines(workdir)[-1]["step"] == 12 and lines(workdir)[-1]["train/skipped_steps"] == 0.0
+
+
+def test_a_step_that_is_named_is_used_and_not_the_best(trained):
+    folders = [p for p in (trained[0] / "checkpoints").iterdir() if p.name.isdecimal()]
+    assert len(folders) > 1
+    assert {stored.best_step(folder) for folder in folders} == {int(folder.name) for folder in folders}
 
 
 def test_without_keeping_the_best_an_evaluation_saves_nothing(train_command, tmp_path):

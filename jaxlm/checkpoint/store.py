@@ -266,35 +266,5 @@ class Checkpoints:
             self._say(f"checkpoint: {why}: ignored, and removed after the next save")
 
 
-def find_run(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> tuple[Checkpoints, int]:
-    """Opens, for reading only, a run folder, its checkpoints folder, or one step's folder: (checkpoints, step).
-
-    The step is the newest unless the path names one; not verified. UserError when there is none.
-    """
-    folder = pathlib.Path(path)
-    if folder.name.isdecimal() and (folder / manifest.FILE).exists():
-        return Checkpoints(folder.parent, None, say=say), int(folder.name)
-    inner = folder / "checkpoints"
-    checkpoints = Checkpoints(inner if inner.is_dir() else folder, None, say=say)
-    step = checkpoints.latest()
-    if step is None:
-        raise UserError(
-            f"{path}: no complete checkpoint there. Give a run folder (the --workdir of a training run), its "
-            "checkpoints folder, or the folder of one step."
-        )
-    return checkpoints, step
-
-
-def open_run(path: str | os.PathLike, *, say: Callable[[str], None] = print) -> tuple[Checkpoints, int]:
-    """Like `find_run`, and the step is verified: the newest intact one, or the one that the path names."""
-    checkpoints, step = find_run(path, say=say)
-    if pathlib.Path(path).name != str(step):
-        step = checkpoints.newest_intact()
-    if step is None:
-        raise UserError(f"{path}: every checkpoint there is damaged.")
-    checkpoints.verify(step)
-    return checkpoints, step
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -15,7 +15,7 @@ from typing import NoReturn
 import numpy as np
 
 from jaxlm import entry
-from jaxlm.checkpoint import store
+from jaxlm.checkpoint import opened, store
 from jaxlm.commands import options as table
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--meta", action="store_true", help="print the metadata as JSON")
     parser.runs, parser.weights = ["path"], "--verify" in argv
     options = parser.options(argv)
-    checkpoints, step = store.find_run(options.path)
+    checkpoints, step = opened.find_run(options.path)
     step = step if options.step is None else options.step
     show_steps(checkpoints)
     show_arrays(checkpoints, step)

@@ -15,8 +15,9 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jaxlm.checkpoint.opened import names_step, open_run
 from jaxlm.checkpoint.policy import best_first
-from jaxlm.checkpoint.store import Checkpoints, open_run
+from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run
 from jaxlm.config.folder import RunFolder, run_of
 from jaxlm.convert import families
@@ -162,8 +163,10 @@ def is_ours(path: pathlib.Path) -> bool:
 
 
 def best_step(path: pathlib.Path) -> int:
-    """The step to use of a run: the best that was kept, else the newest."""
+    """The step to use of a run: the best that was kept, else the newest; of one step's folder that one."""
     checkpoints, newest = open_run(path)
+    if names_step(path):
+        return newest
     metrics = {step: checkpoints.metrics(step) for step in checkpoints.steps()}
     run = run_of(checkpoints.meta(newest).get("config"), f"step {newest} of {path}", RunFolder(path))
     return next(iter(best_first(metrics, run.checkpoint.keep)), newest)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jaxlm.checkpoint.store import find_run
+from jaxlm.checkpoint.opened import find_run
 from jaxlm.config import Run
 from jaxlm.config.folder import RunFolder, run_of
 from jaxlm.data import attest

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from jaxlm.checkpoint import manifest
+from jaxlm.checkpoint.opened import open_run
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.checkpoint.store import Checkpoints, open_run
+from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.errors import UserError
 
 LIKE = {"w": jax.ShapeDtypeStruct((31, 17), jnp.float32), "b": jax.ShapeDtypeStruct((5,), jnp.bfloat16)}

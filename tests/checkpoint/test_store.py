@@ -12,8 +12,9 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxlm.checkpoint.opened import find_run, open_run
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.checkpoint.store import Checkpoints, find_run, open_run
+from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.errors import UserError
 
 OPTIMIZER = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-3))

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlm.checkpoint.store import open_run
+from jaxlm.checkpoint.opened import open_run
 from jaxlm.commands import convert_checkpoint, export, fill_mask
 from jaxlm.config import flags
 from jaxlm.convert import families
