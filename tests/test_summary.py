@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from jaxlm.config import flags
+from jaxlm.config.folder import RunFolder
 from jaxlm.training import summary
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -23,7 +24,7 @@ def advised(
     stream = SimpleNamespace(sources={"": dict.fromkeys(splits)})
     tokenizer = SimpleNamespace(token=lambda id: f"<extra_id_{id}>")
     vocabulary = SimpleNamespace(sentinels=(0, 1))
-    place = SimpleNamespace(root=pathlib.Path(folder))
+    place = RunFolder(pathlib.Path(folder))
     text = SimpleNamespace(streams=(stream,), tokenizer=tokenizer, vocabulary=vocabulary)
     return summary.commands(SimpleNamespace(run=run, place=place, text=text))
 

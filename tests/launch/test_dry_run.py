@@ -1,9 +1,11 @@
 """What a launch script would do is printed and not done; files for other launchers pass their own checkers."""
 
+import pathlib
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -91,9 +93,11 @@ def test_skypilot_starts_a_process_on_every_host(fakes):
 
 
 def checked(program, *words):
-    if shutil.which(program) is None:
+    # Packages put it beside the interpreter, which need not be on the PATH.
+    found = shutil.which(program) or shutil.which(program, path=pathlib.Path(sys.executable).parent)
+    if found is None:
         pytest.skip(f"{program} is not installed: pip install jaxlm[test]")
-    done = subprocess.run([program, *words], capture_output=True, text=True)
+    done = subprocess.run([found, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
