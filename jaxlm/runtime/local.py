@@ -60,6 +60,9 @@ def hosts(processes: int, share: int, given: Mapping[str, str]) -> list[dict[str
     if share:
         others = re.sub(rf"{_COUNT}=\d+", "", common.get("XLA_FLAGS", ""))
         common["XLA_FLAGS"] = f"{others} {_COUNT}={share}".strip()
+        # A virtual device waits in a thread for every sum that others have not come to; with a thread a device, XLA:CPU
+        # can run out of them, and ends the process after 40 s ("waiting for all reduce ... may be stuck").
+        common.setdefault("PJRT_NPROC", str(4 * share))
     if processes == 1:
         return [common]
     with socket.socket() as free:
