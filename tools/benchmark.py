@@ -74,7 +74,7 @@ class Contender:
 
     def __init__(self, name: str, options: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
-        self.result, self._warm = Result(name), False
+        self.result = Result(name)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, name, options), daemon=True)
         self._process.start()
@@ -82,8 +82,7 @@ class Contender:
 
     def ready(self) -> None:
         """Waits until it has compiled and is warm."""
-        if not self._warm:
-            self.result.first_loss, self._warm = self._pipe.recv(), True
+        self.result.first_loss = self._pipe.recv()
 
     def run(self, steps: int) -> None:
         """Measures a block of steps; the other processes sleep."""
@@ -121,13 +120,15 @@ def race(names: list[str], options: argparse.Namespace, rows: int) -> dict[str, 
     Ours compile one by one, since XLA times its choices; the peers, which by default do not, all at once.
     RuntimeError unless all did the same work, in steps of `rows` rows.
     """
-    started = []
+    started, peers = [], []
     for name in names:
         print(f"  starting {name}", flush=True)
         started.append(Contender(name, options))
         if name.startswith("jaxlm"):
             started[-1].ready()
-    for contender in started:
+        else:
+            peers.append(started[-1])
+    for contender in peers:
         contender.ready()
     for _ in range(options.rounds):
         for contender in started:

@@ -9,8 +9,6 @@ import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
-
 from jaxlm.errors import UserError
 
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "s3": "s3", "s3a": "s3"}
@@ -28,6 +26,8 @@ def is_url(path: str) -> bool:
 
 def filesystem(url: str, **options: Any) -> Any:
     """The fsspec file system of a URL; UserError when its package is missing."""
+    import fsspec  # here: `is_url` is asked before anything is loaded
+
     scheme = url.split("://")[0]
     extra = _EXTRAS.get(scheme)
     try:

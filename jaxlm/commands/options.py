@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
+from jaxlm.buckets.bucket import is_url
 from jaxlm.errors import UserError, check_text, did_you_mean
 
 # Former spelling -> today's, and what then stands before its value. "": the value is a text.
@@ -74,7 +75,7 @@ class Parser(argparse.ArgumentParser):
             )
         if self.takes_texts:
             found.texts += texts
-        for name in (one for one in self.runs if "://" in str(getattr(found, one))):
+        for name in (one for one in self.runs if is_url(str(getattr(found, one)))):
             from jaxlm.config import remote  # after parsing, so that --help answers at once
 
             setattr(found, name, remote.each(getattr(found, name), self.weights))

@@ -117,24 +117,34 @@ def check_names(names: Iterable[str], where: str) -> None:
 @contextlib.contextmanager
 def lock(folder: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
     """Keeps other runs out of an existing folder for as long as this process lives. UserError when one is inside."""
-    with open(folder.root / _LOCK, "a+", encoding="utf-8") as stream:
+    with held(folder.root / _LOCK, str(folder.root), f"{os.getpid()} on {socket.gethostname()}") as failure:
+        if failure:
+            say(
+                f"WARNING: {folder.root}: this file system has no locks ({failure.strerror}): start no second run here"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def held(path: pathlib.Path, where: str, process: str) -> Iterator[OSError | None]:
+    """Holds a lock file, which names its process; what the file system said if it has no locks. UserError when another
+    process holds it: `where` is in use."""
+    with open(path, "a+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             stream.seek(0)
             raise UserError(
-                f"{folder.root} is in use by process {stream.read() or '(unknown)'}. Fix: wait for it, stop it, or "
-                "name another --workdir."
+                f"{where} is in use by process {stream.read() or '(unknown)'}. Fix: wait for it, stop it, or name "
+                "another --workdir."
             ) from None
         except OSError as error:
-            say(
-                f"WARNING: {folder.root}: this file system has no locks ({error.strerror}): start no second run here"
-            )
-        else:
-            stream.truncate(0)
-            stream.write(f"{os.getpid()} on {socket.gethostname()}")
-            stream.flush()
-        yield
+            yield error
+            return
+        stream.truncate(0)
+        stream.write(process)
+        stream.flush()
+        yield None
 
 
 def changes(folder: RunFolder, run: Run, *, allow_config_change: bool) -> list[drift.Change]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from jaxlm.buckets.bucket import is_url
 from jaxlm.errors import UserError
 
 _STALE_S = 24 * 3600.0
@@ -25,7 +26,7 @@ def expanded(path: str | os.PathLike[str]) -> Path:
 
 def local(path: str | os.PathLike[str]) -> Path:
     """As `expanded`. UserError for a URL: a cache has locks, renames and memory maps."""
-    if "://" in os.fspath(path):
+    if is_url(os.fspath(path)):
         raise UserError(
             f"{os.fspath(path)}: caches are folders of this machine, or of a disk that is mounted; run folders "
             "may be in a bucket. Fix: name a folder, as data.cache or JAXLM_CACHE."

@@ -7,12 +7,11 @@ both; a run that lost the bucket to another one stops.
 """
 
 import contextlib
-import fcntl
 import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from jaxlm.buckets.bucket import Bucket, BucketError
@@ -64,10 +63,12 @@ class Following:
         url = self._place.url
         self._owner = Owner(self._bucket, remote.identity(self._home, url, secrets.token_hex(16)))
         with contextlib.ExitStack() as undone:
-            alone = undone.enter_context(_alone(self._home / ".lock", url))
+            failure = undone.enter_context(
+                folder.held(self._home / ".lock", url, f"{os.getpid()} of this machine")
+            )
             try:
                 folder.check_names(self._bucket.listed(), url)
-                self._owner.claim(alone=alone, say=self._say)
+                self._owner.claim(alone=failure is None, say=self._say)
                 self._mirror.guard = self._owner.check
                 self._thread.start()
                 undone.callback(self._ended.set)
@@ -138,24 +139,3 @@ class Following:
                 if not self._failing:
                     self._say(f"WARNING: {error}; it is tried again")
                 self._failing = True
-
-
-@contextlib.contextmanager
-def _alone(path: Any, url: str) -> Iterator[bool]:
-    """Keeps other runs of this machine out; False where there are no locks."""
-    with open(path, "a+") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise UserError(
-                f"{url} is in use by process {stream.read() or '(unknown)'} of this machine. Fix: wait for it, stop "
-                "it, or name another --workdir."
-            ) from None
-        except OSError:
-            yield False
-            return
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        yield True

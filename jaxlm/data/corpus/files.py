@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import zstandard
 
-from jaxlm.buckets.bucket import filesystem
+from jaxlm.buckets.bucket import filesystem, is_url
 from jaxlm.errors import UserError, reading
 
 # Typical text compresses 3 to 4 times; only used to size shards and to show progress.
@@ -74,7 +74,7 @@ def find(source: str) -> list[File]:
 
 
 def _matching(source: str) -> list[File]:
-    return _find_remote(source) if "://" in source else _find_local(source)
+    return _find_remote(source) if is_url(source) else _find_local(source)
 
 
 def _nothing_there(source: str) -> str:
@@ -135,7 +135,7 @@ def _find_remote(source: str) -> list[File]:
 
 def identity(found: list[File]) -> list[list[str | int]]:
     """What makes these files the same corpus again: content for small local ones, else path, size and time."""
-    small = sum(file.size for file in found) <= HASHED_BYTES and not any("://" in file.path for file in found)
+    small = sum(file.size for file in found) <= HASHED_BYTES and not any(is_url(file.path) for file in found)
     if not small:
         return [[file.path, file.size, file.stamp] for file in found]
     try:
@@ -155,7 +155,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
     """A binary stream of the decompressed content; every failure to read becomes a UserError with the path."""
     fix = "The file is damaged, cut short or not accessible: fetch it again or leave it out."
     with reading(f"corpus file {path}", fix=fix), contextlib.ExitStack() as stack:
-        raw = filesystem(path).open(path, "rb") if "://" in path else open(path, "rb")  # noqa: SIM115
+        raw = filesystem(path).open(path, "rb") if is_url(path) else open(path, "rb")  # noqa: SIM115
         yield stack.enter_context(_decompressed(stack.enter_context(raw), suffixes(path)[1]))
 
 
