@@ -14,6 +14,7 @@ from tests import xla
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = xla.flags(8, os.environ.get("XLA_FLAGS", ""))
+os.environ.setdefault("PJRT_NPROC", "32")  # with a thread a device, sums that wait for each other use them up
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # Programs are compiled once for all tests, workers and commands: a fifth of the time.
 _COMPILED = "JAX_COMPILATION_CACHE_DIR"
