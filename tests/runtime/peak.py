@@ -1,6 +1,6 @@
 """One step of a recipe's run: what its program needs by the compiler, and what the process takes. Prints both, in bytes.
 
-    python -m tests.runtime.peak RECIPE [--config....]     # Linux; XLA_FLAGS says how many devices
+python -m tests.runtime.peak RECIPE [--config....]     # Linux; XLA_FLAGS says how many devices
 """
 
 import ctypes

@@ -51,7 +51,9 @@ def test_a_step_that_no_memory_holds_is_refused_before_it_runs(train_command, tm
     )
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what a process takes is read from /proc/self, which Linux has")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="what a process takes is read from /proc/self, which Linux has"
+)
 @pytest.mark.parametrize("devices", [1, 8])
 def test_a_step_takes_what_its_program_says(devices):
     """0.96 and 0.98 of it were seen, on one device and on eight (2026-11-27)."""
