@@ -85,8 +85,9 @@ def _sums(
 ) -> dict[str, Array]:
     total = lambda values_BM: jnp.where(weights_BM > 0, values_BM * weights_BM, 0.0).sum()
     log_z_BM = _log_z(logits_BMV)
-    nats_BM = log_z_BM - _picked(logits_BMV, targets_BM)
-    right_BM = _first_largest(logits_BMV) == targets_BM
+    picked_BM = _picked(logits_BMV, targets_BM)
+    nats_BM = log_z_BM - picked_BM
+    right_BM = _is_first_largest(logits_BMV, targets_BM, picked_BM)
     found = {"nats": total(nats_BM), "right": jnp.where(right_BM, weights_BM, 0.0).sum()}
     term_BM = nats_BM
     if label_smoothing:
@@ -127,11 +128,12 @@ def _picked(logits_BMV: Array, targets_BM: Array) -> Array:
     return jnp.where(is_target_BMV, logits_BMV, 0.0).sum(axis=-1)
 
 
-def _first_largest(logits_BMV: Array) -> Array:
-    """As argmax, in passes that XLA merges with those of the softmax."""
+def _is_first_largest(logits_BMV: Array, targets_BM: Array, picked_BM: Array) -> Array:
+    """Whether argmax is the target. A sum of float32, as those of `_log_z` and `_picked`: XLA merges the passes."""
     largest_BM1 = logits_BMV.max(axis=-1, keepdims=True)
-    entries = logits_BMV.shape[-1]
-    return jnp.where(logits_BMV == largest_BM1, jnp.arange(entries), entries).min(axis=-1)
+    before_BMV = jnp.arange(logits_BMV.shape[-1]) < targets_BM[..., None]
+    earlier_BM = jnp.where(before_BMV & (logits_BMV == largest_BM1), 1.0, 0.0).sum(axis=-1)
+    return (picked_BM == largest_BM1[..., 0]) & (earlier_BM == 0)
 
 
 def cross_entropy(logits: Array, targets: Array, weights: Array) -> Pair:
