@@ -1,13 +1,17 @@
-"""The table of docs/scale.md: shipped recipes planned on pods, each compiled for it. Needs libtpu, no TPU.
+"""Two tables of docs/scale.md, each line compiled for its machine. Need libtpu, no TPU.
 
-    python tools/plan_pods.py            # prints it, line by line; --write puts it into docs/scale.md, --from=N skips
+    python tools/plan_pods.py pods       # shipped recipes on pods, as they are: 10 seconds to 3 minutes a line
+    python tools/plan_pods.py sizes      # models of 0.1B to 8B on small machines, as a search sets them: minutes a line
 
-A compilation takes 10 seconds to 3 minutes and up to 5 GiB.
+Lines are printed as they come; --write puts them into docs/scale.md, --from=N skips N lines. Up to 5 GiB of memory.
 """
 
+import argparse
+import dataclasses
 import datetime
 import pathlib
 import sys
+from collections.abc import Callable
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -15,10 +19,11 @@ sys.path.insert(0, str(ROOT))
 from jaxlm.errors import UserError  # noqa: E402
 from jaxlm.monitor.console import duration  # noqa: E402
 from jaxlm.monitor.preflight import gib  # noqa: E402
-from jaxlm.planning import planned, targets  # noqa: E402
+from jaxlm.planning import planned, roofline, search, targets  # noqa: E402
+from jaxlm.planning.search import Setting  # noqa: E402
 
 PAGE = ROOT / "docs" / "scale.md"
-BEGIN, END = "<!-- written by tools/plan_pods.py -->", "<!-- end -->"
+END = "<!-- end -->"
 PODS = (
     ("v5e-8", "bert_base"),
     ("v5e-256", "bert_base"),
@@ -32,21 +37,30 @@ PODS = (
     ("v5e-128", "t5_large"),
     ("v5p-128", "mixtral_8x7b"),
 )
-HEAD = (
+PODS_HEAD = (
     "| run | on | rows x tokens | peak, compiled (estimated) of | step, bound by | MFU | to the end | compiled in |\n"
     "|---|---|---|---|---|---|---|---|"
 )
+# Half a million tokens a step, as such models are trained with; encoders as published.
+DECODERS = ("smollm2_135m", "smollm2_360m", "llama3_2_1b", "smollm2_1_7b", "llama3_2_3b", "llama3_8b")
+HALF_A_MILLION = "--config.batch_size=256 --config.stages=(Stage(length=2048,share=1.0),)"
+ENCODERS = ("bert_base --config.stages=(Stage(length=512,share=1.0),)", "t5_base")
+MACHINES = ("v5e-8", "v6e-8", "v5p-8", "h100-8")
+SIZES = tuple(
+    (machine, words)
+    for words in (*(f"{name} {HALF_A_MILLION}" for name in DECODERS), *ENCODERS)
+    for machine in MACHINES
+)
+SIZES_HEAD = (
+    "| model | on | rows x tokens | mesh, kept, micro-batches, chunk | attention | peak of | step | MFU | bound by |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 
 
-def rows(target: str, words: str) -> list[str]:
+def as_they_are(target: str, words: str) -> list[str]:
     """A line for every row length, or one that says why not."""
     recipe, _, changed = words.partition(" ")
-    try:
-        plan = planned.of(words.split(), targets.parse(target))
-    except UserError as error:
-        said = str(error).partition("\n")[0]
-        return [f"| `{recipe}` {changed} | {target} | | {said} | | | | |"]
-    lines = []
+    plan, lines = planned.of(words.split(), targets.parse(target)), []
     for one in plan.stages:
         assert one.compiled is not None
         peak = f"{gib(one.peak)} ({gib(one.quick.memory.total)}) of {gib(one.capacity)}"
@@ -61,24 +75,71 @@ def rows(target: str, words: str) -> list[str]:
     return lines
 
 
-def _first() -> int:
-    return next((int(word.partition("=")[2]) for word in sys.argv if word.startswith("--from=")), 0)
+def as_searched(target: str, words: str) -> list[str]:
+    """A line of the fastest setting that fits; of TPUs with full effort of the compiler."""
+    recipe, machine = words.split()[0], targets.parse(target)
+    plan = dataclasses.replace(planned.of(words.split(), machine), exact=True)
+    stage = plan.stages[plan.tightest]
+    start = f"| `{recipe}` | {target} | {stage.rows} x {stage.length} |"
+    _, found = search.best(words.split(), plan, most=2)
+    if not found:
+        return [f"{start} none fits | | | | | |"]
+    best = found[0]
+    mfu = roofline.mfu(machine, best.quick.model_flops, best.seconds)
+    attention = ", ".join(best.compiled.attention) if best.compiled else "estimated"
+    peak = f"{gib(best.peak)} of {gib(best.quick.capacity)}"
+    return [
+        f"{start} {_told(best)} | {attention} | {peak} | {best.seconds:.3g} s | {100 * mfu:.0f} % | {best.bound} |"
+    ]
 
 
-def main() -> None:
+def _told(one: Setting) -> str:
+    axes = [f"{key[5:]} {n}" for key, n in one.change.items() if key.startswith("mesh.") and n > 1]
+    rest = [one.change["model.remat"], f"{one.change['accumulate']} micro"]
+    chunk = getattr(one.quick.program.run.objective, "chunk", 0)
+    return ", ".join([*axes, *rest, f"chunk {one.change.get('objective.chunk', chunk) or 'all'}"])
+
+
+def lines_of(of: Callable[[str, str], list[str]], target: str, words: str) -> list[str]:
+    """Of one case, or a line that says why not."""
+    try:
+        return of(target, words)
+    except UserError as error:
+        said = str(error).partition("\n")[0]
+        recipe, _, changed = words.partition(" ")
+        return [f"| `{recipe}` {changed} | {target} | | {said} | | | | |"]
+
+
+TABLES = {"pods": (PODS, PODS_HEAD, as_they_are), "sizes": (SIZES, SIZES_HEAD, as_searched)}
+
+
+def main(argv: list[str]) -> int:
     """Prints, and with --write writes."""
-    lines = [HEAD]
-    print(HEAD, flush=True)
-    for target, words in PODS[_first() :]:
-        for line in rows(target, words):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", choices=TABLES)
+    parser.add_argument("--write", action="store_true", help="into docs/scale.md")
+    parser.add_argument(
+        "--from", type=int, default=0, dest="first", metavar="N", help="skip N lines of the list"
+    )
+    options = parser.parse_args(argv[1:])
+    cases, head, of = TABLES[options.table]
+    lines = [head]
+    print(head, flush=True)
+    for target, words in cases[options.first :]:
+        for line in lines_of(of, target, words):
             print(line, flush=True)
             lines.append(line)
-    if "--write" in sys.argv:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
+    if options.write:
+        begin = f"<!-- written by tools/plan_pods.py {options.table} -->"
+        before, _, rest = PAGE.read_text().partition(begin)
         after = rest.partition(END)[2]
-        made = "\n".join([BEGIN, "", *lines, "", f"Of {datetime.date.today()}.", "", END])
-        PAGE.write_text(before + made + after)
+        PAGE.write_text(
+            before + "\n".join([begin, "", *lines, "", f"Of {datetime.date.today()}.", "", END]) + after
+        )
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv))

@@ -66,14 +66,13 @@ def _lines(settings: Sequence[Any], ranked: int, fits: bool) -> list[str]:
 def _line(one: Any) -> str:
     from jaxlm.monitor.preflight import gib
 
-    times = one.times
     how = "compiled" if one.compiled else "estimated"
-    return f"{' '.join(one.words)}  ({gib(one.peak)} {how}, {times.step:.3g} s a step, {times.bound})"
+    return f"{' '.join(one.words)}  ({gib(one.peak)} {how}, {one.seconds:.3g} s a step, {one.bound})"
 
 
 def _as_json(one: Any) -> dict[str, Any]:
     compiled = one.compiled is not None
-    return {"words": list(one.words), "peak": one.peak, "compiled": compiled, "step_s": one.times.step}
+    return {"words": list(one.words), "peak": one.peak, "compiled": compiled, "step_s": one.seconds}
 
 
 def _write(drawing: Any, to: pathlib.Path) -> None:

@@ -33,6 +33,13 @@ def times(found: Quick, step: Step | None, efficiency: float) -> Times:
     )
 
 
+def cycles_s(found: Quick, step: Step | None) -> float | None:
+    """Seconds of a step by the compiler's cycles: without the network and without kernels, which it does not estimate.
+    None where they mean nothing."""
+    clock = found.target.chip.clock
+    return step.cycles / clock if step and step.cycles and clock else None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """The steps of one row length."""
@@ -56,10 +63,8 @@ class StagePlan:
 
     @property
     def cycles_s(self) -> float | None:
-        """Seconds of a step by the compiler's cycles: without the network and without kernels, which it does not
-        estimate. None where they mean nothing."""
-        clock = self.quick.target.chip.clock
-        return self.compiled.cycles / clock if self.compiled and self.compiled.cycles and clock else None
+        """Of a step by the compiler."""
+        return cycles_s(self.quick, self.compiled)
 
     @property
     def peak(self) -> int:

@@ -1,7 +1,8 @@
 """Other settings of the same run, in order of their predicted time. In: the words of a run, a target. Out: `Setting`s.
 
-Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches. The quick model ranks them;
-the compiler has the last word on those that are shown.
+Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches, and of the fastest the chunks
+of its loss. The quick model ranks them; the compiler has the last word on those that are shown, with full effort
+(`--exact`) on their time as well.
 """
 
 import dataclasses
@@ -24,16 +25,22 @@ _REMAT = ("none", "dots", "block")
 _ACCUMULATE = (1, 2, 4, 8, 16)
 _MOST_TENSOR = 8  # devices; more than a host's neighbours
 _TRIES = 8  # compilations at most
+_CHUNKS = (1024,)  # of the loss: larger ones read and write the head's gradient less often
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Words to type behind a command, and what they lead to."""
+    """What is changed, and what it leads to."""
 
-    words: tuple[str, ...]
+    change: dict[str, Any]  # keys of the config
     quick: Quick
     compiled: Step | None = None
     efficiency: float = roofline.EFFICIENCY
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """To type behind a command."""
+        return tuple(f"--config.{key}={value}" for key, value in self.change.items())
 
     @property
     def peak(self) -> int:
@@ -47,6 +54,21 @@ class Setting:
         """Of a step, with the compiled one's traffic."""
         return planned.times(self.quick, self.compiled, self.efficiency)
 
+    @property
+    def cycles_s(self) -> float | None:
+        """Seconds of a step by the compiler's cycles, as `StagePlan.cycles_s`."""
+        return planned.cycles_s(self.quick, self.compiled)
+
+    @property
+    def seconds(self) -> float:
+        """Of a step: by the roofline, and no less than by the compiler's cycles."""
+        return max(self.times.step, self.cycles_s or 0.0)
+
+    @property
+    def bound(self) -> str:
+        """What the step waits for; cycles: for the instructions that the compiler made of it."""
+        return "cycles" if self.seconds > self.times.step else self.times.bound
+
 
 def fitting(words: Sequence[str], plan: Planned, *, most: int = 3) -> list[Setting]:
     """The cheapest changes by which a run fits, `most` of them, each compiled where that can be."""
@@ -56,7 +78,10 @@ def fitting(words: Sequence[str], plan: Planned, *, most: int = 3) -> list[Setti
 def best(words: Sequence[str], plan: Planned, *, most: int = 3) -> tuple[int, list[Setting]]:
     """(settings that were ranked, the fastest that fit): every mesh, rematerialisation and number of micro-batches."""
     choices = ranked(plan, _everything(plan.run, plan.target))
-    return len(choices), _that_fit(words, plan, choices, most)
+    found = _that_fit(words, plan, choices, most)
+    others = ranked(plan, _chunks(plan.run, found[0])) if found and found[0].cycles_s else []
+    found += _that_fit(words, plan, others, len(others))
+    return len(choices) + len(others), sorted(found, key=lambda one: one.seconds)[:most]
 
 
 def ranked(plan: Planned, changes: Iterable[dict[str, Any]]) -> list[Setting]:
@@ -71,26 +96,31 @@ def ranked(plan: Planned, changes: Iterable[dict[str, Any]]) -> list[Setting]:
         except UserError:
             continue  # rows or devices that do not divide
         if one.memory.total <= _MARGIN * one.capacity:
-            words = tuple(f"--config.{key}={value}" for key, value in change.items())
-            found.append(Setting(words, one, efficiency=tight.efficiency))
+            found.append(Setting(change, one, efficiency=tight.efficiency))
     return sorted(found, key=_order)
 
 
 def _order(one: Setting) -> tuple:
-    """Times within 2 % are alike; what is sure to fit comes before what may."""
-    kinds = {word.partition("=")[0].rpartition(".")[0] or word for word in one.words}
-    return (float(f"{one.quick.times.step:.2g}"), not one.quick.fits, len(kinds), one.quick.memory.total)
+    """Times within 2 % are alike: then what is sure to fit comes before what may, and few large products, which a chip
+    computes faster, before many small ones."""
+    kinds = {key.rpartition(".")[0] or key for key in one.change}
+    network, run = one.quick.times.bounds["network"], one.quick.program.run
+    time = float(f"{one.quick.times.step:.2g}")
+    return (time, not one.quick.fits, len(kinds), run.accumulate, network, one.quick.memory.total)
 
 
 def changed(run: Run, change: dict[str, Any]) -> Run:
-    """The run with other values of `model.remat`, `accumulate` and `mesh.AXIS`."""
+    """The run with other values of `model.remat`, `accumulate`, `objective.chunk` and `mesh.AXIS`."""
     mesh = {key.partition(".")[2]: value for key, value in change.items() if key.startswith("mesh.")}
-    model = run.model
+    model, objective = run.model, run.objective
     if "model.remat" in change:
         model = dataclasses.replace(model, remat=change["model.remat"])
+    if "objective.chunk" in change:
+        objective = dataclasses.replace(objective, chunk=change["objective.chunk"])
     return dataclasses.replace(
         run,
         model=model,
+        objective=objective,
         mesh=dataclasses.replace(run.mesh, **mesh),
         accumulate=change.get("accumulate", run.accumulate),
     )
@@ -114,7 +144,7 @@ def _that_fit(words: Sequence[str], plan: Planned, choices: Sequence[Setting], m
             continue
         if step.fits:
             found.append(dataclasses.replace(one, compiled=step))
-    return sorted(found, key=lambda one: one.times.step)
+    return sorted(found, key=lambda one: one.seconds)
 
 
 def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
@@ -151,3 +181,9 @@ def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:
             mesh = {"mesh.data": target.size // tensor // fsdp, "mesh.fsdp": fsdp, "mesh.tensor": tensor}
             for remat, accumulate in itertools.product(remats, _ACCUMULATE):
                 yield mesh | ({"model.remat": remat} if remat else {}) | {"accumulate": accumulate}
+
+
+def _chunks(run: Run, fastest: Setting) -> Iterator[dict[str, Any]]:
+    """The same with a loss in larger chunks."""
+    chunk = getattr(run.objective, "chunk", 0)
+    yield from (fastest.change | {"objective.chunk": size} for size in _CHUNKS if size > chunk > 0)
