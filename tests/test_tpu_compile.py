@@ -106,6 +106,16 @@ def test_packed_rows_of_512_use_splash_attention_and_fit(topology, axes, limit):
     assert found["collectives"] and found["gib"] < limit
 
 
+def test_attention_that_is_kept_does_not_run_again():
+    found = {
+        remat: compiled("smollm2_135m", "v5e:2x2", dict(data=4), length=1024, rows=8, remat=remat)
+        for remat in ("block", "attention", "dots")
+    }
+    calls = {remat: one["custom_calls"] for remat, one in found.items()}
+    assert calls["block"] > calls["attention"] == calls["dots"]
+    assert found["block"]["gib"] < found["attention"]["gib"] < found["dots"]["gib"]
+
+
 def test_a_long_row_lies_on_several_chips():
     """Its keys and values are gathered, their gradient is reduced into parts, queries travel in pairs."""
     found = compiled("smollm2_135m", "v5e:2x2", dict(data=1, context=4), length=8192, rows=4, remat="block")

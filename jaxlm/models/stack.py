@@ -30,9 +30,9 @@ Loop = Literal["auto", "scan", "unrolled"]
 _UNROLLED = {"gpu": 48, "cuda": 48, "rocm": 48, "cpu": 32}  # the most layers
 # Scores of places x keys that the last layer may make without a kernel: those of a row of 512.
 _MOST_SCORES = 512 * 512
-# What the backward pass keeps of a block: everything; its input; its input and what costs most to compute again, the
-# products with weights and what a kernel found of attention; the same, in the host's memory.
-Remat = Literal["none", "block", "dots", "offload"]
+# What the backward pass keeps of a block: everything; its input; its input and what a kernel found of attention, which
+# costs most for what it takes; that and the products with weights; the same, in the host's memory.
+Remat = Literal["none", "block", "attention", "dots", "offload"]
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -214,6 +214,7 @@ def _rematerialised(call: Callable, remat: Remat, loop: Loop) -> Callable:
     names, policies = [dense.PRODUCT, splash.KEPT], jax.checkpoint_policies
     policy = {
         "block": None,
+        "attention": policies.save_only_these_names(splash.KEPT),
         "dots": policies.save_only_these_names(*names),
         "offload": policies.save_and_offload_only_these_names(
             names_which_can_be_saved=[],

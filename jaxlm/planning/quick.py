@@ -18,7 +18,7 @@ from jaxlm.run.program import Program
 from jaxlm.training import report
 
 # Share of the forward pass that is computed again: the blocks. What travels to the host and back is not counted.
-_REPEATED = {"none": 0.0, "dots": 0.0, "offload": 0.0, "block": 1.0}
+_REPEATED = {"none": 0.0, "dots": 0.0, "offload": 0.0, "attention": 1.0, "block": 1.0}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def _times(
             layers=layers,
             accumulate=run.accumulate,
             whole_weights=run.mesh.fsdp_splits == "optimizer",
-            repeats=getattr(run.model, "remat", "none") == "block",
+            repeats=_REPEATED[getattr(run.model, "remat", "none")] > 0,
         ),
     )
 

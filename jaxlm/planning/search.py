@@ -21,7 +21,7 @@ from jaxlm.planning.targets import Target
 
 # What the quick model calls too large is tried where it is off by less.
 _MARGIN = 1.3
-_REMAT = ("none", "dots", "block")
+_REMAT = ("none", "dots", "attention", "block")  # from what keeps most
 _ACCUMULATE = (1, 2, 4, 8, 16)
 _MOST_TENSOR = 8  # devices; more than a host's neighbours
 _TRIES = 8  # compilations at most
@@ -105,8 +105,8 @@ def _order(one: Setting) -> tuple:
     computes faster, before many small ones."""
     kinds = {key.rpartition(".")[0] or key for key in one.change}
     network, run = one.quick.times.bounds["network"], one.quick.program.run
-    time = float(f"{one.quick.times.step:.2g}")
-    return (time, not one.quick.fits, len(kinds), run.accumulate, network, one.quick.memory.total)
+    time, again = float(f"{one.quick.times.step:.2g}"), _REMAT.index(one.change.get("model.remat", "none"))
+    return (time, not one.quick.fits, len(kinds), run.accumulate, network, again, one.quick.memory.total)
 
 
 def changed(run: Run, change: dict[str, Any]) -> Run:

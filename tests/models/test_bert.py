@@ -134,6 +134,7 @@ def noisy_grads(change: tuple[tuple[str, str], ...]):
         {"layer_loop": "scan"},
         {"remat": "block"},
         {"remat": "dots"},
+        {"remat": "attention"},
         {"remat": "offload", "layer_loop": "scan"},
         {"remat": "block", "layer_loop": "scan"},
     ],
