@@ -25,7 +25,7 @@ _REMAT = ("none", "dots", "attention", "block")  # from what keeps most
 _ACCUMULATE = (1, 2, 4, 8, 16)
 _MOST_TENSOR = 8  # devices; more than a host's neighbours
 _TRIES = 8  # compilations at most
-_CHUNKS = (1024,)  # of the loss: larger ones read and write the head's gradient less often
+_CHUNK = 1024  # of the loss, where the run's is smaller: the head's gradient is read and written less often
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +79,9 @@ def best(words: Sequence[str], plan: Planned, *, most: int = 3) -> tuple[int, li
     """(settings that were ranked, the fastest that fit): every mesh, rematerialisation and number of micro-batches."""
     choices = ranked(plan, _everything(plan.run, plan.target))
     found = _that_fit(words, plan, choices, most)
-    others = ranked(plan, _chunks(plan.run, found[0])) if found and found[0].cycles_s else []
-    found += _that_fit(words, plan, others, len(others))
-    return len(choices) + len(others), sorted(found, key=lambda one: one.seconds)[:most]
+    if found and found[0].cycles_s:
+        found = _refined(words, plan, found)
+    return len(choices), found[:most]
 
 
 def ranked(plan: Planned, changes: Iterable[dict[str, Any]]) -> list[Setting]:
@@ -183,7 +183,31 @@ def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:
                 yield mesh | ({"model.remat": remat} if remat else {}) | {"accumulate": accumulate}
 
 
-def _chunks(run: Run, fastest: Setting) -> Iterator[dict[str, Any]]:
-    """The same with a loss in larger chunks."""
-    chunk = getattr(run.objective, "chunk", 0)
-    yield from (fastest.change | {"objective.chunk": size} for size in _CHUNKS if size > chunk > 0)
+def _refined(words: Sequence[str], plan: Planned, found: list[Setting]) -> list[Setting]:
+    """From the fastest one change after another, as long as the compiler's cycles become fewer by it: what the quick
+    model cannot know, such as which arrays a chip keeps beside its units."""
+    known = [one.change for one in found]
+    for _ in range(_TRIES):
+        near = [change for change in _near(plan.run, found[0].change) if change not in known]
+        choices = ranked(plan, near[:1])
+        if not near:
+            break
+        known.append(near[0])
+        found = sorted(found + _that_fit(words, plan, choices, 1), key=lambda one: one.seconds)
+    return found
+
+
+def _near(run: Run, change: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """One step away along each dimension."""
+    of_rows = change["accumulate"]
+    yield from (
+        change | {"accumulate": n} for n in (2 * of_rows, of_rows // 2) if n and run.batch_size % n == 0
+    )
+    if (chunk := getattr(run.objective, "chunk", 0)) and change.get("objective.chunk", chunk) < _CHUNK:
+        yield change | {"objective.chunk": _CHUNK}
+    if (remat := change.get("model.remat")) in _REMAT:
+        at = _REMAT.index(remat)
+        yield from (
+            change | {"model.remat": name}
+            for name in (*_REMAT[at + 1 : at + 2], *_REMAT[max(at - 1, 0) : at])
+        )

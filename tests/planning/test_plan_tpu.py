@@ -1,5 +1,6 @@
 """Plans through the real TPU compiler: `pytest -m tpu_compile`, which needs the extra `tpu`."""
 
+import dataclasses
 import importlib.util
 
 import pytest
@@ -62,3 +63,14 @@ def test_what_would_fit_is_found_and_compiled():
     assert not plan.fits
     (one,) = search.fitting(words, plan, most=1)
     assert one.compiled.fits and one.compiled.peak < 15.75 * 2**30 and one.words
+
+
+def test_with_full_effort_the_search_goes_on_from_the_fastest_by_the_cycles_of_what_it_compiled():
+    words = ["gpt2_small", "--config.batch_size=64", "--config.model.layers=2"]
+    plan = planned.of(words, targets.parse("v5e-1"), exact=True)
+    _, first = search.best(words, dataclasses.replace(plan, exact=False), most=1)
+    ranked, found = search.best(words, plan, most=20)
+    assert ranked > len(found) > 1 and all(one.compiled.fits and one.cycles_s for one in found)
+    assert [one.seconds for one in found] == sorted(one.seconds for one in found)
+    assert any(one.change.get("objective.chunk") == 1024 for one in found)
+    assert first[0].cycles_s is None and first[0].change in [one.change for one in found]

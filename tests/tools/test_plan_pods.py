@@ -16,7 +16,9 @@ def test_what_cannot_be_planned_is_a_line_of_the_table():
 
 def test_of_a_host_of_gpus_the_setting_that_the_search_estimates_is_a_line():
     (line,) = plan_pods.as_searched("h100-8", "bert_tiny --config.batch_size=64")
-    assert line.startswith("| `bert_tiny` | h100-8 | 64 x 512 | ") and " micro, chunk all | estimated | " in line
+    assert (
+        line.startswith("| `bert_tiny` | h100-8 | 64 x 512 | ") and " micro, chunk all | estimated | " in line
+    )
 
 
 @pytest.mark.tpu_compile
