@@ -40,6 +40,7 @@ _BUNDLE = re.compile(r"^\s*(0x[0-9a-f]+|0)\s+(?:[LPC][HBEFT]\s*)?:((?: >)*) (\{.
 _JUMP = re.compile(r"sbr\.rel \(.*?\) target = \$region(\d+)")
 _START = re.compile(r"(?:Start|Start/End empty) region (\d+)")
 _PRODUCT = re.compile(r"vmatmul\.\S*?(bf16|f32)\S*?\.mxu(\d)")
+_STORE = re.compile(r" vst\S* \[")
 _STORES = 8  # of vectors: more than what moves a window
 
 
@@ -59,7 +60,7 @@ def counted(text: str, rows_a_cycle: int) -> Counted:
         kind = "step"
         if "vmatmul" in "".join(code):
             kind = "tile"
-        elif sum(" vst [" in bundle for bundle in code) > _STORES:
+        elif sum(bool(_STORE.search(bundle)) for bundle in code) > _STORES:
             kind = "line"
         parts[kind] += max(len(code), _passing("".join(code)) // rows_a_cycle)
     return Counted(**parts)
@@ -123,7 +124,7 @@ def measured(name: str, width: int, after: int | None) -> dict[str, Cost]:
     found: dict[str, dict[tuple[int, int], Counted]] = {}
     for kernel, q, kv, *parts in json.loads(done.stdout.splitlines()[-1]):
         found.setdefault(kernel, {})[q, kv] = Counted(*parts)
-    return {kernel: fitted(kernel, tiles, parse(name)) for kernel, tiles in found.items()}
+    return {kernel: fitted(kernel, found[kernel], parse(name)) for kernel in (*KERNELS.values(), "fused")}
 
 
 def job(name: str, width: int, after: int | None, folder: str) -> Iterator[tuple[Any, ...]]:

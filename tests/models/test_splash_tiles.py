@@ -118,7 +118,7 @@ for length, width, dtype, causal, window in cases:
         jax.jit(both).lower(x, segments).compile()
     print("compiled", length, width, dtype, causal, window, flush=True)
 """
-LENGTHS = (256, 384, 512, 640, 768, 896, 1024, 1152, 1536, 2048, 4096, 8192, 32768)
+LENGTHS = (384, 640, 768, 896, 1024, 1152, 4096, 8192, 32768)
 
 
 @pytest.mark.tpu_compile
