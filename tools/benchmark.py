@@ -2,6 +2,7 @@
 
     python tools/benchmark.py bert_base --against=transformers
     python tools/benchmark.py all --part=raw          # a recipe of every family
+    python tools/benchmark.py bert_base --sweep_flags # options of the compiler instead: tools/sweep.py
 
 Two questions, each with a process per contender, alternating blocks of steps, and the losses beside the speeds:
 (a) raw: seconds per step at equal shapes, equal weights, equal batches (full rows of one document, no padding, so the
@@ -27,6 +28,7 @@ from typing import Any
 
 import jax
 import sides
+import sweep
 
 from jaxlm.config import Run, flags
 from jaxlm.runtime import memory
@@ -250,14 +252,25 @@ def main() -> None:
     )
     parser.add_argument("--compile", choices=["on", "off"], default="on", help="torch.compile for the peer")
     parser.add_argument("--output", type=pathlib.Path, default=None, help="append the tables to this file")
-    options = parser.parse_args()
+    parser.add_argument("--sweep_flags", nargs="?", const="", help="=WORD: of those with it; see sweep.py")
+    parser.add_argument("--target", default="", help="of --sweep_flags: a machine that is not here (v5e-8)")
+    options, words = parser.parse_known_args()
+    if words and (options.sweep_flags is None or not all(word.startswith("--config.") for word in words)):
+        parser.error(f"unknown: {' '.join(words)} (--config.… is for --sweep_flags)")
     for name in ALL if options.recipes == ["all"] else options.recipes:
         options.recipe = name
-        lines = measured(options)
+        lines = measured(options) if options.sweep_flags is None else swept(options, words)
         print("\n".join(lines))
         if options.output:
             with options.output.open("a") as file:
                 file.write("\n".join(lines) + "\n")
+
+
+def swept(options: argparse.Namespace, words: list[str]) -> list[str]:
+    """The table of the compiler's options."""
+    words = [options.recipe, *words, *([f"--config.data.corpus={options.corpus}"] if options.corpus else [])]
+    only, rounds, block = options.sweep_flags, options.rounds, options.block
+    return list(sweep.table(words, options.target, only=only, rounds=rounds, block=block))
 
 
 def measured(options: argparse.Namespace) -> list[str]:

@@ -18,11 +18,9 @@ import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from jaxlm.models import activations
+from jaxlm.models import activations, splash_tiles
 from jaxlm.models.masks import Mask
 
-# Larger tiles amortise the pass over the keys; a tile has to divide the length.
-_TILES = (512, 384, 256, 128)
 Axis = tuple[str, ...] | None
 KEPT = "attention"  # what `stack.Remat` calls the results by: features, and the sums of their weights
 
@@ -40,8 +38,10 @@ def attention(
     length, segments_BT = q_BTNH.shape[1], mask.segments_BT
     places_T = places(length, devices) if trades else np.arange(length, dtype=np.int32)
     heads = activations.local(mesh, share, q_BTNH.shape)[2]
-    tile_q = _tile(length // devices // (2 if trades else 1))
-    kernel, blocks = _kernel(heads, places_T, k_BSKH.shape[1], mask, tile_q, devices, interpret)
+    seen = _seen(places_T, k_BSKH.shape[1], mask)
+    together = length // devices // (2 if trades else 1)
+    sizes = splash_tiles.sizes(seen, together, q_BTNH.shape[3], q_BTNH.dtype.itemsize, _device_kind(mesh))
+    kernel, blocks = make(heads, seen, sizes, devices=devices, interpret=interpret)
     run = functools.partial(_of_share, axis=axis, devices=devices, trades=trades)
     segments_BT = segments_BT[:, places_T] if trades else segments_BT
     arrays = (kernel, q_BTNH, k_BSKH, v_BSKH, segments_BT, mask.segments_BS)
@@ -96,28 +96,32 @@ def _of_share(
     return _traded(o_BTNH, axis, devices, back=True) if trades else o_BTNH
 
 
-def _kernel(
-    heads: int, places_T: np.ndarray, keys: int, mask: Mask, tile_q: int, devices: int, interpret: bool
+def _device_kind(mesh: AbstractMesh) -> str:
+    """Of the mesh that is set (it may be a described one), else of the default backend."""
+    device = mesh.abstract_device
+    return device.device_kind if device is not None else jax.devices()[0].device_kind
+
+
+def _seen(places_T: np.ndarray, keys: int, mask: Mask) -> splash_tiles.Seen:
+    before, after = mask.window if mask.window is not None else (None, None)
+    return splash_tiles.Seen(places_T, keys, before, 0 if mask.causal else after)
+
+
+def make(
+    heads: int,
+    seen: splash_tiles.Seen,
+    sizes: pallas.BlockSizes,
+    *,
+    devices: int = 1,
+    interpret: bool = False,
 ) -> tuple[Any, int]:
     """The kernel, and how many parts it has: one for each device where what a query sees depends on its place."""
-    if mask.causal or mask.window is not None:
-        before, after = mask.window if mask.window is not None else (None, None)
-        pattern = pallas.LocalMask((len(places_T), keys), (before, 0 if mask.causal else after), offset=0)
-        pattern.q_sequence = places_T
+    if seen.before is not None or seen.after is not None:
+        pattern = pallas.LocalMask((len(seen.places_T), seen.keys), (seen.before, seen.after), offset=0)
+        pattern.q_sequence = seen.places_T
         parts = devices
     else:
-        pattern, parts = pallas.FullMask((len(places_T) // devices, keys)), 1
-    tile_kv = _tile(keys)
-    sizes = pallas.BlockSizes(
-        block_q=tile_q,
-        block_kv=tile_kv,
-        block_kv_compute=tile_kv,
-        block_q_dkv=tile_q,
-        block_kv_dkv=tile_kv,
-        block_kv_dkv_compute=tile_kv,
-        block_q_dq=tile_q,
-        block_kv_dq=tile_kv,
-    )
+        pattern, parts = pallas.FullMask((len(seen.places_T) // devices, seen.keys)), 1
     masks = pallas.MultiHeadMask([pattern] * heads)
     options = {
         "head_shards": 1,
@@ -126,7 +130,3 @@ def _kernel(
         "interpret": interpret,
     }
     return pallas.make_splash_mha(masks, q_seq_shards=parts, **options), parts
-
-
-def _tile(length: int) -> int:
-    return next(tile for tile in _TILES if length % tile == 0)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
@@ -65,9 +65,20 @@ def available() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
-def step(words: Sequence[str], target: Target, number: int, *, exact: bool) -> Step:
-    """Compiles the step of stage `number` of the run of a command line. UserError where that fails or crashes."""
+def step(
+    words: Sequence[str],
+    target: Target,
+    number: int,
+    *,
+    exact: bool,
+    options: Mapping[str, bool | int | str] | None = None,
+) -> Step:
+    """Compiles the step of stage `number` of the run of a command line. UserError where that fails or crashes.
+
+    `options` of the compiler are added to those of the run.
+    """
     job = {"words": list(words), "target": target.name, "stage": number, "exact": exact}
+    job["options"] = dict(options or {})
     environment = {**os.environ, **LIBTPU, **({} if exact else _FAST)}
     with tempfile.TemporaryDirectory(prefix="jaxlm-plan-") as folder:
         found = pathlib.Path(folder, "found.json")
@@ -102,7 +113,9 @@ def main(argv: Sequence[str]) -> int:
     """The process: writes a `Step` as JSON."""
     job, place = json.loads(argv[1]), pathlib.Path(argv[2])
     try:
-        found = _compiled(job["words"], parse(job["target"]), job["stage"], exact=job["exact"])
+        found = _compiled(
+            job["words"], parse(job["target"]), job["stage"], exact=job["exact"], options=job["options"]
+        )
     except UserError as error:
         place.write_text(json.dumps({"error": str(error)}))
         return EXIT_USER
@@ -110,7 +123,9 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def _compiled(words: Sequence[str], target: Target, number: int, *, exact: bool) -> Step:
+def _compiled(
+    words: Sequence[str], target: Target, number: int, *, exact: bool, options: dict[str, Any]
+) -> Step:
     import jax
 
     from jaxlm.config import flags
@@ -119,14 +134,14 @@ def _compiled(words: Sequence[str], target: Target, number: int, *, exact: bool)
     from jaxlm.runtime import xla_flags
 
     run = flags.parse(["plan", *words]).run
-    program = described.program(run, _devices(target))
+    program = described.program(run, devices(target))
     batches = described.batches(program, described.stages(run)[number][0])
     start = time.perf_counter()
     with jax.set_mesh(program.mesh), kernels.recorded() as chosen:
         lowered = program.train_step().lower(program.state, program.frozen, batches)
         try:
             with xla_flags.known():
-                made = lowered.compile()
+                made = lowered.compile(options or None)
         except jax.errors.JaxRuntimeError as error:
             return _no_room(error, time.perf_counter() - start)
     seconds = time.perf_counter() - start
@@ -134,7 +149,8 @@ def _compiled(words: Sequence[str], target: Target, number: int, *, exact: bool)
     return _facts(made, dict(program.mesh.shape), seconds, names, exact=exact)
 
 
-def _devices(target: Target) -> Sequence[Any]:
+def devices(target: Target) -> Sequence[Any]:
+    """Of a machine that is not here, as libtpu describes them."""
     from jax.experimental import topologies
 
     options: dict[str, Any] = dict(target.generation.options)

@@ -19,7 +19,12 @@ _SOURCE: Side = ("source_tokens_BS", "source_segments_BS", "source_positions_BS"
 _TARGET: Side = ("tokens_BT", "segments_BT", "positions_BT")
 _MADE = 3  # rows whose documents end one before, on and one behind an edge, in turns
 _GROUPS = 4  # documents that stand this many apart are kept or replaced together
-_TILES = (512, 384, 256, 128)  # those of splash attention; cuDNN's are parts of them
+_TILES = (
+    512,
+    384,
+    256,
+    128,
+)  # in which kernels compute; where splash takes larger ones, edges of these are theirs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
