@@ -15,7 +15,7 @@ from jaxlm import cached
 from jaxlm.data import tokenizer, workers
 from jaxlm.data.corpus import corpus, steps
 from jaxlm.data.places import default_cache, disk_errors, local
-from jaxlm.data.shards import assembly, parts, production, progress, trained
+from jaxlm.data.shards import assembly, handed, parts, production, progress, trained
 from jaxlm.data.shards import index as indices
 from jaxlm.data.tokens import chat_template
 from jaxlm.errors import UserError
@@ -54,10 +54,12 @@ def prepare(
     log: Log = print,
     processes: int | None = None,
     output: str | os.PathLike[str] | None = None,
+    hosts: handed.Hosts | None = None,
 ) -> Prepared:
     """Find or make the shards of a corpus; the texts of a record of several are its sentences.
 
     cache: None is `default_cache()`. processes: None is one a core. output: a folder of its own instead of the cache.
+    hosts: those of a run that share no cache; all of them call this.
     UserError for whatever is wrong with the corpus, the tokenizer, or the folder.
     """
     text.validate("corpus")
@@ -84,10 +86,15 @@ def prepare(
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
         index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
-        if index is None:
+
+        def ready() -> dict[str, Any]:
             with cached.locked(directory, log):
                 again = _found(directory, key, log)
-                index = again or _make(source, text, made, directory, about, part, log, processes)
+                return again or _make(source, text, made, directory, about, part, log, processes)
+
+        if hosts is not None:
+            hosts.hand_out(directory, index is not None, ready, log)
+        index = index or ready()
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
 

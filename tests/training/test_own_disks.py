@@ -1,0 +1,126 @@
+"""Runs in a bucket whose processes share no disk, as on the hosts of a pod, on a local stand-in for S3."""
+
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from jaxlm.config import remote
+from tests.buckets import store
+from tests.runs import FEW, assert_same_run
+from tests.runtime.two_hosts import two_hosts
+
+# The state lies in parts on the hosts; one array is too small to be split.
+SPLIT = ("--config.mesh.data=1", "--config.mesh.fsdp=-1", "--config.batch_size=16")
+SHORT = (*FEW, *SPLIT, "--config.checkpoint.every_steps=4")
+# The same words on every host name a disk of its own: the folder that its process stands in.
+OWN = "/proc/self/cwd/cache"
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with store.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def hosts(train_command, tmp_path_factory):
+    """Starts a run on hosts, each with its own disk, and ends with what each said; `faults`: of some, by number."""
+    disks = tmp_path_factory.mktemp("disks")
+
+    def run(
+        workdir,
+        *overrides: str,
+        count: int = 2,
+        devices: int = 1,
+        code: int | None = 0,
+        faults=None,
+        cache: str = OWN,
+    ):
+        started: list[subprocess.Popen] = []
+        try:
+            for number, host in enumerate(two_hosts(devices, hosts=count)):
+                disk = disks / f"{number}"
+                disk.mkdir(exist_ok=True)
+                host |= {"JAXLM_CACHE": cache, "JAXLM_FAULT": (faults or {}).get(number, "")}
+                host |= {"JAXLM_HEARTBEAT_S": "10"}
+                started.append(train_command(workdir, *SHORT, *overrides, cwd=disk, **host))
+            said = [process.communicate(timeout=300)[0] for process in started]
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+        codes = [process.returncode for process in started]
+        assert code is None or codes == [code] * count, "\n".join(said)
+        return said, codes
+
+    run.disks = disks
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(hosts, tmp_path_factory):
+    """The same run on two processes that share a disk, in a folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    hosts(folder / "run", cache=str(folder / "cache"))
+    return folder / "run"
+
+
+def copy(url: str, monkeypatch, cache: pathlib.Path) -> pathlib.Path:
+    monkeypatch.setenv("JAXLM_CACHE", str(cache))
+    return pathlib.Path(remote.readable(url))
+
+
+def test_two_hosts_that_share_no_disk_save_one_run(hosts, bucket, whole, tmp_path, monkeypatch):
+    said, _ = hosts(f"{bucket}/two")
+    assert "for the other hosts it is put to" in said[0] and "WARNING: " not in "".join(said)
+    assert not list((hosts.disks / "1").rglob("ocdbt.process_0")), "each disk has what its process wrote"
+    assert_same_run(whole, copy(f"{bucket}/two", monkeypatch, tmp_path), 12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("victim", "phase", "newest"),
+    [(1, "save_written", 4), (1, "save_uploaded", 4), (0, "save_uploaded", 4), (1, "save_committed", 8)],
+)
+def test_hosts_one_of_which_was_killed_during_a_save_go_on_from_the_bucket_to_the_same_bits(
+    hosts, bucket, whole, tmp_path, monkeypatch, victim, phase, newest
+):
+    url = f"{bucket}/killed-{victim}-{phase}"
+    _, codes = hosts(url, code=None, faults={victim: f"kill@step=8:phase={phase}"})
+    assert codes[victim] == -signal.SIGKILL and codes[1 - victim] in (75, -signal.SIGABRT)
+    shutil.rmtree(hosts.disks)
+    hosts.disks.mkdir()
+    said, _ = hosts(url)
+    assert f"resumed from the checkpoint of step {newest}" in said[0]
+    assert_same_run(whole, copy(url, monkeypatch, tmp_path), 12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2), (4, 2)])
+def test_another_number_of_hosts_goes_on(hosts, bucket, tmp_path, monkeypatch, before, after):
+    devices, url = max(before, after), f"{bucket}/from-{before}-to-{after}"
+    hosts(tmp_path / "one", count=1, devices=devices)
+    hosts(url, count=before, devices=devices // before, faults={0: "term@step=6"}, code=75)
+    said, _ = hosts(url, count=after, devices=devices // after)
+    assert re.search("resumed from the checkpoint of step [0-9]+", said[0])
+    assert_same_run(tmp_path / "one", copy(url, monkeypatch, tmp_path), 12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_host_whose_upload_fails_fails_the_save_of_all(hosts, bucket):
+    url, fault = f"{bucket}/failed", "error@step={}:phase=save_uploaded".format
+    said, _ = hosts(url, faults={1: f"{fault(8)},{fault(12)}"}, code=78)
+    assert "checkpoint of step 8 could NOT be saved: process 1: [Errno 28] injected fault" in said[0]
+    for one in said:
+        assert "The last checkpoint could not be saved" in one and "it resumes from step 4" in one
+    names = [name.split("/")[2] for name in store.objects(f"{url}/checkpoints")]
+    assert "4" in names
+    said, _ = hosts(url)
+    assert "resumed from the checkpoint of step 4" in said[0]
