@@ -38,14 +38,18 @@ def home_of(folder: pathlib.Path) -> pathlib.Path:
 def readable(path: str, *, weights: bool = True) -> str:
     """A path as it is, of a URL an up to date copy of the run that lies there; an @N behind it stays there.
 
-    `weights`: with all checkpoints, whatever the URL names: the best is used; else with their manifests alone.
+    `weights`: with the checkpoint that the URL names, or all where it names none: the best is used; else with their
+    manifests alone.
     """
     if not is_url(path):
         return path
     found = _NAMED.fullmatch(path)
     assert found is not None  # it takes whatever is not empty
     url, inside = found["root"], found["inside"] or ""
-    wanted = lambda name: weights or not name.startswith(mirror.STEPS) or mirror.is_marker(name)
+    step = re.search("[0-9]+$", found["step"] or inside)
+    below = f"{mirror.STEPS}{step[0]}/" if step else mirror.STEPS
+    fetched = lambda name: not name.startswith(mirror.STEPS) or mirror.is_marker(name)
+    wanted = lambda name: fetched(name) or (weights and name.startswith(below))
     folder = copies.copied(url, _home(url), wanted)
     if not folder.is_dir():
         raise UserError(f"{path}: nothing is there. Fix: name the --workdir of a training.")

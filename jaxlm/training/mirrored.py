@@ -131,11 +131,13 @@ class Following:
         self._mirror.guard = self._owner.check
 
     def __enter__(self) -> "Following":
+        identity = remote.identity(self._home, self._place.url, secrets.token_hex(16))
         with contextlib.ExitStack() as undone:
             named = f"{os.getpid()} of this machine"
             failure = undone.enter_context(folder.held(self._home / ".lock", self._place.url, named))
             try:
-                self._begin(undone, alone=failure is None)
+                if self.number == 0:
+                    self._own(identity, undone, alone=failure is None)
                 self._mirror.pull(self._at_once)
             except BucketError as error:
                 raise UserError(
@@ -146,11 +148,8 @@ class Following:
             self._held = undone.pop_all()
         return self
 
-    def _begin(self, undone: contextlib.ExitStack, *, alone: bool) -> None:
-        """Becomes the owner, and shows that it lives; of the other processes there is nothing to show."""
-        identity = remote.identity(self._home, self._place.url, secrets.token_hex(16))
-        if self.number:
-            return
+    def _own(self, identity: str, undone: contextlib.ExitStack, *, alone: bool) -> None:
+        """Becomes the owner, and shows that it lives."""
         folder.check_names(self._bucket.listed(), self._place.url)
         self._owner = Owner(self._bucket, identity)
         self._owner.claim(alone=alone, say=self._say)

@@ -1,10 +1,12 @@
 """Runs in a bucket whose processes share no disk, as on the hosts of a pod, on a local stand-in for S3."""
 
+import os
 import pathlib
 import re
 import shutil
 import signal
 import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.runtime.two_hosts import two_hosts
 # The state lies in parts on the hosts; one array is too small to be split.
 SPLIT = ("--config.mesh.data=1", "--config.mesh.fsdp=-1", "--config.batch_size=16")
 SHORT = (*FEW, *SPLIT, "--config.checkpoint.every_steps=4")
+PROGRAM = pathlib.Path(__file__).with_name("own_disks_program.py")
 # The same words on every host name a disk of its own: the folder that its process stands in.
 OWN = "/proc/self/cwd/cache"
 
@@ -74,6 +77,48 @@ def copy(url: str, monkeypatch, cache: pathlib.Path) -> pathlib.Path:
     return pathlib.Path(remote.readable(url))
 
 
+def programs(
+    url: str, disks: pathlib.Path, corpus: pathlib.Path, last: int, count: int, devices: int, **fault: str
+):
+    """(what each host said, its code)."""
+    started = []
+    for number, host in enumerate(two_hosts(devices, hosts=count)):
+        (disks / f"{number}").mkdir(parents=True, exist_ok=True)
+        given = {**os.environ, **host, "JAXLM_CACHE": OWN, "PYTHONPATH": str(pathlib.Path.cwd())}
+        given |= {"JAXLM_FAULT": fault.get(f"of_{number}", "")}
+        words = [sys.executable, str(PROGRAM), url, str(corpus), str(last)]
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        started.append(subprocess.Popen(words, env=given, cwd=disks / f"{number}", **out))
+    try:
+        return [(process.communicate(timeout=200)[0], process.returncode) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_what_two_hosts_saved_one_restores_and_a_failure_of_one_is_that_of_both(bucket, tmp_path):
+    corpus, url = tmp_path / "corpus.jsonl", f"{bucket}/few"
+    corpus.write_text('{"text": "red and green and blue"}\n{"text": "blue and red"}\n' * 9)
+    fault = "error@step=2:phase=save_uploaded"
+    (zero, code), (one, other) = programs(url, tmp_path / "two", corpus, 2, 2, 1, of_1=fault)
+    assert (code, other) == (78, 78), (zero, one)
+    assert "for the other hosts it is put to" in zero and "preparing" in zero and "preparing" not in one
+    for said in (zero, one):
+        assert "process 1: [Errno 28] injected fault at save_uploaded of step 2" in said, said
+        assert "it resumes from step 1" in said, said
+    kept = {name.split("/checkpoints/")[1] for name in store.objects(f"{url}/checkpoints")}
+    assert {"1/manifest.json", "1/state/manifest.ocdbt"} <= kept and "2/manifest.json" not in kept
+
+    ((said, code),) = programs(url, tmp_path / "one", corpus, 3, 1, 2)
+    assert code == 0 and "restored 1" in said, said
+    assert {line for line in zero.splitlines() if line.startswith("shards")} <= set(said.splitlines())
+    kept = {name.split("/checkpoints/")[1].split("/")[0] for name in store.objects(f"{url}/checkpoints")}
+    assert kept == {"2", "3"}, "nothing of step 1, whoever wrote it, and of the failed save of step 2 stays"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_two_hosts_that_share_no_disk_save_one_run(hosts, bucket, whole, tmp_path, monkeypatch):
     said, _ = hosts(f"{bucket}/two")
     assert "for the other hosts it is put to" in said[0] and "WARNING: " not in "".join(said)
