@@ -23,6 +23,9 @@ from jaxlm.buckets.bucket import Bucket, BucketError
 from jaxlm.buckets.mirror import MARKER, Mirror
 from jaxlm.buckets.owner import Owner, Superseded
 from jaxlm.checkpoint.apart import Carrier
+from jaxlm.checkpoint.manifest import Check
+from jaxlm.checkpoint.policy import Keep
+from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import folder, remote
 from jaxlm.config.folder import RunFolder
 from jaxlm.data.shards.handed import Hosts
@@ -33,10 +36,19 @@ Say = Callable[[str], None]
 
 
 class Staying:
-    """The place of a run that nothing follows."""
+    """A run whose folder nothing follows."""
 
-    carrier: Carrier | None = None
-    hosts: Hosts | None = None
+    disks = 1  # of the processes
+    carrier: Carrier | None = None  # of checkpoints of several disks
+    hosts: Hosts | None = None  # of a corpus on several disks
+
+    def __init__(self, place: RunFolder) -> None:
+        self.place = place
+
+    def checkpoints(self, keep: Keep, *, say: Say, check: Check) -> Checkpoints:
+        """Those of the run, for writing."""
+        where, carried = self.place.checkpoints, {"fetch": self.fetch, "carrier": self.carrier}
+        return Checkpoints(where, keep, say=say, hook=self.hook, check=check, **carried)
 
     def hook(self, phase: str, step: int) -> None:
         """Of checkpoints."""
@@ -46,17 +58,15 @@ class Staying:
         """All is here."""
 
 
-def opened(
-    scope: contextlib.ExitStack, place: RunFolder, *, changes: bool
-) -> "tuple[RunFolder, Staying | Following]":
-    """(the run folder up to date, what follows it). All processes call it; `changes`: the run writes.
+def opened(scope: contextlib.ExitStack, place: RunFolder, *, changes: bool) -> Staying:
+    """What follows the run folder, which is up to date. All processes call it; `changes`: the run writes.
 
     `scope` is left when everything is written.
     """
     if not place.url:
-        return place, Staying()
+        return Staying(place)
     if not changes:
-        return RunFolder(remote.glimpsed(place.root, place.url), place.url), Staying()
+        return Staying(RunFolder(remote.glimpsed(place.root, place.url), place.url))
     following = Following(place)
     with distributed.ending_together():
         following.look()
@@ -67,16 +77,17 @@ def opened(
     with distributed.ending_together():
         if following.apart and not distributed.is_main():
             scope.enter_context(following)
-    return place, following
+    return following
 
 
-class Following:
+class Following(Staying):
     """A context manager of the main process, and of the others where they have copies of their own."""
 
     apart = False  # no process sees the disk of another
 
     def __init__(self, place: RunFolder, say: Say = lambda line: print(line, flush=True)) -> None:
-        self._place, self._say = place, say
+        super().__init__(place)
+        self._say = say
         self._home = remote.home_of(place.root)
         self._bucket = Bucket(place.url)
         self._mirror = Mirror(self._bucket, place.root, self._home / "work.json")
@@ -86,17 +97,6 @@ class Following:
         self._thread = threading.Thread(target=self._follow, name="bucket", daemon=True)
         self._failing = False
         self._held = contextlib.ExitStack()
-
-    @property
-    def carrier(self) -> Carrier | None:
-        """What checkpoints of several disks need."""
-        return self if self.apart else None
-
-    @property
-    def hosts(self) -> Hosts | None:
-        """What preparing a corpus on several disks needs."""
-        url = f"{self._place.url}/{mirror.PREPARED}"
-        return Hosts(url, self.number, self.exchanged) if self.apart else None
 
     def look(self) -> None:
         """Finds out who shares a disk. UserError unless all do, or none."""
@@ -113,12 +113,14 @@ class Following:
             raise UserError(problem)
         seen = distributed.total(len(list(self._home.glob(f"{name}*"))))
         mine.unlink()
-        self.apart = seen == self.count
-        where = int(hashlib.sha256(os.fsencode(self._place.root)).hexdigest()[:7], 16)
+        if seen == self.count:
+            self.apart, self.disks, self.carrier = True, self.count, self
+            self.hosts = Hosts(f"{self.place.url}/{mirror.PREPARED}", self.number, self.exchanged)
+        where = int(hashlib.sha256(os.fsencode(self.place.root)).hexdigest()[:7], 16)
         elsewhere = distributed.total(abs(where - distributed.from_main(where)))
         if seen not in (self.count, self.count**2) or elsewhere:
             raise UserError(
-                f"{self._place.url}: the processes of this run have different cache folders, this one "
+                f"{self.place.url}: the processes of this run have different cache folders, this one "
                 f"{self._home}, or only some of them share a disk. Fix: the same JAXLM_CACHE=DIR for all, on a "
                 "disk that all of them see, or on one of its own for each; or a mounted --workdir."
             )
@@ -131,10 +133,10 @@ class Following:
         self._mirror.guard = self._owner.check
 
     def __enter__(self) -> "Following":
-        identity = remote.identity(self._home, self._place.url, secrets.token_hex(16))
+        identity = remote.identity(self._home, self.place.url, secrets.token_hex(16))
         with contextlib.ExitStack() as undone:
             named = f"{os.getpid()} of this machine"
-            failure = undone.enter_context(folder.held(self._home / ".lock", self._place.url, named))
+            failure = undone.enter_context(folder.held(self._home / ".lock", self.place.url, named))
             try:
                 if self.number == 0:
                     self._own(identity, undone, alone=failure is None)
@@ -143,14 +145,14 @@ class Following:
                 raise UserError(
                     f"{error}. Fix: check the address and the access, or name another --workdir."
                 ) from error
-            self._place.root.mkdir(parents=True, exist_ok=True)
+            self.place.root.mkdir(parents=True, exist_ok=True)
             self._followed.set()
             self._held = undone.pop_all()
         return self
 
     def _own(self, identity: str, undone: contextlib.ExitStack, *, alone: bool) -> None:
         """Becomes the owner, and shows that it lives."""
-        folder.check_names(self._bucket.listed(), self._place.url)
+        folder.check_names(self._bucket.listed(), self.place.url)
         self._owner = Owner(self._bucket, identity)
         self._owner.claim(alone=alone, say=self._say)
         self._mirror.guard = self._owner.check
@@ -178,7 +180,7 @@ class Following:
             try:
                 self._push(before_markers=lambda: fault.at("save_uploaded", step))
             except OSError:
-                (self._place.checkpoints / str(step) / MARKER).unlink(missing_ok=True)
+                (self.place.checkpoints / str(step) / MARKER).unlink(missing_ok=True)
                 raise
         elif phase == "save_pruned":
             self._push()
@@ -209,7 +211,7 @@ class Following:
                 self._push()
                 self._owner.release()
             except (OSError, Superseded) as error:
-                self._say(f"WARNING: {error}; what is behind the last checkpoint stays in {self._place.root}")
+                self._say(f"WARNING: {error}; what is behind the last checkpoint stays in {self.place.root}")
 
     def _push(self, **how: Any) -> None:
         self._told(lambda: self._mirror.push(**how))

@@ -12,7 +12,6 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import remote
 from jaxlm.config.folder import RunFolder
 from jaxlm.data import tokenizer
@@ -54,19 +53,13 @@ def check(found: dict[str, jax.Array], step: int) -> None:
 
 try:
     with contextlib.ExitStack() as scope:
-        place, following = mirrored.opened(scope, RunFolder(*remote.working(url, "--workdir")), changes=True)
+        following = mirrored.opened(scope, RunFolder(*remote.working(url, "--workdir")), changes=True)
         with distributed.ending_together():
             text = Corpus(source=corpus, validation_share=0.0, test_share=0.0)
             wanted = tokenizer.WordPiece(vocab_size=100, lowercase=True)
             made = prepare.prepare(text, wanted, sentences=False, processes=1, hosts=following.hosts)
         print(f"shards {made.fingerprint}")
-        checkpoints = Checkpoints(
-            place.checkpoints,
-            Keep(latest=2, best=0),
-            hook=following.hook,
-            fetch=following.fetch,
-            carrier=following.carrier,
-        )
+        checkpoints = following.checkpoints(Keep(latest=2, best=0), say=print, check="sha256")
         scope.callback(checkpoints.close)
         start = checkpoints.newest_intact()
         if start is not None:

@@ -5,6 +5,7 @@ Parallel, and resumable after SIGKILL with an identical result: finished parts a
 """
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -85,16 +86,8 @@ def prepare(
             "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
-        index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
-
-        def ready() -> dict[str, Any]:
-            with cached.locked(directory, log):
-                again = _found(directory, key, log)
-                return again or _make(source, text, made, directory, about, part, log, processes)
-
-        if hosts is not None:
-            hosts.hand_out(directory, index is not None, ready, log)
-        index = index or ready()
+        make = functools.partial(_make, source, text, made, directory, about, part, log, processes)
+        index = _ready(directory, key, make, hosts, log)
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
 
@@ -170,6 +163,25 @@ def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
                 log(f"{path}: missing or damaged, is made again")
                 return None
     return index
+
+
+def _ready(
+    directory: Path,
+    key: str,
+    make: Callable[[], dict[str, Any]],
+    hosts: handed.Hosts | None,
+    log: Log,
+) -> dict[str, Any]:
+    """The index of a preparation: found here, or handed out by one of the hosts, or made."""
+
+    def here() -> dict[str, Any]:
+        with cached.locked(directory, log):
+            return _found(directory, key, log) or make()  # another process may have made it meanwhile
+
+    index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
+    if hosts is not None:
+        hosts.hand_out(directory, index is not None, here, log)
+    return index or here()
 
 
 def _make(
