@@ -48,7 +48,8 @@ def text(run: Run, say: Callable[[str], None], hosts: handed.Hosts | None = None
     root = cache_folder(run.data.cache)
     cache = Cache(root, say)
     tasks = streams.tasks(run)
-    ready = _prepared(run, tasks, root, say, hosts)
+    with handed.all_or_none(hosts):
+        ready = _prepared(run, tasks, root, say, hosts)
     main = ready[repr(next(iter(run.data.corpora().values())))]
     tokenizer = main.tokenizer
     vocabulary = tokenizer.vocabulary

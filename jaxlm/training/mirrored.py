@@ -115,7 +115,7 @@ class Following(Staying):
         mine.unlink()
         if seen == self.count:
             self.apart, self.disks, self.carrier = True, self.count, self
-            self.hosts = Hosts(f"{self.place.url}/{mirror.PREPARED}", self.number, self.exchanged)
+            self.hosts = Hosts(f"{self.place.url}/{mirror.PREPARED}", self.number)
         where = int(hashlib.sha256(os.fsencode(self.place.root)).hexdigest()[:7], 16)
         elsewhere = distributed.total(abs(where - distributed.from_main(where)))
         if seen not in (self.count, self.count**2) or elsewhere:
@@ -198,7 +198,7 @@ class Following(Staying):
 
     def exchanged(self, text: str, patience_s: float) -> list[str]:
         """What every process says."""
-        return messages.exchanged("bucket", text, patience_s=patience_s)
+        return messages.exchanged("checkpoints", text, patience_s=patience_s)
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()

@@ -16,7 +16,7 @@ from jaxlm.config import remote
 from jaxlm.config.folder import RunFolder
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus.corpus import Corpus
-from jaxlm.data.shards import prepare
+from jaxlm.data.shards import handed, prepare
 from jaxlm.errors import EXIT_USER, UserError
 from jaxlm.runtime import distributed
 from jaxlm.training import mirrored
@@ -57,7 +57,8 @@ try:
         with distributed.ending_together():
             text = Corpus(source=corpus, validation_share=0.0, test_share=0.0)
             wanted = tokenizer.WordPiece(vocab_size=100, lowercase=True)
-            made = prepare.prepare(text, wanted, sentences=False, processes=1, hosts=following.hosts)
+            with handed.all_or_none(following.hosts):
+                made = prepare.prepare(text, wanted, sentences=False, processes=1, hosts=following.hosts)
         print(f"shards {made.fingerprint}")
         checkpoints = following.checkpoints(Keep(latest=2, best=0), say=print, check="sha256")
         scope.callback(checkpoints.close)

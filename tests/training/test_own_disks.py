@@ -78,7 +78,13 @@ def copy(url: str, monkeypatch, cache: pathlib.Path) -> pathlib.Path:
 
 
 def programs(
-    url: str, disks: pathlib.Path, corpus: pathlib.Path, last: int, count: int, devices: int, **fault: str
+    url: str,
+    disks: pathlib.Path,
+    corpus: pathlib.Path | str,
+    last: int,
+    count: int,
+    devices: int,
+    **fault: str,
 ):
     """(what each host said, its code)."""
     started = []
@@ -115,6 +121,15 @@ def test_what_two_hosts_saved_one_restores_and_a_failure_of_one_is_that_of_both(
     assert {line for line in zero.splitlines() if line.startswith("shards")} <= set(said.splitlines())
     kept = {name.split("/checkpoints/")[1].split("/")[0] for name in store.objects(f"{url}/checkpoints")}
     assert kept == {"2", "3"}, "nothing of step 1, whoever wrote it, and of the failed save of step 2 stays"
+
+
+def test_a_corpus_that_one_host_cannot_read_ends_all(bucket, tmp_path):
+    (tmp_path / "disks" / "0").mkdir(parents=True)
+    (tmp_path / "disks" / "0" / "corpus.jsonl").write_text('{"text": "red and green"}\n' * 9)
+    (zero, code), (one, other) = programs(f"{bucket}/lacking", tmp_path / "disks", "corpus.jsonl", 1, 2, 1)
+    assert (code, other) == (78, 78), (zero, one)
+    assert 'corpus source "corpus.jsonl": no such file' in one
+    assert "error: The corpus cannot be prepared for all hosts. process 1: corpus source" in zero
 
 
 @pytest.mark.slow

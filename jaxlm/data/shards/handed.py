@@ -1,7 +1,7 @@
 """Shards for hosts that share no disk. In: a folder that some of them have, or none. Out: all have it, made once.
 
 The first that has it, else the first of all, puts it into a bucket; those that lack it fetch it from there. Hosts say
-to each other what they have and whether it failed, so that none waits for what will not come.
+to each other what they have, and which of them gives up, so that none waits for what will not come.
 """
 
 import contextlib
@@ -16,6 +16,8 @@ from jaxlm.buckets import copies
 from jaxlm.data.shards import index as indices
 from jaxlm.errors import UserError
 
+_TOPIC = "shards"
+
 
 @dataclasses.dataclass(frozen=True)
 class Hosts:
@@ -23,14 +25,13 @@ class Hosts:
 
     url: str
     number: int
-    exchanged: Callable[[str, float], list[str]]  # what all say, by what this one says and how long it waits
 
     def hand_out(
         self, directory: Path, have: bool, make: Callable[[], object], log: Callable[[str], None]
     ) -> None:
-        """All call it, with the same shards in mind. UserError, on all, when they cannot be made or carried."""
+        """All call it, with the same shards in mind. UserError when they cannot be made or carried."""
         name = directory.name
-        said = [json.loads(text) for text in self.exchanged(json.dumps([name, have]), math.inf)]
+        said = [json.loads(text) for text in self._exchanged(json.dumps([name, have]))]
         if any(other != name for other, _ in said):
             raise UserError(
                 f"The hosts read different corpora or tokenizers: {sorted({other for other, _ in said})}. Fix: the "
@@ -40,26 +41,34 @@ class Hosts:
         if len(holders) == len(said):
             return
         giver, url = min(holders, default=0), f"{self.url}/{name}"
-        with self._together():
-            if self.number == giver:
-                make()
-                log(f"{directory}: for the other hosts it is put to {url}")
-                copies.put(directory, url, indices.INDEX)
-        with self._together():
-            if not have and self.number != giver:
-                with cached.locked(directory, log):
-                    copies.fetched(url, directory)
+        if self.number == giver:
+            make()
+            log(f"{directory}: for the other hosts it is put to {url}")
+            copies.put(directory, url, indices.INDEX)
+        self._exchanged("it is there")
+        if not have and self.number != giver:
+            with cached.locked(directory, log):
+                copies.fetched(url, directory)
 
-    @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
-        """What fails on one host is a UserError on the others."""
-        mine: Exception | None = None
+    def _exchanged(self, text: str) -> list[str]:
+        from jaxlm.runtime import (
+            messages,
+        )  # here: processes that tokenise import this module, and do without JAX
+
         try:
-            yield
-        except Exception as error:
-            mine = error
-        said = self.exchanged("" if mine is None else f"host {self.number}: {mine}", math.inf)
-        if mine is not None:
-            raise mine
-        for problem in filter(None, said):
-            raise UserError(f"The corpus could not be prepared for all hosts. {problem}")
+            return messages.exchanged(_TOPIC, text, patience_s=math.inf)
+        except messages.GivenUp as why:
+            raise UserError(f"The corpus cannot be prepared for all hosts. {why}") from None
+
+
+@contextlib.contextmanager
+def all_or_none(hosts: Hosts | None) -> Iterator[None]:
+    """Within it hosts prepare corpora: what ends it on one of them is said to those that wait for it."""
+    try:
+        yield
+    except Exception as error:
+        if hosts is not None:
+            from jaxlm.runtime import messages
+
+            messages.give_up(_TOPIC, str(error))
+        raise
