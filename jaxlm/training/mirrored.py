@@ -8,7 +8,9 @@ both; a run that lost the bucket to another one stops.
 """
 
 import contextlib
+import functools
 import hashlib
+import math
 import os
 import secrets
 import signal
@@ -33,6 +35,7 @@ from jaxlm.errors import UserError
 from jaxlm.runtime import distributed, fault, messages
 
 Say = Callable[[str], None]
+_CORPUS = "corpus"
 
 
 class Staying:
@@ -115,7 +118,11 @@ class Following(Staying):
         mine.unlink()
         if seen == self.count:
             self.apart, self.disks, self.carrier = True, self.count, self
-            self.hosts = Hosts(f"{self.place.url}/{mirror.PREPARED}", self.number)
+            where, give_up = (
+                f"{self.place.url}/{mirror.PREPARED}",
+                functools.partial(messages.give_up, _CORPUS),
+            )
+            self.hosts = Hosts(where, self.number, _of_corpora, give_up)
         where = int(hashlib.sha256(os.fsencode(self.place.root)).hexdigest()[:7], 16)
         elsewhere = distributed.total(abs(where - distributed.from_main(where)))
         if seen not in (self.count, self.count**2) or elsewhere:
@@ -238,6 +245,14 @@ class Following(Staying):
                 if not self._failing:
                     self._say(f"WARNING: {error}; it is tried again")
                 self._failing = True
+
+
+def _of_corpora(text: str) -> list[str]:
+    """What every process says while corpora are prepared, which may take hours."""
+    try:
+        return messages.exchanged(_CORPUS, text, patience_s=math.inf)
+    except messages.GivenUp as why:
+        raise UserError(f"The corpus cannot be prepared for all hosts. {why}") from None
 
 
 def _folder(step: int) -> str:

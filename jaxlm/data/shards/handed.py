@@ -7,7 +7,6 @@ to each other what they have, and which of them gives up, so that none waits for
 import contextlib
 import dataclasses
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from jaxlm.buckets import copies
 from jaxlm.data.shards import index as indices
 from jaxlm.errors import UserError
 
-_TOPIC = "shards"
-
 
 @dataclasses.dataclass(frozen=True)
 class Hosts:
@@ -25,13 +22,15 @@ class Hosts:
 
     url: str
     number: int
+    exchanged: Callable[[str], list[str]]  # what all say, however long it takes; UserError when one gives up
+    give_up: Callable[[str], None]  # says why this one exchanges nothing more
 
     def hand_out(
         self, directory: Path, have: bool, make: Callable[[], object], log: Callable[[str], None]
     ) -> None:
         """All call it, with the same shards in mind. UserError when they cannot be made or carried."""
         name = directory.name
-        said = [json.loads(text) for text in self._exchanged(json.dumps([name, have]))]
+        said = [json.loads(text) for text in self.exchanged(json.dumps([name, have]))]
         if any(other != name for other, _ in said):
             raise UserError(
                 f"The hosts read different corpora or tokenizers: {sorted({other for other, _ in said})}. Fix: the "
@@ -45,20 +44,10 @@ class Hosts:
             make()
             log(f"{directory}: for the other hosts it is put to {url}")
             copies.put(directory, url, indices.INDEX)
-        self._exchanged("it is there")
+        self.exchanged("it is there")
         if not have and self.number != giver:
             with cached.locked(directory, log):
                 copies.fetched(url, directory)
-
-    def _exchanged(self, text: str) -> list[str]:
-        from jaxlm.runtime import (
-            messages,
-        )  # here: processes that tokenise import this module, and do without JAX
-
-        try:
-            return messages.exchanged(_TOPIC, text, patience_s=math.inf)
-        except messages.GivenUp as why:
-            raise UserError(f"The corpus cannot be prepared for all hosts. {why}") from None
 
 
 @contextlib.contextmanager
@@ -68,7 +57,5 @@ def all_or_none(hosts: Hosts | None) -> Iterator[None]:
         yield
     except Exception as error:
         if hosts is not None:
-            from jaxlm.runtime import messages
-
-            messages.give_up(_TOPIC, str(error))
+            hosts.give_up(str(error))
         raise
