@@ -82,19 +82,23 @@ def programs(
     disks: pathlib.Path,
     corpus: pathlib.Path | str,
     last: int,
-    count: int,
-    devices: int,
-    **fault: str,
-):
-    """(what each host said, its code)."""
+    *own: dict[str, str],
+    devices: int = 1,
+) -> list[tuple[str, int]]:
+    """What each host said, and its code; `own`: of the environment of each."""
     started = []
-    for number, host in enumerate(two_hosts(devices, hosts=count)):
+    for number, (host, given) in enumerate(zip(two_hosts(devices, hosts=len(own)), own, strict=True)):
         (disks / f"{number}").mkdir(parents=True, exist_ok=True)
-        given = {**os.environ, **host, "JAXLM_CACHE": OWN, "PYTHONPATH": str(pathlib.Path.cwd())}
-        given |= {"JAXLM_FAULT": fault.get(f"of_{number}", "")}
+        environment = {
+            **os.environ,
+            **host,
+            "JAXLM_CACHE": OWN,
+            "PYTHONPATH": str(pathlib.Path.cwd()),
+            **given,
+        }
         words = [sys.executable, str(PROGRAM), url, str(corpus), str(last)]
         out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        started.append(subprocess.Popen(words, env=given, cwd=disks / f"{number}", **out))
+        started.append(subprocess.Popen(words, env=environment, cwd=disks / f"{number}", **out))
     try:
         return [(process.communicate(timeout=200)[0], process.returncode) for process in started]
     finally:
@@ -106,8 +110,8 @@ def programs(
 def test_what_two_hosts_saved_one_restores_and_a_failure_of_one_is_that_of_both(bucket, tmp_path):
     corpus, url = tmp_path / "corpus.jsonl", f"{bucket}/few"
     corpus.write_text('{"text": "red and green and blue"}\n{"text": "blue and red"}\n' * 9)
-    fault = "error@step=2:phase=save_uploaded"
-    (zero, code), (one, other) = programs(url, tmp_path / "two", corpus, 2, 2, 1, of_1=fault)
+    fault = {"JAXLM_FAULT": "error@step=2:phase=save_uploaded"}
+    (zero, code), (one, other) = programs(url, tmp_path / "two", corpus, 2, {}, fault)
     assert (code, other) == (78, 78), (zero, one)
     assert "for the other hosts it is put to" in zero and "preparing" in zero and "preparing" not in one
     for said in (zero, one):
@@ -116,7 +120,7 @@ def test_what_two_hosts_saved_one_restores_and_a_failure_of_one_is_that_of_both(
     kept = {name.split("/checkpoints/")[1] for name in store.objects(f"{url}/checkpoints")}
     assert {"1/manifest.json", "1/state/manifest.ocdbt"} <= kept and "2/manifest.json" not in kept
 
-    ((said, code),) = programs(url, tmp_path / "one", corpus, 3, 1, 2)
+    ((said, code),) = programs(url, tmp_path / "one", corpus, 3, {}, devices=2)
     assert code == 0 and "restored 1" in said, said
     assert {line for line in zero.splitlines() if line.startswith("shards")} <= set(said.splitlines())
     kept = {name.split("/checkpoints/")[1].split("/")[0] for name in store.objects(f"{url}/checkpoints")}
@@ -126,10 +130,18 @@ def test_what_two_hosts_saved_one_restores_and_a_failure_of_one_is_that_of_both(
 def test_a_corpus_that_one_host_cannot_read_ends_all(bucket, tmp_path):
     (tmp_path / "disks" / "0").mkdir(parents=True)
     (tmp_path / "disks" / "0" / "corpus.jsonl").write_text('{"text": "red and green"}\n' * 9)
-    (zero, code), (one, other) = programs(f"{bucket}/lacking", tmp_path / "disks", "corpus.jsonl", 1, 2, 1)
+    (zero, code), (one, other) = programs(f"{bucket}/lacking", tmp_path / "disks", "corpus.jsonl", 1, {}, {})
     assert (code, other) == (78, 78), (zero, one)
     assert 'corpus source "corpus.jsonl": no such file' in one
     assert "error: The corpus cannot be prepared for all hosts. process 1: corpus source" in zero
+
+
+@pytest.mark.slow
+def test_hosts_with_caches_of_different_names_are_refused(bucket, tmp_path):
+    elsewhere = {"JAXLM_CACHE": str(tmp_path / "cache")}
+    for said, code in programs(f"{bucket}/names", tmp_path / "disks", "corpus.jsonl", 1, {}, elsewhere):
+        assert code == 78 and "the processes of this run have different cache folders" in said, said
+    assert not store.objects(f"{bucket}/names")
 
 
 @pytest.mark.slow
