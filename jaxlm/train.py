@@ -40,7 +40,6 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     import jax
 
     from jaxlm.checkpoint import space
-    from jaxlm.checkpoint.store import Checkpoints
     from jaxlm.config import executed, folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import EXIT_DONE, UserError
@@ -62,7 +61,8 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     scope = contextlib.ExitStack()
     scope.enter_context(folder.disk_errors(place))
     with scope:
-        place, hook = mirrored.opened(scope, place, changes=not command.preflight)
+        following = mirrored.opened(scope, place, changes=not command.preflight)
+        place = following.place
         with distributed.ending_together(), folder.disk_errors(place):
             folder.check_free(place)
             console = Console(None if command.preflight else place.root, enabled=is_main)
@@ -93,13 +93,14 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
         program = Program.of(run, mesh)
 
         # --------------------------------------------------------------------------------------------------- data
+        bytes_needed = space.state_bytes(program.state) // following.disks
         with distributed.ending_together():
             if not place.has_checkpoints():
                 if run.init_from:
                     starting.check(run, console.say)
                 foreseen.check(program)
-                space.check_space(place.checkpoints, space.state_bytes(program.state), run.checkpoint.keep)
-            text = inputs.text(run, console.say)
+                space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep)
+            text = inputs.text(run, console.say, following.hosts)
             samples.check(run, text)
         if command.preflight:
             state, frozen = program.start(bases.parameters(program, text.tokenizer, console.say))
@@ -109,14 +110,12 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
 
         # --------------------------------------------------------------------------------------------- checkpoints
         saving = run.checkpoint
-        checkpoints = Checkpoints(
-            place.checkpoints, saving.keep, say=console.say, hook=hook, check=saving.check
-        )
+        checkpoints = following.checkpoints(saving.keep, say=console.say, check=saving.check)
         scope.callback(checkpoints.close)
-        bytes_needed, present = space.state_bytes(program.state), len(checkpoints.steps())
+        present = len(checkpoints.steps())
         space.check_space(place.checkpoints, bytes_needed, run.checkpoint.keep, present=present)
         with distributed.ending_together():
-            if is_main:
+            if is_main or following.disks > 1:
                 excluded.go_back(checkpoints, run, console.say)
         start = checkpoints.newest_intact()
         meta = None

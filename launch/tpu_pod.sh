@@ -3,7 +3,7 @@
 # command on each. The workers find each other.
 #
 #   TPU=my-pod ZONE=us-central2-b launch/tpu_pod.sh install
-#   TPU=my-pod ZONE=us-central2-b launch/retry.sh launch/tpu_pod.sh run --config=... --workdir=/mnt/wiki
+#   TPU=my-pod ZONE=us-central2-b launch/retry.sh launch/tpu_pod.sh run --config=... --workdir=gs://bucket/wiki
 #   TPU=my-pod ZONE=us-central2-b launch/tpu_pod.sh attach     # follow a run; also after a lost connection
 #   TPU=my-pod ZONE=us-central2-b launch/tpu_pod.sh stop       # save and stop
 #
@@ -11,8 +11,9 @@
 #
 # The run does not depend on the connection: `run` starts it where none is running, else follows it. Ctrl-C
 # and SIGTERM ask it to save and stop. Ends with the exit code of the run.
-# Edit, or set in the environment: TPU, ZONE, PROJECT; SETUP, a command for every worker before each run, such
-# as 'mountpoint -q /mnt || sudo mount 10.0.0.2:/runs /mnt': the disk of --workdir, which all workers share.
+# Edit, or set in the environment: TPU, ZONE, PROJECT; SETUP, a command for every worker before each run. --workdir
+# is in a bucket that the workers may write, or on a disk that all share, which SETUP mounts:
+# 'mountpoint -q /mnt || sudo mount 10.0.0.2:/runs /mnt'.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 
@@ -31,7 +32,7 @@ install() {
   # uv brings a Python: the images have 3.10, jaxlm needs 3.11.
   on_workers 'set -e; mkdir -p ~/jaxlm; cd ~/jaxlm; tar xzf ~/jaxlm.tgz; python3 -m pip install -q --user uv
     [ -d .venv ] || python3 -m uv venv -q --python=3.12 .venv
-    python3 -m uv pip install -q --python=.venv/bin/python -e ".[tpu]"'
+    python3 -m uv pip install -q --python=.venv/bin/python -e ".[tpu,gcs]"'
 }
 
 # The lock is held as long as the run lives. gcloud repeats a command whose connection broke: it then follows.

@@ -3,8 +3,7 @@
 # a preemption and continues, until the run is done. Start it on a machine that stays on.
 #
 #   TPU=my-spot ZONE=us-east5-b TYPE=v6e-64 RUNTIME=v2-alpha-tpuv6e \
-#     SETUP='mountpoint -q /mnt || sudo mount 10.0.0.2:/runs /mnt' \
-#     launch/tpu_queued_resource.sh --config=configs/bert_base.py --workdir=/mnt/wiki
+#     launch/tpu_queued_resource.sh --config=configs/bert_base.py --workdir=gs://bucket/wiki
 #
 # With --dry_run in front of the arguments it prints the commands of a TPU that is never preempted.
 #
@@ -12,7 +11,7 @@
 # costs). Ctrl-C during the run saves first; before it, the TPU stays in the queue. One that exists is used.
 # At most MAX_RESTARTS restarts and new TPUs.
 # Edit, or set in the environment: the variables above, PROJECT, KEEP, MAX_RESTARTS, POLL (seconds). --workdir
-# must be on a disk that outlives the TPU: SETUP mounts it on every worker.
+# is in a bucket, or on a disk that outlives the TPU: SETUP mounts it on every worker (tpu_pod.sh).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
 

@@ -98,13 +98,18 @@ def train_command(corpus, tmp_path_factory):
     cache = tmp_path_factory.getbasetemp() / "cache"
 
     def start(
-        workdir, *overrides: str, recipe: str = "tests/recipes/tiny.py", devices: int = 1, **environment: str
+        workdir,
+        *overrides: str,
+        recipe: str = "tests/recipes/tiny.py",
+        devices: int = 1,
+        cwd: pathlib.Path = root,
+        **environment: str,
     ):
-        command = [sys.executable, "-m", "jaxlm.train", f"--config={recipe}", f"--workdir={workdir}"]
-        set_here = {"XLA_FLAGS": xla.flags(devices), "JAXLM_CACHE": str(cache)}
+        command = [sys.executable, "-m", "jaxlm.train", f"--config={root / recipe}", f"--workdir={workdir}"]
+        set_here = {"XLA_FLAGS": xla.flags(devices), "JAXLM_CACHE": str(cache), "PYTHONPATH": str(root)}
         return subprocess.Popen(
             [*command, f"--config.data.corpus={corpus}", *overrides],
-            cwd=root,
+            cwd=cwd,
             env={**os.environ, **set_here, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

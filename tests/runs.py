@@ -1,5 +1,6 @@
 """Whole runs as a user starts them: ending them, and whether two ended in the same bits."""
 
+import functools
 import json
 import pathlib
 import signal
@@ -8,8 +9,8 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
+from jaxlm.checkpoint import storage
 from jaxlm.checkpoint.store import Checkpoints
 from jaxlm.config import Run
 from jaxlm.partition import mesh as meshes
@@ -51,8 +52,13 @@ def metrics(workdir: pathlib.Path) -> list[dict]:
 
 
 def final_state(workdir: pathlib.Path, step: int) -> dict[str, np.ndarray]:
-    """Every array of a checkpoint by its path."""
-    tree = ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None})["state"]
+    """Every array of a checkpoint by its path, on whatever devices it was saved."""
+    like: dict = {}
+    for name, about in Checkpoints(workdir / "checkpoints", None).arrays(step).items():
+        *folders, last = name.split("/")
+        inside = functools.reduce(lambda node, key: node.setdefault(key, {}), folders, like)
+        inside[last] = jax.ShapeDtypeStruct(about["shape"], about["dtype"])
+    tree = storage.load(workdir / "checkpoints" / str(step), like)
     return {jax.tree_util.keystr(p): np.asarray(x) for p, x in jax.tree_util.tree_flatten_with_path(tree)[0]}
 
 

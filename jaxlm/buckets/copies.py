@@ -37,6 +37,17 @@ def copied(url: str, home: pathlib.Path, wanted: Wanted) -> pathlib.Path:
     return folder
 
 
+def fetched(url: str, folder: pathlib.Path) -> None:
+    """Makes a folder have what was put there. UserError when it cannot be read."""
+    record = folder.with_name(f".{folder.name}.fetched")
+    try:
+        Mirror(Bucket(url), folder, record).pull(exactly=False)
+    except BucketError as error:
+        raise UserError(f"{error}. Fix: check the address and the access.") from error
+    finally:
+        record.unlink(missing_ok=True)
+
+
 def has(url: str, last: str) -> bool:
     """Whether a folder that was put there is whole."""
     try:

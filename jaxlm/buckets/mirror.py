@@ -1,9 +1,10 @@
 """A local folder and a folder of a bucket that are one run. In: both. Out: `pull` makes the first as the second is,
-`push` the second as the first is.
+`push` the second as the first is; `send` and `fetch` carry some files while others work in the same bucket.
 
 Guaranteed: in the bucket, as on a disk, a checkpoint with a manifest is whole: the manifest is put there last, and
-taken away before anything else of its step is changed. What was transferred is noted in a record beside the folder, by
-size, time and version: the same is not transferred twice, and what does not agree with the record is fetched again.
+taken away before anything else of its step is changed; what has no manifest here is removed there. What was transferred
+is noted in a record beside the folder, by size, time and version: the same is not transferred twice, and what does not
+agree with the record is fetched again.
 """
 
 import concurrent.futures
@@ -20,6 +21,7 @@ from jaxlm.errors import UserError
 
 MARKER = "manifest.json"
 STEPS = "checkpoints/"
+PREPARED = ".prepared"  # a folder of the bucket with what its run reads
 _PASSING = (".lock", ".partial", ".tmp", ".fetched")  # how names end that mean something on a disk alone
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _THREADS = 8
@@ -67,11 +69,40 @@ class Mirror:
             self._save()
             self._lock.release()
 
+    def send(self, below: str) -> None:
+        """Puts the files below a folder there, marker or not; what others put there stays."""
+        with self._lock:
+            self.guard()
+            local = {name: now for name, now in self._local().items() if name.startswith(f"{below}/")}
+            try:
+                self._put([name for name in local if self._known.get(name, [])[:2] != local[name]], local)
+                self._ask_versions(below)
+            finally:
+                self._save()
+
+    def fetch(self, below: str, inside: tuple[str, ...]) -> None:
+        """Brings what is below a folder there, or what is called so inside of it, and differs here."""
+        with self._lock:
+            local, listed = self._local(), self.bucket.listed(below)
+            start = tuple(f"{below}/{name}" for name in inside or ("",))
+            names = [name for name in listed if name.startswith(start) and not name.endswith(_PASSING)]
+            same = lambda name: [*local.get(name, ()), listed[name]] == self._known.get(name)
+            in_threads(lambda name: self._fetch(name, listed[name]), [n for n in names if not same(n)])
+            self._save()
+
+    def clear(self, below: str) -> None:
+        """Removes what is below a folder there, whoever put it there; the marker first."""
+        with self._lock:
+            self.guard()
+            self._clear(list(self.bucket.listed(below)))
+            self._save()
+
     def _pull(self, wanted: Wanted, exactly: bool) -> None:
+        aside = (f"{owner.FOLDER}/", f"{PREPARED}/")
         listed = {
             name: version
             for name, version in self.bucket.listed().items()
-            if not name.startswith(f"{owner.FOLDER}/") and not name.endswith(_PASSING)
+            if not name.startswith(aside) and not name.endswith(_PASSING)
         }
         local = self._local()
         same = {name for name in local if [*local[name], listed.get(name)] == self._known.get(name)}
@@ -102,20 +133,30 @@ class Mirror:
         self.guard()
         local = {n: now for n, now in self._complete().items() if not (small and n.startswith(STEPS))}
         changed = [name for name, now in local.items() if self._known.get(name, [])[:2] != now]
-        gone = [name for name in self._known if name not in local and not (small and name.startswith(STEPS))]
+        gone = [name for name in self._known if name not in local and not name.startswith(STEPS)]
         markers = [name for name in changed if is_marker(name)]
-        self._remove(name for name in (*gone, *markers) if is_marker(name))
+        self._remove(markers)
         self._put([name for name in changed if not name.startswith(STEPS)], local)
         self._put([name for name in changed if name.startswith(STEPS) and not is_marker(name)], local)
         if markers:
             before_markers()
             self.guard()
         self._put(markers, local)
-        self._remove(name for name in gone if not is_marker(name))
+        self._remove(gone)
         if not small:
-            listed = self.bucket.listed()
-            for name, entry in self._known.items():
-                entry[2] = entry[2] or listed.get(name, "")
+            listed = self._ask_versions("")
+            whole = {name.split("/")[1] for name in local if is_marker(name)}
+            old = [n for n in listed if n.startswith(STEPS) and n.split("/")[1] not in whole]
+            if old:
+                self.guard()
+            self._clear(old)
+
+    def _ask_versions(self, below: str) -> dict[str, str]:
+        """Notes the version of what was put there since it was asked last; {name: version} of all below a folder."""
+        listed = self.bucket.listed(below)
+        for name, entry in self._known.items():
+            entry[2] = entry[2] or listed.get(name, "")
+        return listed
 
     def _put(self, names: list[str], local: dict[str, list[int]]) -> None:
         def one(name: str) -> None:
@@ -134,6 +175,12 @@ class Mirror:
             self._known.pop(name, None)
 
         in_threads(one, [name for name in names if name in self._known])
+
+    def _clear(self, names: list[str]) -> None:
+        for some in (filter(is_marker, names), (name for name in names if not is_marker(name))):
+            in_threads(self.bucket.remove, list(some))
+        for name in names:
+            self._known.pop(name, None)
 
     def _complete(self) -> dict[str, list[int]]:
         """What belongs into the bucket: no step that is not committed."""

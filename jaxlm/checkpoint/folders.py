@@ -8,9 +8,11 @@ first, so that an interrupted one leaves nothing that looks complete. No device 
 import os
 import pathlib
 import shutil
+from collections.abc import Collection
 from typing import Any
 
 from jaxlm.checkpoint import manifest
+from jaxlm.checkpoint.manifest import Files
 from jaxlm.checkpoint.policy import Keep, kept_steps
 from jaxlm.errors import UserError
 
@@ -86,6 +88,18 @@ class Folders:
         entries = {"step": step, "meta": meta, "metrics": metrics, "arrays": arrays}
         manifest.commit(self.path(step), entries, check=self._check, share=self._share)
         self._intact.add(step)
+
+    def described(self, step: int, *, without: Collection[str] = ()) -> Files:
+        """The manifest's entries of the files of a step that are on this disk."""
+        share = manifest.Without(frozenset(without))
+        return manifest.described(self.path(step), check=self._check, share=share)
+
+    def complete(
+        self, step: int, files: Files, *, meta: dict, metrics: dict[str, float], arrays: dict
+    ) -> None:
+        """Like `commit`, of files that are described already."""
+        entries = {"step": step, "meta": meta, "metrics": metrics, "arrays": arrays}
+        manifest.write(self.path(step), entries, files)
 
     def remove(self, step: int) -> None:
         """Deletes a step."""

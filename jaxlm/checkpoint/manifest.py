@@ -55,6 +55,17 @@ class HostShare:
 ALL = HostShare()
 
 
+@dataclasses.dataclass(frozen=True)
+class Without:
+    """All files but some."""
+
+    names: frozenset[str]
+
+    def of(self, names: list[str]) -> list[str]:
+        """Those of the names that are asked for."""
+        return [name for name in names if name not in self.names]
+
+
 def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share: HostShare) -> None:
     """Hashes every file under `folder`, makes them durable, then writes the manifest in one rename.
 
@@ -62,9 +73,7 @@ def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share
     OSError where a file, or another process' part, cannot be read.
     """
     started = time.monotonic()
-    names = share.of(_files(folder))
-    describe = functools.partial(_described, folder, check=check, sync=True)
-    files = dict(zip(names, _in_threads(describe, names), strict=True))
+    files = described(folder, check=check, share=share)
     if share.index:
         _write(folder, f"{FILE}.part-{share.index}", json.dumps(files))
         return
@@ -73,6 +82,18 @@ def commit(folder: pathlib.Path, entries: dict[str, Any], *, check: Check, share
         files |= _part(folder / f"{FILE}.part-{index}", deadline)
     if unseen := sorted(set(_files(folder)) - files.keys()):
         raise OSError(f"{unseen[0]} was not seen by the process that hashes it")
+    write(folder, entries, files)
+
+
+def described(folder: pathlib.Path, *, check: Check, share: HostShare | Without) -> Files:
+    """The manifest's entries of the files under `folder`, which are made durable. OSError where one cannot be read."""
+    names = share.of(_files(folder))
+    describe = functools.partial(_described, folder, check=check, sync=True)
+    return dict(zip(names, _in_threads(describe, names), strict=True))
+
+
+def write(folder: pathlib.Path, entries: dict[str, Any], files: Files) -> None:
+    """The manifest, durable and in one rename: from now on the step counts."""
     # Through JSON and back, so that the digest is of what will be read (string keys, lists).
     manifest = json.loads(json.dumps({"format": FORMAT, **entries, "files": dict(sorted(files.items()))}))
     _write(folder, FILE, json.dumps({**manifest, "sha256": _digest(manifest)}, indent=1))

@@ -1,4 +1,5 @@
-"""The arrays of a step on disk; only this module imports orbax. In: nested dicts of arrays. Out: the files of a folder.
+"""The arrays of a step on disk; only this module imports orbax, and tensorstore below it. In: nested dicts of arrays.
+Out: the files of a folder.
 
 All processes of a multi-host run call `start` and `load` together. Guarantee: what orbax narrates and repeats over
 pages about a failure stays out of the log; callers get the error itself, once.
@@ -11,18 +12,78 @@ import warnings
 from typing import Any
 
 import jax
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 _ITEM = "state"
+_TEMPORARY = ".orbax-checkpoint-tmp"
+_INDEX = "index.process_"
 # A host whose write failed leaves the others waiting for it: a save that takes longer than this has failed somewhere.
 _PATIENCE_S, _SLOWEST = 600.0, 5e6  # and bytes per second of one host
 
 
-def start(folder: pathlib.Path, nested: dict) -> Any:
-    """Copies the arrays to the host and begins to write them; `.result()` of what is returned waits, or raises."""
+def start(folder: pathlib.Path, nested: dict, *, apart: bool = False) -> Any:
+    """Copies the arrays to the host and begins to write them; `.result()` of what is returned waits, or raises.
+
+    `apart`: every process has a disk of its own, on which `folder`, the same path on all, has only what it wrote; then
+    see `indexed` and `joined`.
+    """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(nested)) / jax.process_count()
-    with _context(timeout_s=_PATIENCE_S + size / _SLOWEST):
+    context = _context(timeout_s=_PATIENCE_S + size / _SLOWEST)
+    if apart:  # its folder is made by one process, and the others would wait to see it
+        context.array_options.saving.array_metadata_store = None
+    with context:
         return ocp.save_checkpointables_async(str(folder), {_ITEM: nested})
+
+
+def indexed(folder: pathlib.Path, process: int) -> None:
+    """Of a process but the first, whose disk is its own: gives its part of a written step the name of the step, and
+    beside the arrays a small index of them."""
+    folder.with_name(folder.name + _TEMPORARY).rename(folder)
+    context = tensorstore.Context()
+    mine = _store(folder / _ITEM, context, inside=f"ocdbt.process_{process}/")
+    _copied(mine, _store(folder / _ITEM, context, index=f"{_INDEX}{process}/"))
+
+
+def indices(processes: int) -> list[str]:
+    """The folders inside a step that the first process needs of the others, to join what they wrote."""
+    return [f"{_ITEM}/{_INDEX}{process}/" for process in range(1, processes)]
+
+
+def joined(folder: pathlib.Path, processes: int) -> None:
+    """Of the first process: makes its part of a step, and the indices of the others beside it, one set of arrays.
+
+    FileNotFoundError when an index is not there. The arrays themselves are not read: their files are named.
+    """
+    context = tensorstore.Context()
+    whole = _store(folder / _ITEM, context)
+    for index in indices(processes):
+        (folder / index / "manifest.ocdbt").stat()
+        _copied(_store(folder / _ITEM, context, index=pathlib.Path(index).name + "/"), whole)
+
+
+def stays(name: str) -> bool:
+    """Whether a file of a step is one that `joined` leaves as it is."""
+    return name.startswith((f"{_ITEM}/ocdbt.process_", f"{_ITEM}/{_INDEX}"))
+
+
+def _store(state: pathlib.Path, context: tensorstore.Context, *, inside: str = "", index: str = "") -> Any:
+    """The arrays of a folder, as OCDBT keeps them; with `index`, what names them is in that folder of it."""
+    at = lambda place: {"driver": "file", "path": f"{state}/{place}"}
+    names = {
+        "manifest": at(index),
+        "btree_node_data_prefix": index,
+        "version_tree_node_data_prefix": index,
+    }
+    spec = {"driver": "ocdbt", "base": at(inside), **(names if index else {})}
+    return tensorstore.KvStore.open(spec, context=context).result()
+
+
+def _copied(source: Any, to: Any) -> None:
+    """The names of the one in the other, where they stand for the same files: both are of one context."""
+    change = tensorstore.Transaction(atomic=True)
+    source.experimental_copy_range_to(to.with_transaction(change)).result()
+    change.commit_async().result()
 
 
 def load(folder: pathlib.Path, like: dict) -> dict:

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from jaxlm.checkpoint import former, manifest, names, storage
+from jaxlm.checkpoint import apart, former, manifest, names, storage
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.errors import UserError
@@ -31,7 +31,8 @@ class Checkpoints:
     """The checkpoints of one run: `directory/<step>/`.
 
     With `keep=None` nothing on disk is ever changed. `say` gets one line per event; `hook(phase, step)` is
-    called at save_started, save_written, save_committed and save_pruned (fault injection).
+    called at save_started, save_written, save_committed and save_pruned (fault injection). `fetch(step)` brings the
+    files of a step here before they are read. `carrier`: this process has a disk of its own, see apart.py.
     """
 
     def __init__(
@@ -42,15 +43,19 @@ class Checkpoints:
         say: Callable[[str], None] = print,
         hook: Callable[[str, int], None] = lambda phase, step: None,
         check: manifest.Check = "sha256",
+        fetch: Callable[[int], None] = lambda step: None,
+        carrier: apart.Carrier | None = None,
     ) -> None:
         # Reading asks no device and no other process; writing is a thing of all, of which the main one keeps order.
-        share = manifest.ALL if keep is None else manifest.HostShare(jax.process_index(), jax.process_count())
-        self._folders = Folders(directory, check=check, share=share)
+        own = manifest.ALL if keep is None else manifest.HostShare(jax.process_index(), jax.process_count())
+        self._folders = Folders(directory, check=check, share=own if carrier is None else manifest.ALL)
         self._keep, self._say, self._hook = keep, say, hook
+        self._fetch, self._carrier = fetch, carrier
         self._pending: threading.Thread | None = None
         self._step, self._failure = -1, ""  # of the newest save
-        self._main = share.index == 0
-        if keep is not None and self._main:
+        self._main = own.index == 0
+        self._orders = self._main or carrier is not None  # this disk
+        if keep is not None and self._orders:
             self._clean_start()
 
     @property
@@ -73,7 +78,7 @@ class Checkpoints:
             if not (problem := self._problem(step)):
                 return step
             end = "left as it is" if self._keep is None else f"now {step}.corrupt"
-            if self._keep is not None and self._main:
+            if self._keep is not None and self._orders:
                 self._folders.set_aside(step, "corrupt")
             self._say(
                 f"WARNING: checkpoint of step {step} is damaged: {problem}; {end}, older ones are tried"
@@ -153,7 +158,7 @@ class Checkpoints:
             self._pending.join()
             self._pending = None
         problem, self._failure = self._failure, ""
-        if problem and self._main:
+        if problem and self._orders:
             with contextlib.suppress(OSError):
                 self._folders.remove_temporary(self._step)
         return problem
@@ -161,7 +166,7 @@ class Checkpoints:
     def discard_after(self, step: int) -> None:
         """Removes all steps newer than `step`, for a run that goes back and trains them anew."""
         self.wait()
-        if self._main:
+        if self._orders:
             for later in [s for s in self._folders.all() if s > step]:
                 self._folders.remove(later)
 
@@ -169,7 +174,9 @@ class Checkpoints:
         """Renames `step` and newer ones to `<step>.<why>`, for a run that went wrong from there on; returns them."""
         self.wait()
         found = [s for s in self.steps() if s >= step]
-        for bad in found if self._main else []:
+        for bad in found if self._orders else []:
+            if self._main:
+                self._bring(bad)  # what others wrote of it stays with it
             self._folders.set_aside(bad, why)
         return found
 
@@ -197,8 +204,8 @@ class Checkpoints:
             nested = storage.load(self._folders.path(step), names.to_nested(like, called))
         except Exception as error:
             raise UserError(
-                f"Checkpoint {self._folders.path(step)} is intact but could not be read: {_first_line(error)}. It was "
-                f"written with {self.meta(step).get('versions', 'other versions of the libraries')}."
+                f"Checkpoint {self._folders.path(step)} is intact but could not be read: {apart.first_line(error)}. "
+                f"It was written with {self.meta(step).get('versions', 'other versions of the libraries')}."
             ) from error
         return names.from_nested(nested, like, called)
 
@@ -207,17 +214,18 @@ class Checkpoints:
         self._step, problem = step, ""
         try:
             self._hook("save_started", step)
-            if self._main:
+            if self._orders:
                 self._folders.make_ready(step)
         except Exception as error:
-            problem = _first_line(error)
+            problem = apart.first_line(error)
         self._failure = distributed.first_problem(problem)
         if self._failure:
             return
         try:
-            response = storage.start(self._folders.path(step), nested)
+            path = self._folders.path(step)
+            response = storage.start(path, nested, apart=self._carrier is not None)
         except Exception as error:
-            self._failure = _first_line(error)
+            self._failure = apart.first_line(error)
             return
         self._pending = threading.Thread(
             target=self._finish, args=(step, response, entries), name="checkpoint"
@@ -227,16 +235,24 @@ class Checkpoints:
     def _finish(self, step: int, response: Any, entries: dict) -> None:
         """The part of a save that runs in its own thread."""
         assert self._keep is not None
-        try:
+
+        def written() -> None:
             response.result()
             self._hook("save_written", step)
-            self._folders.commit(step, **entries)
-            if self._main:
-                self._hook("save_committed", step)
+
+        committed = lambda: self._hook("save_committed", step)
+        try:
+            if self._carrier is not None:
+                apart.commit(self._folders, step, entries, self._carrier, written, committed)
+            else:
+                written()
+                self._folders.commit(step, **entries)
+                if self._main:
+                    committed()
         except Exception as error:
-            self._failure = _first_line(error)
+            self._failure = apart.first_line(error)
             return
-        if not self._main:
+        if not self._orders:
             return
         try:
             self._folders.prune(self._keep)
@@ -246,8 +262,20 @@ class Checkpoints:
 
     def _problem(self, step: int) -> str:
         """What any process found wrong with its share of a step's files, or "". Each step is read once."""
+        if self._keep is not None:
+            with distributed.ending_together():
+                self._bring(step)
         problem = self._folders.problem(step) or ""
         return problem if self._keep is None else distributed.first_problem(problem)
+
+    def _bring(self, step: int) -> None:
+        try:
+            self._fetch(step)
+        except OSError as error:
+            raise UserError(
+                f"The checkpoint of step {step} cannot be fetched: {error}. Fix: check the address and the access, and "
+                "run the same command again."
+            ) from error
 
     def _from_main(self, number: int) -> int:
         return number if self._keep is None else distributed.from_main(number)
@@ -264,7 +292,3 @@ class Checkpoints:
         for step in sorted(set(self._folders.all()) - set(self.steps())):
             why = f"step {step} has no {manifest.FILE} (its save was interrupted)"
             self._say(f"checkpoint: {why}: ignored, and removed after the next save")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

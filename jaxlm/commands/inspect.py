@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
         "--verify", action="store_true", help="compare every file of every step with its SHA-256"
     )
     parser.add_argument("--meta", action="store_true", help="print the metadata as JSON")
-    parser.runs, parser.weights = ["path"], "--verify" in argv
+    parser.runs, parser.weights = ["path"], "all" if "--verify" in argv else "none"
     options = parser.options(argv)
     checkpoints, step = opened.find_run(options.path)
     step = step if options.step is None else options.step

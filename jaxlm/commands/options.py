@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from jaxlm.buckets.bucket import is_url
 from jaxlm.errors import UserError, check_text, did_you_mean
@@ -60,8 +60,9 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.takes_texts = self.takes_runs = False
-        # The options that name runs, perhaps in buckets; whether their weights are read.
-        self.runs, self.weights = list[str](), True
+        # The options that name runs, perhaps in buckets; which of their weights are read, see config.remote.
+        self.runs = list[str]()
+        self.weights: Literal["named", "all", "none"] = "named"
 
     def options(self, argv: Sequence[str]) -> argparse.Namespace:
         """What `argv` says (argv[0] is the program)."""

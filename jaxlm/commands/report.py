@@ -19,7 +19,7 @@ from jaxlm.errors import EXIT_DONE
 def main(argv: Sequence[str]) -> int:
     """Writes the page."""
     parser = table.Parser(__name__, __doc__)
-    parser.runs, parser.weights = ["runs"], False
+    parser.runs, parser.weights = ["runs"], "none"
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folder")
     table.add_output(parser, "file for the page; default: report.html", pathlib.Path("report.html"))
     options = parser.options(argv)

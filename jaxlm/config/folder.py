@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from jaxlm.buckets import owner
+from jaxlm.buckets import mirror, owner
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.config import drift, former, tree
 from jaxlm.config.executed import Code
@@ -239,7 +239,8 @@ def run_of(value: Any, where: str, folder: RunFolder | None = None) -> Run:
 
 def _check_known(names: Iterable[str], saved: bool, where: str) -> None:
     """UserError where something stands besides a run, or the traces of a start that was killed before config.json."""
-    known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK, owner.FOLDER}
+    known = {"config.json.tmp", "run.log", "crash", "tokenizer", "checkpoints", _LOCK}
+    known |= {owner.FOLDER, mirror.PREPARED}
     if saved:  # checkpoints hold the configuration, too: config.json was lost
         known |= {"metrics.jsonl", "environment.jsonl", "isolation.jsonl", "tensorboard"}
         known |= {"rows", "samples", "profile", "wandb", "stream"}

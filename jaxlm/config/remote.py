@@ -10,6 +10,7 @@ import pathlib
 import re
 import socket
 import sys
+from typing import Literal
 
 from jaxlm.buckets import copies, mirror
 from jaxlm.buckets.bucket import is_url
@@ -18,6 +19,8 @@ from jaxlm.errors import UserError
 
 _NAMED = re.compile(r"(?P<root>.+?)(?P<inside>/checkpoints(/\d+)?)?/*(?P<step>@\d+)?")
 _ABOUT = "bucket.json"
+
+Weights = Literal["named", "all", "none"]
 
 
 def working(path: str, where: str) -> tuple[pathlib.Path, str]:
@@ -35,17 +38,20 @@ def home_of(folder: pathlib.Path) -> pathlib.Path:
     return folder.parent.parent
 
 
-def readable(path: str, *, weights: bool = True) -> str:
+def readable(path: str, *, weights: Weights = "named") -> str:
     """A path as it is, of a URL an up to date copy of the run that lies there; an @N behind it stays there.
 
-    `weights`: with all checkpoints, whatever the URL names: the best is used; else with their manifests alone.
+    `weights`: of the checkpoint that the URL names, or all where it names none (the best is used); "none": manifests.
     """
     if not is_url(path):
         return path
     found = _NAMED.fullmatch(path)
     assert found is not None  # it takes whatever is not empty
     url, inside = found["root"], found["inside"] or ""
-    wanted = lambda name: weights or not name.startswith(mirror.STEPS) or mirror.is_marker(name)
+    step = re.search("[0-9]+$", found["step"] or inside) if weights == "named" else None
+    below = f"{mirror.STEPS}{step[0]}/" if step else mirror.STEPS
+    always = lambda name: not name.startswith(mirror.STEPS) or mirror.is_marker(name)
+    wanted = lambda name: always(name) or (weights != "none" and name.startswith(below))
     folder = copies.copied(url, _home(url), wanted)
     if not folder.is_dir():
         raise UserError(f"{path}: nothing is there. Fix: name the --workdir of a training.")
@@ -53,7 +59,7 @@ def readable(path: str, *, weights: bool = True) -> str:
     return f"{folder}{inside}{found['step'] or ''}"
 
 
-def each(paths: str | list[str], weights: bool) -> str | list[str]:
+def each(paths: str | list[str], weights: Weights) -> str | list[str]:
     """The same of several."""
     if isinstance(paths, str):
         return readable(paths, weights=weights)

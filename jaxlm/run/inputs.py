@@ -18,7 +18,7 @@ from jaxlm.data import draws, feed, pipeline
 from jaxlm.data.places import cache_folder, expanded
 from jaxlm.data.rows import mixture
 from jaxlm.data.rows.rows import Rows
-from jaxlm.data.shards import prepare, shards, trained
+from jaxlm.data.shards import handed, prepare, shards, trained
 from jaxlm.data.tokenizer import Pretrained, Tokenizer
 from jaxlm.errors import UserError
 from jaxlm.objectives.multi_task import Task
@@ -40,12 +40,16 @@ class Text:
     streams: tuple[Stream, ...]
 
 
-def text(run: Run, say: Callable[[str], None]) -> Text:
-    """Tokenises the corpora, or finds it done. Raises UserError for what is wrong with corpus or tokenizer."""
+def text(run: Run, say: Callable[[str], None], hosts: handed.Hosts | None = None) -> Text:
+    """Tokenises the corpora, or finds it done; `hosts` that share no cache do it once, together.
+
+    Raises UserError for what is wrong with corpus or tokenizer.
+    """
     root = cache_folder(run.data.cache)
     cache = Cache(root, say)
     tasks = streams.tasks(run)
-    ready = _prepared(run, tasks, root, say)
+    with handed.all_or_none(hosts):
+        ready = _prepared(run, tasks, root, say, hosts)
     main = ready[repr(next(iter(run.data.corpora().values())))]
     tokenizer = main.tokenizer
     vocabulary = tokenizer.vocabulary
@@ -96,7 +100,11 @@ def _stream(
 
 
 def _prepared(
-    run: Run, tasks: tuple[Task, ...], cache: pathlib.Path, say: Callable[[str], None]
+    run: Run,
+    tasks: tuple[Task, ...],
+    cache: pathlib.Path,
+    say: Callable[[str], None],
+    hosts: handed.Hosts | None,
 ) -> dict[str, prepare.Prepared]:
     """The shards of every corpus of the run, once each; the tokenizer is that of its main corpus or mixture."""
     used = [(run.data, False), *((task.data or run.data, task.objective.needs_sentences) for task in tasks)]
@@ -114,6 +122,7 @@ def _prepared(
             sentences=any(needed for other, _, needed in asked if repr(other) == name),
             cache=expanded(data.cache) if data.cache else cache,
             log=say,
+            hosts=hosts,
         )
         config = Pretrained(path=str(ready[name].directory))
     return ready

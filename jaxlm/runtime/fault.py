@@ -5,7 +5,8 @@
     JAXLM_FAULT="term@step=9,nan@step=5"           SIGTERM before step 9; step 5 sees a NaN
 
 Actions: kill, term, int, hang, pause (until a signal comes), error (an OSError, disk full), nan. Phases: before_step,
-after_step, evaluate, save_started, save_written, save_uploaded (all of it but the manifest is in the bucket),
+after_step, evaluate, save_started, save_written, save_uploaded (all of it but the manifest, or all that a host with a
+disk of its own wrote, is in the bucket),
 save_committed, save_pruned. Guarantee: unset, `at` is one comparison.
 """
 

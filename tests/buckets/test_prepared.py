@@ -1,8 +1,12 @@
 """A corpus prepared once, in a bucket, for all hosts."""
 
+import concurrent.futures
+import functools
 import json
+import pathlib
 import re
 import secrets
+import threading
 
 import pytest
 
@@ -10,7 +14,7 @@ from jaxlm.buckets.bucket import Bucket
 from jaxlm.commands import data
 from jaxlm.data import tokenizer
 from jaxlm.data.corpus import corpus
-from jaxlm.data.shards import prepare
+from jaxlm.data.shards import handed, prepare
 from jaxlm.errors import UserError
 
 
@@ -67,3 +71,57 @@ def test_another_preparation_is_not_replaced(tmp_path, url, monkeypatch):
         UserError, match=f"{re.escape(url)} holds something else already. Fix: choose another"
     ):
         data.main(command(tmp_path, url, documents=70))
+
+
+def hosts_of(url: str, count: int) -> list[handed.Hosts]:
+    """Threads as hosts."""
+    said, met = [""] * count, threading.Barrier(count)
+
+    def exchanged(number: int, text: str) -> list[str]:
+        said[number] = text
+        met.wait(60)
+        found = list(said)
+        met.wait(60)
+        return found
+
+    one = lambda number: functools.partial(exchanged, number)
+    return [handed.Hosts(url, number, one(number), lambda why: None) for number in range(count)]
+
+
+def all_at_once(work: list) -> None:
+    with concurrent.futures.ThreadPoolExecutor(len(work)) as pool:
+        for done in [pool.submit(one) for one in work]:
+            done.result()
+
+
+def index(folder: pathlib.Path, content: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "part").write_text(content)
+    (folder / "index.json").write_text(content)
+
+
+@pytest.mark.parametrize(("having", "giver"), [((), 0), ((1,), 1), ((2, 1), 1), ((0, 1, 2), None)])
+def test_one_host_makes_or_has_what_the_others_fetch(tmp_path, url, having, giver):
+    folders = [tmp_path / f"{number}" / "wiki-1" for number in range(3)]
+    for number in having:
+        index(folders[number], "had")
+    making = [functools.partial(index, folder, "had" if having else "made") for folder in folders]
+    all_at_once(
+        [
+            functools.partial(host.hand_out, folder, number in having, make, lambda line: None)
+            for number, (host, folder, make) in enumerate(zip(hosts_of(url, 3), folders, making, strict=True))
+        ]
+    )
+    assert {(folder / "part").read_text() for folder in folders} == {"had" if having else "made"}
+    assert ("wiki-1/index.json" in Bucket(url).listed()) == (giver is not None)
+
+
+def test_hosts_with_different_corpora_are_refused(tmp_path, url):
+    work = [
+        functools.partial(host.hand_out, tmp_path / name, False, lambda: None, print)
+        for host, name in zip(hosts_of(url, 2), ("wiki-1", "wiki-2"), strict=True)
+    ]
+    with pytest.raises(
+        UserError, match=r"hosts read different corpora or tokenizers: \['wiki-1', 'wiki-2'\]"
+    ):
+        all_at_once(work)

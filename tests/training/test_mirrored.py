@@ -113,7 +113,9 @@ def test_commands_read_runs_in_buckets(done, tmp_path, monkeypatch, capsys, comm
     main = importlib.import_module(f"jaxlm.commands.{words[0]}").main
     assert main(words) == 0
     assert shown in capsys.readouterr().out
-    weights = list((tmp_path / "cache").rglob("state/d/*"))
+    weights = {path.parts[-4] for path in (tmp_path / "cache").rglob("state/d/*")}
+    if any(word.endswith("/checkpoints/8") for word in words):
+        assert weights == {"8"}, "a step that is named is fetched alone"
     assert bool(weights) == (words[0] not in ("report", "inspect") or "--verify" in words)
 
 

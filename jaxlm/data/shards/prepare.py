@@ -5,6 +5,7 @@ Parallel, and resumable after SIGKILL with an identical result: finished parts a
 """
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from jaxlm import cached
 from jaxlm.data import tokenizer, workers
 from jaxlm.data.corpus import corpus, steps
 from jaxlm.data.places import default_cache, disk_errors, local
-from jaxlm.data.shards import assembly, parts, production, progress, trained
+from jaxlm.data.shards import assembly, handed, parts, production, progress, trained
 from jaxlm.data.shards import index as indices
 from jaxlm.data.tokens import chat_template
 from jaxlm.errors import UserError
@@ -54,10 +55,12 @@ def prepare(
     log: Log = print,
     processes: int | None = None,
     output: str | os.PathLike[str] | None = None,
+    hosts: handed.Hosts | None = None,
 ) -> Prepared:
     """Find or make the shards of a corpus; the texts of a record of several are its sentences.
 
     cache: None is `default_cache()`. processes: None is one a core. output: a folder of its own instead of the cache.
+    hosts: those of a run that share no cache; all of them call this.
     UserError for whatever is wrong with the corpus, the tokenizer, or the folder.
     """
     text.validate("corpus")
@@ -83,11 +86,8 @@ def prepare(
             "corpus": {**text.describe(), "identity": identity},
             "tokenizer_config": tokenizer.describe(tokenizer_config),
         }
-        index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
-        if index is None:
-            with cached.locked(directory, log):
-                again = _found(directory, key, log)
-                index = again or _make(source, text, made, directory, about, part, log, processes)
+        make = functools.partial(_make, source, text, made, directory, about, part, log, processes)
+        index = _ready(directory, key, make, hosts, log)
         _restore_tokenizer(directory, made, log)
     return Prepared(directory=directory, tokenizer=made, index=index)
 
@@ -163,6 +163,25 @@ def _found(directory: Path, key: str, log: Log) -> dict[str, Any] | None:
                 log(f"{path}: missing or damaged, is made again")
                 return None
     return index
+
+
+def _ready(
+    directory: Path,
+    key: str,
+    make: Callable[[], dict[str, Any]],
+    hosts: handed.Hosts | None,
+    log: Log,
+) -> dict[str, Any]:
+    """The index of a preparation: found here, or handed out by one of the hosts, or made."""
+
+    def here() -> dict[str, Any]:
+        with cached.locked(directory, log):
+            return _found(directory, key, log) or make()  # another process may have made it meanwhile
+
+    index = _found(directory, key, lambda line: None)  # no lock yet: a complete cache may be read-only
+    if hosts is not None:
+        hosts.hand_out(directory, index is not None, here, log)
+    return index or here()
 
 
 def _make(
