@@ -1,7 +1,8 @@
 """Other settings of the same run, in order of their predicted time. In: the words of a run, a target. Out: `Setting`s.
 
-Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches. The quick model ranks them;
-the compiler has the last word on those that are shown.
+Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches, where moments lie. The quick
+model ranks them; the compiler has the last word on those that are shown. Moments in the host's memory come last, since
+what their way takes is not known.
 """
 
 import dataclasses
@@ -43,6 +44,11 @@ class Setting:
         return self.compiled.peak
 
     @property
+    def in_host(self) -> bool:
+        """Whether moments lie in the host's memory."""
+        return self.quick.memory.host > 0
+
+    @property
     def times(self) -> Times:
         """Of a step, with the compiled one's traffic."""
         return planned.times(self.quick, self.compiled, self.efficiency)
@@ -79,7 +85,13 @@ def ranked(plan: Planned, changes: Iterable[dict[str, Any]]) -> list[Setting]:
 def _order(one: Setting) -> tuple:
     """Times within 2 % are alike; what is sure to fit comes before what may."""
     kinds = {word.partition("=")[0].rpartition(".")[0] or word for word in one.words}
-    return (float(f"{one.quick.times.step:.2g}"), not one.quick.fits, len(kinds), one.quick.memory.total)
+    return (
+        one.in_host,
+        float(f"{one.quick.times.step:.2g}"),
+        not one.quick.fits,
+        len(kinds),
+        one.quick.memory.total,
+    )
 
 
 def changed(run: Run, change: dict[str, Any]) -> Run:
@@ -114,7 +126,7 @@ def _that_fit(words: Sequence[str], plan: Planned, choices: Sequence[Setting], m
             continue
         if step.fits:
             found.append(dataclasses.replace(one, compiled=step))
-    return sorted(found, key=lambda one: one.times.step)
+    return sorted(found, key=lambda one: (one.in_host, one.times.step))
 
 
 def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
@@ -138,6 +150,10 @@ def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
     for one, other in itertools.combinations([remats, micro, meshes], 2):
         yield from (a | b for a, b in itertools.product(one, other))
     yield from (a | b | c for a, b, c in itertools.product(remats, micro, meshes))
+    host = {"mesh.optimizer_memory": "host"}
+    yield from (
+        [] if run.mesh.optimizer_memory == "host" else [host, *(host | one for one in [*remats, *meshes])]
+    )
 
 
 def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:

@@ -62,3 +62,29 @@ def test_what_would_fit_is_found_and_compiled():
     assert not plan.fits
     (one,) = search.fitting(words, plan, most=1)
     assert one.compiled.fits and one.compiled.peak < 15.75 * 2**30 and one.words
+
+
+def test_moments_in_the_hosts_memory_are_none_of_the_devices_at_the_peak_either():
+    """BERT-base by data: at the peak both programs hold the same but for them, so no more than what is under way is there."""
+    words = ["bert_base_fast", "--config.batch_size=512", "--config.ema_decay=0.0"]
+    here, there = (
+        planned.of([*words, f"--config.mesh.optimizer_memory={place}"], targets.parse("v5e-8"), only=1)
+        for place in ("device", "host")
+    )
+    held, moved = (plan.stages[0].quick.memory for plan in (here, there))
+    moments = held.optimizer - moved.optimizer
+    assert moved.host == moments == pytest.approx(2 * held.parameters, rel=1e-3)
+    one, other = (plan.stages[0].compiled for plan in (here, there))
+    assert other.host == pytest.approx(moments, rel=0.01) and one.host == 0
+    assert one.arguments - other.arguments == pytest.approx(moments, rel=0.01)
+    assert one.peak - other.peak == pytest.approx(moments, rel=0.02)
+    assert "of its memory for each device" in table.text(there)
+
+
+def test_where_rematerialisation_is_not_enough_moments_go_to_the_host():
+    words = ["llama_7b", "--config.batch_size=8", "--config.mesh.data=1", "--config.mesh.fsdp=8"]
+    plan = planned.of(words, targets.parse("v5e-8"))
+    assert not plan.fits
+    offered = search.fitting(words, plan)
+    assert offered and all("--config.mesh.optimizer_memory=host" in one.words for one in offered)
+    assert all(one.compiled.fits for one in offered)
