@@ -44,7 +44,7 @@ def on_device(tree: Any, like: Any) -> Any:
 
 
 def check(device: Any, where: str) -> None:
-    """UserError unless programs of such a device reach the memory of its host. A described one is taken to."""
+    """UserError unless programs of such a device reach the memory of its host."""
     memories = (
         [one.kind for one in device.addressable_memories()] if isinstance(device, jax.Device) else [MEMORY]
     )

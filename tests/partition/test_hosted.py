@@ -160,14 +160,7 @@ def test_a_parameter_is_brought_when_those_before_it_are_back():
 
 
 def test_a_platform_without_it_is_refused_with_the_fix():
-    class Device(jax.Device):
-        platform, device_kind = "abacus", "Abacus 1"
-
-        def __init__(self):
-            pass
-
-        def addressable_memories(self):
-            return [SimpleNamespace(kind="device")]
-
+    memories = [SimpleNamespace(kind="device")]
+    device = SimpleNamespace(platform="abacus", device_kind="Abacus 1", addressable_memories=lambda: memories)
     with pytest.raises(UserError, match="abacus.*only device.*--config.mesh.optimizer_memory=device"):
-        hosted.check(Device(), "config.mesh")
+        hosted.check(device, "config.mesh")
