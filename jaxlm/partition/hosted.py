@@ -45,9 +45,7 @@ def on_device(tree: Any, like: Any) -> Any:
 
 def check(device: Any, where: str) -> None:
     """UserError unless programs of such a device reach the memory of its host."""
-    memories = (
-        [one.kind for one in device.addressable_memories()] if isinstance(device, jax.Device) else [MEMORY]
-    )
+    memories = [one.kind for one in device.addressable_memories()]
     if MEMORY not in memories:
         raise UserError(
             f"{where}.optimizer_memory='host': programs of {device.platform} ({device.device_kind}) do not reach their "
