@@ -79,12 +79,3 @@ def test_moments_in_the_hosts_memory_are_none_of_the_devices_at_the_peak_either(
     assert one.arguments - other.arguments == pytest.approx(moments, rel=0.01)
     assert one.peak - other.peak == pytest.approx(moments, rel=0.02)
     assert "of its memory for each device" in table.text(there)
-
-
-def test_where_rematerialisation_is_not_enough_moments_go_to_the_host():
-    words = ["llama_7b", "--config.batch_size=8", "--config.mesh.data=1", "--config.mesh.fsdp=8"]
-    plan = planned.of(words, targets.parse("v5e-8"))
-    assert not plan.fits
-    offered = search.fitting(words, plan)
-    assert offered and all("--config.mesh.optimizer_memory=host" in one.words for one in offered)
-    assert all(one.compiled.fits for one in offered)
