@@ -82,8 +82,9 @@ def smaller(accumulate: int | None = 2) -> str:
     """What to do about a step that does not fit, with this many micro-batches or more; None: no number helps."""
     micro = f"--config.accumulate={accumulate} or more (smaller micro-batches), " if accumulate else ""
     return (
-        f"Fix, each with the same results: {micro}--config.model.remat=block, --config.mesh.fsdp=N over more devices. "
-        "Else: a smaller --config.batch_size, shorter rows, a smaller model."
+        f"Fix, each with the same results: {micro}--config.model.remat=block, --config.mesh.fsdp=N over more devices, "
+        "--config.mesh.optimizer_memory=host (of a TPU or GPU). Else: a smaller --config.batch_size, shorter rows, a "
+        "smaller model."
     )
 
 

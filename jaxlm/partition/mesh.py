@@ -29,6 +29,9 @@ class Mesh:
     fsdp: int = 1  # devices that share the batch and hold parts of the state
     # What fsdp splits: weights, gradients and moments of the optimizer (ZeRO-3), or all but the weights (ZeRO-1, 2)
     fsdp_splits: Literal["weights", "optimizer"] = "weights"
+    # Where moments of the optimizer and averages of the weights lie between updates. host: in the host's memory; they
+    # come to the devices and go back, parameter by parameter
+    optimizer_memory: Literal["device", "host"] = "device"
     expert: int = 1  # devices that share the batch, and each hold a part of the experts of a mixture
     tensor: int = 1  # devices that share heads, MLP and vocabulary
     context: int = 1  # devices that share the positions of a row, for long rows

@@ -41,6 +41,13 @@ def shardings(abstract: Any, axes: Any, mesh: Mesh, rules: Rules = table.RULES) 
     return jax.tree.map(lambda _: NamedSharding(mesh, next(placed)[2].spec), abstract)
 
 
+def owners(abstract: Any, axes: Any) -> list[Path]:
+    """The path of the parameter that each array of `abstract` belongs to, in the order of its leaves; (): to none."""
+    known = _by_path(axes)
+    paths = [_names(path) for path, _ in jax.tree_util.tree_flatten_with_path(abstract)[0]]
+    return [path[start:] if (start := _owner_at(path, known)) is not None else () for path in paths]
+
+
 def with_shardings(abstract: Any, shardings: Any) -> Any:
     """`abstract` with the shardings attached: what `jit(...).lower` and a checkpoint restore take."""
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
@@ -103,8 +110,7 @@ def report(
 
 
 def _placements(abstract: Any, axes: Any, mesh: Mesh, rules: Rules) -> Iterator[tuple[Path, Any, Placement]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(axes, is_leaf=lambda node: isinstance(node, tuple))
-    by_path = {_names(path): names for path, names in leaves}
+    by_path = _by_path(axes)
     for path, x in jax.tree_util.tree_flatten_with_path(abstract)[0]:
         names = _names(path)
         own = _axes_of(names, x, by_path)
@@ -115,14 +121,24 @@ def _placements(abstract: Any, axes: Any, mesh: Mesh, rules: Rules) -> Iterator[
         yield names, x, placement
 
 
+def _by_path(axes: Any) -> dict[Path, Axes]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(axes, is_leaf=lambda node: isinstance(node, tuple))
+    return {_names(path): names for path, names in leaves}
+
+
+def _owner_at(path: Path, by_path: Mapping[Path, Axes]) -> int | None:
+    """Where in `path` the longest path of a parameter begins that ends it; None if there is none."""
+    return next((start for start in range(len(path)) if path[start:] in by_path), None)
+
+
 def _axes_of(path: Path, x: Any, by_path: Mapping[Path, Axes]) -> Axes:
-    """The axes of the parameter with the longest path that ends `path`; Nones if there is none."""
-    for start in range(len(path)):
-        axes = by_path.get(path[start:])
-        if axes is not None:
-            # Foreign optimizers keep moments of another rank; those are replicated and show up in the report.
-            return axes if start == 0 or len(axes) == len(x.shape) else (None,) * len(x.shape)
-    return (None,) * len(x.shape)
+    """The axes of the parameter that it belongs to; Nones if there is none."""
+    start = _owner_at(path, by_path)
+    if start is None:
+        return (None,) * len(x.shape)
+    # Foreign optimizers keep moments of another rank; those are replicated and show up in the report.
+    axes = by_path[path[start:]]
+    return axes if start == 0 or len(axes) == len(x.shape) else (None,) * len(x.shape)
 
 
 def _names(path: tuple) -> Path:

@@ -49,7 +49,8 @@ class Step:
     fits: bool
     arguments: int = 0  # state and batch, as the device lays them out
     temporaries: int = 0
-    peak: int = 0  # live at once; of what does not fit, what it would take
+    host: int = 0  # in the memory of its host: state, and what the backward pass finds there
+    peak: int = 0  # of the device, live at once; of what does not fit, what it would take
     capacity: int = 0  # 0: it fits, and how much there is was not said
     compile_s: float = 0.0
     attention: tuple[str, ...] = ()  # kernels
@@ -185,6 +186,7 @@ def _facts(
         fits=True,
         arguments=analysis.argument_size_in_bytes,
         temporaries=analysis.temp_size_in_bytes,
+        host=device_memory.of_host(made),
         peak=device_memory.estimate(made, "tpu") or 0,
         compile_s=seconds,
         attention=attention,

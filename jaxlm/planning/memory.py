@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.batch import Batches
+from jaxlm.partition import hosted
 from jaxlm.partition import mesh as meshes
 from jaxlm.planning.targets import Target
 from jaxlm.run.program import Program
@@ -36,6 +37,7 @@ class Memory:
     averages: int
     frozen: int
     batch: int
+    host: int  # moments and averages in the host's memory, which are none of the above
     gradients: int  # estimates from here on
     activations: int  # kept for the backward pass
     working: int  # of the block under way, gathered weights, the head
@@ -80,6 +82,7 @@ def of(
         averages=held(state.ema),
         frozen=held(program.frozen),
         batch=held(batches),
+        host=hosted.size(state),
         gradients=accumulators * of_gradients,
         activations=sum(one.bytes for one in kept),
         working=_working(program, batches, target, kept, known),
@@ -88,8 +91,9 @@ def of(
 
 
 def held(abstract: Any) -> int:
-    """Bytes on one device of a tree of shapes with shardings."""
-    shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(abstract))
+    """Bytes on one device of a tree of shapes with shardings, but for what lies in its host's memory."""
+    leaves = [leaf for leaf in jax.tree.leaves(abstract) if not hosted.is_hosted(leaf)]
+    shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in leaves)
     return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shards)
 
 

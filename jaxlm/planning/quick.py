@@ -114,6 +114,6 @@ def _times(
 
 def _traffic(found: Memory, mesh: Mapping[str, int], accumulate: int, weights: float) -> float:
     """Bytes read and written: the state once each way, weights for three products, activations there and back."""
-    state = found.parameters + found.optimizer + found.averages + found.gradients
+    state = found.parameters + found.optimizer + found.averages + found.host + found.gradients
     products = 3 * accumulate * weights / mesh["tensor"]
     return 2 * state + products + accumulate * (2 * found.activations + 2 * found.working)

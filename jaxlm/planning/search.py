@@ -1,8 +1,9 @@
 """Other settings of the same run, in order of their predicted time. In: the words of a run, a target. Out: `Setting`s.
 
-Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches, and of the fastest the chunks
-of its loss. The quick model ranks them; the compiler has the last word on those that are shown, with full effort
-(`--exact`) on their time as well.
+Only what leaves results the same is changed: the mesh, rematerialisation, micro-batches, where moments lie, and of the
+fastest the chunks of its loss. The quick model ranks them; the compiler has the last word on those that are shown, with
+full effort (`--exact`) on their time as well. Moments in the host's memory come last, since what their way takes is not
+known.
 """
 
 import dataclasses
@@ -48,6 +49,11 @@ class Setting:
         if self.compiled is None:
             return self.quick.memory.total
         return self.compiled.peak
+
+    @property
+    def in_host(self) -> bool:
+        """Whether moments lie in the host's memory."""
+        return self.quick.memory.host > 0
 
     @property
     def times(self) -> Times:
@@ -106,7 +112,8 @@ def _order(one: Setting) -> tuple:
     kinds = {key.rpartition(".")[0] or key for key in one.change}
     network, run = one.quick.times.bounds["network"], one.quick.program.run
     time, again = float(f"{one.quick.times.step:.2g}"), _REMAT.index(one.change.get("model.remat", "none"))
-    return (time, not one.quick.fits, len(kinds), run.accumulate, network, again, one.quick.memory.total)
+    work = (run.accumulate, network, again)
+    return (one.in_host, time, not one.quick.fits, len(kinds), *work, one.quick.memory.total)
 
 
 def changed(run: Run, change: dict[str, Any]) -> Run:
@@ -144,7 +151,7 @@ def _that_fit(words: Sequence[str], plan: Planned, choices: Sequence[Setting], m
             continue
         if step.fits:
             found.append(dataclasses.replace(one, compiled=step))
-    return sorted(found, key=lambda one: one.seconds)
+    return sorted(found, key=lambda one: (one.in_host, one.seconds))
 
 
 def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
@@ -168,6 +175,10 @@ def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
     for one, other in itertools.combinations([remats, micro, meshes], 2):
         yield from (a | b for a, b in itertools.product(one, other))
     yield from (a | b | c for a, b, c in itertools.product(remats, micro, meshes))
+    host = {"mesh.optimizer_memory": "host"}
+    yield from (
+        [] if run.mesh.optimizer_memory == "host" else [host, *(host | one for one in [*remats, *meshes])]
+    )
 
 
 def _everything(run: Run, target: Target) -> Iterator[dict[str, Any]]:

@@ -56,6 +56,8 @@ def _stage(one: StagePlan) -> list[tuple[str, str]]:
     ]
     if made and made.fits:
         rows.append(("temporaries", f"{gib(made.temporaries)} compiled, {gib(_estimated(one))} estimated"))
+    if in_host := (made.host if made else 0) or memory.host:
+        rows.append(("host", f"{gib(in_host)} of its memory for each device"))
     verdict = "fits" if one.fits else "DOES NOT FIT"
     source = f"compiled, {gib(memory.total)} estimated" if made else "estimated"
     rows.append(("peak", f"{gib(one.peak)} {source}, of {gib(one.capacity)} of a device: {verdict}"))

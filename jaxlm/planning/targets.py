@@ -12,6 +12,7 @@ import re
 
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.monitor import hardware
+from jaxlm.partition import hosted
 
 _GPUS_OF_HOST = 8
 _SQUARES = {1: (1, 1), 4: (2, 2), 8: (2, 4), 16: (4, 4), 32: (4, 8), 64: (8, 8), 128: (8, 16), 256: (16, 16)}
@@ -67,6 +68,15 @@ def _cubes(largest: tuple[int, ...]) -> dict[int, tuple[int, ...]]:
     return dict(sorted(found.items()))
 
 
+class Memory(str):
+    """What a device reads and writes; JAX asks for its name in both ways."""
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        return str(self)
+
+
 @dataclasses.dataclass(frozen=True)
 class Device:
     """One that is not there, with all that a mesh asks of it."""
@@ -78,6 +88,14 @@ class Device:
     slice_index: int
     process_index: int = 0
     core_on_chip: int = 0
+
+    def default_memory(self) -> Memory:
+        """Its own."""
+        return Memory("device")
+
+    def addressable_memories(self) -> list[Memory]:
+        """Its own, and its host's."""
+        return [self.default_memory(), Memory(hosted.MEMORY)]
 
 
 @dataclasses.dataclass(frozen=True)

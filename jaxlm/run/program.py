@@ -20,7 +20,7 @@ from jaxlm.models.moved import Moved
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
-from jaxlm.partition import rules
+from jaxlm.partition import hosted, rules
 from jaxlm.partition import state as partition
 from jaxlm.partition.mesh import lines
 from jaxlm.run.step import TrainState, make_eval_step, make_train_step, new_state
@@ -44,6 +44,7 @@ class Program:
     optimizer: optax.GradientTransformation
     params: Any  # abstract: everything the model reads
     state: TrainState  # abstract: what training changes
+    owners: list[partition.Path]  # of every array of the state the parameter that it belongs to
     frozen: Any  # abstract: what the view leaves as it is
 
     @classmethod
@@ -68,6 +69,10 @@ class Program:
         placed = dataclasses.replace(
             _placed(state, axes, mesh), params=_placed(state.params, axes, mesh, of_weights)
         )
+        owners = partition.owners(state, axes)
+        if run.mesh.optimizer_memory == "host":
+            hosted.check(mesh.devices.flat[0], "config.mesh")
+            placed = _hosted(placed, owners)
         return cls(
             run=run,
             mesh=mesh,
@@ -78,6 +83,7 @@ class Program:
             optimizer=optimizer,
             params=_placed(params, model.axes, mesh, of_weights),
             state=placed,
+            owners=owners,
             frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh, of_weights),
         )
 
@@ -104,6 +110,7 @@ class Program:
 
     def _bind_near(self, trained: Any, average: Any) -> Any:
         """The module over what is trained, beside its average."""
+        average = hosted.on_device(average, self.state.ema)
         return self.model.bind(jax.tree.map(Moved, trained, average))
 
     def parameters(self) -> Any:
@@ -138,10 +145,15 @@ class Program:
             average_from=_average_from(self.run),
             dropout_generator=dropout_generator(self.run, self.mesh),
             beside_average=self.tasks.needs_average,
+            in_turns=hosted.Turns(self.state, self.owners),
         )
         # Without out_shardings some arrays come back sharded otherwise, and the second step compiles again.
         where, options = (shardings(self.state), None), self.compiler_options() or None
         return jax.jit(step, donate_argnums=0, out_shardings=where, compiler_options=options)
+
+    def evaluated(self, state: TrainState) -> Any:
+        """The weights of a state that are evaluated, on the devices."""
+        return state.params if state.ema is None else hosted.on_device(state.ema, self.state.ema)
 
     def compiler_options(self) -> dict[str, bool]:
         """Of the train step."""
@@ -195,6 +207,13 @@ def dropout_generator(run: Run, mesh: jax.sharding.Mesh) -> str:
 
 def _platform(mesh: jax.sharding.Mesh) -> str:
     return mesh.devices.flat[0].platform
+
+
+def _hosted(state: TrainState, owners: list[partition.Path]) -> TrainState:
+    """Shapes whose moments and averages lie in the host's memory."""
+    leaves, structure = jax.tree.flatten(state)
+    moved = [hosted.on_host(x) if owner else x for x, owner in zip(leaves, owners, strict=True)]
+    return dataclasses.replace(jax.tree.unflatten(structure, moved), params=state.params)
 
 
 def _horizon(run: Run) -> Horizon:

@@ -41,6 +41,7 @@ def new_state(params: Any, optimizer: optax.GradientTransformation, *, ema: bool
     )
 
 
+Update = Callable[..., tuple[TrainState, Any]]  # (state, gradient, loss) -> (new state, scalars)
 Bind = Callable[[Any, Any], Any]  # (trained, frozen) -> the model over both, for use within one trace
 
 
@@ -55,12 +56,14 @@ def make_train_step(
     average_from: int = 0,
     dropout_generator: str = "threefry2x32",
     beside_average: bool = False,
+    in_turns: Callable[[Update], Update] = lambda update: update,
 ) -> Callable[[TrainState, Any, Batches], tuple[TrainState, Measures]]:
     """One optimizer step: (state, frozen, batches of B rows) -> (state, measures as (sum, weight)).
 
     `objective` is a MultiTask. No gradient is formed of what is frozen. B must be divisible by `accumulate`;
     micro-batch a takes rows a, a + accumulate, ..., so that every device splits its own rows. `beside_average`: `bind`
-    gets the average in place of what is frozen.
+    gets the average in place of what is frozen. `in_turns`: executes the update of a state that is not all on the
+    devices (`partition.hosted`).
     """
 
     def average(ema: Any, params: Any, step: jax.Array) -> Any:
@@ -99,26 +102,29 @@ def make_train_step(
         # The micro-batch losses already are shares of the whole batch's: their sum is its loss, with weight one.
         return grads, {**measures, "loss": (measures["loss"][0], jnp.ones(()))}
 
-    def step(state: TrainState, frozen: Any, batch: Batches) -> tuple[TrainState, Measures]:
-        # Drawn here, as the devices of a mesh may only be described. Purpose 1: 0 is the initial weights'.
-        key = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)
-        beside = state.ema if beside_average else frozen
-        grads, measures = accumulated(state.params, beside, batch, jax.random.fold_in(key, state.step))
+    def update(state: TrainState, grads: Any, loss: jax.Array) -> tuple[TrainState, Any]:
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         optimized = transforms.measures(opt_state)
-        finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(measures["loss"][0])
+        finite = jnp.isfinite(optimized["grad_norm"]) & jnp.isfinite(loss)
         params = optax.apply_updates(state.params, updates)
         ema = None if state.ema is None else average(state.ema, params, state.step)
         kept = lambda new, old: jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-        in_a_row = jnp.where(finite, 0, state.skipped_in_a_row + 1)
         new = TrainState(
             step=state.step + 1,
             params=kept(params, state.params),
             opt_state=kept(opt_state, state.opt_state),
             ema=kept(ema, state.ema),
             skipped=state.skipped + (1 - finite.astype(jnp.int32)),
-            skipped_in_a_row=in_a_row,
+            skipped_in_a_row=jnp.where(finite, 0, state.skipped_in_a_row + 1),
         )
+        return new, (optimized, finite)
+
+    def step(state: TrainState, frozen: Any, batch: Batches) -> tuple[TrainState, Measures]:
+        # Drawn here, as the devices of a mesh may only be described. Purpose 1: 0 is the initial weights'.
+        key = jax.random.fold_in(jax.random.key(seed, impl=dropout_generator), 1)
+        beside = state.ema if beside_average else frozen
+        grads, measures = accumulated(state.params, beside, batch, jax.random.fold_in(key, state.step))
+        new, (optimized, finite) = in_turns(update)(state, grads, measures["loss"][0])
         return new, _report({**measures, **_single(optimized)}, finite, new, batch)
 
     return step

@@ -55,6 +55,7 @@ def estimate(compiled: Any, platform: str | None = None) -> int | None:
 
     Of a TPU (`platform`; None: where this process runs) what lives at once: its compiler lets temporaries take the
     place of arguments that are read already. A step that takes 26 GiB adds up to 35 (Llama 8B on v6e-8, libtpu 0.0.42).
+    It counts arguments that lie in the host's memory among these, which are none of the device's.
     """
     analysis = compiled.memory_analysis()
     if analysis is None:
@@ -62,8 +63,16 @@ def estimate(compiled: Any, platform: str | None = None) -> int | None:
     new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     added = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + max(new, 0)
     live = getattr(analysis, "peak_memory_in_bytes", 0)
+    live -= getattr(analysis, "host_argument_size_in_bytes", 0)
     known = (platform or jax.default_backend()) == "tpu" and live >= analysis.argument_size_in_bytes
     return live if known else added
+
+
+def of_host(compiled: Any) -> int:
+    """Bytes of its host's memory that a compiled step needs for each device; 0 where that is the device's as well."""
+    analysis = compiled.memory_analysis()
+    names = ("host_argument_size_in_bytes", "host_temp_size_in_bytes")
+    return sum(getattr(analysis, name, 0) for name in names)
 
 
 def settled(result: Any) -> Any:

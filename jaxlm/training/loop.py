@@ -231,7 +231,7 @@ class Loop:
     @property
     def _weights(self) -> Any:
         """What is evaluated."""
-        return self.state.params if self.state.ema is None else self.state.ema
+        return self.parts.program.evaluated(self.state)
 
     def _save(self, step: int, *, final: bool) -> None:
         """Everything measured up to `step` is on disk before the checkpoint is. All hosts save, or none does."""

@@ -25,8 +25,8 @@ from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.hardware import peak_flops
 from jaxlm.monitor.throughput import matmul_rate
+from jaxlm.partition import hosted, rules
 from jaxlm.partition import mesh as meshes
-from jaxlm.partition import rules
 from jaxlm.partition import state as partition
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
@@ -138,6 +138,8 @@ def _notes(parts: Any, span: Span, rows: Sequence[StreamRows], efficiency: float
         notes.append(
             f"trained are {trained:,} of {all_of_it:,} parameters ({100 * trained / all_of_it:.2g}%)"
         )
+    if in_host := hosted.size(program.state):
+        notes.append(f"moments and averages lie in the host's memory: {table.gib(in_host)} for each device")
     if efficiency < 0.5:
         notes.append("more than half of every row is padding: use packing=best_fit, or shorter rows")
     notes += [note for r in rows for note in _epoch_notes(r, span.last - span.first)]

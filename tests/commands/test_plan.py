@@ -6,6 +6,8 @@ import pytest
 
 from jaxlm.commands import plan
 from jaxlm.errors import UserError
+from jaxlm.planning import planned as planned_run
+from jaxlm.planning import search, targets
 
 TINY = "--config=tests/recipes/tiny.py"
 
@@ -94,3 +96,12 @@ def test_rows_long_enough_for_a_kernel_of_gpus_are_planned_without_it(capsys):
 def test_recipes_of_every_kind_are_planned_without_their_corpus(capsys, recipe):
     code = plan.main(["plan", recipe, "--target=v4-8", "--estimate"])
     assert code in (0, 78) and "predicted" in capsys.readouterr().out
+
+
+def test_what_moves_moments_to_the_host_comes_last_and_frees_their_bytes():
+    found = planned_run.of([TINY], targets.parse("v5e-8"), compile_it=False)
+    host, rows = {"mesh.optimizer_memory": "host"}, {"mesh.data": 4, "mesh.fsdp": 2}
+    first, last = search.ranked(found, [host, rows])
+    assert last.in_host and not first.in_host and last.words == ("--config.mesh.optimizer_memory=host",)
+    before, after = found.stages[found.tightest].quick.memory, last.quick.memory
+    assert before.held - after.held == after.host > before.parameters

@@ -15,6 +15,7 @@ from jaxlm.models.build import build
 from jaxlm.optim import around, optimizers, schedules
 from jaxlm.optim.around import GradualUnfreezing, LayerDecay, RateGroups, TowardsStart
 from jaxlm.optim.horizon import Horizon
+from jaxlm.optim.narrow import NarrowMoments
 
 HORIZON, STEPS, RATE, DECAY = Horizon(((40, 8),)), 6, 0.02, 0.1
 AXES = {
@@ -181,3 +182,34 @@ def pieces_of(tree):
 def test_what_cannot_work_is_refused(config, message):
     with pytest.raises(UserError, match=re.escape(message)):
         config.make(HORIZON, AXES)
+
+
+def test_narrow_moments_follow_the_equation_and_round_what_is_kept():
+    """float64 but for the first moment, which ml_dtypes rounds between updates."""
+    rng = np.random.default_rng(0)
+    config = NarrowMoments(of=dataclasses.replace(ADAM, weight_decay=0.0), dtype="bfloat16")
+    axes, w = {"w": ("embed", "mlp")}, rng.normal(size=(5, 7))
+    link = config.make(HORIZON, axes)
+    params = {"w": jnp.asarray(w, jnp.float32)}
+    state = link.init(params)
+    m, v = np.zeros(w.shape), np.zeros(w.shape)
+    for step in range(1, STEPS + 1):
+        g = rng.normal(size=w.shape).astype(np.float32)
+        updates, state = link.update({"w": jnp.asarray(g)}, state, params)
+        m, v = 0.8 * m + 0.2 * g, 0.95 * v + 0.05 * np.square(g, dtype=np.float64)
+        expected = -RATE * (m / (1 - 0.8**step)) / (np.sqrt(v / (1 - 0.95**step)) + 1e-6)
+        # A moment near the middle between two numbers of 8 bits may be rounded to the other one in float32.
+        close = np.isclose(updates["w"], expected, rtol=1e-5, atol=1e-8)
+        assert close.mean() > 0.95
+        np.testing.assert_allclose(updates["w"], expected, atol=RATE * 2**-8)
+        m = m.astype(jnp.bfloat16).astype(np.float64)
+    kept = {str(x.dtype) for path, x in jax.tree_util.tree_leaves_with_path(state) if "mu" in str(path)}
+    others = {str(x.dtype) for path, x in jax.tree_util.tree_leaves_with_path(state) if "nu" in str(path)}
+    assert kept == {"bfloat16"} and others == {"float32"}
+
+
+def test_an_optimizer_without_first_moments_is_refused():
+    sgd = optimizers.Sgd(schedule=ADAM.schedule, weight_decay=0.0, clip_norm=0.0, momentum=0.9)
+    link = NarrowMoments(of=sgd, dtype="bfloat16").make(HORIZON, {"w": ("embed",)})
+    with pytest.raises(UserError, match=r"config.optimizer.of: Sgd has no first moments"):
+        link.init({"w": jnp.zeros(3)})

@@ -74,3 +74,20 @@ def test_with_full_effort_the_search_goes_on_from_the_fastest_by_the_cycles_of_w
     assert [one.seconds for one in found] == sorted(one.seconds for one in found)
     assert any(one.change.get("objective.chunk") == 1024 for one in found)
     assert first[0].cycles_s is None and first[0].change in [one.change for one in found]
+
+
+def test_moments_in_the_hosts_memory_are_none_of_the_devices_at_the_peak_either():
+    """BERT-base by data: at the peak both programs hold the same but for them, so no more than what is under way is there."""
+    words = ["bert_base_fast", "--config.batch_size=512", "--config.ema_decay=0.0"]
+    here, there = (
+        planned.of([*words, f"--config.mesh.optimizer_memory={place}"], targets.parse("v5e-8"))
+        for place in ("device", "host")
+    )
+    held, moved = (plan.stages[0].quick.memory for plan in (here, there))
+    moments = held.optimizer - moved.optimizer
+    assert moved.host == moments == pytest.approx(2 * held.parameters, rel=1e-3)
+    one, other = (plan.stages[0].compiled for plan in (here, there))
+    assert other.host == pytest.approx(moments, rel=0.01) and one.host == 0
+    assert one.arguments - other.arguments == pytest.approx(moments, rel=0.01)
+    assert one.peak - other.peak == pytest.approx(moments, rel=0.02)
+    assert "of its memory for each device" in table.text(there)
