@@ -4,11 +4,11 @@ In: what runs some layers, blocks and keys with L in front, x_BTD, and rows with
 Out: x_BTD and `Extras`, as from one device. Guaranteed: outside, rows are split over the stages too, so that
 embeddings, heads and losses are nobody's work twice; a device holds its own layers and its own share of x.
 
-The schedule is that of GPipe (1811.06965), or, where parts go round the S stages R times, the circular one (interleaved
-stages: 2104.04473, section 2.2). Layers are cut into R S groups; group g is computed by stage g % S. S parts
-(micro-batches) at a time follow each other through all R rounds of the ring before the next S enter. M parts need R M + S - 1
-steps, in which S - 1 times a stage has nothing to do: the bubble is (S - 1) / (R M + S - 1). What enters and leaves lies
-spread over the stages and moves on by one part when one enters, so that no device has all of it.
+The schedule is that of GPipe (1811.06965), or, where parts (micro-batches) go round the S stages R times, the circular
+one (interleaved stages: 2104.04473, section 2.2). Layers are cut into R S groups; group g is computed by stage g % S. S
+parts at a time follow each other through all R rounds of the ring before the next S enter. M parts need R M + S - 1
+steps, in which S - 1 times a stage has nothing to do: the bubble is (S - 1) / (R M + S - 1). What enters and leaves
+lies spread over the stages and moves on by one part when one enters, so that no device has all of it.
 
 A state holds layers in their order, a stage R neighbouring groups, whatever R is: checkpoints and other meshes know of
 none of this. A pass begins by trading them (`_traded`), its gradient ends by trading back.
@@ -51,9 +51,38 @@ def parts(rows: int) -> int:
     return next(number for number in range(min(rows, _PARTS), 0, -1) if rows % number == 0)
 
 
-def bubble(rows: int, stages: int, repeats: int = 1) -> float:
-    """The share of its time that a stage has nothing to do; `rows` of a batch that one device has."""
-    return (stages - 1) / (repeats * parts(rows) * stages + stages - 1)
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Which part is where at which step: as many as there are stages go round so often, then the next."""
+
+    stages: int
+    repeats: int  # rounds
+    each: int  # parts that come in through each stage
+
+    @classmethod
+    def of(cls, rows: int, stages: int, repeats: int = 1) -> "Schedule":
+        """`rows` of a batch that one device has."""
+        return cls(stages, repeats if stages > 1 else 1, parts(rows))
+
+    def at(self, step: Any) -> tuple[Any, Any]:
+        """(part, round) of the first stage; stage s is s steps behind."""
+        turn, within = step // self.stages, step % self.stages
+        return turn // self.repeats * self.stages + within, turn % self.repeats
+
+    @property
+    def work(self) -> int:
+        """Steps in which a stage has something to do."""
+        return self.repeats * self.each * self.stages
+
+    @property
+    def steps(self) -> int:
+        """Until the last part has left."""
+        return self.work + self.stages - 1
+
+    @property
+    def bubble(self) -> float:
+        """The share of its time that a stage has nothing to do."""
+        return 1 - self.work / self.steps
 
 
 def check(layers: int, stages: int, period: int, repeats: int = 1) -> None:
@@ -68,8 +97,8 @@ def check(layers: int, stages: int, period: int, repeats: int = 1) -> None:
         )
     if not divide(stages * repeats):
         raise UserError(
-            f"config.model.stage_repeats={repeats}: {layers} layers{turns} do not divide into so many groups for each of "
-            f"config.mesh.stage={stages} stages. Allowed is one of {allowed(stages)}."
+            f"config.model.stage_repeats={repeats}: {layers} layers{turns} do not divide into so many groups for each "
+            f"of config.mesh.stage={stages} stages. Allowed is one of {allowed(stages)}."
         )
 
 
@@ -100,14 +129,15 @@ def run(
     mesh, number = jax.sharding.get_abstract_mesh(), stages()
     batch = tuple(axis for axis in MESH_AXES["batch"] if axis != STAGE and mesh.shape.get(axis, 1) > 1)
     groups = math.prod(mesh.shape[axis] for axis in batch)
-    count = parts(len(x_BTD) // (groups * number))
+    schedule = Schedule.of(len(x_BTD) // (groups * number), number, repeats)
+    count = schedule.each
     whole = PartitionSpec(None, batch or None)
     place = lambda a, spec: jax.lax.with_sharding_constraint(_as_parts(a, groups, number, count), spec)
     x_MBTD = place(x_BTD, PartitionSpec(STAGE, batch or None))
     rows_M = _each(lambda a: place(a, whole), rows)
     split, by_round = PartitionSpec(STAGE), PartitionSpec(None, STAGE)
     through = jax.shard_map(
-        lambda *local: _through(Schedule(number, repeats), of_group, kept, *local),
+        lambda *local: _through(schedule, of_group, kept, *local),
         in_specs=(split, split, PartitionSpec(), split, PartitionSpec()),
         out_specs=(split, by_round),
         axis_names={STAGE},
@@ -136,23 +166,6 @@ def _as_rows(a_MB: jax.Array, groups: int, stages: int, count: int) -> jax.Array
     return jnp.moveaxis(cut, 2, 0).reshape(-1, *a_MB.shape[2:])
 
 
-@dataclasses.dataclass(frozen=True)
-class Schedule:
-    """Which part is where at which step: S parts go round R times, then the next S."""
-
-    stages: int
-    repeats: int
-
-    def at(self, step: Any) -> tuple[Any, Any]:
-        """(part, round) of the first stage; stage s is s steps behind."""
-        turn, within = step // self.stages, step % self.stages
-        return turn // self.repeats * self.stages + within, turn % self.repeats
-
-    def steps(self, parts: int) -> int:
-        """Until the last of them has left."""
-        return self.repeats * parts + self.stages - 1
-
-
 def _through(
     schedule: Schedule,
     of_group: Callable[..., tuple[jax.Array, Extras]],
@@ -164,12 +177,11 @@ def _through(
     rows_M: Any,
 ) -> tuple[jax.Array, Extras]:
     """On one stage: `waiting` [M / S, B, T, D] are first the parts that come in through it, at last those that left."""
-    stage, count, stages, repeats = stage_1[0], len(waiting), schedule.stages, schedule.repeats
+    stage, count, stages, repeats = stage_1[0], schedule.each, schedule.stages, schedule.repeats
     ring = [(at, (at + 1) % stages) for at in range(stages)]
     ahead, back = ring[: stages - (repeats == 1)], [(to, at) for at, to in ring[:-1]]
     blocks_R = jax.tree.map(lambda a: _traded(a, stage, schedule), blocks)
     keys_RS = None if keys_L is None else keys_L.reshape(repeats, stages, -1)
-    last = repeats * count * stages - 1
 
     def work(blocks_R: Any, x_BTD: jax.Array, part: jax.Array, round: jax.Array) -> tuple[jax.Array, Extras]:
         own = (lambda a: a[round]) if repeats > 1 else (lambda a: a[0])
@@ -184,8 +196,8 @@ def _through(
         x_BTD, waiting = carry
         entering, first = schedule.at(step)
         slot, enters = entering % count, first == 0
-        part, round = schedule.at(jnp.clip(step - stage, 0, last))
-        works = (step >= stage) & (step - stage <= last)
+        part, round = schedule.at(jnp.clip(step - stage, 0, schedule.work - 1))
+        works = (step >= stage) & (step - stage < schedule.work)
         x_BTD, extras = work(blocks_R, jnp.where((stage == 0) & enters, waiting[slot], x_BTD), part, round)
         if extras.values is not None:
             raise UserError("config.mesh.stage: blocks that return values of every row need one stage.")
@@ -197,8 +209,8 @@ def _through(
         of_round = lambda a: jnp.zeros((repeats, *a.shape), a.dtype).at[round].set(jnp.where(works, a, 0))
         return (jax.lax.ppermute(x_BTD, STAGE, ahead), waiting), jax.tree.map(of_round, extras)
 
-    steps = jnp.arange(schedule.steps(count * stages))
-    (_, left), extras = jax.lax.scan(one, (jnp.zeros_like(waiting[0]), waiting), steps)
+    start = (jnp.zeros_like(waiting[0]), waiting)
+    (_, left), extras = jax.lax.scan(one, start, jnp.arange(schedule.steps))
     return jnp.roll(left, -(stages - 1), axis=0), jax.tree.map(lambda a: a.sum(axis=0), extras)
 
 

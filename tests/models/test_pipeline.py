@@ -101,7 +101,8 @@ def test_what_cannot_be_is_refused():
 
 
 def test_the_bubble_is_what_the_rounds_leave():
-    """12 rows a device: 6 parts for each of 4 stages, 24 rounds of work in 27."""
-    assert pipeline.parts(12) == 6 and pipeline.bubble(12, 4) == pytest.approx(3 / 27)
-    assert pipeline.bubble(12, 4, 3) == pytest.approx(3 / 75)
-    assert pipeline.bubble(7, 1) == 0
+    """12 rows a device: 6 parts for each of 4 stages, 24 steps of work in 27; 3 times round, 72 in 75."""
+    bubble = lambda *how: pipeline.Schedule.of(*how).bubble
+    assert pipeline.parts(12) == 6 and bubble(12, 4) == pytest.approx(3 / 27)
+    assert bubble(12, 4, 3) == pytest.approx(3 / 75)
+    assert bubble(7, 1) == bubble(7, 1, 2) == 0

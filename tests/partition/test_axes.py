@@ -14,7 +14,6 @@ import pytest
 from jaxlm.batch import Row, Vocabulary, stacked
 from jaxlm.config import flags
 from jaxlm.data.rows.documents import FOLLOWING
-from jaxlm.models import pipeline
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
@@ -154,7 +153,7 @@ def test_every_axis_trains_as_one_device(kind, name):
 
 
 def check(kind, name):
-    _, repeats, layers = ROUND.get(name, (None, 1, 0))
+    layers = ROUND[name][-1] if name in ROUND else 0
     losses, weights, step, program = trained(kind, name, layers)
     expected, whole, alone, _ = trained(kind, ONE, layers)
     if program.mesh.shape["stage"] > 1:  # where the last layer, too, computes all places
@@ -165,8 +164,7 @@ def check(kind, name):
         near = WEIGHTS if program.mesh.shape["stage"] == 1 else BY_PARTS
         np.testing.assert_allclose(ours, theirs, atol=near, err_msg=jax.tree_util.keystr(path))
     mesh, splits = program.mesh.shape, program.run.mesh.fsdp_splits
-    rows = ROWS // meshes.row_devices(program.mesh)
-    busy = 1 - pipeline.bubble(rows, mesh["stage"], repeats)
+    busy = 1 - program.schedule.bubble
     share = busy * flops(step) / (flops(alone) / 8)
     assert 0.7 < share < 1.1, f"a device computes {share:.2f} of its share"
     of = lambda tree: held(tree) / sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(tree))
