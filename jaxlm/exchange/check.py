@@ -62,7 +62,7 @@ def _open(name: str, allow_pickle: Any, base: str) -> Stored:
 
 # How a model is run and trained, and how its weights began: no function of the weights, and not in every config.json.
 _NO_FUNCTION = (
-    *("layer_loop", "remat", "attention", "init_scale", "init_factor", "position_init"),
+    *("layer_loop", "remat", "stage_repeats", "attention", "init_scale", "init_factor", "position_init"),
     *("balance_loss", "router_z_loss"),
 )
 

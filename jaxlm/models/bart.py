@@ -48,6 +48,7 @@ class Bart:
         "auto"  # scan compiles one block for all; auto: unrolled where that is faster (GPU, CPU)
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    stage_repeats: int = 1  # groups of layers on each of mesh.stage: parts of a batch go round so often
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:

@@ -184,6 +184,7 @@ class Stacked(Headed):
             layers=layers,
             loop=self.config.layer_loop,
             remat=self.config.remat,
+            repeats=self.config.stage_repeats,
         )
         return side.leave(x_BTD, keys[2]), extras
 

@@ -55,6 +55,7 @@ class Llama:
         "auto"  # scan compiles one block for all; auto: unrolled where that is faster (GPU, CPU)
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    stage_repeats: int = 1  # groups of layers on each of mesh.stage: parts of a batch go round so often
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     def module(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> "LlamaModule":
@@ -185,6 +186,7 @@ class LlamaModule(Headed):
             layers=c.layers,
             loop=c.layer_loop,
             remat=c.remat,
+            repeats=c.stage_repeats,
             pattern=c.windows,
             at_BM=at_BM,
         )

@@ -54,6 +54,7 @@ class ModernBert:
         "auto"  # scan compiles one block for all; auto: unrolled where that is faster (GPU, CPU)
     )
     remat: stack.Remat = "none"  # compute parts again in the backward pass: less memory, more time
+    stage_repeats: int = 1  # groups of layers on each of mesh.stage: parts of a batch go round so often
     attention: kernels.Implementation = "auto"  # kernel; auto: the fastest that is right for device and rows
 
     @property
@@ -207,7 +208,7 @@ class ModernBertModule(Headed):
         rows = (mask, rotation)
         keys = (None, None) if key is None else jax.random.split(key)
         x_BTD = self.embed(batch) if x_BTD is None else x_BTD
-        run = functools.partial(stack.run, call, loop=c.layer_loop, remat=c.remat)
+        run = functools.partial(stack.run, call, loop=c.layer_loop, remat=c.remat, repeats=c.stage_repeats)
         x_BTD, first = run(self.first, x_BTD, rows, keys[0], layers=1, pattern=c.kinds[:1])
         pattern = c.kinds[1 : 1 + c.global_every]
         x_BTD, others = run(

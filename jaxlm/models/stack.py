@@ -18,6 +18,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxlm.models import dense, kernels, masks, pipeline, splash
 from jaxlm.models.encoded import Extras
@@ -33,6 +34,17 @@ _MOST_SCORES = 512 * 512
 # What the backward pass keeps of a block: everything; its input; its input and what a kernel found of attention, which
 # costs most for what it takes; that and the products with weights; the same, in the host's memory.
 Remat = Literal["none", "block", "attention", "dots", "offload"]
+_INPUT = "input of a block"  # its name among what is kept
+_TAKEN = {
+    "dynamic_slice",
+    "gather",
+    "squeeze",
+    "reshape",
+    "convert_element_type",
+    "slice",
+    "split",
+    "transpose",
+}
 
 
 def stacked(make: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -56,22 +68,28 @@ def run(
     remat: Remat,
     pattern: Sequence[Any] = (),
     at_BM: jax.Array | None = None,
+    repeats: int = 1,
 ) -> tuple[jax.Array, Extras]:
     """`call(block, x_BTD, rows, key[, kind]) -> x_BTD or (x_BTD, Extras)` for every layer; extras come back stacked.
 
-    `key` None is passed on as None. `at_BM`: the only places whose result is read, x_BMD.
+    `key` None is passed on as None. `at_BM`: the only places whose result is read, x_BMD. `repeats`: how often a part
+    of the batch goes round the stages, where there are any.
     """
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
-    calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
     if 1 < (stages := pipeline.stages()) <= layers:
-        pipeline.check(layers, stages, len(calls))
+        calls = _one_per_kind(call, pattern, lambda f: f)
+        pipeline.check(layers, stages, len(calls), repeats)
 
-        def of_stage(blocks: Any, keys: Any, x_BTD: jax.Array, rows: Any) -> tuple[jax.Array, Extras]:
-            step = lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
-            return _run(step, calls, x_BTD, (blocks, keys), layers // stages, loop)
+        def of_group(blocks: Any, keys: Any, x_BTD: jax.Array, rows: Any) -> tuple[jax.Array, Extras]:
+            enter = lambda x: checkpoint_name(x, _INPUT)
+            step = lambda call, x, layer: _with_extras(call(layer[0], enter(x), rows, layer[1]))
+            return _run(step, calls, x_BTD, (blocks, keys), layers // (stages * repeats), loop)
 
-        x_BTD, extras = pipeline.run(of_stage, blocks, keys, x_BTD, rows)
+        x_BTD, extras = pipeline.run(
+            of_group, blocks, keys, x_BTD, rows, repeats=repeats, kept=_kept(remat, _INPUT)
+        )
         return x_BTD if at_BM is None else masks.at_places(x_BTD, at_BM), extras
+    calls = _one_per_kind(call, pattern, lambda f: _rematerialised(f, remat, loop))
     step = lambda rows: lambda call, x, layer: _with_extras(call(layer[0], x, rows, layer[1]))
     return _read(at_BM, step, rows, calls, x_BTD, (blocks, keys), layers, loop)
 
@@ -211,18 +229,28 @@ def _unstack(tree: Any, layers: int) -> list[Any]:
 def _rematerialised(call: Callable, remat: Remat, loop: Loop) -> Callable:
     if remat == "none":
         return call
+    # A scan's body is compiled apart from its backward twin, so nothing can merge the two and undo the
+    # saving.
+    return jax.checkpoint(call, policy=_kept(remat), prevent_cse=loop != "scan")
+
+
+def _kept(remat: Remat, *also: str) -> Callable[..., Any]:
+    """The policy of `jax.checkpoint`; `also`: what else is kept of what has a name."""
     names, policies = [dense.PRODUCT, splash.KEPT], jax.checkpoint_policies
-    policy = {
-        "block": None,
-        "attention": policies.save_only_these_names(splash.KEPT),
-        "dots": policies.save_only_these_names(*names),
+    return {
+        "none": _computed,
+        "block": policies.save_only_these_names(*also),
+        "attention": policies.save_only_these_names(splash.KEPT, *also),
+        "dots": policies.save_only_these_names(*names, *also),
         "offload": policies.save_and_offload_only_these_names(
-            names_which_can_be_saved=[],
+            names_which_can_be_saved=list(also),
             names_which_can_be_offloaded=names,
             offload_src="device",
             offload_dst="pinned_host",
         ),
     }[remat]
-    # A scan's body is compiled apart from its backward twin, so nothing can merge the two and undo the
-    # saving.
-    return jax.checkpoint(call, policy=policy, prevent_cse=loop != "scan")
+
+
+def _computed(primitive: Any, *_: Any, **__: Any) -> bool:
+    """Everything but what is only taken out of an array or cast: a step's weights, which the next have, too."""
+    return primitive.name not in _TAKEN

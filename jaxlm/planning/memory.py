@@ -123,7 +123,9 @@ def activations(
     grows = [
         leaf for leaf, other in zip(one, two, strict=True) if leaf.shape != other.shape
     ]  # others are weights
-    found = [_kept(leaf, mesh["tensor"], run.model.hidden) for leaf in grows]
+    # A stage keeps as much of its layers for all parts as a device of all layers for its own rows; of idle steps, too.
+    share = 1 / mesh["context"] / (1 - program.schedule.bubble)
+    found = [_kept(leaf, mesh["tensor"], run.model.hidden, share) for leaf in grows]
     return sorted(found, key=lambda kept: -kept.bytes)
 
 
@@ -171,26 +173,38 @@ def _residuals(program: Program, batches: Mapping[str, Any]) -> list[Any]:
     return jax.tree.leaves(made)
 
 
-def _kept(leaf: Any, tensor: int, hidden: int) -> Kept:
-    """Of what is kept only the residual stream is whole under tensor parallelism."""
+def _kept(leaf: Any, tensor: int, hidden: int, share: float) -> Kept:
+    """Of what is kept only the residual stream is whole under tensor parallelism. `share`: of every array."""
     shape = tuple(leaf.shape)
     split = tensor > 1 and hidden not in shape[-1:]
-    size = math.prod(shape) * leaf.dtype.itemsize // (tensor if split else 1)
-    return Kept(shape, str(leaf.dtype), size)
+    size = math.prod(shape) * leaf.dtype.itemsize * share / (tensor if split else 1)
+    return Kept(shape, str(leaf.dtype), round(size))
 
 
 def _working(program: Program, batches: Batches, target: Target, kept: list[Kept], known: Known) -> int:
-    """A block's own arrays; its weights, gathered; the head in float32, whole, and its gradient."""
-    model, mesh = program.run.model, program.mesh.shape
+    """A block's own arrays; its weights, gathered; the head in float32, whole, and its gradient; what stages trade."""
+    model, mesh, schedule = program.run.model, program.mesh.shape, program.schedule
     layers = getattr(model, "layers", 1)
     whole = kept
     if getattr(model, "remat", "none") != "none":
         whole = activations(program, batches, target, known, "none")
     block = sum(one.bytes for one in whole) // layers
+    if schedule.stages > 1:  # of one part
+        block = round(block * (1 - schedule.bubble) / schedule.each)
+    traded = (
+        2 * _blocks(program) if schedule.repeats > 1 else 0
+    )  # weights in the order of a pass, and their gradient
     width = 2 if program.model.dtype == "bfloat16" else 4
     gathered = 0
     if mesh["fsdp"] > 1:
         weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(program.params))
         gathered = 2 * width * weights // (layers * mesh["tensor"])
     head = 2 * 4 * model.vocab_size * model.hidden // mesh["tensor"]
-    return block + gathered + head
+    return block + gathered + head + traded
+
+
+def _blocks(program: Program) -> int:
+    """Bytes of weights that lie in layers."""
+    axes = jax.tree.leaves(program.model.axes, is_leaf=lambda node: isinstance(node, tuple))
+    own = zip(jax.tree.leaves(program.params), axes, strict=True)
+    return held([leaf for leaf, names in own if "layers" in names])

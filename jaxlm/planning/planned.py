@@ -27,6 +27,7 @@ def times(found: Quick, step: Step | None, efficiency: float) -> Times:
         found.target,
         found.program.mesh,
         flops=found.flops,
+        idle=found.program.schedule.bubble,
         hbm_bytes=step.hbm_bytes,
         collectives=step.collectives,
         efficiency=efficiency,

@@ -97,6 +97,7 @@ def _times(
         target,
         program.mesh,
         flops=flops,
+        idle=program.schedule.bubble,
         efficiency=efficiency,
         hbm_bytes=_traffic(found, mesh, run.accumulate, width * weights),
         collectives=roofline.expected(
@@ -108,6 +109,7 @@ def _times(
             accumulate=run.accumulate,
             whole_weights=run.mesh.fsdp_splits == "optimizer",
             repeats=_REPEATED[getattr(run.model, "remat", "none")] > 0,
+            schedule=program.schedule,
         ),
     )
 
@@ -115,5 +117,5 @@ def _times(
 def _traffic(found: Memory, mesh: Mapping[str, int], accumulate: int, weights: float) -> float:
     """Bytes read and written: the state once each way, weights for three products, activations there and back."""
     state = found.parameters + found.optimizer + found.averages + found.host + found.gradients
-    products = 3 * accumulate * weights / mesh["tensor"]
+    products = 3 * accumulate * weights / (mesh["tensor"] * mesh["stage"])
     return 2 * state + products + accumulate * (2 * found.activations + 2 * found.working)

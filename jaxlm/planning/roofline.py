@@ -12,12 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxlm.models.pipeline import Schedule
 from jaxlm.planning.collectives import UNKNOWN, Collective
 from jaxlm.planning.targets import Target
 
 # Share of the peak that the matrix products of a large, well-fed step reach. Of three published runs that are bound by
 # compute it is 0.61 to 0.65, with what they compute again (docs/scale.md).
 EFFICIENCY = 0.62
+_ALONE = Schedule.of(1, 1)  # without stages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,14 +54,19 @@ def times(
     hbm_bytes: float,
     collectives: Iterable[Collective],
     efficiency: float = EFFICIENCY,
+    idle: float = 0.0,
 ) -> Times:
-    """Of a step whose devices compute `flops` each (what is computed twice counts twice) and move `hbm_bytes`."""
+    """Of a step whose devices compute `flops` each (what is computed twice counts twice) and move `hbm_bytes`.
+
+    `idle`: the share of the time of computing in which a stage of a pipeline has nothing to do.
+    """
     chip, network = target.chip, dict[str, float]()
     for one in collectives:
         name = "+".join(one.axes)
         network[name] = network.get(name, 0.0) + _travel(one, target, mesh)
     memory = hbm_bytes / chip.bandwidth if chip.bandwidth else 0.0
-    return Times(compute=flops / (chip.peak * efficiency), memory=memory, network=network)
+    compute = flops / (chip.peak * efficiency * (1 - idle))
+    return Times(compute=compute, memory=memory, network=network)
 
 
 def mfu(target: Target, model_flops: float, seconds: float) -> float:
@@ -125,15 +132,25 @@ def expected(
     accumulate: int,
     whole_weights: bool,
     repeats: bool,
+    schedule: Schedule = _ALONE,
 ) -> list[Collective]:
     """The collectives that a step should need, without a compiler; sizes are bytes on a device before they are split.
 
     `weights` numbers of `width` bytes; `stream`: bytes of a layer's activations of a micro-batch. fsdp gathers weights
     forward and backward and sums gradients (whole ones, of which a device keeps its part: so libtpu 0.0.42 compiles
-    it), data sums the parts; tensor sums the stream twice a layer in each pass, of which `repeats` adds one.
+    it), data sums the parts; tensor sums the stream twice a layer in each pass, of which `repeats` adds one. In every
+    step of the `schedule` a stage sends on the stream of a part, and of one that waits, forward and backward; where
+    parts go round several times, stages trade weights in float32, and gradients back.
     """
-    own = weights / mesh["tensor"]
+    stages = schedule.stages
+    own = weights / mesh["tensor"] / stages
     made = []
+    if stages > 1:
+        sent = 4 * schedule.steps * stream / schedule.each
+        made.append(_one("collective-permute", ("stage",), mesh, accumulate, sent))
+    if schedule.repeats > 1:
+        traded = 2 * 4 * own / mesh["fsdp"] * (1 - 1 / stages)
+        made.append(_one("collective-permute", ("stage",), mesh, accumulate, traded))
     if mesh["fsdp"] > 1:
         passes = 1 if whole_weights else accumulate * 2
         made.append(_one("all-gather", ("fsdp",), mesh, passes, width * own))

@@ -6,6 +6,7 @@ from jaxlm.monitor.console import duration, human
 from jaxlm.monitor.preflight import columns, gib
 from jaxlm.planning.planned import Planned, StagePlan
 from jaxlm.report.drawing import BLUE, INK, RED, Box, Drawing, Line, Text
+from jaxlm.training import report
 
 _BUFFERS = 5
 _COLOURS: dict[str, str] = {
@@ -25,8 +26,7 @@ _HELD = _PARTS[:5]
 
 def text(planned: Planned, price: float | None = None) -> str:
     """The whole table; `price` of a chip-hour."""
-    mesh = planned.stages[0].quick.program.mesh.shape
-    axes = " ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one device"
+    axes = report.axes(planned.stages[0].quick.program)
     lines = [f"{planned.name} on {planned.target}; mesh {axes}", *columns(_head(planned))]
     for one in planned.stages:
         steps = "" if one.steps is None else f"{one.steps:,} steps of "
@@ -85,7 +85,9 @@ def _network(one: StagePlan) -> list[str]:
 
 def _times(one: StagePlan) -> list[tuple[str, str]]:
     times = one.times
+    idle = one.quick.program.schedule.bubble
     parts = f"compute {_seconds(times.compute)} at {100 * one.efficiency:.0f}% of the peak"
+    parts += f" and {100 * idle:.0f}% of it idle" if idle else ""
     parts += f", memory {_seconds(times.memory)}"
     parts += "".join(f", network over {axes} {_seconds(s)}" for axes, s in times.network.items())
     found = [("roofline", f"{_seconds(times.step)} a step ({times.bound}): {parts}")]

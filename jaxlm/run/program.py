@@ -15,14 +15,14 @@ import optax
 from jaxlm.batch import Batches, Row, Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.errors import UserError
-from jaxlm.models import build, parted
+from jaxlm.models import build, parted, pipeline
 from jaxlm.models.moved import Moved
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
 from jaxlm.partition import hosted, rules
 from jaxlm.partition import state as partition
-from jaxlm.partition.mesh import lines
+from jaxlm.partition.mesh import lines, row_devices
 from jaxlm.run.step import TrainState, make_eval_step, make_train_step, new_state
 from jaxlm.runtime import xla_flags
 from jaxlm.views import Chain
@@ -86,6 +86,13 @@ class Program:
             owners=owners,
             frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh, of_weights),
         )
+
+    @property
+    def schedule(self) -> pipeline.Schedule:
+        """How the parts of a batch go through the stages."""
+        rows = self.run.batch_size // (row_devices(self.mesh) * self.run.accumulate)
+        repeats = getattr(self.run.model, "stage_repeats", 1)
+        return pipeline.Schedule.of(rows, self.mesh.shape[pipeline.STAGE], repeats)
 
     def bind(self, trained: Any, frozen: Any) -> Any:
         """The module over what is trained and what is frozen, for use within one trace."""

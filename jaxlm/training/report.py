@@ -20,13 +20,12 @@ from jaxlm.config import Run, Stage, tree
 from jaxlm.data.rows.mixture import Mixed
 from jaxlm.data.show import show_batch
 from jaxlm.errors import NumericalError, UserError
-from jaxlm.models import cost, pipeline
+from jaxlm.models import cost
 from jaxlm.models.kernels import Choice
 from jaxlm.monitor import preflight as table
 from jaxlm.monitor.hardware import peak_flops
 from jaxlm.monitor.throughput import matmul_rate
 from jaxlm.partition import hosted, rules
-from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
 from jaxlm.run.program import Program
 from jaxlm.run.streams import StreamRows
@@ -79,12 +78,13 @@ class Span:
     step: int
 
 
-def _axes(mesh: jax.sharding.Mesh, rows: int) -> str:
-    """The mesh in words, and what a pipeline of so many rows at once loses."""
-    shape = mesh.shape
-    idle = pipeline.bubble(rows // meshes.row_devices(mesh), shape["stage"])
-    shown = [f"{name} {size}" for name, size in shape.items() if size > 1]
-    return (" ".join(shown) or "one device") + (f", stages idle {idle:.0%} of a pass" if idle else "")
+def axes(program: Program) -> str:
+    """The mesh in words, and what a pipeline loses."""
+    schedule = program.schedule
+    shown = [f"{name} {size}" for name, size in program.mesh.shape.items() if size > 1]
+    round = f" that goes round {schedule.repeats} times" if schedule.repeats > 1 else ""
+    idle = f", stages idle {schedule.bubble:.0%} of a pass{round}" if schedule.bubble else ""
+    return (" ".join(shown) or "one device") + idle
 
 
 def facts(
@@ -93,13 +93,12 @@ def facts(
     """Everything the preflight table of a stage shows."""
     run: Run = parts.run
     peak = peak_flops(jax.devices()[0].device_kind)
-    axes = _axes(parts.program.mesh, run.batch_size // run.accumulate)
     efficiency = sum(r.rows.efficiency * r.stream.batch_rows for r in rows) / run.batch_size
     per_step = flops(parts.program, batch)
     # Virtual devices share the machine's cores, so a CPU has the rate of one device however many it shows.
     workers = 1 if jax.default_backend() == "cpu" else jax.device_count()
     return table.Preflight(
-        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes}",
+        devices=f"{jax.device_count()} x {jax.devices()[0].device_kind}, mesh {axes(parts.program)}",
         precision=f"{parts.program.model.dtype} compute, float32 weights",
         attention="; ".join(dict.fromkeys(f"{c.name} ({c.reason})" for c in attention)),
         compiler=" ".join(parts.program.compiler_options()),

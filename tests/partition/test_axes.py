@@ -14,7 +14,6 @@ import pytest
 from jaxlm.batch import Row, Vocabulary, stacked
 from jaxlm.config import flags
 from jaxlm.data.rows.documents import FOLLOWING
-from jaxlm.models import pipeline
 from jaxlm.optim.optimizers import AdamW
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
@@ -63,8 +62,17 @@ MESHES = {
     "stage x expert": Mesh(data=2, stage=2, expert=2),
     "context x expert": Mesh(data=2, context=2, expert=2),
 }
+# (mesh, how often parts go round the stages, layers)
+ROUND = {
+    "stage, round twice": (Mesh(data=4, stage=2), 2, 4),
+    "fsdp x stage, round twice": (Mesh(data=1, fsdp=4, stage=2), 2, 4),
+    "stage x tensor, round twice": (Mesh(data=2, stage=2, tensor=2), 2, 4),
+    "4 stages, round twice": (Mesh(data=2, stage=4), 2, 8),
+    "2 stages, round 3 times": (Mesh(data=4, stage=2), 3, 6),
+}
 # In the gate
 SAMPLE = (
+    ("BERT", "stage x tensor, round twice"),
     ("BERT", "fsdp, weights whole"),
     ("BERT", "data x fsdp x tensor"),
     ("Llama", "stage x tensor"),
@@ -94,15 +102,26 @@ def row(length, rng):
 
 
 @functools.cache
-def trained(kind, name):
+def trained(kind, name, layers=0):
     """(losses of two steps, the weights after them, the compiled step, the program) on a mesh; ONE: on one device."""
     run = flags.load(RECIPES / f"{KINDS[kind]}.py")
     loop = "scan" if name == ONE_SCAN else run.model.layer_loop
-    run.model = dataclasses.replace(run.model, vocab_size=VOCAB, heads=4, layer_loop=loop)
+    deep = {
+        name: layers for name in ("layers", "encoder_layers", "decoder_layers") if hasattr(run.model, name)
+    }
+    own, repeats, _ = ROUND.get(name, (MESHES.get(name), 1, 0))
+    run.model = dataclasses.replace(
+        run.model,
+        vocab_size=VOCAB,
+        heads=4,
+        layer_loop=loop,
+        stage_repeats=repeats,
+        **(deep if layers else {}),
+    )
     schedule = dataclasses.replace(run.optimizer.schedule, peak=1e-3, warmup="1 steps")
     run.optimizer = AdamW(schedule=schedule, weight_decay=0.01, clip_norm=1.0, b1=0.9, b2=0.98, epsilon=1e-6)
-    run.batch_size, run.mesh, run.ema_decay = ROWS, MESHES.get(name, Mesh()), 0.0
-    mesh = meshes.make(run.mesh, jax.devices() if name in MESHES else jax.devices()[:1])
+    run.batch_size, run.mesh, run.ema_decay = ROWS, own or Mesh(), 0.0
+    mesh = meshes.make(run.mesh, jax.devices() if own else jax.devices()[:1])
     # In chunks, as of large vocabularies: the sums of every device's own slots.
     rng, objective = np.random.default_rng(0), dataclasses.replace(run.objective, chunk=12)
     run.objective = objective
@@ -127,25 +146,25 @@ def test_a_sample_of_the_axes_trains_as_one_device():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", MESHES)
+@pytest.mark.parametrize("name", [*MESHES, *ROUND])
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_axis_trains_as_one_device(kind, name):
     check(kind, name)
 
 
 def check(kind, name):
-    losses, weights, step, program = trained(kind, name)
-    expected, whole, alone, _ = trained(kind, ONE)
+    layers = ROUND[name][-1] if name in ROUND else 0
+    losses, weights, step, program = trained(kind, name, layers)
+    expected, whole, alone, _ = trained(kind, ONE, layers)
     if program.mesh.shape["stage"] > 1:  # where the last layer, too, computes all places
-        alone = trained(kind, ONE_SCAN)[2]
+        alone = trained(kind, ONE_SCAN, layers)[2]
     np.testing.assert_allclose(losses, expected, rtol=LOSS)
     paths = jax.tree_util.tree_flatten_with_path(weights)[0]
     for (path, ours), theirs in zip(paths, jax.tree.leaves(whole), strict=True):
         near = WEIGHTS if program.mesh.shape["stage"] == 1 else BY_PARTS
         np.testing.assert_allclose(ours, theirs, atol=near, err_msg=jax.tree_util.keystr(path))
     mesh, splits = program.mesh.shape, program.run.mesh.fsdp_splits
-    rows = ROWS // meshes.row_devices(program.mesh)
-    busy = 1 - pipeline.bubble(rows, mesh["stage"])
+    busy = 1 - program.schedule.bubble
     share = busy * flops(step) / (flops(alone) / 8)
     assert 0.7 < share < 1.1, f"a device computes {share:.2f} of its share"
     of = lambda tree: held(tree) / sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(tree))

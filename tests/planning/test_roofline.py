@@ -2,6 +2,7 @@
 
 import pytest
 
+from jaxlm.models.pipeline import Schedule
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.planning import roofline, targets
@@ -68,3 +69,18 @@ def test_what_a_step_needs_at_least_is_counted_from_its_mesh():
         Collective("all-reduce", ("data",), 2, 1, 50),
         Collective("all-reduce", ("tensor",), 2, 90, 90 * 64),
     ]
+
+
+def test_stages_wait_send_streams_and_trade_weights_that_go_round():
+    """4 stages, 2 parts for each, twice round: 16 steps of work in 19. Of 100 weights a stage of 4, over fsdp 2, holds
+    12.5, of which it trades 3/4, and as much of the gradient."""
+    mesh, schedule = {"data": 1, "fsdp": 2, "tensor": 1, "stage": 4}, Schedule.of(2, 4, 2)
+    how = dict(weights=100, width=2, stream=64, layers=8, accumulate=3, whole_weights=True, repeats=False)
+    streams, traded, *_ = roofline.expected(mesh, **how, schedule=schedule)
+    assert (streams.axes, streams.bytes) == (("stage",), 3 * 4 * 19 * 64 / 2)
+    assert (traded.axes, traded.bytes) == (("stage",), 3 * 2 * 4 * 12.5 * 3 / 4)
+    once = roofline.expected(mesh, **how, schedule=Schedule.of(2, 4))
+    assert [one.bytes for one in once if one.axes == ("stage",)] == [3 * 4 * 11 * 64 / 2]
+    target, made = machine("v5e-8", data=1, fsdp=2, stage=4)
+    timed = roofline.times(target, made, flops=1e12, hbm_bytes=0, collectives=[], idle=schedule.bubble)
+    assert timed.compute == pytest.approx(1e12 * 19 / 16 / (target.chip.peak * roofline.EFFICIENCY))
