@@ -27,7 +27,9 @@ from jaxlm.models.splash import KEPT
 LANES = 128
 _SCORES = 2**18  # that are worked on at a time, float32
 _MIB = 2**20
-_FORBIDDEN = -0.7 * float(np.finfo(np.float32).max)  # finite: without any key, a query averages what it may not see
+_FORBIDDEN = -0.7 * float(
+    np.finfo(np.float32).max
+)  # finite: without any key, a query averages what it may not see
 
 
 def attention(
@@ -102,7 +104,9 @@ _attend = jax.custom_vjp(_forward, nondiff_argnums=(0, 1))
 _attend.defvjp(lambda causal, interpret, *arrays: (_forward(causal, interpret, *arrays), arrays), _backward)
 
 
-def _call(kernel: Any, arrays: tuple[jax.Array, ...], like: tuple[int, ...], *, interpret: bool) -> list[jax.Array]:
+def _call(
+    kernel: Any, arrays: tuple[jax.Array, ...], like: tuple[int, ...], *, interpret: bool
+) -> list[jax.Array]:
     """The kernel for every (head, row, tile of queries); its results are like these of the arrays."""
     (batch, heads, width, queries), keys = arrays[0].shape, arrays[1].shape[3]
     tile = _tile(queries, keys)
@@ -134,7 +138,20 @@ def _forward_kernel(causal, q_HT, k_HS, v_HS, segments_1T, segments_1S, bias_TS,
 
 
 def _backward_kernel(
-    causal, q_HT, k_HS, v_HS, segments_1T, segments_1S, bias_TS, do_HT, dq_HT, dk_HS, dv_HS, dbias_TS, sum_k_HS, sum_v_HS
+    causal,
+    q_HT,
+    k_HS,
+    v_HS,
+    segments_1T,
+    segments_1S,
+    bias_TS,
+    do_HT,
+    dq_HT,
+    dk_HS,
+    dv_HS,
+    dbias_TS,
+    sum_k_HS,
+    sum_v_HS,
 ):
     row, tile = pl.program_id(1), pl.program_id(2)
 

@@ -60,7 +60,9 @@ class Case:
     positions: bool  # distances are not places in the row
     window: bool
     prefix: bool = False  # some keys are seen from before them
-    bias: Literal["", "shared", "of rows"] = ""  # what is added to the scores: nothing, the same in all rows, or not
+    bias: Literal["", "shared", "of rows"] = (
+        ""  # what is added to the scores: nothing, the same in all rows, or not
+    )
     most_segments: int | None = None  # of a row that attends to itself, see `Mask`
     numbers: int = 0  # of a device's share of the queries
     grouped: bool = False  # fewer key heads than heads

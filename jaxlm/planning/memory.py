@@ -87,6 +87,11 @@ def of(
     return memory, kept
 
 
+def blocks(model: Any) -> int:
+    """How many a model has, on both sides where there are two."""
+    return sum(getattr(model, name, 0) for name in ("layers", "encoder_layers", "decoder_layers")) or 1
+
+
 def held(abstract: Any) -> int:
     """Bytes on one device of a tree of shapes with shardings."""
     shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in jax.tree.leaves(abstract))
@@ -178,7 +183,7 @@ def _kept(leaf: Any, tensor: int, hidden: int) -> Kept:
 def _working(program: Program, batches: Batches, target: Target, kept: list[Kept], known: Known) -> int:
     """A block's own arrays; its weights, gathered; the head in float32, whole, and its gradient."""
     model, mesh = program.run.model, program.mesh.shape
-    layers = getattr(model, "layers", 1)
+    layers = blocks(model)
     whole = kept
     if getattr(model, "remat", "none") != "none":
         whole = activations(program, batches, target, known, "none")

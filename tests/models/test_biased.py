@@ -125,7 +125,9 @@ def loss_and_gradients(config, batch, mesh):
     def loss(params):
         module = model.bind(params)
         logits_BTV = module.predict_tokens(module.encode(batch, None).x_BTD)
-        chosen_BT = jnp.take_along_axis(jax.nn.log_softmax(logits_BTV), batch.tokens_BT[..., None], -1)[..., 0]
+        chosen_BT = jnp.take_along_axis(jax.nn.log_softmax(logits_BTV), batch.tokens_BT[..., None], -1)[
+            ..., 0
+        ]
         return -jnp.where(batch.segments_BT > 0, chosen_BT, 0).sum()
 
     with jax.set_mesh(mesh):
@@ -179,7 +181,10 @@ def test_a_bias_on_a_tpu_takes_it_where_a_row_fits():
     assert of(2048).name == "xla" and "2048 keys take" in of(2048).reason
     assert of(512, head_dim=72).name == "xla" and "16s" in of(512, head_dim=72).reason
     assert of(512, device_kind="TPU v4").name == "biased"
-    assert of(1024, device_kind="TPU v4").name == "xla" and "may have 16" in of(1024, device_kind="TPU v4").reason
+    assert (
+        of(1024, device_kind="TPU v4").name == "xla"
+        and "may have 16" in of(1024, device_kind="TPU v4").reason
+    )
     assert of(128).name == "xla" and "too few" in of(128).reason
     refused = {
         "bias": ("of rows", "its own"),
