@@ -1,7 +1,7 @@
 """A TPU kernel of attention with a bias on the scores that all rows share (T5's relative positions), in Pallas.
 
-In: queries (scaled already), keys, values, a `Mask` of segments, bias_NTS. Out: o_BTNH. Guaranteed: no array of B x T x S
-exists, a device computes its share of rows and heads alone, and the bias gets its gradient, summed over all rows.
+In: queries (scaled already), keys, values, a `Mask` of segments, bias_NTS. Out: o_BTNH. Guaranteed: no array of B x T x
+S exists, a device computes its share of rows and heads alone, and the bias gets its gradient, summed over all rows.
 
 A program has all keys of a row and head in VMEM, so that a softmax is that of the formula, and the backward pass finds
 it again without what other kernels keep of it. Rows are inside heads in the grid: the bias of a head stays where it is,

@@ -203,7 +203,7 @@ def test_a_bias_on_a_tpu_takes_it_where_a_row_fits():
 
 
 def test_a_case_says_what_the_kernel_depends_on():
-    q, k, v, bias, _ = drawn(batch=4, queries=128, keys=128, heads=4, width=32)
+    q, k, _, bias, _ = drawn(batch=4, queries=128, keys=128, heads=4, width=32)
     mask = masks.within_segments(rows(128, *[(100,)] * 4))
     case = functools.partial(kernels.case, dropout=False)
     assert case(q, k, mask).bias == "" and case(q, k, mask, bias=bias).bias == "shared"
