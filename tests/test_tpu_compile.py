@@ -62,6 +62,11 @@ print(json.dumps({
         if shown in text
     ],
     "largest": max(math.prod(map(int, sizes.split(","))) for sizes in re.findall(r"\\w\\[([0-9,]+)\\]", text)),
+    "scores": max(
+        (math.prod(map(int, filter(None, sizes.split(","))))
+         for sizes in re.findall(rf"(?:f32|bf16)\\[([0-9,]*){length},{length}\\]", text)),
+        default=0,
+    ),
     "gib": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30,
 }))
 """
@@ -153,9 +158,26 @@ def test_bert_large_is_split_over_a_pod():
 )
 def test_every_kind_of_family_compiles_and_fits(recipe, topology, axes, length, rows, remat, limit):
     found = compiled(recipe, topology, axes, length=length, rows=rows, remat=remat)
-    # T5 adds relative positions to the scores, which no kernel here takes.
-    expected = ["xla"] if recipe == "t5_v1_1_base" else ["splash"]
+    # T5's decoder has rows of 114, which no kernel takes.
+    expected = ["biased", "xla"] if recipe == "t5_v1_1_base" else ["splash"]
     assert found["kernels"] == expected and found["gib"] < limit
+
+
+@pytest.mark.parametrize(
+    ("topology", "axes", "length", "remat", "limit"),
+    [
+        ("v4:2x2x1", dict(data=4), 512, "none", 31.2),
+        ("v5e:2x2", dict(data=2, tensor=2), 512, "none", 15.7),
+        ("v5p:2x2x1", dict(data=1, fsdp=4), 1024, "dots", 95.0),
+        ("v6e:2x2", dict(data=4), 1024, "dots", 31.2),
+    ],
+    ids=str,
+)
+def test_scores_with_relative_positions_exist_in_no_row(topology, axes, length, remat, limit):
+    """Forward and backward kernel of the encoder, neither twice; what is T x T are the bias and its gradient."""
+    found = compiled("t5_v1_1_base", topology, axes, length=length, rows=16, remat=remat)
+    assert "biased" in found["kernels"] and found["custom_calls"] == 2 and found["gib"] < limit
+    assert found["scores"] == 12 // axes.get("tensor", 1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.models import activations, kernels, masks, packed, products, splash
+from jaxlm.models import activations, biased, kernels, masks, packed, products, splash
 from jaxlm.models.activations import constrain
 from jaxlm.models.dropout import dropout
 
@@ -41,10 +41,13 @@ def attention(
     scale = q_BTNH.shape[-1] ** -0.5 if scale is None else scale
     if scale != 1:
         q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
-    case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS is not None)
+    case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS)
     match kernels.pick(case, implementation).name:
         case "splash":
             return splash.attention(q_BTNH, k_BSKH, v_BSKH, mask)
+        case "biased":
+            assert bias_NTS is not None
+            return biased.attention(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
         case "cudnn packed":
             return packed_attention(q_BTNH, k_BSKH, v_BSKH, mask)
         case "cudnn":

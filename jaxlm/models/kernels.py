@@ -6,6 +6,7 @@ request by name that cannot run is a `UserError` that says why.
 
     xla     everywhere: any shape, dtype, mask and dropout; O(T*S) memory
     splash  TPU: segment ids stay ids, causal, window; lengths in 128s; no dropout; jax.experimental.pallas
+    biased  TPU: the same with a bias that all rows share, without window; a row's keys in VMEM; biased.py
     cudnn   NVIDIA: bfloat16 or float16, no dropout; the mask becomes a bias of T*S; jax.nn.dot_product_attention
     cudnn packed  the same, self-attention on Hopper: segments become offsets, nothing is T*S; packed.py
 """
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.errors import UserError
-from jaxlm.models import activations, packed
+from jaxlm.models import activations, biased, packed
 from jaxlm.models.masks import Mask
 
 Implementation = Literal["auto", "xla", "splash", "cudnn"]
@@ -34,7 +35,7 @@ _KERNEL_FROM = 256
 # pass, used or not: 65 of them, 3 used, take 1.7 times as long as its two kernels (docs/benchmarks.md).
 _MOST_SEGMENTS = 64
 
-Name = Literal["xla", "splash", "cudnn", "cudnn packed"]
+Name = Literal["xla", "splash", "biased", "cudnn", "cudnn packed"]
 _NATIVE: dict[str, Name] = {"tpu": "splash", "gpu": "cudnn", "cuda": "cudnn"}
 
 
@@ -59,9 +60,13 @@ class Case:
     positions: bool  # distances are not places in the row
     window: bool
     prefix: bool = False  # some keys are seen from before them
-    bias: bool = False  # something is added to the scores
+    bias: Literal["", "shared", "of rows"] = (
+        ""  # what is added to the scores: nothing, the same in all rows, or not
+    )
     most_segments: int | None = None  # of a row that attends to itself, see `Mask`
     numbers: int = 0  # of a device's share of the queries
+    grouped: bool = False  # fewer key heads than heads
+    device_kind: str = ""
     devices: int = 1  # that share a row
 
 
@@ -71,7 +76,14 @@ def platform() -> str:
     return device.platform if device is not None else jax.default_backend()
 
 
-def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bias: bool = False) -> Case:
+def _device_kind() -> str:
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.device_kind if device is not None else jax.devices()[0].device_kind
+
+
+def case(
+    q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bias: jax.Array | None = None
+) -> Case:
     """The case of this call."""
     mesh, share = jax.sharding.get_abstract_mesh(), q_BTNH.shape
     if not mesh.empty:
@@ -87,9 +99,11 @@ def case(q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bia
         positions=mask.positions_BT is not None or mask.positions_BS is not None,
         window=mask.window is not None,
         prefix=mask.prefix_BS is not None,
-        bias=bias,
+        bias="" if bias is None else "shared" if bias.ndim == 3 else "of rows",
         most_segments=mask.most_segments,
         numbers=math.prod(share),
+        grouped=k_BSKH.shape[2] < q_BTNH.shape[2],
+        device_kind=_device_kind(),
         devices=activations.devices("length"),
     )
 
@@ -151,6 +165,8 @@ def choose(case: Case, requested: Implementation = "auto") -> Choice:
     native = _NATIVE.get(case.platform)
     if native is None:
         return Choice("xla", f"no kernel for platform {case.platform!r}")
+    if native == "splash" and case.bias:
+        native, obstacles["biased"] = "biased", _biased_obstacle(case)
     if obstacles[native] is not None:
         return Choice("xla", f"{native} cannot: {obstacles[native]}")
     if case.key_length < _KERNEL_FROM:
@@ -176,10 +192,8 @@ def _splash_obstacle(case: Case) -> str | None:
         return f"splash needs a TPU, this is {case.platform!r}"
     if case.dropout:
         return "splash has no dropout on the probabilities (model.attention_dropout)"
-    if case.positions:
-        return "splash measures distances along the row, this mask brings its own positions"
-    if case.prefix:
-        return "splash knows no prefix that is seen from before it (prefix LM)"
+    if (obstacle := _along_the_row("splash", case)) is not None:
+        return obstacle
     if case.bias:
         return "splash adds no bias to the scores (relative positions)"
     if (devices := case.devices) > 1 and (
@@ -189,8 +203,49 @@ def _splash_obstacle(case: Case) -> str | None:
             f"splash needs 256s of a row on each of its {devices} devices (mesh.context), found rows of "
             f"{case.query_length} and {case.key_length}"
         )
+    return _in_128s("splash", case)
+
+
+def _biased_obstacle(case: Case) -> str | None:
+    """Of a TPU."""
+    if case.dropout:
+        return "biased has no dropout on the probabilities (model.dropout)"
+    if (obstacle := _along_the_row("biased", case)) is not None:
+        return obstacle
+    if case.bias != "shared":
+        return "biased adds one bias to the scores of all rows, each of these has its own"
+    if case.window:
+        return "biased knows no window"
+    if case.grouped:
+        return "biased needs a key head for every head"
+    if case.devices > 1:
+        return "biased needs whole rows on a device (mesh.context)"
+    if case.head_dim % 16:
+        return f"biased needs a head width in 16s, found {case.head_dim}"
+    if (obstacle := _in_128s("biased", case)) is not None:
+        return obstacle
+    lengths, most = (case.query_length, case.key_length), biased.most(case.device_kind)
+    room = biased.room(case.head_dim, *lengths, jnp.dtype(case.dtype).itemsize)
+    if room > most:
+        return (
+            f"biased has all keys of a row in VMEM: {lengths[0]} queries and {lengths[1]} keys take {room >> 20} MiB, "
+            f"a program may have {most >> 20}"
+        )
+    return None
+
+
+def _along_the_row(name: Name, case: Case) -> str | None:
+    """Of the TPU's kernels, as the two below."""
+    if case.positions:
+        return f"{name} measures distances along the row, this mask brings its own positions"
+    if case.prefix:
+        return f"{name} knows no prefix that is seen from before it (prefix LM)"
+    return None
+
+
+def _in_128s(name: Name, case: Case) -> str | None:
     if case.query_length % 128 or case.key_length % 128:
-        return f"splash needs lengths in 128s, found {case.query_length} and {case.key_length}"
+        return f"{name} needs lengths in 128s, found {case.query_length} and {case.key_length}"
     return None
 
 

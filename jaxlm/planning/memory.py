@@ -90,6 +90,11 @@ def of(
     return memory, kept
 
 
+def blocks(model: Any) -> int:
+    """How many a model has, on both sides where there are two."""
+    return sum(getattr(model, name, 0) for name in ("layers", "encoder_layers", "decoder_layers")) or 1
+
+
 def held(abstract: Any) -> int:
     """Bytes on one device of a tree of shapes with shardings, but for what lies in its host's memory."""
     leaves = [leaf for leaf in jax.tree.leaves(abstract) if not hosted.is_hosted(leaf)]
@@ -184,7 +189,7 @@ def _kept(leaf: Any, tensor: int, hidden: int, share: float) -> Kept:
 def _working(program: Program, batches: Batches, target: Target, kept: list[Kept], known: Known) -> int:
     """A block's own arrays; its weights, gathered; the head in float32, whole, and its gradient; what stages trade."""
     model, mesh, schedule = program.run.model, program.mesh.shape, program.schedule
-    layers = getattr(model, "layers", 1)
+    layers = blocks(model)
     whole = kept
     if getattr(model, "remat", "none") != "none":
         whole = activations(program, batches, target, known, "none")

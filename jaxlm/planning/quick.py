@@ -92,7 +92,6 @@ def _times(
     width = 2 if program.model.dtype == "bfloat16" else 4
     weights = cost.count_parameters(program.params)
     rows = run.batch_size / (meshes.row_devices(program.mesh) * run.accumulate)
-    layers = getattr(run.model, "layers", 1)
     return roofline.times(
         target,
         program.mesh,
@@ -105,7 +104,7 @@ def _times(
             weights=weights,
             width=width,
             stream=width * rows * stage.length * run.model.hidden,
-            layers=layers,
+            layers=memory.blocks(run.model),
             accumulate=run.accumulate,
             whole_weights=run.mesh.fsdp_splits == "optimizer",
             repeats=_REPEATED[getattr(run.model, "remat", "none")] > 0,

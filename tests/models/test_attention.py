@@ -261,7 +261,7 @@ CASE = kernels.Case(
         ({"query_length": 500}, "xla", "128s"),
         ({"positions": True}, "xla", "positions"),
         ({"prefix": True}, "xla", "prefix"),
-        ({"bias": True}, "xla", "bias"),
+        ({"bias": "shared"}, "biased", "tpu"),
         ({"query_length": 128, "key_length": 128}, "xla", "too few"),
         ({"platform": "cuda"}, "cudnn", "cuda"),
         ({"platform": "gpu", "dtype": "float32"}, "xla", "float32"),

@@ -126,3 +126,19 @@ def test_the_largest_array_that_is_kept_is_named_as_xla_writes_it():
 def test_a_program_needs_no_device_that_is_there():
     program = described.program(loaded(mesh=Mesh(data=1, fsdp=-1)), targets.parse("v5e-8").devices())
     assert isinstance(program, Program) and program.mesh.shape["fsdp"] == 8
+
+
+def test_relative_positions_keep_no_scores_where_a_kernel_adds_them():
+    """As a TPU's program would: T5's encoder; and its working arrays are those of one block of both sides."""
+    run, target = flags.load("quickstart_t5"), targets.parse("v5e-8")
+    run.stages = (dataclasses.replace(run.stages[0], length=256),)
+
+    def found(attention):
+        model = dataclasses.replace(run.model, attention=attention)
+        program = described.program(dataclasses.replace(run, model=model), target.devices())
+        return memory.of(program, described.batches(program, described.stages(run)[0][0]), target)
+
+    scores = lambda kept: sum(one.shape[-2:] == (256, 256) for one in kept)
+    (by_kernel, kept), (plain, all_kept) = found("auto"), found("xla")
+    assert scores(all_kept) > 0 == scores(kept) and by_kernel.activations < plain.activations
+    assert by_kernel.working < by_kernel.activations
