@@ -39,6 +39,8 @@ ONE, ONE_SCAN = "one device", "one device, its layers a loop"
 # 18,000 weights of T5's `wq` one moves by 3e-6, where a float32 number is rounded once more or once less on the way.
 LOSS, WEIGHTS = 1e-5, 4e-6
 BY_PARTS = 5e-6  # the same, where the gradient is a sum over micro-batches
+# In T5 of 4 + 4 layers, which go round: one of 36,864 weights of `wq` is off by 5.7e-6, without going round by 4.1e-6
+ROUND_WEIGHTS = 7e-6
 MESHES = {
     "data": Mesh(data=8),
     "fsdp": Mesh(data=1, fsdp=8),
@@ -161,7 +163,8 @@ def check(kind, name):
     np.testing.assert_allclose(losses, expected, rtol=LOSS)
     paths = jax.tree_util.tree_flatten_with_path(weights)[0]
     for (path, ours), theirs in zip(paths, jax.tree.leaves(whole), strict=True):
-        near = WEIGHTS if program.mesh.shape["stage"] == 1 else BY_PARTS
+        by_parts = ROUND_WEIGHTS if name in ROUND else BY_PARTS
+        near = WEIGHTS if program.mesh.shape["stage"] == 1 else by_parts
         np.testing.assert_allclose(ours, theirs, atol=near, err_msg=jax.tree_util.keystr(path))
     mesh, splits = program.mesh.shape, program.run.mesh.fsdp_splits
     busy = 1 - program.schedule.bubble

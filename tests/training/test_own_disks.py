@@ -147,6 +147,22 @@ def test_what_some_hosts_saved_another_number_of_them_restores(bucket, tmp_path,
 
 
 @pytest.mark.slow
+def test_processes_that_share_a_disk_share_the_copy(bucket, tmp_path):
+    corpus, url, shared = (
+        tmp_path / "corpus.jsonl",
+        f"{bucket}/shared",
+        {"JAXLM_CACHE": str(tmp_path / "cache")},
+    )
+    corpus.write_text('{"text": "red and green and blue"}\n' * 9)
+    assert {code for _, code in programs(url, tmp_path / "disks", corpus, 2, shared, shared)} == {0}
+    shutil.rmtree(tmp_path / "cache")
+    for said, code in programs(url, tmp_path / "disks", corpus, 3, shared, shared):
+        assert code == 0 and "restored 2" in said, said
+    names = {name.split("/", 1)[1] for name in store.objects(url)}
+    assert "checkpoints/3/manifest.json" in names and not any(name.startswith(".prepared") for name in names)
+
+
+@pytest.mark.slow
 def test_hosts_with_caches_of_different_names_are_refused(bucket, tmp_path):
     elsewhere = {"JAXLM_CACHE": str(tmp_path / "cache")}
     for said, code in programs(f"{bucket}/names", tmp_path / "disks", "corpus.jsonl", 1, {}, elsewhere):
