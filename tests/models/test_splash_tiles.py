@@ -57,7 +57,7 @@ def test_no_other_allowed_tile_costs_less_and_every_length_has_one(kind, before,
         every = [(q, kv) for q in whole for kv in whole]
         assert of("forward", found.block_q, found.block_kv) == min(of("forward", *tile) for tile in every)
         apart = sum(min(of(kernel, *tile) for tile in every) for kernel in ("dq", "dkv"))
-        fused = [of("fused", q, kv) for q, kv in every if length // kv <= 4]
+        fused = [of("fused", q, kv) for q, kv in every if length // kv <= splash_tiles._PARTS]
         assert found.use_fused_bwd_kernel == (min(fused, default=np.inf) <= apart)
         if found.use_fused_bwd_kernel:
             assert of("fused", found.block_q_dkv, found.block_kv_dkv) == min(fused)
