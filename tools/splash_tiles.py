@@ -27,7 +27,7 @@ import numpy as np
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from jaxlm.errors import UserError
-from jaxlm.models.splash_tiles import COSTS, UNIT, Cost, Seen, at_once, cycles, sizes
+from jaxlm.models.splash_tiles import COSTS, UNIT, Cost, Seen, at_once, by_kernel, cycles, sizes
 from jaxlm.planning import compiled
 from jaxlm.planning.targets import Target, parse
 
@@ -175,16 +175,12 @@ def choices(lengths: tuple[int, ...]) -> Iterator[str]:
             for after, name in ((0, "causal"), (None, "all")):
                 seen = Seen(np.arange(length), length, None, after)
                 best = sizes(seen, length, UNIT, 2, kind)
-                total = cycles("forward", costs["forward"], seen, best.block_q, best.block_kv)
-                backward = [
-                    ("fused" if best.use_fused_bwd_kernel else "dkv", best.block_q_dkv, best.block_kv_dkv)
-                ]
-                if not best.use_fused_bwd_kernel:
-                    backward.append(("dq", best.block_q_dq, best.block_kv_dq))
-                total += sum(cycles(one, costs[one], seen, q, kv) for one, q, kv in backward)
+                total = sum(by_kernel(seen, best, UNIT, kind).values())
+                one = best.use_fused_bwd_kernel
+                told = f"{'fused' if one else 'dkv'} {best.block_q_dkv} x {best.block_kv_dkv}"
+                told += "" if one else f", dq {best.block_q_dq} x {best.block_kv_dq}"
                 before = next(tile for tile in (512, 384, 256, 128) if length % tile == 0)
                 old = sum(cycles(one, costs[one], seen, before, before) for one in KERNELS.values())
-                told = ", ".join(f"{one} {q} x {kv}" for one, q, kv in backward)
                 yield (
                     f"| {kind} | {length:,} | {name} | {best.block_q} x {best.block_kv} | {told} | {total / 1e6:.3f} "
                     f"| {total / old:.2f} |"

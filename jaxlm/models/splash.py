@@ -8,8 +8,10 @@ causal mask late places see more than early ones: there the devices trade half o
 early and one late piece, and back (Llama 3, 2407.21783, section 3.3.2, which orders the rows themselves so).
 """
 
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +25,27 @@ from jaxlm.models.masks import Mask
 
 Axis = tuple[str, ...] | None
 KEPT = "attention"  # what `stack.Remat` calls the results by: features, and the sums of their weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What was traced, for a plan of its time."""
+
+    queries: int  # of a row, on a device
+    cycles: Mapping[str, float]  # of a head of a row there, by kernel (`splash_tiles.by_kernel`)
+
+
+_recorders: list[list[Work]] = []
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Work]]:
+    """Collects the work of what is traced; a loop's body once."""
+    _recorders.append([])
+    try:
+        yield _recorders[-1]
+    finally:
+        _recorders.pop()
 
 
 def attention(
@@ -40,7 +63,11 @@ def attention(
     heads = activations.local(mesh, share, q_BTNH.shape)[2]
     seen = _seen(places_T, k_BSKH.shape[1], mask)
     together = length // devices // (2 if trades else 1)
-    sizes = splash_tiles.sizes(seen, together, q_BTNH.shape[3], q_BTNH.dtype.itemsize, _device_kind(mesh))
+    kind = _device_kind(mesh)
+    sizes = splash_tiles.sizes(seen, together, q_BTNH.shape[3], q_BTNH.dtype.itemsize, kind)
+    for recorder in _recorders:
+        cycles = splash_tiles.by_kernel(seen, sizes, q_BTNH.shape[3], kind)
+        recorder.append(Work(length // devices, {name: n / devices for name, n in cycles.items()}))
     kernel, blocks = make(heads, seen, sizes, devices=devices, interpret=interpret)
     run = functools.partial(_of_share, axis=axis, devices=devices, trades=trades)
     segments_BT = segments_BT[:, places_T] if trades else segments_BT

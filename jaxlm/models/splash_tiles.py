@@ -115,6 +115,19 @@ def sizes(seen: Seen, share: int, width: int, itemsize: int, device_kind: str) -
     )
 
 
+def by_kernel(seen: Seen, made: pallas.BlockSizes, width: int, device_kind: str) -> dict[str, float]:
+    """Cycles of one head of a row, forward and backward, by what jax calls the kernels: fwd, dkv and, if apart, dq."""
+    cost = lambda kernel: _cost(kernel, width, device_kind)
+    backward = "fused" if made.use_fused_bwd_kernel else "dkv"
+    found = {
+        "fwd": cycles("forward", cost("forward"), seen, made.block_q, made.block_kv),
+        "dkv": cycles(backward, cost(backward), seen, made.block_q_dkv or 0, made.block_kv_dkv or 0),
+    }
+    if not made.use_fused_bwd_kernel:
+        found["dq"] = cycles("dq", cost("dq"), seen, made.block_q_dq or 0, made.block_kv_dq or 0)
+    return found
+
+
 def at_once(kv: int) -> int:
     """Keys of a tile that are computed together."""
     return next((keys for keys in _AT_ONCE if kv % keys == 0), kv)
@@ -126,14 +139,18 @@ def costs(device_kind: str) -> Mapping[str, Cost]:
     return COSTS[known]
 
 
+def _cost(kernel: str, width: int, device_kind: str) -> Cost:
+    one = costs(device_kind)[kernel]
+    return dataclasses.replace(one, square=one.square * -(-width // UNIT))
+
+
 def _best(
     kernel: str, seen: Seen, share: int, width: int, itemsize: int, device_kind: str
 ) -> tuple[tuple[int, int], float]:
     """(tile, cycles); of equal ones the largest. Endless cycles where no tile is allowed."""
     vectors = -(-width // UNIT)
     largest = _LARGEST if vectors * UNIT * itemsize <= _BYTES else _LARGEST // 2
-    one = costs(device_kind)[kernel]
-    one = dataclasses.replace(one, square=one.square * vectors)
+    one = _cost(kernel, width, device_kind)
     found = [
         (cycles(kernel, one, seen, q, kv), -q, -kv)
         for q in _divisors(share, largest)

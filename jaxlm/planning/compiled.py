@@ -38,6 +38,9 @@ LIBTPU = {
 _NO_ROOM = re.compile(
     r"RESOURCE_EXHAUSTED.*?\(([\d.]+)([KMG]?)\) exceeds available HBM \(([\d.]+)([KMG]?)\)", re.S
 )
+# How jax calls the kernels of splash attention, and the first of what they get that has rows, heads, places and width.
+_SPLASH = re.compile(r"splash_m[hq]a_(fwd|dq|dkv)")
+_QUERIES = re.compile(r"\b(?:bf16|f32)\[(\d+),(\d+),(\d+),\d+\]")
 _SHOWN = 3
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
@@ -58,6 +61,7 @@ class Step:
     hbm_bytes: int = 0  # read and written
     heaviest: tuple[tuple[str, int], ...] = ()  # instructions that do most of it
     cycles: int = 0  # estimated; 0: a fast compilation, where they are far off
+    attention_cycles: int = 0  # of splash attention, which is not among these (models/splash_tiles.py)
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -130,15 +134,16 @@ def _compiled(
     import jax
 
     from jaxlm.config import flags
-    from jaxlm.models import kernels
+    from jaxlm.models import kernels, splash
     from jaxlm.planning import described
+    from jaxlm.planning.hlo import Module
     from jaxlm.runtime import xla_flags
 
     run = flags.parse(["plan", *words]).run
     program = described.program(run, devices(target))
     batches = described.batches(program, described.stages(run)[number][0])
     start = time.perf_counter()
-    with jax.set_mesh(program.mesh), kernels.recorded() as chosen:
+    with jax.set_mesh(program.mesh), kernels.recorded() as chosen, splash.recorded() as works:
         lowered = program.train_step().lower(program.state, program.frozen, batches)
         try:
             with xla_flags.known():
@@ -146,8 +151,10 @@ def _compiled(
         except jax.errors.JaxRuntimeError as error:
             return _no_room(error, time.perf_counter() - start)
     seconds = time.perf_counter() - start
+    facts = _facts(made, dict(program.mesh.shape), exact=exact)
     names = tuple(sorted({one.name for one in chosen}))
-    return _facts(made, dict(program.mesh.shape), seconds, names, exact=exact)
+    cycles = _of_attention(Module.parse(made.as_text()), works) / target.generation.counts  # cores of a chip
+    return dataclasses.replace(facts, compile_s=seconds, attention=names, attention_cycles=round(cycles))
 
 
 def devices(target: Target) -> Sequence[Any]:
@@ -172,9 +179,7 @@ def _no_room(error: Exception, seconds: float) -> Step:
     return Step(fits=False, temporaries=needed, peak=needed, capacity=there, compile_s=seconds)
 
 
-def _facts(
-    made: Any, mesh: dict[str, int], seconds: float, attention: tuple[str, ...], *, exact: bool
-) -> Step:
+def _facts(made: Any, mesh: dict[str, int], *, exact: bool) -> Step:
     from importlib import metadata
 
     from jaxlm.planning import collectives
@@ -188,14 +193,25 @@ def _facts(
         temporaries=analysis.temp_size_in_bytes,
         host=device_memory.of_host(made),
         peak=device_memory.estimate(made, "tpu") or 0,
-        compile_s=seconds,
-        attention=attention,
         collectives=tuple(collectives.of(module, mesh)),
         hbm_bytes=module.hbm_bytes(),
         heaviest=tuple(module.heaviest(_SHOWN)),
         cycles=module.cycles() if exact else 0,
         versions={name: metadata.version(name) for name in ("jax", "libtpu")},
     )
+
+
+def _of_attention(module: Any, works: Sequence[Any]) -> float:
+    """Cycles of the calls of splash attention's kernels in a step; `works` are what was traced of it."""
+    found = 0.0
+    for one in module.executed():
+        kernel = _SPLASH.match(one.what.name)
+        queries = _QUERIES.search(one.what.rest) if kernel and one.what.opcode == "custom-call" else None
+        if kernel and queries:
+            rows, heads, length = map(int, queries.groups())
+            of_head = next((work.cycles for work in works if work.queries == length), {})
+            found += one.times * rows * heads * of_head.get(kernel[1], 0.0)
+    return found
 
 
 if __name__ == "__main__":

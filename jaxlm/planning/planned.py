@@ -35,10 +35,10 @@ def times(found: Quick, step: Step | None, efficiency: float) -> Times:
 
 
 def cycles_s(found: Quick, step: Step | None) -> float | None:
-    """Seconds of a step by the compiler's cycles: without the network and without kernels, which it does not estimate.
-    None where they mean nothing."""
+    """Seconds of a step by the compiler's cycles and those of splash attention: without the network, and without other
+    kernels. None where they mean nothing."""
     clock = found.target.chip.clock
-    return step.cycles / clock if step and step.cycles and clock else None
+    return (step.cycles + step.attention_cycles) / clock if step and step.cycles and clock else None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

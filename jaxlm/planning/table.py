@@ -93,7 +93,10 @@ def _times(one: StagePlan) -> list[tuple[str, str]]:
     found = [("roofline", f"{_seconds(times.step)} a step ({times.bound}): {parts}")]
     if one.cycles_s:
         share = one.quick.model_flops / (one.cycles_s * one.quick.target.chip.peak)
-        line = f"{_seconds(one.cycles_s)} a step by the compiler's cycles, without network and kernels: "
+        attention = one.compiled.attention_cycles / one.compiled.cycles if one.compiled else 0.0
+        line = f"{_seconds(one.cycles_s)} a step by the compiler's cycles"
+        line += f" and {100 * attention:.0f}% more for attention" if attention else ", without kernels"
+        line += ", without network: "
         found.append(("cycles", f"{line}MFU below {100 * share:.0f}%"))
     speed = f"MFU {100 * one.mfu:.0f}%, {human(one.tokens_per_second)} tokens/s"
     return [*found, ("predicted", speed)]

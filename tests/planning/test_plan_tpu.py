@@ -3,8 +3,10 @@
 import dataclasses
 import importlib.util
 
+import numpy as np
 import pytest
 
+from jaxlm.models.splash_tiles import Seen, by_kernel, sizes
 from jaxlm.planning import planned, search, table, targets
 
 pytestmark = [
@@ -91,3 +93,21 @@ def test_moments_in_the_hosts_memory_are_none_of_the_devices_at_the_peak_either(
     assert one.arguments - other.arguments == pytest.approx(moments, rel=0.01)
     assert one.peak - other.peak == pytest.approx(moments, rel=0.02)
     assert "of its memory for each device" in table.text(there)
+
+
+@pytest.mark.parametrize(("remat", "forward"), [("block", 2), ("attention", 1)])
+def test_the_cycles_of_attention_are_those_of_its_kernels_as_often_as_they_run(remat, forward):
+    words = [
+        "smollm2_135m",
+        "--config.batch_size=8",
+        "--config.model.layers=3",
+        f"--config.model.remat={remat}",
+    ]
+    words.append("--config.stages=(Stage(length=1024,share=1.0),)")
+    (stage,) = planned.of(words, targets.parse("v5e-1"), exact=True).stages
+    seen = Seen(np.arange(1024), 1024, None, 0)
+    of_head = by_kernel(seen, sizes(seen, 1024, 64, 2, "TPU v5 lite"), 64, "TPU v5 lite")
+    assert set(of_head) == {"fwd", "dkv"}  # one tile has all keys
+    expected = 3 * 8 * 9 * (forward * of_head["fwd"] + of_head["dkv"])
+    assert stage.compiled.attention_cycles == pytest.approx(expected, rel=1e-6)
+    assert stage.cycles_s == (stage.compiled.cycles + stage.compiled.attention_cycles) / 1.5e9
