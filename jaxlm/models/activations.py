@@ -28,6 +28,12 @@ MESH_AXES = {
 }
 
 
+def device_kind() -> str:
+    """Of the mesh that is set (it may be a described one), else of the default backend."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.device_kind if device is not None else jax.devices()[0].device_kind
+
+
 def automatic(mesh: AbstractMesh) -> set[str]:
     """The axes whose work the partitioner divides."""
     return {a for a, kind in zip(mesh.axis_names, mesh.axis_types, strict=True) if kind == AxisType.Auto}

@@ -76,11 +76,6 @@ def platform() -> str:
     return device.platform if device is not None else jax.default_backend()
 
 
-def _device_kind() -> str:
-    device = jax.sharding.get_abstract_mesh().abstract_device
-    return device.device_kind if device is not None else jax.devices()[0].device_kind
-
-
 def case(
     q_BTNH: jax.Array, k_BSKH: jax.Array, mask: Mask, *, dropout: bool, bias: jax.Array | None = None
 ) -> Case:
@@ -103,7 +98,7 @@ def case(
         most_segments=mask.most_segments,
         numbers=math.prod(share),
         grouped=k_BSKH.shape[2] < q_BTNH.shape[2],
-        device_kind=_device_kind(),
+        device_kind=activations.device_kind(),
         devices=activations.devices("length"),
     )
 

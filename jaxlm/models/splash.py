@@ -63,7 +63,7 @@ def attention(
     heads = activations.local(mesh, share, q_BTNH.shape)[2]
     seen = _seen(places_T, k_BSKH.shape[1], mask)
     together = length // devices // (2 if trades else 1)
-    kind = _device_kind(mesh)
+    kind = activations.device_kind()
     sizes = splash_tiles.sizes(seen, together, q_BTNH.shape[3], q_BTNH.dtype.itemsize, kind)
     for recorder in _recorders:
         cycles = splash_tiles.by_kernel(seen, sizes, q_BTNH.shape[3], kind)
@@ -121,12 +121,6 @@ def _of_share(
     o_BNTH = jax.vmap(kernel)(q_BTNH.swapaxes(1, 2), k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2), segments)
     o_BTNH = o_BNTH.swapaxes(1, 2)
     return _traded(o_BTNH, axis, devices, back=True) if trades else o_BTNH
-
-
-def _device_kind(mesh: AbstractMesh) -> str:
-    """Of the mesh that is set (it may be a described one), else of the default backend."""
-    device = mesh.abstract_device
-    return device.device_kind if device is not None else jax.devices()[0].device_kind
 
 
 def _seen(places_T: np.ndarray, keys: int, mask: Mask) -> splash_tiles.Seen:
