@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from jaxlm.models import activations
+from jaxlm.models import activations, kernels
 from jaxlm.models.dense import dense
 from jaxlm.models.values import AsArray
 
@@ -32,7 +32,7 @@ class Parts:
 
     def scattered(self, whole: jax.Array) -> jax.Array:
         """The sum over the axis, of which every device keeps its part; inside `jax.shard_map`."""
-        devices = jax.lax.axis_size(self.axis)
+        whole, devices = _addable(whole), jax.lax.axis_size(self.axis)
         numbers = np.arange(devices).reshape(self.lines, -1)
         steps = (numbers.T, numbers) if 1 < self.lines < devices else (numbers.reshape(1, -1),)
         for groups in steps:
@@ -93,6 +93,11 @@ class Parted(AsArray):
         return over if self.parts.axis in over else ()
 
 
+def _addable(x: jax.Array) -> jax.Array:
+    """float32 on CPUs, where XLA ends the process over a sum of bfloat16 by hand (jaxlib 0.10.2)."""
+    return x.astype(jnp.float32) if kernels.platform() == "cpu" else x
+
+
 def of(array: jax.Array, spec: PartitionSpec, axis: str, lines: int) -> jax.Array | Parted:
     """The array, or what stands for it where `axis` alone splits one of its dimensions."""
     for dimension, entry in enumerate(spec):
@@ -108,9 +113,10 @@ def _summed(where: tuple[Parts, tuple[str, ...]], local: Any, *arrays: jax.Array
 
     def own(*rows: jax.Array) -> jax.Array:
         part = parts.scattered(local(*rows))
-        return jax.lax.psum(part, others) if others else part
+        return (jax.lax.psum(part, others) if others else part).astype(made.dtype)
 
-    rank = jax.eval_shape(local, *arrays).ndim
+    made = jax.eval_shape(local, *arrays)
+    rank = made.ndim
     kept = PartitionSpec(*(parts.axis if i == rank + parts.dimension else None for i in range(rank)))
     rows = tuple(PartitionSpec(over) for _ in arrays)
     return jax.shard_map(own, in_specs=rows, out_specs=kept, axis_names=set(over), check_vma=False)(*arrays)
@@ -163,5 +169,6 @@ def _gathered(parts: Parts, part: jax.Array) -> jax.Array:
 _product.defvjp(_product_forward, _product_backward)
 _rows.defvjp(_rows_forward, _rows_backward)
 _gathered.defvjp(
-    lambda parts, part: (_gathered(parts, part), None), lambda parts, _, g: (parts.scattered(g),)
+    lambda parts, part: (_gathered(parts, part), None),
+    lambda parts, _, g: (parts.scattered(g).astype(g.dtype),),
 )

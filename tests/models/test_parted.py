@@ -43,6 +43,22 @@ def test_the_gradient_of_a_product_is_that_of_float64_and_goes_in_parts(lines, d
     assert not re.search(r"f32\[8,12\]\S* all-reduce\(", text)  # over data goes what is left
 
 
+def test_a_sum_of_bfloat16_does_not_end_the_process():
+    """XLA:CPU has none that is written by hand; here it is one of float32."""
+    rng = np.random.default_rng(0)
+    x, w, g = rng.normal(size=(16, 8)), rng.normal(size=(8, 12)), rng.normal(size=(16, 12))
+    narrow = lambda a, *spec: placed(a, *spec).astype(jnp.bfloat16)
+
+    def gradient(w, x, g):
+        made = lambda w: parted.of(w, PartitionSpec("fsdp"), "fsdp", 1)
+        return jax.grad(lambda w: (dense(x, made(w)) * g).astype(jnp.float32).sum())(w)
+
+    with jax.set_mesh(MESH):
+        found = jax.jit(gradient)(narrow(w, "fsdp"), narrow(x, ROWS), narrow(g, ROWS))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(np.float32), x.T @ g, rtol=0.03, atol=0.1)
+
+
 def test_it_may_stand_where_another_axis_is_mapped_already():
     """As in a stage of a pipeline."""
     rng = np.random.default_rng(0)
