@@ -58,7 +58,7 @@ SIZES_HEAD = (
 
 
 def as_they_are(target: str, words: str) -> list[str]:
-    """A line for every row length, or one that says why not."""
+    """A line for every row length."""
     recipe, _, changed = words.partition(" ")
     plan, lines = planned.of(words.split(), targets.parse(target)), []
     for one in plan.stages:

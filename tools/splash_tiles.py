@@ -105,8 +105,8 @@ def fitted(kernel: str, found: dict[tuple[int, int], Counted], target: Target) -
     part = 0.0
     if kernel == "fused":
         assert target.chip.bandwidth and target.chip.clock
-        cores = 2 if target.generation.counts == 2 else 1
-        part = q + UNIT * UNIT * 2 / (target.chip.bandwidth / target.chip.clock / cores)  # summed afterwards
+        cycle = target.chip.bandwidth / target.chip.clock / target.generation.counts  # bytes of a core
+        part = q + UNIT * UNIT * 2 / cycle  # summed afterwards
     line = kv if kernel in ("fused", "dkv") else q
     return Cost(*(round(float(x), 1) for x in (np.median(of("step")), fill, square, line, part)))
 

@@ -30,9 +30,11 @@ class Parts:
     dimension: int
     lines: int
 
-    def scattered(self, whole: jax.Array) -> jax.Array:
-        """The sum over the axis, of which every device keeps its part; inside `jax.shard_map`."""
-        whole, devices = _addable(whole), jax.lax.axis_size(self.axis)
+    def scattered(self, whole: jax.Array, others: tuple[str, ...] = ()) -> jax.Array:
+        """The sum over the axis, and over others, of which every device keeps its part; inside `jax.shard_map`."""
+        dtype, devices = whole.dtype, jax.lax.axis_size(self.axis)
+        if kernels.platform() == "cpu":  # where XLA ends the process over a sum of bfloat16 (jaxlib 0.10.2)
+            whole = whole.astype(jnp.float32)
         numbers = np.arange(devices).reshape(self.lines, -1)
         steps = (numbers.T, numbers) if 1 < self.lines < devices else (numbers.reshape(1, -1),)
         for groups in steps:
@@ -43,7 +45,7 @@ class Parts:
                 axis_index_groups=groups.tolist() if len(steps) > 1 else None,
                 tiled=True,
             )
-        return whole
+        return (jax.lax.psum(whole, others) if others else whole).astype(dtype)
 
 
 @jax.tree_util.register_dataclass
@@ -93,11 +95,6 @@ class Parted(AsArray):
         return over if self.parts.axis in over else ()
 
 
-def _addable(x: jax.Array) -> jax.Array:
-    """float32 on CPUs, where XLA ends the process over a sum of bfloat16 by hand (jaxlib 0.10.2)."""
-    return x.astype(jnp.float32) if kernels.platform() == "cpu" else x
-
-
 def of(array: jax.Array, spec: PartitionSpec, axis: str, lines: int) -> jax.Array | Parted:
     """The array, or what stands for it where `axis` alone splits one of its dimensions."""
     for dimension, entry in enumerate(spec):
@@ -111,12 +108,8 @@ def _summed(where: tuple[Parts, tuple[str, ...]], local: Any, *arrays: jax.Array
     parts, over = where
     others = tuple(name for name in over if name != parts.axis)
 
-    def own(*rows: jax.Array) -> jax.Array:
-        part = parts.scattered(local(*rows))
-        return (jax.lax.psum(part, others) if others else part).astype(made.dtype)
-
-    made = jax.eval_shape(local, *arrays)
-    rank = made.ndim
+    own = lambda *rows: parts.scattered(local(*rows), others)
+    rank = jax.eval_shape(local, *arrays).ndim
     kept = PartitionSpec(*(parts.axis if i == rank + parts.dimension else None for i in range(rank)))
     rows = tuple(PartitionSpec(over) for _ in arrays)
     return jax.shard_map(own, in_specs=rows, out_specs=kept, axis_names=set(over), check_vma=False)(*arrays)
@@ -169,6 +162,5 @@ def _gathered(parts: Parts, part: jax.Array) -> jax.Array:
 _product.defvjp(_product_forward, _product_backward)
 _rows.defvjp(_rows_forward, _rows_backward)
 _gathered.defvjp(
-    lambda parts, part: (_gathered(parts, part), None),
-    lambda parts, _, g: (parts.scattered(g).astype(g.dtype),),
+    lambda parts, part: (_gathered(parts, part), None), lambda parts, _, g: (parts.scattered(g),)
 )

@@ -29,7 +29,7 @@ def is_hosted(leaf: Any) -> bool:
 
 def size(abstract: Any) -> int:
     """Bytes of one device that lie in its host's memory."""
-    return sum(_held(leaf) for leaf in jax.tree.leaves(abstract) if is_hosted(leaf))
+    return sum(held(leaf) for leaf in jax.tree.leaves(abstract) if is_hosted(leaf))
 
 
 def on_host(leaf: Any) -> Any:
@@ -85,7 +85,7 @@ class Turns:
         room = self.room
         for turn in self._turns(shapes):
             hosted = [i for i in turn if is_hosted(shapes[i])]
-            size = sum(_held(shapes[i]) for i in hosted)
+            size = sum(held(shapes[i]) for i in hosted)
             while under_way and size + sum(n for n, _ in under_way) > room:
                 made.wait_for(under_way.pop(0)[1])
             found = made.results(turn)
@@ -97,7 +97,7 @@ class Turns:
     def room(self) -> int:
         """Bytes of hosted arrays that a device holds at once: those of the owner that has most."""
         shapes = jax.tree.leaves(self.state)
-        size = lambda turn: sum(_held(shapes[i]) for i in turn if is_hosted(shapes[i]))
+        size = lambda turn: sum(held(shapes[i]) for i in turn if is_hosted(shapes[i]))
         return max(map(size, self._turns(shapes)), default=0)
 
     def _turns(self, shapes: Sequence[Any]) -> list[list[int]]:
@@ -152,5 +152,6 @@ def _taken(x: jax.Array, shape: Any) -> jax.Array:
     return jax.device_put(x, shape.sharding) if is_hosted(shape) else x
 
 
-def _held(shape: Any) -> int:
+def held(shape: Any) -> int:
+    """Bytes of one device of an array, or of its shape with a sharding, wherever they lie."""
     return math.prod(shape.sharding.shard_shape(shape.shape)) * shape.dtype.itemsize

@@ -151,9 +151,10 @@ def _compiled(
         except jax.errors.JaxRuntimeError as error:
             return _no_room(error, time.perf_counter() - start)
     seconds = time.perf_counter() - start
-    facts = _facts(made, dict(program.mesh.shape), exact=exact)
+    module = Module.parse(made.as_text())
+    facts = _facts(made, module, dict(program.mesh.shape), exact=exact)
     names = tuple(sorted({one.name for one in chosen}))
-    cycles = _of_attention(Module.parse(made.as_text()), works) / target.generation.counts  # cores of a chip
+    cycles = _of_attention(module, works) / target.generation.counts  # cores of a chip
     return dataclasses.replace(facts, compile_s=seconds, attention=names, attention_cycles=round(cycles))
 
 
@@ -179,14 +180,13 @@ def _no_room(error: Exception, seconds: float) -> Step:
     return Step(fits=False, temporaries=needed, peak=needed, capacity=there, compile_s=seconds)
 
 
-def _facts(made: Any, mesh: dict[str, int], *, exact: bool) -> Step:
+def _facts(made: Any, module: Any, mesh: dict[str, int], *, exact: bool) -> Step:
     from importlib import metadata
 
     from jaxlm.planning import collectives
-    from jaxlm.planning.hlo import Module
     from jaxlm.runtime import device_memory
 
-    module, analysis = Module.parse(made.as_text()), made.memory_analysis()
+    analysis = made.memory_analysis()
     return Step(
         fits=True,
         arguments=analysis.argument_size_in_bytes,

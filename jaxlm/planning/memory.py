@@ -97,9 +97,7 @@ def blocks(model: Any) -> int:
 
 def held(abstract: Any) -> int:
     """Bytes on one device of a tree of shapes with shardings, but for what lies in its host's memory."""
-    leaves = [leaf for leaf in jax.tree.leaves(abstract) if not hosted.is_hosted(leaf)]
-    shards = ((leaf.sharding.shard_shape(leaf.shape), leaf.dtype) for leaf in leaves)
-    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in shards)
+    return sum(hosted.held(leaf) for leaf in jax.tree.leaves(abstract) if not hosted.is_hosted(leaf))
 
 
 def _like_moments(program: Program) -> Any:

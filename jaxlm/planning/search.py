@@ -151,7 +151,11 @@ def _that_fit(words: Sequence[str], plan: Planned, choices: Sequence[Setting], m
             continue
         if step.fits:
             found.append(dataclasses.replace(one, compiled=step))
-    return sorted(found, key=lambda one: (one.in_host, one.seconds))
+    return sorted(found, key=_speed)
+
+
+def _speed(one: Setting) -> tuple[bool, float]:
+    return one.in_host, one.seconds
 
 
 def _changes(run: Run, target: Target) -> Iterator[dict[str, Any]]:
@@ -199,12 +203,11 @@ def _refined(words: Sequence[str], plan: Planned, found: list[Setting]) -> list[
     model cannot know, such as which arrays a chip keeps beside its units."""
     known = [one.change for one in found]
     for _ in range(_TRIES):
-        near = [change for change in _near(plan.run, found[0].change) if change not in known]
-        choices = ranked(plan, near[:1])
-        if not near:
+        change = next((one for one in _near(plan.run, found[0].change) if one not in known), None)
+        if change is None:
             break
-        known.append(near[0])
-        found = sorted(found + _that_fit(words, plan, choices, 1), key=lambda one: one.seconds)
+        known.append(change)
+        found = sorted(found + _that_fit(words, plan, ranked(plan, [change]), 1), key=_speed)
     return found
 
 

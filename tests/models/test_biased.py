@@ -15,7 +15,7 @@ from jaxlm.models import attention as attentions
 from jaxlm.models import biased, kernels, masks
 from jaxlm.models.attention import xla_attention
 from jaxlm.models.build import build
-from jaxlm.models.t5 import T5
+from tests.infer.small_models import ENCODER_DECODERS
 
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 interpreted = functools.partial(biased.attention, interpret=True)
@@ -99,22 +99,16 @@ def test_on_a_mesh_each_device_has_its_share_and_the_bias_the_gradient_of_all_ro
         near(forward_and_gradients(interpreted, arrays, mask, weights), expected, 3e-6)
 
 
-CONFIG = T5(
+CONFIG = dataclasses.replace(
+    ENCODER_DECODERS["T5"],
     vocab_size=250,
     hidden=64,
-    encoder_layers=2,
     decoder_layers=2,
-    heads=4,
     head_dim=32,
     mlp=96,
-    activation="relu",
-    gate="none",
-    head="scaled",
     buckets=32,
     max_distance=128,
     dropout=0.0,
-    norm_epsilon=1e-6,
-    init_factor=1.0,
 )
 
 
