@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.errors import UserError
-from jaxlm.models import activations, biased, packed
+from jaxlm.models import activations, biased, packed, traced
 from jaxlm.models.masks import Mask
 
 Implementation = Literal["auto", "xla", "splash", "cudnn"]
@@ -126,24 +126,14 @@ def in_parts() -> bool:
     return platform() == "cpu" and not counted() and activations.devices("length") == 1
 
 
-_recorders: list[list[Choice]] = []
-
-
-@contextlib.contextmanager
-def recorded() -> Iterator[list[Choice]]:
-    """Collects what `pick` chooses while a program is traced, for the log."""
-    _recorders.append([])
-    try:
-        yield _recorders[-1]
-    finally:
-        _recorders.pop()
+_choices = traced.Recorder[Choice]()
+recorded = _choices.recorded  # of what `pick` chooses, for the log
 
 
 def pick(case: Case, requested: Implementation) -> Choice:
     """`choose`, on record."""
     choice = choose(case, requested)
-    for recorder in _recorders:
-        recorder.append(choice)
+    _choices.add(choice)
     return choice
 
 

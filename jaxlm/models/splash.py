@@ -8,10 +8,9 @@ causal mask late places see more than early ones: there the devices trade half o
 early and one late piece, and back (Llama 3, 2407.21783, section 3.3.2, which orders the rows themselves so).
 """
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,7 +19,7 @@ import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as pallas
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
-from jaxlm.models import activations, splash_tiles
+from jaxlm.models import activations, splash_tiles, traced
 from jaxlm.models.masks import Mask
 
 Axis = tuple[str, ...] | None
@@ -35,17 +34,8 @@ class Work:
     cycles: Mapping[str, float]  # of a head of a row there, by kernel (`splash_tiles.by_kernel`)
 
 
-_recorders: list[list[Work]] = []
-
-
-@contextlib.contextmanager
-def recorded() -> Iterator[list[Work]]:
-    """Collects the work of what is traced; a loop's body once."""
-    _recorders.append([])
-    try:
-        yield _recorders[-1]
-    finally:
-        _recorders.pop()
+_works = traced.Recorder[Work]()
+recorded = _works.recorded
 
 
 def attention(
@@ -65,9 +55,9 @@ def attention(
     together = length // devices // (2 if trades else 1)
     kind = activations.device_kind()
     sizes = splash_tiles.sizes(seen, together, q_BTNH.shape[3], q_BTNH.dtype.itemsize, kind)
-    for recorder in _recorders:
+    if _works.asked:
         cycles = splash_tiles.by_kernel(seen, sizes, q_BTNH.shape[3], kind)
-        recorder.append(Work(length // devices, {name: n / devices for name, n in cycles.items()}))
+        _works.add(Work(length // devices, {name: n / devices for name, n in cycles.items()}))
     kernel, blocks = make(heads, seen, sizes, devices=devices, interpret=interpret)
     run = functools.partial(_of_share, axis=axis, devices=devices, trades=trades)
     segments_BT = segments_BT[:, places_T] if trades else segments_BT
