@@ -1,4 +1,4 @@
-"""What is found while a program is traced, for those who ask. In: notes. Out: lists of them; unasked, nothing is kept."""
+"""What is found while a program is traced, for those who ask. In: notes. Out: lists of them; unasked, none is kept."""
 
 import contextlib
 from collections.abc import Iterator
