@@ -217,6 +217,8 @@ def _near(run: Run, change: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from (
         change | {"accumulate": n} for n in (2 * of_rows, of_rows // 2) if n and run.batch_size % n == 0
     )
+    if (split := change.get("mesh.fsdp", 1)) > 1:  # whole copies spare their gathers
+        yield change | {"mesh.data": change["mesh.data"] * split, "mesh.fsdp": 1}
     if (chunk := getattr(run.objective, "chunk", 0)) and change.get("objective.chunk", chunk) < _CHUNK:
         yield change | {"objective.chunk": _CHUNK}
     if (remat := change.get("model.remat")) in _REMAT:
