@@ -1,6 +1,7 @@
-"""A run or a model folder becomes a Hugging Face folder, which transformers loads.
+"""A run or a model folder becomes a Hugging Face folder, which transformers loads, or what another engine runs.
 
     jaxlm export runs/wiki exported --check
+    jaxlm export --run=runs/wiki --format=safetensors --output=exported
     jaxlm export runs/wiki exported --dtype=bfloat16 --shard-size=2GB --step=1200
     jaxlm export runs/reviews adapter --adapter
 
@@ -8,6 +9,8 @@ Of a run the best checkpoint is used when it kept one, else the newest; LoRA's m
 --adapter asks for them alone.
 """
 
+import argparse
+import pathlib
 import re
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,15 +18,16 @@ from typing import NoReturn
 from jaxlm import entry
 from jaxlm.commands import compare
 from jaxlm.commands import options as table
-from jaxlm.errors import EXIT_DONE, UserError
+from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 from jaxlm.runtime import signals
 
+SAFETENSORS = "safetensors"
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def main(argv: Sequence[str]) -> int:
     """Converts, and compares where that is asked for."""
-    options = _parser().options(argv)
+    options = _options(argv)
     signals.end_on_term()
 
     from jaxlm.config import flags  # after parsing, so that --help answers at once
@@ -32,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
 
     flags.named_recipe(options.recipe, options.source)
     target = expanded(options.target)
+    if options.format != SAFETENSORS:
+        return _other(options, target)
     if options.adapter:
         source = expanded(options.source)
         adapter_writing.to_peft(source, target, say=print, step=options.step, base=options.base)
@@ -51,6 +57,33 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
+def _other(options: argparse.Namespace, target: pathlib.Path) -> int:
+    """What is not a Hugging Face folder."""
+    from jaxlm.export import formats
+
+    source = formats.Source(path=options.source, step=options.step, base=options.base)
+    formats.write(options.format, source, target, say=print)
+    if not options.check:
+        return EXIT_DONE
+    same = formats.check(options.format, source, target, say=print)
+    print("the same model" if same else "NOT the same model")
+    return EXIT_DONE if same else EXIT_USER
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    """What was typed; source and target may be spelled in two ways."""
+    parser = _parser()
+    options = parser.options(argv)
+    for place, option, name in (("source", "run", "RUN"), ("target", "output", "DIR")):
+        words = [word for word in (getattr(options, place), getattr(options, option)) if word is not None]
+        if not words:
+            parser.error(f"the following arguments are required: {name}")
+        if len(words) > 1:
+            raise UserError(f"jaxlm export takes {name} once: as a word, or as --{option}={name}.")
+        setattr(options, place, words[0])
+    return options
+
+
 def _bytes(text: str | None) -> int | None:
     """'5GB' -> 5 * 10**9."""
     if text is None:
@@ -64,9 +97,12 @@ def _bytes(text: str | None) -> int | None:
 def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     add = parser.add_argument
-    parser.runs += ["source"]
-    add("source", metavar="RUN", help="a run folder or a model folder")
-    add("target", metavar="DIR", help="the Hugging Face folder to make; it must not exist, or be empty")
+    parser.runs += ["source", "run"]
+    add("source", metavar="RUN", nargs="?", help="a run folder or a model folder; also as --run=RUN")
+    add("target", metavar="DIR", nargs="?", help="the folder to make; it must not exist, or be empty")
+    add("--run", help=argparse.SUPPRESS)
+    add("--output", metavar="DIR", help=argparse.SUPPRESS)
+    add("--format", default=SAFETENSORS, help=f"{SAFETENSORS} (a Hugging Face folder, the default)")
     add(
         "--dtype",
         choices=["float32", "bfloat16", "float16", "source"],
