@@ -7,7 +7,7 @@ import pytest
 
 import jaxlm
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.commands import evaluate
+from jaxlm.commands import evaluate, export
 from jaxlm.errors import UserError
 from jaxlm.objectives.distil import Distil, SoftTargets
 from jaxlm.objectives.distil_layers import HiddenStates
@@ -27,7 +27,7 @@ def larger(place):
 def recipe(place, teacher="teacher"):
     run = small.recipe("classification", place / "train.csv", place / "cache", tokens=120, steps=STEPS)
     soft = SoftTargets(weight=0.5, temperature=2.0, direction="forward", positions="targets")
-    states = HiddenStates(weight=1.0, loss="squares", layers="last", embeddings=False, teacher_width=0)
+    states = HiddenStates(weight=1.0, loss="squares", layers="last", embeddings=False, teacher_width=32)
     run.objective = Distil(of=run.objective, hard=0.5, terms=(soft, states))
     run.teacher = run.init_from = str(place / teacher)
     run.init_layers, run.logging.every_steps = "last", 1
@@ -57,7 +57,7 @@ def test_it_goes_on_from_a_checkpoint_in_the_same_bits(trained):
 def test_its_checkpoint_names_the_teacher_without_its_weights_and_takes_no_other(trained):
     checkpoints = Checkpoints(trained / "run" / "checkpoints", None)
     assert checkpoints.meta(STEPS)["teacher"].keys() == {"source", "fingerprint"}
-    assert not any("teacher" in name for name in checkpoints.arrays(STEPS))
+    assert "teacher" not in {part for name in checkpoints.arrays(STEPS) for part in name.split("/")}
     shutil.copytree(trained / "run", trained / "other")
     shutil.rmtree(trained / "other" / "checkpoints" / str(STEPS))
     wrong = recipe(trained)
@@ -77,6 +77,8 @@ def test_it_is_used_where_its_teacher_is_no_more(trained, tmp_path, capsys):
         arguments = ["evaluate", f"--run={tmp_path / 'alone'}", f"--data={trained / 'train.csv'}"]
         assert evaluate.main(arguments) == 0
         assert "accuracy" in capsys.readouterr().out
+        assert export.main(["export", str(tmp_path / "alone"), str(tmp_path / "hf")]) == 0
+        assert (tmp_path / "hf" / "model.safetensors").exists()
     finally:
         (trained / "gone").rename(trained / "teacher")
 

@@ -31,6 +31,8 @@ Layers = Literal[
 class Project(Head):
     """Dense without bias from the student's width to the teacher's."""
 
+    training_alone: ClassVar[bool] = True
+
     width: int
 
     def module(self, config: Any, rngs: nnx.Rngs, dtype: jnp.dtype, body: Any) -> nnx.Module:

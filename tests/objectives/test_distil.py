@@ -12,7 +12,7 @@ from torch.nn import functional
 from jaxlm.batch import Batch
 from jaxlm.config import taught
 from jaxlm.errors import UserError
-from jaxlm.models import observed
+from jaxlm.models import cost, observed
 from jaxlm.models.build import build
 from jaxlm.models.taught import Taught
 from jaxlm.objectives import distil_attention as attention
@@ -25,7 +25,9 @@ from jaxlm.objectives.multi_label import LabelsTargets, MultiLabel
 from jaxlm.objectives.question_answering import AnswerTargets, QuestionAnswering
 from jaxlm.objectives.targets import ItemTargets, TokenTargets
 from jaxlm.partition import state as partition
+from jaxlm.planning import memory
 from jaxlm.run.program import TEACHER
+from jaxlm.training import report
 from tests.views import programs
 from tests.views.programs import BERT, LLAMA
 
@@ -358,3 +360,15 @@ def test_layers_are_chosen_as_published_or_by_number():
     for how, have, want in (("first", 2, 3), ("0,1", 4, 3), ("0,4", 4, 2)):
         with pytest.raises(UserError, match="config.init_layers"):
             taught.chosen(how, have, want)
+
+
+def test_the_teacher_is_counted_in_memory_and_work(on_one_device):
+    program, batch = on_one_device[0], {"": programs.batch("bert")}
+    weights = sum(leaf.size for leaf in jax.tree.leaves(program.teacher.shapes))
+    assert memory.held(program.frozen) == 4 * weights
+    of = program.run.objective.of
+    alone = dataclasses.replace(program.run, objective=of, teacher="", teacher_model=None)
+    more = report.flops(program, batch) - report.flops(programs.program(alone), batch)
+    said = lambda params, batch: of.predict(program.teacher.bind(params), batch, None)["mlm"]().sum()
+    passed = cost.forward_flops(said, program.teacher.shapes, batch[""])
+    assert passed <= more < 1.2 * passed
