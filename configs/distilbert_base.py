@@ -69,6 +69,7 @@ def distilled(run: Run, teacher: str) -> Run:
     """The run with its teacher, whose layers and tokenizer it begins with."""
     run.teacher = run.init_from = teacher
     run.init_layers = "spread"
+    run.model.hidden = starting.width(teacher)
     run.tokenizer = Pretrained(path=starting.tokenizer_path(teacher))
     run.objective.chunk = 64  # every token has logits of both
     run.objective = Distil(

@@ -86,7 +86,7 @@ def test_it_is_used_where_its_teacher_is_no_more(trained, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda run: run.tokenizer.__setattr__("vocab_size", 60), "was trained with another tokenizer"),
+        (lambda run: run.tokenizer.__setattr__("lowercase", False), "was trained with another tokenizer"),
         (lambda run: run.objective.of.__setattr__("labels", ("good", "bad")), "labels=('bad', 'good')"),
         (lambda run: run.__setattr__("teacher", ""), "--config.teacher=hf:DIR"),
         (lambda run: run.__setattr__("objective", run.objective.of), "learns from no teacher"),
