@@ -8,9 +8,9 @@ Command     python -m jaxlm.train --config=configs/distil_classification.py --co
             Without a teacher this is classification.py
 Parameters  1,875,072
 Data        builtin:pydocs with its label: which of 12 packages a docstring is from
-Expect      docs/distillation.md: of a MiniLM with 6 layers 3 keep its accuracy but for a point or two
+Expect      3 of 6 layers of a MiniLM keep 98 % of its accuracy: docs/distillation.md
 Rows        of 128 tokens, up to 8 texts each, which do not see each other
-Hardware    two CPU cores, 3 of 6 layers of MiniLM: docs/distillation.md
+Hardware    docs/distillation.md
 """
 
 import jaxlm

@@ -371,4 +371,4 @@ def test_the_teacher_is_counted_in_memory_and_work(on_one_device):
     more = report.flops(program, batch) - report.flops(programs.program(alone), batch)
     said = lambda params, batch: of.predict(program.teacher.bind(params), batch, None)["mlm"]().sum()
     passed = cost.forward_flops(said, program.teacher.shapes, batch[""])
-    assert passed <= more < 1.2 * passed
+    assert passed <= more < 2 * passed  # the student's own logits are made once more
