@@ -43,7 +43,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
     from jaxlm.config import executed, folder, tree
     from jaxlm.data.places import default_cache
     from jaxlm.errors import EXIT_DONE, UserError
-    from jaxlm.exchange import bases, starting, tokenizer_files
+    from jaxlm.exchange import bases, starting, teachers, tokenizer_files
     from jaxlm.monitor.console import Console
     from jaxlm.monitor.metrics import Writer
     from jaxlm.partition import mesh as meshes
@@ -67,7 +67,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             folder.check_free(place)
             console = Console(None if command.preflight else place.root, enabled=is_main)
             scope.callback(console.close)
-            run = inventory.filled(run, console.say, folder.moved(place))
+            run = teachers.described(inventory.filled(run, console.say, folder.moved(place)))
             console.total_steps = run.steps
             if is_main and not command.preflight:
                 scope.enter_context(folder.lock(place, console.say))
@@ -104,6 +104,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             samples.check(run, text)
         if command.preflight:
             state, frozen = program.start(bases.parameters(program, text.tokenizer, console.say))
+            frozen, _ = teachers.beside(program, frozen, text.tokenizer, None, "", console.say)
             parts = preview.Parts(run=run, place=place, text=text, program=program, console=console)
             preview.show(parts, state, frozen)
             return Outcome(code=EXIT_DONE, step=0, metrics={})
@@ -118,7 +119,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             if is_main or following.disks > 1:
                 excluded.go_back(checkpoints, run, console.say)
         start = checkpoints.newest_intact()
-        meta = None
+        meta, where = None, f"the checkpoint of step {start}"
         if start is None and place.has_checkpoints():
             raise UserError(
                 f"No checkpoint in {place.checkpoints} is intact, see above. Fix: put a good copy back, or remove that "
@@ -131,11 +132,12 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             saved = checkpoints.meta(start).get("config", {})
             folder.check_checkpoint(place, start, saved, run, allow_config_change=allow)
             state, meta = checkpoints.restore(start, program.state)
-            frozen, base = bases.frozen(
-                program, text.tokenizer, meta.get("base"), f"the checkpoint of step {start}", console.say
-            )
+            frozen, base = bases.frozen(program, text.tokenizer, meta.get("base"), where, console.say)
+        of_teacher = (meta or {}).get("teacher")
+        frozen, teacher = teachers.beside(program, frozen, text.tokenizer, of_teacher, where, console.say)
+        if start is not None:
             checkpoints.discard_after(start)
-            console.say(f"resumed from the checkpoint of step {start}")
+            console.say(f"resumed from {where}")
 
         # ---------------------------------------------------------------------------------------------------- loop
         writer = Writer(
@@ -169,6 +171,7 @@ def train(command: "Command", early: "EndingAtOnce | None" = None) -> "Outcome":
             program=program,
             frozen=frozen,
             base=base,
+            teacher=teacher,
             checkpoints=checkpoints,
             console=console,
             writer=writer,

@@ -42,10 +42,10 @@ class Code:
         ]
 
 
-def execute(path: str, start: str = "") -> tuple[Any, types.ModuleType, Code]:
+def execute(path: str, start: str = "", teacher: str = "") -> tuple[Any, types.ModuleType, Code]:
     """(what get_config gives, the recipe as a module, its code). Raises whatever the recipe raises.
 
-    `start` is the argument of a recipe that takes one of that name, unless the path has one.
+    `start`, `teacher`: the argument of a recipe that takes one of that name, unless the path has one.
     """
     name, colon, argument = path.partition(":")
     file = pathlib.Path(name).absolute()
@@ -60,9 +60,11 @@ def execute(path: str, start: str = "") -> tuple[Any, types.ModuleType, Code]:
     with _loaded(module, str(file.parent)):
         # Not an import: that takes a file for unchanged whose size and second of change are the same.
         exec(compile(source, str(file), "exec"), module.__dict__)
-        takes = "start" in inspect.signature(module.get_config).parameters
-        if start and takes and not colon:
-            colon, argument = ":", start
+        named = inspect.signature(module.get_config).parameters
+        takes = "start" in named
+        given = next((v for name, v in (("start", start), ("teacher", teacher)) if v and name in named), "")
+        if given and not colon:
+            colon, argument = ":", given
         made = module.get_config(*([argument] if colon else []))
     _read[file] = hashlib.sha256(source).hexdigest()
     _beside.update(name for name in set(sys.modules) - known if _is_own(sys.modules[name], file.parent))

@@ -25,7 +25,8 @@ from jaxlm.errors import UserError, did_you_mean
 # Literals are checked by Run.validate, whose message lists the choices.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
 _NAME = "config"  # of the flag
-_START = "--config.init_from="  # which recipes with a parameter `start` get as well
+# What recipes with a parameter of that name get as well
+_GIVEN = {"start": "--config.init_from=", "teacher": "--config.teacher="}
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -63,8 +64,9 @@ def parse(argv: Sequence[str]) -> Command:
         values.config = _named(others)
     path = None if values.config is None else recipes.located(values.config)
     code = named_recipe(values.recipe)
-    start = next((word.partition("=")[2] for word in overrides if word.startswith(_START)), "")
-    run, code = executed_recipe(path, start) if path is not None else (_saved(values.workdir), code)
+    said = lambda flag: next((word.partition("=")[2] for word in overrides if word.startswith(flag)), "")
+    named = {name: said(flag) for name, flag in _GIVEN.items()}
+    run, code = executed_recipe(path, **named) if path is not None else (_saved(values.workdir), code)
     for word in others:
         _refuse(word, run, values)
     if values.help:
@@ -229,11 +231,11 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
     return "default" if value == tree.default(field) else ""
 
 
-def executed_recipe(path: str, start: str = "") -> tuple[Run, Code]:
-    """Executes a recipe, perhaps with what it starts from; its classes may be named from here on. UserError when it
-    gives no Run."""
+def executed_recipe(path: str, start: str = "", teacher: str = "") -> tuple[Run, Code]:
+    """Executes a recipe, perhaps with what it starts or learns from; its classes may be named from here on. UserError
+    when it gives no Run."""
     try:
-        run, module, code = executed.execute(path, start)
+        run, module, code = executed.execute(path, start, teacher)
     except UserError:
         raise
     except Exception as error:

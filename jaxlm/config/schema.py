@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from jaxlm.checkpoint.policy import Keep
-from jaxlm.config import averaged, excluded, length, shown, tree
+from jaxlm.config import averaged, excluded, length, shown, taught, tree
 from jaxlm.config.traced import traced
 from jaxlm.config.tree import within
 from jaxlm.data.corpus.columns import Column
@@ -222,6 +222,14 @@ class Run:
     logging: Logging = dataclasses.field(default_factory=Logging)  # what is reported
     # Whose weights (not its optimizer) a new run starts from: a run folder, a model folder, or hf:DIR
     init_from: str = ""
+    # Which layers of deeper weights a shallower model begins with: first, last, spread (DistilBERT's 0,2,4,7,9,11 of
+    # 12), or their numbers from 0, as 0,2,4; "": it must have as many as they
+    init_layers: str = ""
+    # Whose frozen weights an objective such as Distil learns from: hf:DIR, a run or a model folder; "": no one's
+    teacher: str = ""
+    teacher_model: Any = None  # its sizes; found when the run starts, not set
+    # Of its weights and its computation; auto: that of the run's computation
+    teacher_precision: Literal["auto", "float32", "bfloat16"] = "auto"
     # How the entries begin that a larger vocabulary adds: the mean of all entries, or as drawn for a new model
     resize_vocabulary: Literal["refuse", "mean", "normal"] = "refuse"
     reset_layers: int = 0  # so many top layers (with them the pooler) begin as drawn, not from init_from
@@ -252,6 +260,7 @@ class Run:
         within(self.time_limit_minutes, 0.0, None, f"{where}.time_limit_minutes")
         within(self.show_batch, 0, None, f"{where}.show_batch")
         averaged.check(self, where)
+        taught.check(self, where)
         excluded.check(self.exclude, f"{where}.exclude")
         traced(self.profile, self.steps or _LARGEST, f"{where}.profile")
         for text in (*self.fill, *self.generate):

@@ -94,7 +94,9 @@ def opened(found: Stored, base: str, mesh: jax.sharding.Mesh) -> tuple[Program, 
     `base`: where the frozen weights are now, if not where the run read them. UserError when they are not the same.
     """
     assert found.run is not None
-    program = Program.of(dataclasses.replace(found.run, init_from=base or found.run.init_from), mesh)
+    init_from = base or found.run.init_from  # its teacher is not needed any more
+    run = dataclasses.replace(found.run, init_from=init_from, teacher="", teacher_model=None)
+    program = Program.of(run, mesh)
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
     # What training says of its start was said then.
     rest, _ = frozen(program, tokenizer, found.meta.get("base"), found.where, lambda line: None)

@@ -1,12 +1,14 @@
-"""Tables that a new run has longer than the weights it starts with: tokens, positions. In: a stored parameter, a fresh
-one. Out: the size of the fresh one, with the stored rows and behind them what `resize_vocabulary` or `extend_positions`
-says.
+"""What a new run has in another size than the weights it starts with: tokens, positions, fewer layers.
+
+In: a stored parameter, a fresh one. Out: the size of the fresh one: the stored rows and behind them what
+`resize_vocabulary` or `extend_positions` says; the layers that `init_layers` chooses.
 """
 
 import jax
 import jax.numpy as jnp
 
-from jaxlm.config import Run
+from jaxlm.config import Run, taught
+from jaxlm.errors import UserError
 from jaxlm.exchange.stored import Stored
 
 
@@ -20,9 +22,7 @@ def resized(stored: Stored, run: Run, axes: tuple[str | None, ...]) -> bool:
 
 def grown(run: Run, stored: Stored, path: str, fresh: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
     """A stored parameter in the size of `fresh`, laid out as it."""
-    assert isinstance(fresh.sharding, jax.sharding.NamedSharding)
-    everywhere = jax.sharding.NamedSharding(fresh.sharding.mesh, jax.sharding.PartitionSpec())
-    old = stored.place({path: everywhere})[path]
+    old = _everywhere(stored, path, fresh)
     have, want = stored.config, run.model
 
     def grow(old: jax.Array, fresh: jax.Array) -> jax.Array:
@@ -41,6 +41,32 @@ def grown(run: Run, stored: Stored, path: str, fresh: jax.Array, axes: tuple[str
         return jnp.moveaxis(made, 0, at)
 
     return jax.jit(grow, out_shardings=fresh.sharding)(old, fresh)
+
+
+def layers(run: Run, stored: Stored, path: str, fresh: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+    """The layers that `config.init_layers` chooses, laid out as `fresh`."""
+    at, have = axes.index("layers"), stored.shapes[path].shape
+    if tuple(have[:at] + have[at + 1 :]) != tuple(fresh.shape[:at] + fresh.shape[at + 1 :]):
+        raise UserError(
+            f"config.init_from={run.init_from}: {path} has shape {tuple(have)}, this run's {tuple(fresh.shape)}: only "
+            f"the number of layers may differ. Give config.model the sizes of {stored.where}."
+        )
+    numbers = jnp.array(taught.chosen(run.init_layers, have[at], fresh.shape[at]))
+    old = _everywhere(stored, path, fresh)
+    return jax.jit(lambda old: jnp.take(old, numbers, axis=at), out_shardings=fresh.sharding)(old)
+
+
+def told(run: Run, stored: Stored, path: str, fresh: jax.Array, axes: tuple[str | None, ...]) -> str:
+    """Which layers they are."""
+    at, have = axes.index("layers"), stored.shapes[path].shape
+    numbers = ", ".join(map(str, taught.chosen(run.init_layers, have[at], fresh.shape[at])))
+    return f"  layers {numbers} of {have[at]} (config.init_layers={run.init_layers})"
+
+
+def _everywhere(stored: Stored, path: str, fresh: jax.Array) -> jax.Array:
+    assert isinstance(fresh.sharding, jax.sharding.NamedSharding)
+    everywhere = jax.sharding.NamedSharding(fresh.sharding.mesh, jax.sharding.PartitionSpec())
+    return stored.place({path: everywhere})[path]
 
 
 def _vocabulary(old: jax.Array, fresh: jax.Array, size: int, how: str) -> jax.Array:

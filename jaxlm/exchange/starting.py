@@ -31,6 +31,7 @@ CONTINUE = {
 }
 TINY = 128  # wide
 _LONGEST = 2**31 - 1
+_DEPTHS = ("layers", "encoder_layers", "decoder_layers")  # fields of a config
 
 
 def params(
@@ -42,10 +43,13 @@ def params(
     UserError when tokenizer or model do not fit.
     """
     stored = _opened(run.init_from, say)
-    _check_tokenizer(run, stored, tokenizer, say)
+    smaller = run.resize_vocabulary != "refuse"
+    check_tokenizer(stored, run.init_from, f"config.init_from={run.init_from}", tokenizer, say, smaller)
     check_model(run, stored)
     shapes, new, axes = flatten(like), flatten(fresh), flatten(model.axes)
+    deeper = {path for path in shapes if path in stored.shapes and _is_deeper(run, axes[path])}
     larger = {path for path in shapes if path in stored.shapes and growing.resized(stored, run, axes[path])}
+    larger |= deeper
     same = {
         path: leaf.sharding for path, leaf in shapes.items() if path in stored.shapes and path not in larger
     }
@@ -57,12 +61,28 @@ def params(
             )
     made = dict(new) | stored.place(same)
     for path in sorted(larger):
-        made[path] = growing.grown(run, stored, path, new[path], axes[path])
-        say(f"  {path}: {tuple(stored.shapes[path].shape)} made into {tuple(new[path].shape)}")
+        cut = growing.layers if path in deeper else growing.grown
+        made[path] = cut(run, stored, path, new[path], axes[path])
+        if path not in deeper:
+            say(f"  {path}: {tuple(stored.shapes[path].shape)} made into {tuple(new[path].shape)}")
+    for line in sorted({growing.told(run, stored, path, new[path], axes[path]) for path in deeper}):
+        say(line)
     _report(stored, shapes, len(same) + len(larger), say)
     if trained is not None:
         _warn_of_untrained(set(shapes) - set(stored.shapes), flatten(trained), say)
     return reset.top(run.reset_layers, model, nest(made), fresh, say) if run.reset_layers else nest(made)
+
+
+def _is_deeper(run: Run, axes: tuple[str | None, ...]) -> bool:
+    """Whether layers of it are chosen. UserError where layers of several kinds take turns."""
+    if not run.init_layers or "layers" not in axes:
+        return False
+    if hasattr(run.model, "kinds"):
+        raise UserError(
+            f"config.init_layers={run.init_layers}: the layers of {type(run.model).__name__} are of several kinds that "
+            "take turns. Fix: as many layers as the weights have, and --config.init_layers= for none."
+        )
+    return True
 
 
 def take(run: Run, start: str) -> Run:
@@ -80,7 +100,7 @@ def take(run: Run, start: str) -> Run:
         raise UserError(
             f"{start} is a {type(stored.config).__name__}. Fix: jaxlm train {CONTINUE[stored.config.kind]}:{start}"
         )
-    path = _tokenizer_path(start)
+    path = tokenizer_path(start)
     theirs = tokenizer_files.open_files(stored.tokenizer, start)
     # Of T5's SentencePiece model alone, config.json says how it is used.
     if load(path).fingerprint != theirs.fingerprint:
@@ -121,6 +141,8 @@ _OF_TRAINING = (
 def check_model(run: Run, stored: Stored) -> None:
     """UserError naming all fields of config.model that make another function of the same weights, with their fixes."""
     ours, theirs = run.model, stored.config
+    if type(ours) is not type(theirs) and hasattr(ours, "begun_with"):
+        theirs = ours.begun_with(theirs) or theirs
     if type(ours) is not type(theirs):
         theirs = next(iter(_parts(theirs, ours.kind)), theirs)
     recipe = f"jaxlm train {CONTINUE[theirs.kind]}:{run.init_from}"
@@ -171,6 +193,10 @@ def _parts(config: Any, *kinds: str) -> list[Any]:
 
 def _how(run: Run, field: str, have: Any, want: Any) -> str | None:
     """What else can be done about a field that differs; None: it may differ."""
+    if field in _DEPTHS:
+        if run.init_layers:
+            return None
+        return ", or say which of its layers it begins with: --config.init_layers (first, last, spread, or 0,2,4)"
     if field == "vocab_size":
         if run.resize_vocabulary != "refuse":
             return None
@@ -215,7 +241,7 @@ def _opened(name: str, say: Say) -> Stored:
     return stored
 
 
-def _tokenizer_path(name: str) -> str:
+def tokenizer_path(name: str) -> str:
     """Where the tokenizer of `init_from` lies."""
     if not is_foreign(name):
         return f"{name}/tokenizer"
@@ -223,19 +249,22 @@ def _tokenizer_path(name: str) -> str:
     return f"{path}/discriminator" if pairs.is_pair(expanded(path)) else path
 
 
-def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -> None:
+def check_tokenizer(
+    stored: Stored, name: str, key: str, tokenizer: Tokenizer, say: Say, smaller: bool = False
+) -> None:
+    """UserError unless the weights (`name`, which `key` names) mean the same by every id; `smaller`: by those of
+    both."""
     if stored.fingerprint == tokenizer.fingerprint:
         return
-    name = run.init_from
     if stored.run is None and not stored.tokenizer:
         say(f"WARNING: {name} has no tokenizer: nobody knows whether its ids are those of this run's")
         return
     theirs = tokenizer_files.open_files(stored.tokenizer, stored.where) if stored.tokenizer else None
     if theirs is not None and theirs.fingerprint == tokenizer.fingerprint:
         return
-    path = _tokenizer_path(name)
+    path = tokenizer_path(name)
     if stored.run is None and theirs is not None:
-        size = theirs.size if run.resize_vocabulary == "refuse" else min(theirs.size, tokenizer.size)
+        size = min(theirs.size, tokenizer.size) if smaller else theirs.size
         other = [i for i in range(size) if i >= tokenizer.size or theirs.token(i) != tokenizer.token(i)]
         if not other:
             say(f"the tokenizer is not the one of {name}, its {size} ids are the same")
@@ -244,7 +273,7 @@ def _check_tokenizer(run: Run, stored: Stored, tokenizer: Tokenizer, say: Say) -
     else:
         first = f"{stored.fingerprint[:16]} there, {tokenizer.fingerprint[:16]} here"
     raise UserError(
-        f"config.init_from={name} was trained with another tokenizer ({first}). Fix: "
+        f"{key} was trained with another tokenizer ({first}). Fix: "
         f"--config.tokenizer=\"Pretrained(path='{path}')\"."
     )
 

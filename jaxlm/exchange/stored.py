@@ -224,11 +224,14 @@ def of_run(checkpoints: Checkpoints, step: int, name: str) -> Stored:
     root = pathlib.Path(os.fspath(checkpoints.directory)).parent
     run = run_of(meta.get("config"), f"step {step} of {name}", RunFolder(root))
     part = "ema" if run.averages else "params"
+    heads = {name: head for name, head in run.heads.items() if not head.training_alone}
+    unread = tuple(f"heads/{name}/" for name in run.heads.keys() - heads.keys())
+    shapes = _shapes(checkpoints, step, part, run.heads)
     return Stored(
         where=f"step {step} of {name}",
         config=run.model,
-        heads=run.heads,
-        shapes=_shapes(checkpoints, step, part, run.heads),
+        heads=heads,
+        shapes={path: shape for path, shape in shapes.items() if not path.startswith(unread)},
         place=_restorer(checkpoints, step, part, run.heads),
         tokenizer=tokenizer_files.of_folder(root / "tokenizer"),
         fingerprint=meta["fingerprints"]["tokenizer"],

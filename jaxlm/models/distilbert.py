@@ -5,12 +5,14 @@ give what they give alone; float32 norms, softmax and logits; no state.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from jaxlm.models import post_norm, stack
+from jaxlm.models.bert import Bert
 from jaxlm.models.heads import Activated
 
 
@@ -20,6 +22,14 @@ class DistilBert(post_norm.PostNorm):
     dropouts 0.1, norm_epsilon 1e-12, "gelu", init_scale 0.02, positions "normal"."""
 
     position_init: post_norm.PositionInit  # how the learned positions start; published: "normal"
+
+    def begun_with(self, other: Any) -> "DistilBert | None":
+        """A config whose weights those of `other` may stand for: a BERT's, without its token types and pooler, as
+        published. None: there is none."""
+        if not isinstance(other, Bert):
+            return None
+        shared = {field.name: getattr(other, field.name) for field in dataclasses.fields(DistilBert)}
+        return DistilBert(**shared)
 
     def class_layer(self, rngs: nnx.Rngs, dtype: jnp.dtype) -> Activated:
         """What classes of a text stand behind, in place of a pooler."""

@@ -7,7 +7,7 @@ bring a class of its own: it derives from `Head` and nothing else needs to know 
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from jaxlm.models.mlp import Activation, activation
 @dataclasses.dataclass(kw_only=True, frozen=True)
 class Head:
     """A head of some kind; its fields are what changes its parameters. Two that are equal are one head."""
+
+    training_alone: ClassVar[bool] = False  # whether nobody reads it in the model that was trained
 
     def check(self, config: Any, where: str, who: str) -> None:
         """UserError when a model of this config (at key path `where`) cannot carry it; `who` wants it."""

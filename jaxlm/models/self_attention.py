@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxlm.models import kernels, masks, parameters, rope
+from jaxlm.models import kernels, masks, observed, parameters, rope
 from jaxlm.models.activations import constrain
 from jaxlm.models.attention import attention
 from jaxlm.models.beside import Ahead
@@ -81,6 +81,7 @@ class MultiHead(nnx.Module):
         bias_NTS: jax.Array | None = None,
     ) -> jax.Array:
         """Attention, to learnt keys too where there are some, and the output projection -> x_BTD."""
+        observed.note(queries=q_BTNH, keys=k_BSKH, values=v_BSKH)
         if isinstance(ahead := self.wk[...], Ahead):
             k_BSKH, v_BSKH = _behind(ahead, k_BSKH), _behind(self.wv[...], v_BSKH)
             mask, bias_NTS = masks.ahead(mask, bias_NTS, len(ahead.rows_PKH))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxlm.models import dense, kernels, masks, pipeline, splash
+from jaxlm.models import dense, kernels, masks, observed, pipeline, splash
 from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
@@ -75,6 +75,7 @@ def run(
     `key` None is passed on as None. `at_BM`: the only places whose result is read, x_BMD. `repeats`: how often a part
     of the batch goes round the stages, where there are any.
     """
+    call = observed.layer(call)
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
     if 1 < (stages := pipeline.stages()) <= layers:
         calls = _one_per_kind(call, pattern, lambda f: f)
@@ -108,6 +109,7 @@ def repeat(
 ) -> tuple[jax.Array, Extras]:
     """`run` with the same weights in every layer (ALBERT). UserError on a mesh with stages."""
     pipeline.check_shared()
+    call = observed.layer(call)
     keys, loop = None if key is None else jax.random.split(key, layers), resolved(loop, layers)
     call = _rematerialised(call, remat, loop)
     step = lambda rows: lambda call, x, layer: _with_extras(call(block, x, rows, layer[0]))
@@ -121,7 +123,8 @@ def _read(
     if at_BM is None:
         return _run(step(rows), calls, x_BTD, *how)
     last, places = None, at_BM.shape[1]
-    if how[-1] == "unrolled" and pays(places, x_BTD.shape[1]):
+    # Layers of which something is kept are all alike.
+    if how[-1] == "unrolled" and not observed.asked() and pays(places, x_BTD.shape[1]):
         is_mask = lambda leaf: isinstance(leaf, masks.Mask)
         ask = lambda leaf: masks.at(leaf, at_BM) if is_mask(leaf) else leaf
         last = step(jax.tree.map(ask, rows, is_leaf=is_mask))

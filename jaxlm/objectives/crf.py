@@ -17,6 +17,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Loss, Pair
 from jaxlm.models.heads import Head, Transitions
 from jaxlm.objectives import scores
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.tagging import Tagging
 
@@ -42,6 +43,12 @@ class CrfTagging(Tagging):
 
     def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
         """Nothing: a tag's probability is that of whole chains."""
+        return {}
+
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        """Nothing, for the same reason."""
         return {}
 
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:

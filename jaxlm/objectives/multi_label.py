@@ -16,6 +16,7 @@ from jaxlm.batch import NONE, Array, Batch, Loss, Pair, Row, Shown, Vocabulary
 from jaxlm.data.corpus.columns import Labels
 from jaxlm.errors import UserError
 from jaxlm.objectives import reading, scores
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.labelled import Judged, Labelled
 from jaxlm.objectives.predictions import Predictions
 
@@ -95,6 +96,12 @@ class MultiLabel(Judged, Labelled):
         nats_BC = 0.5 * ((jax.nn.sigmoid(a) - jax.nn.sigmoid(b)) * (a - b)).mean(-1)
         weights_BC = one["classes"].weights_BM
         return {"classes": (jnp.where(weights_BC > 0, nats_BC * weights_BC, 0.0).sum(), weights_BC.sum())}
+
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        """Of yes and no, the mean over labels."""
+        return {"classes": scores.between(said["classes"], taught["classes"], apart.of_labels)}
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `classes`; measures `classes_loss` (nats a label), `classes_exact` (all labels right), `classes_f1`

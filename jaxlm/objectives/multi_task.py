@@ -64,6 +64,11 @@ class MultiTask:
         """Whether a task compares with the average of the weights."""
         return any(task.objective.needs_average for task in self.tasks)
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a task compares with a teacher."""
+        return any(task.objective.needs_teacher for task in self.tasks)
+
     def validate(self, where: str) -> None:
         """At least one task, no name twice; the tasks check themselves."""
         names = [task.name for task in self.tasks]
@@ -72,12 +77,20 @@ class MultiTask:
 
     def heads(self, config: Any) -> Mapping[str, Head]:
         """Those of all tasks. UserError when two mean different heads by one name."""
+        return self._together({task.name: task.objective.heads(config) for task in self.tasks})
+
+    def teacher_heads(self, config: Any) -> Mapping[str, Head]:
+        """Those of all tasks that compare with a teacher."""
+        taught = [task for task in self.tasks if task.objective.needs_teacher]
+        return self._together({task.name: task.objective.teacher_heads(config) for task in taught})
+
+    def _together(self, heads: Mapping[str, Mapping[str, Head]]) -> Mapping[str, Head]:
         found: dict[str, Head] = {}
-        for task in self.tasks:
-            for name, head in task.objective.heads(config).items():
+        for task, own in heads.items():
+            for name, head in own.items():
                 if found.setdefault(name, head) != head:
                     raise UserError(
-                        f"The task {task.name} has {head} as its head {name!r}, another task has {found[name]}. Fix: "
+                        f"The task {task} has {head} as its head {name!r}, another task has {found[name]}. Fix: "
                         "other names in `heads` of the objectives."
                     )
         return found

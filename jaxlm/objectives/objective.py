@@ -19,6 +19,7 @@ from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head
 from jaxlm.objectives import scores
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.predictions import Logits, Predictions
 
@@ -39,6 +40,8 @@ class Objective:
     one_pass: ClassVar[bool] = True
     # Whether `models.values.before(model)` is to be the average of the weights (ema_decay) in training.
     needs_average: ClassVar[bool] = False
+    # Whether it compares with a teacher (config.teacher).
+    needs_teacher: ClassVar[bool] = False
     # How few labels `missing_labels` may find.
     fewest_labels: ClassVar[int] = 2
     # The term whose targets are tokens, if there is one: it is compared with the unigram baseline.
@@ -120,6 +123,10 @@ class Objective:
         """What it needs on top of the model of this config, by name, in the order in which they are drawn."""
         return {}
 
+    def teacher_heads(self, config: Any) -> Mapping[str, Head]:
+        """What a teacher of this config must have on top, by name."""
+        return self.heads(config)
+
     def check_model(self, model: Any, where: str) -> None:
         """UserError when the model (its config, at key path `where`) cannot be trained on this."""
         who, name = type(self).__name__, type(model).__name__
@@ -174,6 +181,17 @@ class Objective:
         """How far two passes over one batch are from each other, by output: of classes the symmetric divergence."""
         pairs = ((name, a, other[name]) for name, a in one.outputs.items() if isinstance(a, Logits))
         return {name: scores.divergence(a(), b(), a.weights_BM) for name, a, b in pairs}
+
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        """How far what a student says is from what its teacher says, by term: of classes `apart` at every slot.
+
+        In chunks where the objective has logits in chunks. {}: it has nothing to compare.
+        """
+        outputs = ((name, one, taught[name]) for name, one in said.outputs.items() if isinstance(one, Logits))
+        chunk = getattr(self, "chunk", 0)
+        return {name: scores.between(a, b, apart.of_classes, chunk=chunk) for name, a, b in outputs}
 
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         """(right class, weight) at the slots of every output that is one of some classes; {}: none is."""

@@ -37,6 +37,7 @@ class Predictions:
     terms: Mapping[str, Pair] = dataclasses.field(
         default_factory=dict
     )  # of the model itself, see Encoded.terms
+    layers: Any = None  # what was asked of them, see models.observed
 
     def __getitem__(self, name: str) -> Any:
         return self.outputs[name]
@@ -44,4 +45,4 @@ class Predictions:
     @classmethod
     def of(cls, encoded: Encoded, **outputs: Any) -> "Predictions":
         """What was read off these features."""
-        return cls(outputs, encoded.terms)
+        return cls(outputs, encoded.terms, encoded.layers)

@@ -12,13 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Kind, Loss, Row, Shown, Vocabulary
+from jaxlm.batch import Array, Batch, Kind, Loss, Pair, Row, Shown, Vocabulary
 from jaxlm.data.corpus.columns import Answers
 from jaxlm.data.rows import windows
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Span
 from jaxlm.objectives import reading, scores
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.labelled import check_number
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
@@ -147,12 +148,18 @@ class QuestionAnswering(Objective):
         encoded = reading.encode(model, batch, key, batch.targets.start_B)
         return Predictions.of(encoded, span=model.heads["span"](encoded.x_BTD))
 
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        """Of every window's first and last token, the mean of both."""
+        ends = (jnp.moveaxis(_of_windows(one, batch), -1, -2) for one in (said, taught))
+        nats_BC, weights_BC = apart.of_classes(*ends).mean(axis=-1), batch.targets.weights_BC
+        return {"span": (jnp.where(weights_BC > 0, nats_BC * weights_BC, 0.0).sum(), weights_BC.sum())}
+
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `span`; measures `span_loss` (nats) and `span_accuracy` (both ends of a window are right)."""
         asked = batch.targets
-        weights_BC, windows_C = asked.weights_BC, jnp.arange(1, asked.weights_BC.shape[1] + 1)
-        own_BCT1 = (batch.segments_BT[:, None, :] == windows_C[:, None])[..., None]
-        logits_BCT2 = jnp.where(own_BCT1, predictions["span"].astype(jnp.float32)[:, None], _NEVER)
+        weights_BC, logits_BCT2 = asked.weights_BC, _of_windows(predictions, batch)
         picked_BC2 = jnp.take_along_axis(logits_BCT2, asked.places_BC2[:, :, None], axis=2)[:, :, 0]
         nats_BC = (jax.nn.logsumexp(logits_BCT2, axis=2) - picked_BC2).mean(axis=-1)
         right_BC = (jnp.argmax(logits_BCT2, axis=2) == asked.places_BC2).all(axis=-1)
@@ -160,3 +167,10 @@ class QuestionAnswering(Objective):
         weight = scores.count(weights_BC)
         nats, right = (total(nats_BC), weight), (total(right_BC.astype(jnp.float32)), weight)
         return Loss({"span": nats}, {"span_loss": nats, "span_accuracy": right})
+
+
+def _of_windows(predictions: Predictions, batch: Batch) -> Array:
+    """logits_BCT2, float32: of every window alone."""
+    windows_C = jnp.arange(1, batch.targets.weights_BC.shape[1] + 1)
+    own_BCT1 = (batch.segments_BT[:, None, :] == windows_C[:, None])[..., None]
+    return jnp.where(own_BCT1, predictions["span"].astype(jnp.float32)[:, None], _NEVER)

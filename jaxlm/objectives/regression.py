@@ -13,6 +13,7 @@ import numpy as np
 from jaxlm.batch import Array, Batch, Loss, Pair, Row, Shown, Vocabulary
 from jaxlm.data.corpus.columns import Number
 from jaxlm.objectives import reading, scores
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.labelled import Judged
 from jaxlm.objectives.predictions import Predictions
 
@@ -69,6 +70,12 @@ class Regression(Judged):
         away_BC = (one["classes"]() - other["classes"]())[..., 0]
         weights_BC = one["classes"].weights_BM
         return {"number": (jnp.where(weights_BC > 0, away_BC**2 * weights_BC, 0.0).sum(), weights_BC.sum())}
+
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        """Squared difference."""
+        return self.apart(said, taught)
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `number`; measures `number_loss` (squared error), `number_error` (absolute)."""

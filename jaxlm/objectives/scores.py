@@ -7,6 +7,7 @@ V * D * 4 for the gradient of the head as it adds up; on a mesh that splits the 
 (partition.rows).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -155,6 +156,22 @@ def divergence(one_BMK: Array, other_BMK: Array, weights_BM: Array) -> Pair:
     log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32)) for x in (one_BMK, other_BMK))
     nats_BM = 0.5 * ((jnp.exp(log_p) - jnp.exp(log_q)) * (log_p - log_q)).sum(-1)
     return jnp.where(weights_BM > 0, nats_BM * weights_BM, 0.0).sum(), weights_BM.sum()
+
+
+def between(one: Logits, other: Logits, nats: Callable[[Array, Array], Array], *, chunk: int = 0) -> Pair:
+    """Sum of `nats(logits, others)` over the slots; `other` has no gradient. `chunk`: as in `of_tokens`."""
+
+    def sums(models: Any, *slots: Array) -> dict[str, Array]:
+        def of_chunk(x_BMD: Array, y_BMD: Array, weights_BM: Array, held: Any) -> dict[str, Array]:
+            nats_BM = nats(one.head(models[0], x_BMD), jax.lax.stop_gradient(other.head(held, y_BMD)))
+            return {"term": jnp.where(weights_BM > 0, nats_BM * weights_BM, 0.0).sum()}
+
+        return chunked.summed(of_chunk, chunk, *slots, held=(models[1],))
+
+    slots, models = (one.x_BMD, other.x_BMD, one.weights_BM), (one.model, other.model)
+    many = 0 < chunk < one.x_BMD.shape[1]
+    totals = rows.summed(sums, models, *slots) if many else sums(models, *slots)
+    return totals["term"], count(one.weights_BM)
 
 
 def log_p(logits: Logits, ids_BM: Array, *, chunk: int = 0) -> Array:

@@ -8,14 +8,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Array, Batch, Loss, Row, Vocabulary
+from jaxlm.batch import Array, Batch, Loss, Pair, Row, Vocabulary
 from jaxlm.data.corpus.columns import Number
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head, Pooler
 from jaxlm.objectives import embeddings, reading, regression, scores
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.labelled import Carrying
 from jaxlm.objectives.predictions import Predictions
 from jaxlm.objectives.regression import NumberTargets
@@ -73,6 +75,14 @@ class Similarity(Carrying):
         encoded, e_BCD = embeddings.of_items(model, batch, key, batch.targets.first_BC, self.pooling)
         e_BCD = embeddings.unit(e_BCD)
         return Predictions.of(encoded, cosines=(e_BCD[:, ::2] * e_BCD[:, 1::2]).sum(axis=-1))
+
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        """Squared difference of the cosines."""
+        away_BC = (said["cosines"] - taught["cosines"]) ** 2
+        weights_BC = batch.targets.weights_BC
+        return {"number": (jnp.where(weights_BC > 0, away_BC * weights_BC, 0.0).sum(), weights_BC.sum())}
 
     def score(self, predictions: Predictions, batch: Batch) -> Loss:
         """Term `number`; measures `number_loss`, `number_error`: squared and absolute error, of cosines."""

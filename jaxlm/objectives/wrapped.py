@@ -16,6 +16,7 @@ from jaxlm.cached import Cache
 from jaxlm.data.rows.items import Asked, Items, Shards
 from jaxlm.errors import UserError
 from jaxlm.models.heads import Head
+from jaxlm.objectives.divergence import Divergence
 from jaxlm.objectives.frame import Frame
 from jaxlm.objectives.objective import Objective
 from jaxlm.objectives.predictions import Predictions
@@ -32,6 +33,7 @@ class Wrapped(Objective):
     whole_batch = property(lambda self: self.of.whole_batch)  # pyright: ignore[reportAssignmentType]
     one_pass = property(lambda self: self.of.one_pass)  # pyright: ignore[reportAssignmentType]
     needs_average = property(lambda self: self.of.needs_average)  # pyright: ignore[reportAssignmentType]
+    needs_teacher = property(lambda self: self.of.needs_teacher)  # pyright: ignore[reportAssignmentType]
     token_term = property(lambda self: self.of.token_term)  # pyright: ignore[reportAssignmentType]
     trains = property(lambda self: self.of.trains)  # pyright: ignore[reportIncompatibleMethodOverride]
     takes = property(lambda self: self.of.takes)  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -80,6 +82,9 @@ class Wrapped(Objective):
     def heads(self, config: Any) -> Mapping[str, Head]:
         return self.of.heads(config)
 
+    def teacher_heads(self, config: Any) -> Mapping[str, Head]:
+        return self.of.teacher_heads(config)
+
     def check_model(self, model: Any, where: str) -> None:
         self.of.check_model(model, where)
 
@@ -103,6 +108,11 @@ class Wrapped(Objective):
 
     def apart(self, one: Predictions, other: Predictions) -> dict[str, Pair]:
         return self.of.apart(one, other)
+
+    def towards(
+        self, said: Predictions, taught: Predictions, batch: Batch, apart: Divergence
+    ) -> dict[str, Pair]:
+        return self.of.towards(said, taught, batch, apart)
 
     def right_classes(self, batch: Batch) -> dict[str, tuple[Array, Array]]:
         return self.of.right_classes(batch)

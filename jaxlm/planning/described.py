@@ -12,6 +12,7 @@ import numpy as np
 from jaxlm.batch import Batches, Vocabulary
 from jaxlm.config import Run, Stage
 from jaxlm.errors import UserError
+from jaxlm.exchange import teachers
 from jaxlm.partition import mesh as meshes
 from jaxlm.run.program import Program
 
@@ -29,6 +30,7 @@ def program(run: Run, devices: Sequence[Any]) -> Program:
         choices = getattr(run.objective, "choices", 0)
         labels = tuple(map(str, range(choices))) if choices else _LABELS
         run = dataclasses.replace(run, objective=run.objective.told(labels))
+    run = teachers.described(run)
     mesh = meshes.make(run.mesh, devices)
     meshes.check_batch_size(run.batch_size, mesh, accumulate=run.accumulate)
     return Program.of(run, mesh)

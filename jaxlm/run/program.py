@@ -17,6 +17,7 @@ from jaxlm.config import Run, Stage
 from jaxlm.errors import UserError
 from jaxlm.models import build, parted, pipeline
 from jaxlm.models.moved import Moved
+from jaxlm.models.taught import Taught
 from jaxlm.objectives import multi_task
 from jaxlm.objectives.multi_task import MultiTask
 from jaxlm.optim.horizon import Horizon
@@ -28,6 +29,7 @@ from jaxlm.runtime import xla_flags
 from jaxlm.views import Chain
 from jaxlm.views.view import Facts, facts
 
+TEACHER = "teacher"  # its place among what is frozen; views have numbers
 _WEIGHTS, _VIEW = 0, 2  # purposes of the run's key; 1 is the dropout of step.py
 
 
@@ -45,7 +47,8 @@ class Program:
     params: Any  # abstract: everything the model reads
     state: TrainState  # abstract: what training changes
     owners: list[partition.Path]  # of every array of the state the parameter that it belongs to
-    frozen: Any  # abstract: what the view leaves as it is
+    frozen: Any  # abstract: what the view leaves as it is, and the weights of the teacher
+    teacher: build.Model | None = None
 
     @classmethod
     def of(cls, run: Run, mesh: jax.sharding.Mesh) -> "Program":
@@ -73,6 +76,7 @@ class Program:
         if run.mesh.optimizer_memory == "host":
             hosted.check(mesh.devices.flat[0], "config.mesh")
             placed = _hosted(placed, owners)
+        teacher, weights = _teacher(run, mesh, of_weights)
         return cls(
             run=run,
             mesh=mesh,
@@ -84,7 +88,8 @@ class Program:
             params=_placed(params, model.axes, mesh, of_weights),
             state=placed,
             owners=owners,
-            frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh, of_weights),
+            frozen=_placed(frozen, view.frozen_axes(of_params, frozen), mesh, of_weights) | weights,
+            teacher=teacher,
         )
 
     @property
@@ -96,7 +101,13 @@ class Program:
 
     def bind(self, trained: Any, frozen: Any) -> Any:
         """The module over what is trained and what is frozen, for use within one trace."""
-        return self.model.bind(self.view.merge(trained, frozen))
+        return self._taught(self.model.bind(self.view.merge(trained, frozen)), frozen)
+
+    def _taught(self, module: Any, frozen: Any) -> Any:
+        """The module beside its teacher, where the teacher is at hand: an evaluation does without."""
+        if self.teacher is None or TEACHER not in frozen:
+            return module
+        return Taught(module, self.teacher.bind(frozen[TEACHER]))
 
     def _bind_parted(self, trained: Any, frozen: Any) -> Any:
         """`bind`, with the gradients of weights in parts where weights or moments are."""
@@ -113,7 +124,8 @@ class Program:
             return array if is_vector else parted.of(array, at.spec, axis, count)
 
         is_names = lambda node: isinstance(node, tuple)
-        return self.model.bind(jax.tree.map(made, self.model.axes, trained, where, is_leaf=is_names))
+        parts = jax.tree.map(made, self.model.axes, trained, where, is_leaf=is_names)
+        return self._taught(self.model.bind(parts), frozen)
 
     def _bind_near(self, trained: Any, average: Any) -> Any:
         """The module over what is trained, beside its average."""
@@ -136,7 +148,8 @@ class Program:
         if not self.run.view:
             return params, {}
         key = jax.random.fold_in(jax.random.key(self.run.seed), _VIEW)
-        where = (shardings(self.state.params), shardings(self.frozen))
+        kept = {name: part for name, part in self.frozen.items() if name != TEACHER}
+        where = (shardings(self.state.params), shardings(kept))
         cut = jax.jit(lambda p: self.view.split(p, self.facts, key), out_shardings=where, donate_argnums=0)
         return cut(params)
 
@@ -170,7 +183,8 @@ class Program:
 
     def eval_step(self) -> Callable[[Any, Any, Batches], dict]:
         """(trained, frozen, batches) -> measures, jitted."""
-        return jax.jit(make_eval_step(self.bind, self.tasks))
+        alone = lambda trained, frozen: self.model.bind(self.view.merge(trained, frozen))
+        return jax.jit(make_eval_step(alone, self.tasks))
 
     def batches(self, stage: Stage, vocabulary: Vocabulary) -> Batches:
         """The abstract batches of a stage's steps; of the vocabulary only the special tokens matter."""
@@ -196,6 +210,26 @@ class Program:
 def shardings(abstract: Any) -> Any:
     """Of an abstract tree."""
     return jax.tree.map(lambda leaf: leaf.sharding, abstract)
+
+
+def as_dtype(tree: Any, dtype: str) -> Any:
+    """Weights, or their shapes, in another dtype."""
+
+    def cast(leaf: Any) -> Any:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(leaf.shape, dtype, sharding=leaf.sharding)
+        return leaf.astype(dtype)
+
+    return jax.tree.map(cast, tree)
+
+
+def _teacher(run: Run, mesh: jax.sharding.Mesh, by: rules.Rules) -> tuple[build.Model | None, dict[str, Any]]:
+    """What `config.teacher` is, once `teacher_model` is known, and its weights (abstract) by `TEACHER`."""
+    if run.teacher_model is None:
+        return None, {}
+    dtype = precision(run, mesh) if run.teacher_precision == "auto" else run.teacher_precision
+    model = build.build(run.teacher_model, run.objective.teacher_heads(run.teacher_model), dtype=dtype)
+    return model, {TEACHER: as_dtype(_placed(model.shapes, model.axes, mesh, by), dtype)}
 
 
 def precision(run: Run, mesh: jax.sharding.Mesh) -> Literal["float32", "bfloat16"]:

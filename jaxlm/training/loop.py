@@ -44,6 +44,7 @@ class Parts(compiled.Parts):
 
     frozen: Any  # what the view leaves as it is
     base: Base  # where that comes from
+    teacher: dict[str, str] | None  # where that comes from, if there is one
     checkpoints: Checkpoints
     writer: Writer
     stop: StopRequest
@@ -250,6 +251,7 @@ class Loop:
                 "examples": step * self.run_config.batch_size,
                 "stream": self.attested.state(),
                 "base": dataclasses.asdict(self.parts.base),
+                **({"teacher": self.parts.teacher} if self.parts.teacher else {}),
                 **report.provenance(self.run_config),
             }
             at_evaluation = self.early.evaluated_at == step

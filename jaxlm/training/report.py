@@ -169,7 +169,7 @@ def _source_notes(read: StreamRows, steps: int) -> list[str]:
 
 
 def flops(program: Program, batch: Any) -> int:
-    """Of a training step on a batch of arrays or shapes; of a run with a view only what its gradient takes."""
+    """Of a training step on a batch of arrays or shapes; of one with a view or a teacher what its gradient takes."""
     alike = {
         name: dataclasses.replace(one, most_segments=None) for name, one in batch.items()
     }  # of no matter here
@@ -181,10 +181,11 @@ def flops(program: Program, batch: Any) -> int:
 def _flops(program: Program, tree: Any, shapes: tuple[tuple, ...]) -> int:
     batch = tree.unflatten([jax.ShapeDtypeStruct(*one) for one in shapes])
     run = program.run
-    if not run.view:
+    if not run.view and program.teacher is None:
         return cost.training_flops(run.model, _total_loss(program.tasks), batch, run.heads)
     plain = dataclasses.replace(run.model, attention="xla", remat="none")
-    program = Program.of(dataclasses.replace(run, model=plain), program.mesh)
+    teacher = run.teacher_model and dataclasses.replace(run.teacher_model, attention="xla", remat="none")
+    program = Program.of(dataclasses.replace(run, model=plain, teacher_model=teacher), program.mesh)
     total = _total_loss(program.tasks)
     loss = lambda trained, frozen, batch: total(program.bind(trained, frozen), batch)
     return cost.forward_flops(jax.grad(loss), program.state.params, program.frozen, batch)

@@ -14,6 +14,7 @@ from jaxlm.data.tokens import wordpiece
 from jaxlm.errors import UserError
 from jaxlm.exchange import growing, importing, starting, stored, tokenizer_files
 from jaxlm.models.build import build
+from jaxlm.models.distilbert import DistilBert
 from jaxlm.models.paths import flatten
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
@@ -31,6 +32,7 @@ class Run:
     resize_vocabulary: str = "refuse"
     extend_positions: str = "refuse"
     reset_layers: int = 0
+    init_layers: str = ""
     heads: tuple[str, ...] = HEADS
     stages: tuple = ()
 
@@ -75,6 +77,23 @@ def test_a_model_folder_gives_the_same_as_the_folder_that_it_was_made_from(hf, t
     made, _, _ = start(Run(model(), str(tmp_path / "model")))
     expected = flatten(params())
     assert all(np.array_equal(made[path], expected[path]) for path in expected)
+
+
+@pytest.mark.parametrize(("how", "taken"), [("spread", [0, 2]), ("last", [1, 2]), ("0,1", [0, 1])])
+def test_a_shallower_model_of_the_family_or_a_distilbert_begins_with_the_layers_that_are_chosen(
+    hf, how, taken
+):
+    whole, _, _ = start(Run(model(), f"hf:{hf}"))
+    shared = {field.name: getattr(model(), field.name) for field in dataclasses.fields(DistilBert)}
+    for config in (model(layers=2), DistilBert(**shared | {"layers": 2})):
+        run = Run(config, f"hf:{hf}", init_layers=how, heads=("tokens",))
+        starting.check_model(run, stored.of_hf(hf))
+        made, _, said = start(run)
+        for path, array in made.items():
+            if not path.startswith("heads/"):
+                expected = whole[path][np.array(taken)] if path.startswith("blocks/") else whole[path]
+                np.testing.assert_array_equal(array, expected, err_msg=path)
+        assert any(f"layers {taken[0]}, {taken[1]} of 3" in line for line in said)
 
 
 def test_heads_that_the_weights_lack_stay_fresh_and_those_of_no_use_are_left_both_listed(tmp_path, hf):
@@ -157,7 +176,11 @@ def test_positions_that_no_token_has_keep_their_place():
             r"config\.model\.activation='relu', but hf:.* has 'gelu'\nFix: --config\.model\.activation=gelu\nOr: ",
         ),
         ({"norm_epsilon": 1e-5}, {}, r"config\.model\.norm_epsilon=1e-05, but .* has 1e-12"),
-        ({"layers": 2}, {}, r"config\.model\.layers=2, but .* has 3"),
+        (
+            {"layers": 2},
+            {},
+            r"config\.model\.layers=2, but .* has 3, or say which .*--config\.init_layers \(first",
+        ),
         ({"heads": 2}, {}, r"config\.model\.heads=2, but .* has 4"),
         ({"hidden": 36}, {}, r"config\.model\.hidden=36, but .* has 24"),
         (

@@ -1,5 +1,6 @@
 """Claims about every model x every objective: a pair can be trained, or is refused by name before anything is prepared."""
 
+import contextlib
 import dataclasses
 import importlib
 import pathlib
@@ -16,7 +17,9 @@ from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.models.t5_encoder import T5Encoder
+from jaxlm.models.taught import Taught
 from jaxlm.objectives.crf import CrfTagging
+from jaxlm.objectives.distil import Distil, SoftTargets
 from jaxlm.objectives.multi_label import LabelsTargets, MultiLabel
 from jaxlm.objectives.multi_task import MultiTask, Task
 from jaxlm.objectives.multiple_choice import MultipleChoice
@@ -278,3 +281,27 @@ def test_samples_that_the_trained_model_cannot_make_are_refused(name, changes, m
     run = recipe("masked_lm")
     run.fill = ("a [MASK]", "a <mask>")
     run.validate()
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES.keys() - {"multi_task"}))
+def test_every_objective_has_something_to_learn_from_a_teacher_or_says_that_it_has_not(name):
+    objective, config = OBJECTIVES[name], None
+    for config in MODELS.values():
+        with contextlib.suppress(UserError):
+            objective.check_model(config, "config.model")
+            break
+    soft = SoftTargets(weight=1.0, temperature=2.0, direction="forward", positions="targets")
+    made = Distil(of=objective, hard=1.0, terms=(soft,))
+    model = build(config, objective.heads(config))
+    both = lambda params: Taught(model.bind(params), model.bind(params))
+    loss = lambda params, batch: made.loss(both(params), batch, jax.random.key(0))
+    try:
+        made.check_model(config, "config.model")
+        found = jax.eval_shape(loss, model.shapes, fields(objective)).terms
+    except UserError as error:
+        assert "Fix: " in str(error)
+        found = {}
+    none = {"Preferences", "CrfTagging", "ReplacedTokens", "DropoutContrastive", "PairContrastive"}
+    assert (type(objective).__name__ in none) == (not found)
+    weights = made.weights(jax.tree.map(jnp.asarray, fields(objective))) if found else {}
+    assert {term for term in found if term.endswith("_soft")} <= weights.keys()

@@ -14,6 +14,7 @@ from jaxlm.commands import evaluate, generate, predict
 from jaxlm.config import Stage
 from jaxlm.data import pipeline
 from jaxlm.data.corpus.steps import Prefix
+from jaxlm.data.tokenizer import Pretrained
 from jaxlm.errors import UserError
 from jaxlm.models.build import build
 from jaxlm.objectives.search import Search
@@ -205,6 +206,21 @@ def test_a_table_is_learned_and_answered_as_it_was_measured(trained, tmp_path, c
     (row,) = map(json.loads, out.splitlines())
     assert (row["answer"], row["ended_by"], row["id"]) == ("It is blue.", "stop token", 1)
     assert "sums up, by a search with 2 beams, in up to 16 tokens" in err
+
+
+def test_a_student_learns_from_the_answers_of_its_teacher(trained, tmp_path):
+    """Sequence-level distillation (1606.07947), by the two commands of docs/distillation.md."""
+    folder, table, _ = trained
+    answered = tmp_path / "answered.jsonl"
+    assert predict.main(["predict", f"--run={folder}", f"--input={table}", f"--output={answered}"]) == 0
+    said = [json.loads(line) for line in answered.read_text().splitlines()]
+    assert [row["document"] for row in said] == [row["document"] for row in map(json.loads, table.open())]
+    run = recipe(folder.parent, answered)
+    run.data.text_fields, run.model.encoder_layers, run.model.decoder_layers = ("document", "answer"), 1, 1
+    run.tokenizer = Pretrained(path=str(folder / "tokenizer"))
+    run.init_from, run.init_layers, run.steps = str(folder), "first", 2
+    outcome = jaxlm.fit(run, workdir=tmp_path / "student")
+    assert outcome.code == 0 and (outcome.step, bool(outcome.metrics)) == (2, True)
 
 
 def test_it_goes_on_from_the_middle_in_the_same_bits(trained, tmp_path):
