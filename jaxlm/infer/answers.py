@@ -20,7 +20,7 @@ from jaxlm.objectives.search import Search
 
 Show = Callable[[str], None]
 # What a tokenizer decodes the first bytes of a letter to.
-_INCOMPLETE = "\ufffd"
+INCOMPLETE = "\ufffd"
 _GREEDY = Search()
 
 
@@ -137,7 +137,7 @@ class _Reader:
         if self.show is not None:
             # What may become a stop text, or a letter, waits.
             waiting = max([len(s) - 1 for s in self.stop], default=0)
-            self._show(self._cut(texts[0]).removesuffix(_INCOMPLETE), waiting)
+            self._show(self._cut(texts[0]).removesuffix(INCOMPLETE), waiting)
         return {row for row, text in enumerate(texts) if any(s in text for s in self.stop)}
 
     def finish(self, texts: list[str]) -> None:
@@ -160,12 +160,13 @@ class _Reader:
 
     def _whole(self, row: int, ids: list[int]) -> str:
         ids = ids[:-1] if ids and ids[-1] in self.frame.stops else ids
-        if self.frame.encoder_decoder:
-            return _text(self.tokenizer, ids)
-        # Together with the prompt: a tokenizer may drop the space that a text begins with.
-        prompt = list(self.prompts[row])
-        begun, whole = _text(self.tokenizer, prompt), _text(self.tokenizer, prompt + ids)
-        return whole[len(begun) :] if whole.startswith(begun) else _text(self.tokenizer, ids)
+        return following(self.tokenizer, () if self.frame.encoder_decoder else self.prompts[row], ids)
+
+
+def following(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
+    """What ids say behind others: together with these, as a tokenizer may drop the space that a text begins with."""
+    begun, whole = _text(tokenizer, [*before]) if before else "", _text(tokenizer, [*before, *ids])
+    return whole[len(begun) :] if whole.startswith(begun) else _text(tokenizer, [*ids])
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

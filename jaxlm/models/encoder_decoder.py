@@ -146,7 +146,7 @@ class Stack(nnx.Module):
         raise NotImplementedError
 
     def bias(self, queries_T: jax.Array, keys_S: jax.Array) -> jax.Array | None:
-        """What is added to the scores of self-attention, by the places of queries and keys."""
+        """What is added to the scores of self-attention, by the places of queries, [T] or [B, T], and keys."""
         return None
 
     def leave(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -242,7 +242,7 @@ class EncoderDecoder(Stacked):
         assert memory is not None  # made by start_cache
         mask = cache.mask(segments_BT)
         cross = masks.materialise(masks.between_segments(segments_BT, memory.segments_BS))
-        places_T = cache.used + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
+        places_T = cache.places(tokens_BT.shape[1])
         bias_NTS = self.decoder.bias(places_T, jnp.arange(cache.segments_BS.shape[1], dtype=jnp.int32))
         x_BTD, layers = stack.run_cached(
             lambda block, x_BTD, layers, layer: block.extend(
