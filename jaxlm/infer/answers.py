@@ -54,10 +54,11 @@ def answer(
     show: Show | None = None,
     search: Search = _GREEDY,
     longest: int = 0,
+    int8: bool = False,
 ) -> tuple[list[Answer], Speed]:
     """Answers to all prompts; of a search its `n_best` to each, the best first. `show` gets the text of a single
     prompt's answer piece by piece as it is made, and what a search found at its end. Of a prompt the first `longest`
-    tokens are read; 0: all."""
+    tokens are read; 0: all. `int8`: the cache holds keys and values so."""
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
     tokenizer = predictor.tokenizer
@@ -66,7 +67,7 @@ def answer(
     reader = _Reader(tokenizer, frame, ids, tuple(stop), show)
     if search.needed:
         check_drawing(sampling)
-        return _searched(predictor, frame, prompts, reader, new_tokens, search)
+        return _searched(predictor, frame, prompts, reader, new_tokens, search, int8)
     written, speed = generate(
         predictor,
         ids,
@@ -76,6 +77,7 @@ def answer(
         seed=seed,
         known_V=known(tokenizer),
         watch=reader.look if reader.needed else None,
+        int8=int8,
     )
     texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
     reader.finish(texts)
@@ -89,8 +91,9 @@ def _searched(
     reader: "_Reader",
     new_tokens: int,
     search: Search,
+    int8: bool,
 ) -> tuple[list[Answer], Speed]:
-    settings = {"new_tokens": new_tokens, "how": search, "known_V": known(predictor.tokenizer)}
+    settings = {"new_tokens": new_tokens, "how": search, "int8": int8, "known_V": known(predictor.tokenizer)}
     found, speed = searched(predictor, reader.prompts, frame, **settings)
     made = [
         Answer(prompts[row], reader.text(row, list(one.tokens)), one)

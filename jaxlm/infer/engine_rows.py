@@ -95,7 +95,7 @@ class Engine:
         self._seen_RV, self._unseen_1V = jnp.asarray(unseen), unseen[:1]
         self._copies = _doubled(self._piece, room)
         self._rows = [_Row() for _ in range(rows)]
-        self._nothing = Asked.of(Sampling(), seed=0, least=0, tell=0)
+        self._nothing = Asked.of(Sampling(), seed=0)
 
     def begin(self, answer: Answer, free: Sequence[int]) -> None:
         """Gives an answer one of the free rows, with what can be taken over of its prompt."""

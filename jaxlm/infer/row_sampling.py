@@ -32,9 +32,9 @@ class Asked:
     penalty_R: Any
 
     @classmethod
-    def of(cls, sampling: Sampling, *, seed: int, least: int, tell: int) -> "Asked":
-        """One row, whose first token is next. The key is that of a first prompt of `generate`."""
-        key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), 0))
+    def of(cls, sampling: Sampling, *, seed: int, number: int = 0, least: int = 0, tell: int = 0) -> "Asked":
+        """One row, whose first token is next. The key is that of prompt number `number` of `generate`."""
+        key = jax.random.key_data(jax.random.fold_in(jax.random.key(seed), number))
         one = lambda value, dtype: np.array([value], dtype)
         return cls(
             key_R=np.asarray(key)[None],

@@ -33,7 +33,8 @@ class Request:
     max_new_tokens: int
     min_new_tokens: int = 0  # no stop token comes before so many tokens
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
-    seed: int | None = None  # 0 to 2^32 - 1, as in `generate` of this prompt alone; None: another every time
+    seed: int | None = None  # 0 to 2^32 - 1; None: another every time
+    number: int = 0  # of the prompt among those that `generate` would answer with this seed
     stop: Sequence[str] = ()  # texts that end the answer, and are left out of it
     logprobs: int = 0  # tell that many of the likeliest tokens at every place
     adapter: str | None = None  # of `infer.adapters`; None: the base alone
@@ -138,17 +139,20 @@ class Slots:
     def submit(self, request: Request) -> int:
         """The ticket of its events. UserError for what cannot be answered."""
         self._check(request)
-        frame, config = self._frame, self._loaded.model.config
-        (text,), (limit,) = framed(
-            config,
-            [request.source_ids or request.ids],
-            self._framed(request),
-            new_tokens=request.max_new_tokens,
-        )
+        frame = self._frame
+        told = [request.source_ids or request.ids], self._framed(request)
+        each = [framed(m.model.config, *told, new_tokens=request.max_new_tokens) for m in self._models]
+        text, limit = each[0][0][0], min(limits[0] for _, limits in each)
         prompt, source = ([*frame.start, *request.ids], text) if frame.encoder_decoder else (text, [])
         self._check_room(prompt, source, request)
         seed = secrets.randbits(32) if request.seed is None else request.seed
-        asked = Asked.of(request.sampling, seed=seed, least=request.min_new_tokens, tell=request.logprobs)
+        asked = Asked.of(
+            request.sampling,
+            seed=seed,
+            number=request.number,
+            least=request.min_new_tokens,
+            tell=request.logprobs,
+        )
         tokenizer = self._loaded.tokenizer
         before = () if frame.encoder_decoder else request.ids
         answer = _Answer(
