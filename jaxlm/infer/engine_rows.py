@@ -54,7 +54,7 @@ class Engine:
 
     def __init__(
         self,
-        models: Sequence[Predictor],
+        loaded: Sequence[Predictor],
         frame: Frame,
         *,
         rows: int,
@@ -65,7 +65,8 @@ class Engine:
         int8: bool,
         likeliest: int,
     ) -> None:
-        check(models, rows=rows, room=room, piece=piece, guesses=guesses)
+        check(loaded, rows=rows, room=room, piece=piece, guesses=guesses)
+        models = [one.apart() for one in loaded]
         self._models, self._frame, self._guesses, self._int8 = models, frame, guesses, int8
         # Prompts whose tokens see each other cannot be cut.
         self._piece = predict.size(room) if frame.prefix else min(piece, predict.size(room))

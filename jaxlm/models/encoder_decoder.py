@@ -226,8 +226,11 @@ class EncoderDecoder(Stacked):
         segments_BS: Array = batch.source_segments_BS
         x_BSD = self._embed_source(batch, None)
         source_BSD, _ = self._encode_source(batch, x_BSD, None)
-        k_LBSKH, v_LBSKH = jax.lax.map(
-            lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
+        k_LBSKH, v_LBSKH = stack.each(
+            lambda block: block.cross_attention.keys_values(source_BSD),
+            self.decoder.blocks,
+            layers=self.config.decoder_layers,
+            loop=self.config.layer_loop,
         )
         layers, rows, _, kv_heads, head_dim = k_LBSKH.shape
         memory = caches.Memory(k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segments_BS=segments_BS)
