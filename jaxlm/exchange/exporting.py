@@ -49,7 +49,8 @@ def to_hf(
     sentence-transformers; a run with a contrastive objective has them anyway. `base`: of a run with a view, where its
     frozen weights are now. UserError for what cannot be exported.
     """
-    if step is None and not model_folder.is_one(path):
+    foreign = stored.is_foreign(str(path))
+    if step is None and not foreign and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = bases.merged(stored.open_stored(str(path), say=say, step=step), base)
     pooling = pooling or getattr(getattr(found.run, "objective", None), "vectors", None)

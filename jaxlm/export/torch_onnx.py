@@ -2,8 +2,9 @@
 
     python -P torch_onnx.py REQUEST.json
 
-Request: {folder, task, pooling, output}. The row lengths and the batch are free. It is traced with a mask that has
-zeros: with one of ones alone the exporter leaves the mask out, and padded rows are wrong without a word.
+Request: {folder, task, pooling, output}; the output is a folder, whose files are called as in transformers.js. The
+batch and the lengths of rows are free. It is traced with a mask that has zeros: with one of ones alone the exporter
+leaves the mask out, and padded rows are wrong without a word.
 """
 
 import inspect
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.modeling_outputs import BaseModelOutput
 
 _CLASSES = {
     "feature-extraction": transformers.AutoModel,
@@ -21,6 +23,7 @@ _CLASSES = {
     "token-classification": transformers.AutoModelForTokenClassification,
     "question-answering": transformers.AutoModelForQuestionAnswering,
     "text-generation": transformers.AutoModelForCausalLM,
+    "text2text-generation": transformers.AutoModelForSeq2SeqLM,
 }
 _BATCH, _LENGTH, _PAST = 2, 7, 5  # of what is traced
 
@@ -58,9 +61,7 @@ class Decoder(torch.nn.Module):
         position_ids: torch.Tensor,
         past: list[torch.Tensor],
     ) -> tuple[torch.Tensor, ...]:
-        cache = transformers.DynamicCache()
-        for layer, (keys, values) in enumerate(zip(past[::2], past[1::2], strict=True)):
-            cache.update(keys, values, layer)
+        cache = _cache(past)
         said = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -68,19 +69,61 @@ class Decoder(torch.nn.Module):
             past_key_values=cache,
             use_cache=True,
         )
-        now = [one for layer in said.past_key_values.layers for one in (layer.keys, layer.values)]
-        return (said.logits, *now)
+        return (said.logits, *_held(cache))
+
+
+class CrossDecoder(torch.nn.Module):
+    """The decoder behind an encoder, whose keys and values are made anew for every call."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        encoder_attention_mask: torch.Tensor,
+        past: list[torch.Tensor],
+    ) -> tuple[torch.Tensor, ...]:
+        own = _cache(past)
+        said = self.model(
+            encoder_outputs=BaseModelOutput(encoder_hidden_states),
+            attention_mask=encoder_attention_mask,
+            decoder_input_ids=input_ids,
+            past_key_values=transformers.EncoderDecoderCache(own, transformers.DynamicCache()),
+            use_cache=True,
+        )
+        return (said.logits, *_held(own))
+
+
+def _cache(past: list[torch.Tensor]) -> Any:
+    cache = transformers.DynamicCache()
+    for layer, (keys, values) in enumerate(zip(past[::2], past[1::2], strict=True)):
+        cache.update(keys, values, layer)
+    return cache
+
+
+def _held(cache: Any) -> list[torch.Tensor]:
+    return [one for layer in cache.layers for one in (layer.keys, layer.values)]
 
 
 def main(request: dict[str, Any]) -> None:
-    """Writes the file."""
+    """Writes the files."""
     torch.manual_seed(0)
     model = _CLASSES[request["task"]].from_pretrained(request["folder"], dtype=torch.float32).eval()
-    how = _decoder(model) if request["task"] == "text-generation" else _encoder(model, request)
-    with torch.no_grad():
-        torch.onnx.export(
-            f=request["output"], dynamo=True, external_data=False, verbose=False, optimize=True, **how
-        )
+    if request["task"] == "text-generation":
+        files = {"model": _decoder(model)}
+    elif request["task"] == "text2text-generation":
+        encoder = _encoder(model.get_encoder(), request | {"task": "feature-extraction"})
+        files = {"encoder_model": encoder, "decoder_model_merged": _cross_decoder(model)}
+    else:
+        files = {"model": _encoder(model, request)}
+    for name, how in files.items():
+        path = f"{request['output']}/{name}.onnx"
+        how["model"].eval()
+        with torch.no_grad():
+            torch.onnx.export(f=path, dynamo=True, external_data=False, verbose=False, optimize=True, **how)
 
 
 def _encoder(model: Any, request: dict[str, Any]) -> dict[str, Any]:
@@ -127,6 +170,35 @@ def _decoder(model: Any) -> dict[str, Any]:
             row,
             {0: "batch_size", 1: "total_sequence_length"},
             row,
+            [{0: "batch_size", 2: "past_sequence_length"} for _ in past],
+        ),
+    }
+
+
+def _cross_decoder(model: Any) -> dict[str, Any]:
+    config = model.config
+    either = lambda *names: next(value for name in names if (value := getattr(config, name, None)))
+    layers, heads = (
+        either("num_decoder_layers", "decoder_layers"),
+        either("decoder_attention_heads", "num_heads"),
+    )
+    width = getattr(config, "d_kv", None) or config.d_model // heads
+    past = [torch.randn(_BATCH, heads, _PAST, width) for _ in range(2 * layers)]
+    mask = torch.ones(_BATCH, _LENGTH, dtype=torch.int64)
+    mask[1, 4:] = 0
+    names = [f"{layer}.decoder.{one}" for layer in range(layers) for one in ("key", "value")]
+    return {
+        "model": CrossDecoder(model),
+        "args": (mask[:, :3] + 4, torch.randn(_BATCH, _LENGTH, config.d_model), mask, past),
+        "input_names": [
+            *("input_ids", "encoder_hidden_states", "encoder_attention_mask"),
+            *(f"past_key_values.{n}" for n in names),
+        ],
+        "output_names": ["logits", *(f"present.{n}" for n in names)],
+        "dynamic_shapes": (
+            {0: "batch_size", 1: "sequence_length"},
+            {0: "batch_size", 1: "encoder_sequence_length"},
+            {0: "batch_size", 1: "encoder_sequence_length"},
             [{0: "batch_size", 2: "past_sequence_length"} for _ in past],
         ),
     }

@@ -45,7 +45,7 @@ def params(config: Any, heads: tuple[str, ...] = (), seed: int = 0, scale: float
     rng = np.random.default_rng(seed)
     shapes = build(config, families.named(config, heads)).shapes
     tree = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=scale).astype("f"), shapes)
-    return families.import_params(families.export_params(tree, config), config)
+    return families.import_params(families.export_params(tree, config), config, families.named(config, heads))
 
 
 def save(
