@@ -4,6 +4,8 @@
     jaxlm export --run=runs/wiki --format=safetensors --output=exported
     jaxlm export runs/wiki exported --dtype=bfloat16 --shard-size=2GB --step=1200
     jaxlm export runs/reviews adapter --adapter
+    jaxlm export --run=runs/chat --format=gguf --dtype=Q8_0 --output=chat-gguf --check
+    jaxlm export --run=hf:path/to/minilm --format=onnx --pooling=mean --output=minilm-onnx
 
 Of a run the best checkpoint is used when it kept one, else the newest; LoRA's matrices are merged, unless
 --adapter asks for them alone.
@@ -22,6 +24,7 @@ from jaxlm.errors import EXIT_DONE, EXIT_USER, UserError
 from jaxlm.runtime import signals
 
 SAFETENSORS = "safetensors"
+_DTYPES = (None, "float32", "bfloat16", "float16", "source")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -38,6 +41,8 @@ def main(argv: Sequence[str]) -> int:
     target = expanded(options.target)
     if options.format != SAFETENSORS:
         return _other(options, target)
+    if options.dtype not in _DTYPES:
+        raise UserError(f"--dtype={options.dtype}: safetensors has {', '.join(filter(None, _DTYPES))}.")
     if options.adapter:
         source = expanded(options.source)
         adapter_writing.to_peft(source, target, say=print, step=options.step, base=options.base)
@@ -61,7 +66,10 @@ def _other(options: argparse.Namespace, target: pathlib.Path) -> int:
     """What is not a Hugging Face folder."""
     from jaxlm.export import formats
 
-    source = formats.Source(path=options.source, step=options.step, base=options.base)
+    typed = {"dtype": options.dtype, "pooling": options.pooling, "shard-size": options.shard_size}
+    typed["adapter"] = options.adapter or None
+    found = formats.options(options.format, typed)
+    source = formats.Source(path=options.source, step=options.step, base=options.base, options=found)
     formats.write(options.format, source, target, say=print)
     if not options.check:
         return EXIT_DONE
@@ -102,11 +110,14 @@ def _parser() -> table.Parser:
     add("target", metavar="DIR", nargs="?", help="the folder to make; it must not exist, or be empty")
     add("--run", help=argparse.SUPPRESS)
     add("--output", metavar="DIR", help=argparse.SUPPRESS)
-    add("--format", default=SAFETENSORS, help=f"{SAFETENSORS} (a Hugging Face folder, the default)")
+    formats = (
+        f"{SAFETENSORS} (a Hugging Face folder, the default), gguf (llama.cpp), onnx, ...: docs/export.md"
+    )
+    add("--format", default=SAFETENSORS, metavar="NAME", help=formats)
     add(
         "--dtype",
-        choices=["float32", "bfloat16", "float16", "source"],
-        help="default: float32 of a run, source (as it came in) of a model folder",
+        help=f"{', '.join(filter(None, _DTYPES))}; default: float32 of a run, source (as it came in) of a model "
+        "folder; gguf: F16 (the default), F32, BF16, Q8_0, Q4_0",
     )
     add("--shard-size", metavar="SIZE", help="largest file of weights; default: 5GB, or as it came in")
     add("--pooling", choices=["cls", "mean", "cls_mlp"], help="add sentence-transformers' files")

@@ -107,6 +107,16 @@ def to_theirs(
     return tensors
 
 
+def to_theirs_of(row: Row, array: np.ndarray, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Their tensors of one row that is no part of a fused one, in the order of the row's names."""
+    if row.part is not None:
+        raise ValueError(f"{row.ours} is a part of {row.theirs}.")
+    shapes = their_shapes([row], {row.ours: array}, sizes)
+    tensors = {name: np.empty(shape, array.dtype) for name, shape in shapes.items()}
+    write(row, array, tensors, sizes)
+    return tensors
+
+
 def write(row: Row, array: np.ndarray, tensors: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
     """Puts our array of a row into the tensors that it is, or is a part of; cast to their dtypes."""
     place = layout(row, array.shape[row.stacked :], sizes)

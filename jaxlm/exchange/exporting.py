@@ -18,6 +18,7 @@ from jaxlm.errors import UserError
 from jaxlm.exchange import (
     bases,
     card,
+    importing,
     layout,
     model_folder,
     pairs,
@@ -48,7 +49,8 @@ def to_hf(
     sentence-transformers; a run with a contrastive objective has them anyway. `base`: of a run with a view, where its
     frozen weights are now. UserError for what cannot be exported.
     """
-    if step is None and not model_folder.is_one(path):
+    foreign = stored.is_foreign(str(path))
+    if step is None and not foreign and not model_folder.is_one(path):
         step = stored.best_step(path)
     found = bases.merged(stored.open_stored(str(path), say=say, step=step), base)
     pooling = pooling or getattr(getattr(found.run, "objective", None), "vectors", None)
@@ -56,18 +58,18 @@ def to_hf(
     with model_folder.new_folder(target) as partial:
         for name, one in pairs.apart(found).items():
             (partial / name).mkdir(exist_ok=True)
-            said = _write(one, partial / name, dtype, shard_bytes, pooling)
+            said = write_folder(one, partial / name, dtype, shard_bytes, pooling)
             say(f"{target / name}: {said}, from {found.where}")
 
 
-def _write(
+def write_folder(
     found: Stored,
     partial: pathlib.Path,
     dtype: Dtype,
-    shard_bytes: int | None,
-    pooling: sentence_transformers.Pooling | None,
+    shard_bytes: int | None = None,
+    pooling: sentence_transformers.Pooling | None = None,
 ) -> str:
-    """Writes the folder of one model; says what is in it."""
+    """Fills the folder of one model; says what is in it."""
     rows, sizes = families.rows(found.config, found.heads), families.sizes(found.config)
     table.check_cover(rows, found.shapes)
     shapes = table.their_shapes(rows, found.shapes, sizes)
@@ -159,11 +161,13 @@ def config_json(found: Stored, plan: layout.Export) -> dict[str, Any]:
 
 def original(found: Stored) -> dict[str, Any] | None:
     """The config.json that came in, if it still says what the model is."""
-    if found.folder is None or not (path := found.folder.origin_files / "config.json").is_file():
+    if found.hf is not None:
+        came, names = dict(found.hf.config), list(found.hf.source)
+    elif found.folder is not None and (path := found.folder.origin_files / "config.json").is_file():
+        came, names = json.loads(path.read_text(encoding="utf-8")), list(found.folder.origin["tensors"])
+    else:
         return None
-    came = json.loads(path.read_text(encoding="utf-8"))
     try:
-        names = list(found.folder.origin["tensors"])
         same = families.config_from_hf(came, names) == found.config
         same = same and families.heads(found.config, names, came) == found.heads
     except UserError:
@@ -172,6 +176,8 @@ def original(found: Stored) -> dict[str, Any] | None:
 
 
 def _origin_files(found: Stored) -> dict[str, bytes]:
+    if found.hf is not None:
+        return importing.kept_files(found.hf)
     if found.folder is None or not found.folder.origin_files.is_dir():
         return {}
     root = found.folder.origin_files

@@ -6,21 +6,25 @@ It appears complete or not at all. What a check found is written beside it (chec
 import dataclasses
 import functools
 import importlib
-import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from jaxlm.errors import UserError, did_you_mean
 from jaxlm.exchange import model_folder
 from jaxlm.exchange.stored import Stored
+from jaxlm.export import card
+from jaxlm.export.difference import Difference
 from jaxlm.infer import loaded
 from jaxlm.infer.loaded import Loaded
 
 Say = Callable[[str], None]
 
 # name -> (module, what it is for)
-FORMATS: dict[str, tuple[str, str]] = {}
+FORMATS: dict[str, tuple[str, str]] = {
+    "gguf": ("jaxlm.export.gguf", "llama.cpp and what is built on it"),
+    "onnx": ("jaxlm.export.onnx", "onnxruntime and transformers.js"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,35 +34,23 @@ class Source:
     path: str
     step: int | None = None
     base: str = ""
-    options: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the format, as typed
+    options: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict
+    )  # those of the format that were typed
 
     @functools.cached_property
     def loaded(self) -> Loaded:
         """The model, ready to use, in float32."""
-        return loaded.load(self.path, step=self.step, base=self.base)
+        return loaded.of_stored(self.stored)
 
-    @property
+    @functools.cached_property
     def stored(self) -> Stored:
         """What is known of it, with its weights one by one (`hosts`)."""
-        return self.loaded.stored
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """One comparison of a check: of what, the largest absolute difference to our outputs, and how much is allowed."""
-
-    what: str
-    largest: float
-    allowed: float
-
-    @property
-    def fine(self) -> bool:
-        """Whether it is allowed; NaN is not."""
-        return self.largest <= self.allowed
+        return loaded.find(self.path, step=self.step, base=self.base)
 
 
 class Format(Protocol):
-    """A module of this package."""
+    """A module of this package. `OPTIONS`, if it has any: name of an option -> its values, the default first."""
 
     def write(self, source: Source, partial: pathlib.Path, say: Say) -> None:
         """Fills the empty folder. UserError for what the format cannot hold, before anything large is written."""
@@ -76,19 +68,45 @@ def of(name: str) -> Format:
     return importlib.import_module(FORMATS[name][0])  # type: ignore[return-value]
 
 
+def options(name: str, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed (None: nothing) as the format has it. UserError for what it does not take."""
+    known: Mapping[str, Sequence[str]] = getattr(of(name), "OPTIONS", {})
+    found = {}
+    for option, value in typed.items():
+        if value is None:
+            continue
+        if option not in known:
+            takes = (
+                ", ".join(f"--{one}={'|'.join(values)}" for one, values in known.items()) or "none of its own"
+            )
+            raise UserError(
+                f"--{option}={value}: --format={name} does not take it. Options of {name}: {takes}."
+            )
+        spelled = {one.lower(): one for one in known[option]}
+        if str(value).lower() not in spelled:
+            raise UserError(
+                f"--{option}={value}: --format={name} takes {', '.join(known[option])}."
+                f"{did_you_mean(str(value), known[option])}"
+            )
+        found[option] = spelled[str(value).lower()]
+    return found
+
+
 def write(name: str, source: Source, target: pathlib.Path, *, say: Say) -> None:
     """Makes the folder."""
+    module = of(name)
     with model_folder.new_folder(target) as partial:
-        of(name).write(source, partial, say)
+        module.write(source, partial, say)
+        if not (readme := partial / "README.md").exists():
+            readme.write_text(card.text(source.stored, name, FORMATS[name][1]), encoding="utf-8")
     size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     say(f"{target}: {name}, {size:,} bytes, from {source.stored.where}")
 
 
 def check(name: str, source: Source, target: pathlib.Path, *, say: Say) -> bool:
-    """Whether the engine says what we say; kept in check.json."""
+    """Whether the engine says what we say; kept in check.json and the model card."""
     found = of(name).check(source, target, say)
     for one in found:
         say(f"{one.what}: largest difference {one.largest:.3g}, allowed {one.allowed:.3g}")
-    told = [dataclasses.asdict(one) | {"fine": one.fine} for one in found]
-    (target / "check.json").write_text(json.dumps(told, indent=1) + "\n")
+    card.keep(target, found)
     return all(one.fine for one in found)

@@ -1,7 +1,8 @@
 """Llamas in GGUF. In: a file that `gguf_file` has read. Out: a config.json and tensors as transformers has them.
 
 Queries and keys of a GGUF of architecture llama have their rows in another order (pairs that RoPE turns stand side by
-side); here they are put back. Guaranteed: what no config.json of ours can say is refused by name.
+side); here they are put back. Guaranteed: what no config.json of ours can say is refused by name. The tables hold for
+the other direction too (`jaxlm/export/gguf_described.py`).
 """
 
 import re
@@ -13,8 +14,10 @@ from jaxlm.errors import UserError
 from jaxlm.formats.gguf_file import Gguf
 from jaxlm.formats.source import Entry, Index, Tensors
 
-_ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
-_NAMES = {
+# general.architecture, which is transformers' model_type, -> transformers' class
+ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}
+# A tensor, without its layer -> the same of transformers
+NAMES = {
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -30,7 +33,8 @@ _NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_FIELDS = {
+# config.json -> the metadata, behind the name of the architecture
+FIELDS = {
     "hidden_size": "embedding_length",
     "num_hidden_layers": "block_count",
     "num_attention_heads": "attention.head_count",
@@ -45,12 +49,12 @@ def config(file: Gguf) -> dict[str, Any]:
     kind = _architecture(file)
     hf: dict[str, Any] = {
         theirs: _setting(file, ours, float if theirs == "rms_norm_eps" else int)
-        for theirs, ours in _FIELDS.items()
+        for theirs, ours in FIELDS.items()
     }
     heads = hf["num_attention_heads"]
     hf |= {
         "model_type": kind,
-        "architectures": [_ARCHITECTURES[kind]],
+        "architectures": [ARCHITECTURES[kind]],
         "vocab_size": file.tensors["token_embd.weight"].shape[0]
         if "token_embd.weight" in file.tensors
         else 0,
@@ -88,14 +92,20 @@ def source(file: Gguf) -> Tensors:
                 "without the parameters. Use the original weights."
             )
         match = re.fullmatch(r"(?:blk\.(\d+)\.)?(\w+)\.(weight|bias)", name)
-        if match is None or match[2] not in _NAMES:
-            raise UserError(f"{file.path}: {name} is not a weight of a Llama. Known are {', '.join(_NAMES)}.")
+        if match is None or match[2] not in NAMES:
+            raise UserError(f"{file.path}: {name} is not a weight of a Llama. Known are {', '.join(NAMES)}.")
         layer = "" if match[1] is None else f"model.layers.{match[1]}."
-        permuted = kind == "llama" and match[2] in groups
-        found[f"{layer}{_NAMES[match[2]]}.{match[3]}"] = (
-            _unpermuted(entry, groups[match[2]]) if permuted else entry
+        turned = kind == "llama" and match[2] in groups
+        found[f"{layer}{NAMES[match[2]]}.{match[3]}"] = (
+            _unpermuted(entry, groups[match[2]]) if turned else entry
         )
     return Tensors(found, file.path)
+
+
+def permuted(array: np.ndarray, heads: int) -> np.ndarray:
+    """Rows of a query or key as a file of architecture llama has them, from transformers' order."""
+    halves = array.reshape(heads, 2, array.shape[0] // heads // 2, *array.shape[1:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(array.shape))
 
 
 def _unpermuted(entry: Entry, heads: int) -> Entry:
@@ -113,8 +123,8 @@ def _unpermuted(entry: Entry, heads: int) -> Entry:
 
 def _architecture(file: Gguf) -> str:
     kind = file.metadata.get("general.architecture")
-    if not isinstance(kind, str) or kind not in _ARCHITECTURES:
-        raise UserError(f"{file.path}: general.architecture={kind!r}: read are {', '.join(_ARCHITECTURES)}.")
+    if not isinstance(kind, str) or kind not in ARCHITECTURES:
+        raise UserError(f"{file.path}: general.architecture={kind!r}: read are {', '.join(ARCHITECTURES)}.")
     return kind
 
 

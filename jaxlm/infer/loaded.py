@@ -93,10 +93,17 @@ def load(
     `base`: where the frozen weights of a run with a view, or of a PEFT folder, are now, if they moved. UserError
     where there is no model.
     """
+    return of_stored(find(path, step=step, base=base, mesh=mesh), dtype, mesh)
+
+
+def find(
+    path: str | pathlib.Path, *, step: int | None = None, base: str = "", mesh: Mesh = SPLIT
+) -> stored.Stored:
+    """What `load` reads, before its weights are read."""
     if stored.is_foreign(name := str(path)):
         if step is not None:
             raise UserError(f"{name} is no run, and --step is about one. Fix: leave --step out.")
-        return load_hf(name.removeprefix(HF), base=base, dtype=dtype, mesh=mesh)
+        return _find_hf(name.removeprefix(HF), base, "refuse", mesh)
     path = expanded(path)
     if not path.is_dir():
         raise UserError(
@@ -106,8 +113,7 @@ def load(
     stored.check_ours(path)
     if step is None and not model_folder.is_one(path):
         step = stored.best_step(path)
-    found = stored.open_stored(str(path), say=print, step=step)
-    return _loaded(bases.merged(found, base, mesh), dtype, mesh)
+    return bases.merged(stored.open_stored(str(path), say=print, step=step), base, mesh)
 
 
 def load_hf(
@@ -119,11 +125,15 @@ def load_hf(
     mesh: Mesh = SPLIT,
 ) -> Loaded:
     """A Hugging Face folder, a PEFT folder on its `base`, or a .gguf file, without a conversion on disk."""
+    return of_stored(_find_hf(path, base, allow_pickle, mesh), dtype, mesh)
+
+
+def _find_hf(path: str | pathlib.Path, base: str, allow_pickle: Pickles, mesh: Mesh) -> stored.Stored:
     found = bases.merged(stored.of_hf(path, allow_pickle=allow_pickle, base=base), base, mesh)
     check_names(found.missing, found.unexpected, found.where)
     for line in tokenizer_files.unknown_keys(found.tokenizer, found.where):
         aside(line)
-    return _loaded(found, dtype, mesh)
+    return found
 
 
 def aside(line: str) -> None:
@@ -131,7 +141,8 @@ def aside(line: str) -> None:
     print(line, file=sys.stderr)  # --json has stdout
 
 
-def _loaded(found: stored.Stored, dtype: Dtype, mesh: Mesh) -> Loaded:
+def of_stored(found: stored.Stored, dtype: Dtype = "float32", mesh: Mesh = SPLIT) -> Loaded:
+    """The model of weights that were found, with its tokenizer."""
     model, devices = build(found.config, found.heads, dtype=dtype), meshes.local(mesh)
     tokenizer = tokenizer_files.open_files(found.tokenizer, found.where)
     tokenizer_files.check_size(tokenizer, found.config.vocab_size, found.where)

@@ -42,19 +42,31 @@ def logits(ready: Loaded, texts: Sequence[str], answers: Sequence[str] | None = 
             "answers: one for every text of an encoder-decoder, whose decoder reads them; none for other models."
         )
     rows, batches = _rows(ready, texts, answers)
-    size = ready.model.config.vocab_size  # behind it is padding
-    for row in rows:
-        ready.model.config.check_row_length(len(row), "model")
-    found: list[np.ndarray] = []
     if batches is None:
-        found = ready.by_row(_logits, rows, batch_size=_TOGETHER)
+        found = of_rows(ready, rows)
     else:
+        _check(ready, rows)
         with jax.set_mesh(ready.mesh):
             found = [one[0] for one in jax.device_get([_logits(ready.module, batch) for batch in batches])]
-    return [
-        Scored(np.array(row, np.int32), one[: len(row), :size].astype(np.float32))
-        for row, one in zip(rows, found, strict=True)
-    ]
+        found = _cut(ready, rows, found)
+    return [Scored(np.array(row, np.int32), one) for row, one in zip(rows, found, strict=True)]
+
+
+def of_rows(ready: Loaded, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """logits_TV of rows of ids, special ones included, float32. UserError for a row longer than the model reads."""
+    _check(ready, rows)
+    return _cut(ready, rows, ready.by_row(_logits, rows, batch_size=_TOGETHER))
+
+
+def _check(ready: Loaded, rows: Sequence[Sequence[int]]) -> None:
+    for row in rows:
+        ready.model.config.check_row_length(len(row), "model")
+
+
+def _cut(ready: Loaded, rows: Sequence[Sequence[int]], found: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Without padding."""
+    size = ready.model.config.vocab_size  # behind it is padding
+    return [one[: len(row), :size].astype(np.float32) for row, one in zip(rows, found, strict=True)]
 
 
 def _rows(ready: Loaded, texts: Sequence[str], answers: Sequence[str] | None) -> tuple[list[list[int]], Any]:

@@ -85,7 +85,15 @@ def test_every_option_that_a_message_names_is_one_of_some_command():
     commands = "".join(path.read_text() for path in (ROOT / "jaxlm" / "commands").glob("*.py"))
     options = set(re.findall(r'add(?:_argument)?\(\s*f?"(--[a-z-]+)', commands)) | {"--help", "--version"}
     options |= {f"--{name.replace('_', '-')}" for name in flags._definitions()}
-    foreign = {"--xla", "--file-format", "--local-dir", "--shm-size", "--long", "--logdir"}
+    foreign = {
+        "--xla",
+        "--ignore-scripts",
+        "--file-format",
+        "--local-dir",
+        "--shm-size",
+        "--long",
+        "--logdir",
+    }
     former = {"--hf", "--prompt", "--prompts-file"}
     unknown = []
     for path in FILES:

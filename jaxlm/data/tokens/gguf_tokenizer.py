@@ -2,6 +2,7 @@
 
 Two kinds exist among Llamas: byte-level BPE with merges (`gpt2`), and SentencePiece's BPE with a score for every piece
 (`llama`), whose merges follow from the scores. A split rule that is not known is refused: it would change ids.
+`jaxlm/export/gguf_tokenizer.py` is the other direction.
 """
 
 import json
@@ -20,8 +21,16 @@ _SPLITS: Mapping[str, str] = {
     "llama3": _LLAMA3,
     "qwen2": _LLAMA3.replace("{1,3}", ""),
 }
+PRE = ("gpt-2", "smollm", *_SPLITS)
+WHOLE_WORDS = ("llama-bpe", "llama3")  # a word that is a piece needs no merges
+_BYTES: dict[str, Any] = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": True,
+}
 _DIGITS = {"type": "Digits", "individual_digits": True}
-_CONTROL, _USER_DEFINED = 3, 4
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type
 _SPACE = "▁"
 # Published are pieces of up to 31 characters and 2.3 merges for a piece.
 _LONGEST_PIECE, _MOST_MERGES = 512, 32
@@ -74,26 +83,27 @@ def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) 
     pre, pairs = metadata.get("tokenizer.ggml.pre", "gpt-2"), metadata.get("tokenizer.ggml.merges")
     if not isinstance(pairs, list) or not all(isinstance(m, str) and len(m.split(" ")) == 2 for m in pairs):
         raise UserError(f"{where}: no list of merges in the metadata (tokenizer.ggml.merges).")
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    if pre == "gpt-2":
-        splits: dict[str, Any] = byte_level
-    elif pre == "smollm":
-        splits = {"type": "Sequence", "pretokenizers": [_DIGITS, byte_level]}
-    elif pre in _SPLITS:
-        rule = {"type": "Split", "pattern": {"Regex": _SPLITS[pre]}, "behavior": "Isolated", "invert": False}
-        splits = {"type": "Sequence", "pretokenizers": [rule, byte_level | {"use_regex": False}]}
-    else:
-        known = ", ".join(["gpt-2", "smollm", *_SPLITS])
+    if pre not in PRE:
         raise UserError(
-            f"{where}: tokenizer.ggml.pre={pre!r}: known are {known}. Put the model's own tokenizer.json beside "
-            "the file."
+            f"{where}: tokenizer.ggml.pre={pre!r}: known are {', '.join(PRE)}. Put the model's own tokenizer.json "
+            "beside the file."
         )
-    return {
-        "normalizer": {"type": "NFC"} if pre == "qwen2" else None,
-        "pre_tokenizer": splits,
-        "decoder": byte_level,
-        "model": bpe(tokens, pairs) | {"ignore_merges": pre in ("llama-bpe", "llama3")},
+    return splits(pre) | {
+        "decoder": _BYTES,
+        "model": bpe(tokens, pairs) | {"ignore_merges": pre in WHOLE_WORDS},
     }
+
+
+def splits(pre: str) -> dict[str, Any]:
+    """What a rule of PRE does with a text before its bytes are merged: normalizer and pre_tokenizer."""
+    if pre == "gpt-2":
+        steps: dict[str, Any] = _BYTES
+    elif pre == "smollm":
+        steps = {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTES]}
+    else:
+        rule = {"type": "Split", "pattern": {"Regex": _SPLITS[pre]}, "behavior": "Isolated", "invert": False}
+        steps = {"type": "Sequence", "pretokenizers": [rule, _BYTES | {"use_regex": False}]}
+    return {"normalizer": {"type": "NFC"} if pre == "qwen2" else None, "pre_tokenizer": steps}
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: Sequence[str], where: str) -> dict[str, Any]:
@@ -155,9 +165,9 @@ def bpe(tokens: Sequence[str], pairs: Sequence[str]) -> dict[str, Any]:
 def _added(tokens: Sequence[str], kinds: Sequence[int], roles: set[str]) -> list[dict[str, Any]]:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
-        {"id": id, "content": token, **flags, "special": kind == _CONTROL or token in roles}
+        {"id": id, "content": token, **flags, "special": kind == CONTROL or token in roles}
         for id, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-        if kind in (_CONTROL, _USER_DEFINED) or token in roles
+        if kind in (CONTROL, USER_DEFINED) or token in roles
     ]
 
 
@@ -166,7 +176,7 @@ def _post_processor(
 ) -> dict[str, Any] | None:
     """bos before a text and eos behind it, where the file asks for them; unasked, as llama.cpp has it."""
     spm = metadata.get("tokenizer.ggml.model") == "llama"
-    default = spm or metadata.get("tokenizer.ggml.pre") in ("llama-bpe", "llama3")
+    default = spm or metadata.get("tokenizer.ggml.pre") in WHOLE_WORDS
     wanted = [
         role
         for role in ("bos", "eos")
