@@ -59,7 +59,7 @@ def from_hf(
         origin=_origin(found),
         fingerprint=fingerprint,
         tokenizer=found.tokenizer,
-        files=_files(found.hf) | _buffers(found),
+        files=files(found.hf) | _buffers(found),
         say=say,
     )
     say(
@@ -100,7 +100,7 @@ def _buffers(found: Stored) -> dict[str, bytes]:
         return {model_folder.BUFFERS: path.read_bytes()}
 
 
-def _files(found: weights.Weights) -> dict[str, bytes]:
+def files(found: weights.Weights) -> dict[str, bytes]:
     """What else is kept of the folder."""
     names = [name for name in _KEPT if found.folder.has(name)]
     names += sentence_transformers.names(found.folder)

@@ -138,7 +138,7 @@ def _loaded(found: stored.Stored, dtype: Dtype, mesh: Mesh) -> Loaded:
     places = flatten(partition.shardings(model.shapes, model.axes, devices))
     return Loaded(
         model=model,
-        params=nest(found.place(places, jnp.dtype(dtype))),
+        params=nest((found.values or found.place)(places, jnp.dtype(dtype))),
         mesh=devices,
         tokenizer=tokenizer,
         row_length=row_length(found),
