@@ -5,8 +5,8 @@
     jaxlm compress --run=RUN --output=small --config=compress_int4 --config.calibration.rows=64
 
 --text is what activations are measured on, of the kind that the model will read. With --data, a table that the model
-answers or a text, quality is measured before and after, with 95 % intervals. The output is a model folder: every command
-takes it as --run.
+answers or a text, quality is measured before and after, with 95 % intervals. The output is a model folder, which every
+command takes as --run.
 """
 
 import re
@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
     recipe.validate()
     target = expanded(options.output)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"--output={target} exists and is not empty. Fix: another folder, or remove that one first.")
+        raise UserError(
+            f"--output={target} exists and is not empty. Fix: another folder, or remove that one first."
+        )
     model = loaded.of_options(options)
     calibration = recipe.calibration.read(model) if recipe.calibrated else None
     before = report.measured(model, options.data)
@@ -56,7 +58,12 @@ def _parser() -> table.Parser:
     parser = table.Parser(__name__, __doc__)
     table.add_model(parser, "the model")
     add = parser.add_argument
-    add("--output", required=True, metavar="DIR", help="the model folder to make; it must not exist, or be empty")
+    add(
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="the model folder to make; it must not exist, or be empty",
+    )
     add("--config", required=True, metavar="RECIPE", help="how: compress_int8, compress_int4, or a file")
     add("--text", metavar="FILE", help="text that activations are measured on, for recipes that need it")
     add("--data", default="", metavar="FILE", help="a table, or a text, that quality is measured on")
@@ -66,4 +73,6 @@ def _parser() -> table.Parser:
 
 def run() -> NoReturn:
     """The command itself: the process ends with its exit code."""
-    entry.run(main, when_out_of_memory="Fix: fewer rows (--config.calibration.rows), or --precision=bfloat16.")
+    entry.run(
+        main, when_out_of_memory="Fix: fewer rows (--config.calibration.rows), or --precision=bfloat16."
+    )

@@ -1,14 +1,14 @@
 """What goes into a model's matrices on text of a user. In: a model, text. Out: sums over its activations.
 
-All layers are measured in one pass: a weight is replaced by one whose gradient to an array beside it is the sum that is
-wanted, so that scans, meshes and rematerialisation treat these sums as they treat gradients. Guaranteed: rows are filled
-with text, so that no padding counts; what a matrix gets is what the whole model, as it is then, makes of that text.
+All layers are measured in one pass: a weight is replaced by one whose gradient to an array beside it is what is wanted,
+so that scans, meshes and rematerialisation treat these sums as they treat gradients. Guaranteed: rows are filled with
+text, so that no padding counts; what a matrix gets is what the whole model, as it is then, makes of that text.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ from jaxlm.models.build import Model
 from jaxlm.models.dense import dense
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import AsArray, whole
+from jaxlm.views.view import facts, parts
 
 _AT_ONCE = 4096  # tokens of a batch
 
@@ -39,7 +40,9 @@ class Text:
         """UserError for numbers that cannot be."""
         for name in ("rows", "length"):
             if not 0 < getattr(self, name) < 2**20:
-                raise UserError(f"{where}.{name}={getattr(self, name)}: must be above 0 (customary: 128 of 2,048).")
+                raise UserError(
+                    f"{where}.{name}={getattr(self, name)}: must be above 0 (customary: 128 of 2,048)."
+                )
 
     def read(self, model: Loaded) -> "Calibration":
         """Rows of the text from its beginning. UserError when there is too little of it."""
@@ -48,33 +51,28 @@ class Text:
                 "This recipe measures activations, and no text is named. Fix: --text=FILE, of the kind that the model "
                 "will read."
             )
-        if model.model.config.kind not in ("encoder", "decoder"):
+        config = model.model.config
+        if config.kind not in ("encoder", "decoder"):
             raise UserError(
-                f"{type(model.model.config).__name__} is of the kind {model.model.config.kind}; activations are measured "
-                "of encoders and decoders. Fix: a recipe that needs no text, such as compress_int8."
+                f"{type(config).__name__} is of the kind {config.kind}, and activations are measured of encoders and "
+                "decoders. Fix: a recipe that needs no text."
             )
         length = min(self.length, model.row_length)
-        marks = model.tokenizer.vocabulary.marks if model.model.config.kind == "encoder" else ((), ())
+        before, behind = model.tokenizer.vocabulary.marks if config.kind == "encoder" else ((), ())
         ids: list[int] = []
-        inside, wanted = length - len(marks[0]) - len(marks[1]), self.rows
-        for line in _lines(self.file):
-            ids += model.tokenizer.encode_batch([line])[0].tolist()
-            if len(ids) >= inside * wanted:
+        inside = length - len(before) - len(behind)
+        for _, line in lines.numbered(self.file):
+            ids += model.tokenizer.encode_batch([line.strip()])[0].tolist()
+            if len(ids) >= inside * self.rows:
                 break
-        rows = [[*marks[0], *ids[at : at + inside], *marks[1]] for at in range(0, len(ids) - inside + 1, inside)][:wanted]
-        if len(rows) < wanted:
+        if len(ids) < inside * self.rows:
             raise UserError(
-                f"{self.file} has {len(ids):,} tokens, and {wanted} rows of {length} are {inside * wanted:,}. Fix: more "
-                f"text, or --config.calibration.rows={len(rows)}."
-                if rows
-                else f"{self.file} has {len(ids):,} tokens, less than one row of {length}. Fix: more text, or a smaller "
-                "--config.calibration.length."
+                f"{self.file} has {len(ids):,} tokens, and {self.rows} rows of {length} take {inside * self.rows:,}. "
+                "Fix: more text, fewer rows (--config.calibration.rows), or shorter ones (--config.calibration.length)."
             )
+        starts = range(0, inside * self.rows, inside)
+        rows = [[*before, *ids[at : at + inside], *behind] for at in starts]
         return Calibration(np.array(rows, np.int32))
-
-
-def _lines(file: str) -> Iterator[str]:
-    return (line for _, line in lines.numbered(file) if line.strip())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +103,10 @@ class Calibration:
             ones = np.ones_like(tokens_BT)
             positions_BT = np.broadcast_to(np.arange(tokens_BT.shape[1], dtype=np.int32), tokens_BT.shape)
             yield Batch(
-                tokens_BT=tokens_BT, segments_BT=ones, positions_BT=positions_BT, types_BT=np.zeros_like(tokens_BT)
+                tokens_BT=tokens_BT,
+                segments_BT=ones,
+                positions_BT=positions_BT,
+                types_BT=np.zeros_like(tokens_BT),
             )
 
     def inputs(self, model: Loaded, paths: Sequence[str]) -> dict[str, Inputs]:
@@ -113,25 +114,26 @@ class Calibration:
         found: dict[str, Any] | None = None
         with jax.set_mesh(model.mesh):
             for batch in self.batches():
-                seen = _measured(model.model, tuple(paths), model.params, batch)
-                found = seen if found is None else jax.tree.map(_joined, found, seen, _IS_LARGEST(seen))
+                seen = _measured(model.model, tuple(sorted(paths)), model.params, batch)
+                found = seen if found is None else _joined(found, seen)
         assert found is not None
         return {path: Inputs(**sums) for path, sums in found.items()}
 
 
-def _joined(one: jax.Array, other: jax.Array, largest: bool) -> jax.Array:
-    return jnp.maximum(one, other) if largest else one + other
-
-
-def _IS_LARGEST(seen: Mapping[str, Any]) -> dict[str, Any]:
-    return {path: {name: name == "largest_I" for name in sums} for path, sums in seen.items()}
+def _joined(some: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Of two batches."""
+    join = lambda name, a, b: jnp.maximum(a, b) if name == "largest_I" else a + b
+    return {
+        path: {name: join(name, array, others[path][name]) for name, array in sums.items()}
+        for path, sums in some.items()
+    }
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _measured(model: Model, paths: tuple[str, ...], params: Any, batch: Batch) -> dict[str, Any]:
     """{path: {name of a sum: array}}."""
-    flat, inputs = flatten(params), flatten(model.inputs)
-    empty = {path: _empty(flatten(model.shapes)[path].shape, _stack(model, path), inputs[path]) for path in paths}
+    flat = flatten(params)
+    empty = {path: _empty(model, path) for path in paths}
 
     def of(beside: Mapping[str, Any]) -> jax.Array:
         watched = {path: Watched(whole(flat[path]), **sums) for path, sums in beside.items()}
@@ -140,15 +142,10 @@ def _measured(model: Model, paths: tuple[str, ...], params: Any, batch: Batch) -
     return jax.grad(of)(empty)
 
 
-def _stack(model: Model, path: str) -> int:
-    from jaxlm.models.parameters import STACKS
-
-    return sum(name in STACKS for name in flatten(model.axes)[path])
-
-
-def _empty(shape: Sequence[int], stack: int, inputs: int) -> dict[str, jax.Array]:
-    size = math.prod(shape[stack : stack + inputs])
-    of = lambda *own: jnp.zeros((*shape[:stack], *own), jnp.float32)
+def _empty(model: Model, path: str) -> dict[str, jax.Array]:
+    stack, inner, _ = parts(facts(model)[path], flatten(model.shapes)[path].shape)
+    size = math.prod(inner)
+    of = lambda *own: jnp.zeros((*stack, *own), jnp.float32)
     return {"square_II": of(size, size), "largest_I": of(size), "total_I": of(size)}
 
 
@@ -195,8 +192,3 @@ def _watched_backward(contracted: int, result: Any, kept: Any, g: jax.Array) -> 
 
 
 _watched.defvjp(_watched_forward, _watched_backward)
-
-
-def paths_of(found: Iterable[str]) -> tuple[str, ...]:
-    """In a fixed order."""
-    return tuple(sorted(found))

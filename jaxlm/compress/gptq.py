@@ -7,6 +7,7 @@ smaller ones where that costs less, found before (so that inputs may be taken by
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,9 @@ class GPTQ(Finder):
     def validate(self, where: str) -> None:
         """A part."""
         if not 0 < self.damping <= 1:
-            raise UserError(f"{where}.damping={self.damping}: must be above 0 and at most 1 (published: 0.01).")
+            raise UserError(
+                f"{where}.damping={self.damping}: must be above 0 and at most 1 (published: 0.01)."
+            )
 
     def found(self, path: str, one: Facts, weight: jax.Array, rule: Rounding, inputs: Inputs) -> Quantised:
         """Matrix by matrix of a stack."""
@@ -50,8 +53,8 @@ class GPTQ(Finder):
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
-def _of_stack(each: tuple, kind: quantised.Kind, damping: float) -> jax.Array:
-    return jax.lax.map(lambda one: _codes(*one, kind, damping), each)
+def _of_stack(each: tuple[Any, ...], kind: quantised.Kind, damping: float) -> jax.Array:
+    return jax.lax.map(lambda one: _codes(*one, kind=kind, damping=damping), each)
 
 
 def _codes(
@@ -59,6 +62,7 @@ def _codes(
     scale_GO: jax.Array,
     low_GO: jax.Array | None,
     square_II: jax.Array,
+    *,
     kind: quantised.Kind,
     damping: float,
 ) -> jax.Array:
@@ -84,7 +88,11 @@ def _codes(
             value_O = quantised.numbers(codes_O, kind) * scale_O + low_O
             error_O = (w_BO[i] - value_O) / own_BB[i, i]
             later_B = jnp.where(jnp.arange(size) > i, own_BB[i], 0)
-            return w_BO - later_B[:, None] * error_O, error_BO.at[i].set(error_O), codes_BO.at[i].set(codes_O.astype(jnp.float32))
+            return (
+                w_BO - later_B[:, None] * error_O,
+                error_BO.at[i].set(error_O),
+                codes_BO.at[i].set(codes_O.astype(jnp.float32)),
+            )
 
         empty = jnp.zeros_like(w_BO)
         _, error_BO, codes_BO = jax.lax.fori_loop(0, size, row, (w_BO, empty, empty))
@@ -93,7 +101,9 @@ def _codes(
         return left_IO, jax.lax.dynamic_update_slice_in_dim(codes_IO, codes_BO, first, axis=0)
 
     _, codes_IO = jax.lax.fori_loop(0, inputs // size, block, (w_IO[order_I], jnp.zeros_like(w_IO)))
-    return codes_IO[jnp.argsort(order_I)].astype(quantised.held_as(kind))  # loops over 4 bits are slow on a CPU
+    return codes_IO[jnp.argsort(order_I)].astype(
+        quantised.held_as(kind)
+    )  # loops over 4 bits are slow on a CPU
 
 
 def _factor(square_II: jax.Array, damping: float) -> jax.Array:

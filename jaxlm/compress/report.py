@@ -1,7 +1,7 @@
 """What a compression costs and gains: one table. In: the model before and after, data of the user. Out: lines, JSON.
 
-Quality: on a table what the model is for, on a text how well it foresees it or, of an encoder of texts, how alike the
-vectors of its lines are before and after; all with 95 % intervals. Speed: CPU or device seconds of one compiled forward pass.
+Quality: on a table what the model is for, on a text how well it foresees it or, of an encoder, how alike the vectors of
+its lines are before and after; all with 95 % intervals. Speed: seconds of one compiled forward pass.
 """
 
 import dataclasses
@@ -61,7 +61,9 @@ def _quality(model: Loaded, data: str) -> tuple[dict[str, tuple[float, float, fl
         texts = [line.strip() for _, line in lines.numbered(data) if line.strip()][:_LINES]
         return {}, text_reading.vectors(model, texts)[0]
     else:
-        raise UserError(f"--data={data}: {type(model.model.config).__name__} is measured on a table (.csv, .jsonl).")
+        raise UserError(
+            f"--data={data}: {type(model.model.config).__name__} is measured on a table (.csv, .jsonl)."
+        )
     return {name: (one.value, one.low, one.high) for name, one in found.measured().metrics.items()}, found
 
 
@@ -93,15 +95,28 @@ def told(before: Measured, after: Measured) -> str:
     rows = [("", "before", "after", "")]
     rows.append(("weights", _mb(before.bytes), _mb(after.bytes), f"{after.bytes / before.bytes:.2f} x"))
     speed = before.seconds / after.seconds
-    rows.append(("forward pass, 8 x 128", f"{before.seconds:.3f} s", f"{after.seconds:.3f} s", f"{speed:.2f} x as fast"))
+    rows.append(
+        (
+            "forward pass, 8 x 128",
+            f"{before.seconds:.3f} s",
+            f"{after.seconds:.3f} s",
+            f"{speed:.2f} x as fast",
+        )
+    )
     for name, (value, low, high) in before.metrics.items():
         now = after.metrics[name]
-        rows.append((name, f"{value:.4f} [{low:.4f}, {high:.4f}]", f"{now[0]:.4f} [{now[1]:.4f}, {now[2]:.4f}]", ""))
+        rows.append(
+            (name, f"{value:.4f} [{low:.4f}, {high:.4f}]", f"{now[0]:.4f} [{now[1]:.4f}, {now[2]:.4f}]", "")
+        )
     if isinstance(before.answers, np.ndarray):
         mean, low, high, worst = alike(before.answers, after.answers)
-        rows.append(("vectors: mean cosine", "1", f"{mean:.5f} [{low:.5f}, {high:.5f}]", f"worst {worst:.5f}"))
+        rows.append(
+            ("vectors: mean cosine", "1", f"{mean:.5f} [{low:.5f}, {high:.5f}]", f"worst {worst:.5f}")
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lined = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lined = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
     return "\n".join([*lined, *_differences(before, after)])
 
 
@@ -121,7 +136,8 @@ def alike(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float, f
     each = (before.astype(np.float64) * after).sum(-1)
     rng = np.random.default_rng(0)
     drawn = [each[rng.integers(len(each), size=len(each))].mean() for _ in range(1000)]
-    return float(each.mean()), *map(float, np.percentile(drawn, [2.5, 97.5])), float(each.min())
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(each.mean()), float(low), float(high), float(each.min())
 
 
 def _mb(size: int) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.compress.calibration import Calibration, Inputs, paths_of
+from jaxlm.compress.calibration import Calibration, Inputs
 from jaxlm.compress.step import Say, Step, with_weights
 from jaxlm.errors import UserError, check_pattern
 from jaxlm.infer.loaded import Loaded
@@ -34,13 +34,17 @@ class Rounding:
         """UserError for what does not go together."""
         check_pattern(self.weights, f"{where}.weights")
         if self.group < 0:
-            raise UserError(f"{where}.group={self.group}: must be 0 (one scale for every output) or more, such as 32.")
+            raise UserError(
+                f"{where}.group={self.group}: must be 0 (one scale for every output) or more, such as 32."
+            )
         if self.low and self.kind not in ("int8", "int4"):
-            raise UserError(f"{where}.low=True is for int8 and int4; {self.kind} is spaced around 0. Fix: low=False.")
+            raise UserError(
+                f"{where}.low=True is for int8 and int4; {self.kind} is spaced around 0. Fix: low=False."
+            )
         if self.activations == "int8" and (self.kind != "int8" or self.group or self.low):
             raise UserError(
-                f'{where}.activations="int8" multiplies int8 by int8, with one scale for every output. Fix: kind="int8", '
-                'group=0 and low=False, or activations="float".'
+                f'{where}.activations="int8" multiplies int8 by int8, with one scale for every output. Fix: '
+                'kind="int8", group=0 and low=False, or activations="float".'
             )
 
     def blocks(self, path: str, one: Facts, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -63,8 +67,8 @@ class Rounding:
         if left != 1:
             fitting = [n for n in (16, 32, 64, 128, 256) if math.prod(inner) % n == 0 and inner[-1] % n == 0]
             raise UserError(
-                f"{path} has {math.prod(inner)} inputs ({' x '.join(map(str, inner))}), which groups of {self.group} do "
-                f"not divide. Fix: a group of {', '.join(map(str, fitting)) or inner[-1]}, or 0."
+                f"{path} has {math.prod(inner)} inputs ({' x '.join(map(str, inner))}), which groups of {self.group} "
+                f"do not divide. Fix: a group of {', '.join(map(str, fitting)) or inner[-1]}, or 0."
             )
         return tuple(reversed(found))
 
@@ -100,6 +104,10 @@ class Finder:
 class Nearest(Finder):
     """Each weight by itself to the nearest code; needs no text."""
 
+    def found(self, path: str, one: Facts, weight: jax.Array, rule: Rounding, inputs: Inputs) -> Value:
+        """Whatever comes in."""
+        return rule.nearest(path, one, weight)
+
     @property
     def calibrated(self) -> bool:
         """It does not."""
@@ -128,10 +136,10 @@ class Quantise(Step):
         """All weights that a rule names."""
         weights, known = flatten(model.params), facts(model.model)
         chosen = self.chosen(known)
-        if twice := [path for path in chosen if isinstance(weights[path], quantised.Quantised)]:
+        if twice := [path for path in chosen if is_value(weights[path])]:
             raise UserError(
-                f"{model.stored.where} holds {twice[0]} in few bits already; a second rounding would add its error to the "
-                "first. Fix: compress the model that it was made of."
+                f"{model.stored.where} holds {twice[0]} compressed already; a second rounding would add its error to "
+                "the first. Fix: compress the model that it was made of."
             )
         for path, rule in chosen.items():
             rule.blocks(path, known[path], weights[path].shape)  # all errors before anything is computed
@@ -144,7 +152,9 @@ class Quantise(Step):
                 if path in inputs:
                     made[path] = self.finder.found(path, one, weight, rule, inputs.pop(path))
                 else:
-                    made[path] = jax.jit(lambda w, rule=rule, path=path, one=one: rule.nearest(path, one, w))(weight)
+                    made[path] = jax.jit(lambda w, rule=rule, path=path, one=one: rule.nearest(path, one, w))(
+                        weight
+                    )
         say(f"{type(self.finder).__name__}: {len(made)} weights, {_bytes(weights, made)}")
         return with_weights(model, made)
 
@@ -158,14 +168,16 @@ class Quantise(Step):
         for rule in self.rules:
             if rule not in found.values():
                 matrices = ", ".join(sorted(path for path, one in known.items() if one.inputs))
-                raise UserError(f"weights={rule.weights!r} names no matrix that is left. There are: {matrices}.")
+                raise UserError(
+                    f"weights={rule.weights!r} names no matrix that is left. There are: {matrices}."
+                )
         return found
 
     def _inputs(self, model: Loaded, text: Calibration | None, paths: list[str]) -> dict[str, Inputs]:
         if not self.calibrated:
             return {}
         assert text is not None
-        return text.inputs(model, paths_of(paths))
+        return text.inputs(model, paths)
 
 
 def _bytes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -179,6 +191,3 @@ def size_of(weight: Any) -> int:
     leaves = jax.tree.leaves(weight)
     bits = lambda a: 4 if a.dtype in (jnp.int4, jnp.uint4) else 8 * a.dtype.itemsize
     return sum(math.prod(a.shape) * bits(a) for a in leaves) // 8
-
-
-__all__ = ["Finder", "Nearest", "Quantise", "Rounding", "is_value", "size_of"]

@@ -157,7 +157,7 @@ def _refuse(word: str, run: Run | None, values: flags.FlagValues) -> None:
 
 
 def overridden(run: Made, words: Sequence[str], where: str) -> tuple[Made, dict[str, Any]]:
-    """(the run, or another config, with its overrides, `--config.KEY=VALUE` each, objects first; {key: value} of them)."""
+    """(the run, or another config, with overrides `--config.KEY=VALUE`, objects first; {key: value} of them)."""
     made, plain = {}, []
     for word in words:
         _, key, text = _OVERRIDE.fullmatch(word).groups()  # pyright: ignore[reportOptionalMemberAccess]
@@ -231,8 +231,8 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
 
 
 def executed_recipe(path: str, start: str = "", kind: type[Made] = Run) -> tuple[Made, Code]:
-    """Executes a recipe, perhaps with what it starts from; its classes may be named from here on. UserError when what it
-    gives is no `kind`."""
+    """Executes a recipe, perhaps with what it starts from; its classes may be named from here on. UserError when it
+    gives no `kind`."""
     try:
         run, module, code = executed.execute(path, start)
     except UserError:

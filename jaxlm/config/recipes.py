@@ -9,7 +9,6 @@ import pathlib
 import jaxlm
 from jaxlm.errors import UserError, did_you_mean
 
-
 _COMPRESSION = "compress_"  # what names of recipes begin with that train nothing
 
 

@@ -1,8 +1,8 @@
 """Compressed weights of a model folder. In: what its checkpoint holds, with the forms of its model.json. Out: the same
 under the model's own paths, as plain arrays or as values.
 
-Guaranteed: codes and scales are read as they were written, whatever dtype the rest is read in; on a mesh each part lies as
-its weight would, where its shape can be shared so.
+Guaranteed: codes and scales are read as they were written, whatever dtype the rest is read in; on a mesh each part lies
+as its weight would, where its shape can be shared so.
 """
 
 import dataclasses
@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
@@ -32,7 +31,9 @@ class Held:
         """Of the arrays that the model has."""
         parts = {part for path in self.forms for part in parts_of(path, self.shapes).values()}
         own = {path: shape for path, shape in self.shapes.items() if path not in parts}
-        return own | {path: jax.eval_shape(lambda v: v.full(), self._value(path, self.shapes)) for path in self.forms}
+        return own | {
+            path: jax.eval_shape(lambda v: v.full(), self._value(path, self.shapes)) for path in self.forms
+        }
 
     def whole(self, wanted: Mapping[str, Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
         """Compressed weights as the arrays that they stand for."""
@@ -55,7 +56,11 @@ class Held:
 
     def _value(self, path: str, arrays: Mapping[str, Any]) -> Any:
         parts = {name: arrays[part] for name, part in parts_of(path, self.shapes).items()}
-        return jax.eval_shape(self.forms[path].value, parts) if _abstract(parts) else self.forms[path].value(parts)
+        return (
+            jax.eval_shape(self.forms[path].value, parts)
+            if _abstract(parts)
+            else self.forms[path].value(parts)
+        )
 
 
 def _abstract(parts: Mapping[str, Any]) -> bool:
@@ -68,7 +73,9 @@ def _within(weight: Sharding, shape: tuple[int, ...]) -> Sharding:
         return weight
     spec = [*weight.spec, *(None,) * len(shape)][: len(shape)]
     sizes = [_devices(weight, entry) for entry in spec]
-    kept = [entry if size % count == 0 else None for entry, size, count in zip(spec, shape, sizes, strict=True)]
+    kept = [
+        entry if size % count == 0 else None for entry, size, count in zip(spec, shape, sizes, strict=True)
+    ]
     return NamedSharding(weight.mesh, PartitionSpec(*kept))
 
 

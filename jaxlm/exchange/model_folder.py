@@ -104,7 +104,10 @@ def write(
             path.write_bytes(content)
         described = {"format": _FORMAT, "config": tree.to_json(config)}
         described |= {"heads": {name: tree.to_json(head) for name, head in heads.items()}}
-        described |= {"origin": dict(origin), "forms": {path: tree.to_json(form) for path, form in forms.items()}}
+        described |= {
+            "origin": dict(origin),
+            "forms": {path: tree.to_json(form) for path, form in forms.items()},
+        }
         described |= {"run": tree.to_json(run)} if run else {}
         meta = {
             "model": described["config"],

@@ -1,7 +1,7 @@
-"""A weight as the product of two thin ones. In: a, b. Out: a `Value`. Guaranteed: the product is not formed to apply it."""
+"""A weight as the product of two thin ones. In: a, b. Out: a `Value`, which is applied without that product."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -48,4 +48,3 @@ class Factors(Value):
     def start(self) -> Self:
         """Itself: nothing of it is trained."""
         return self
-

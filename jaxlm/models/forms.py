@@ -1,4 +1,4 @@
-"""How a weight that is no single array is kept on disk. In: a `Value`. Out: named arrays and a form that makes it again.
+"""How a weight that is no single array is kept on disk. In: a `Value`. Out: named arrays, and the form they have.
 
 A form is a config: it stands in a model folder's model.json under the path of its weight, whose arrays have paths of
 their own behind it ("layers/mlp/w_in/codes").
@@ -13,6 +13,7 @@ import jax
 from jaxlm.models.beside import Scaled
 from jaxlm.models.factors import Factors
 from jaxlm.models.quantised import Activations, Kind, Quantised, packed, unpacked
+from jaxlm.models.split import Split
 from jaxlm.models.values import Value, is_value
 
 Arrays = Mapping[str, jax.Array]
@@ -20,7 +21,7 @@ Arrays = Mapping[str, jax.Array]
 
 @dataclasses.dataclass(kw_only=True)
 class Rounded:
-    """Codes with scales; perhaps what comes in is scaled, too (`inner`)."""
+    """Codes with scales; perhaps what comes in is scaled (`inner`), and some inputs are left as they are (`at`)."""
 
     kind: Kind  # of the codes
     activations: Activations  # what comes in is rounded to
@@ -29,7 +30,8 @@ class Rounded:
         """Of its arrays."""
         codes = unpacked(parts["codes"], self.kind)
         made = Quantised(codes, parts["scale"], parts.get("low"), self.activations)
-        return Scaled(made, parts["inner"], None) if "inner" in parts else made
+        scaled = Scaled(made, parts["inner"], None) if "inner" in parts else made
+        return Split(scaled, parts["at"], parts["kept"]) if "at" in parts else scaled
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -62,6 +64,9 @@ def _of(value: Value) -> tuple[Form, dict[str, Any]]:
     if isinstance(value, Scaled) and value.outer is None:
         form, parts = _of(value.base)
         return form, parts | {"inner": value.inner}
+    if isinstance(value, Split):
+        form, parts = _of(value.rest)
+        return form, parts | {"at": value.at_K, "kept": value.kept_KO}
     if isinstance(value, Factors):
         return Factored(inputs=value.inputs), {"a": value.a, "b": value.b}
     if isinstance(value, Quantised):

@@ -2,7 +2,7 @@
 
 Scales have the rank of the weight and stand for blocks of it, so that stacks, tables, transposes and meshes treat both
 alike: a scale of shape [1, 1, D] over a weight of [N, H, D] is one for every output, [N, H / 32, D] one for 32 inputs.
-Guaranteed: with floating activations the numbers are those of `full()`, to rounding; the whole is not formed for few rows.
+Guaranteed: with floating activations the numbers are those of `full()`, to rounding; few rows never form it.
 """
 
 import dataclasses
@@ -21,11 +21,9 @@ from jaxlm.models.values import Value
 Kind = Literal["int8", "int4", "nf4", "fp8"]
 Activations = Literal["float", "int8"]
 # The 16 values of a normal distribution's quantiles (Dettmers et al., 2305.14314, appendix E).
-_NF4 = np.array(
-    [-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0]
-    + [0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0],
-    np.float32,
-)
+_BELOW = (-1.0, -0.6961928, -0.5250731, -0.3949175, -0.2844414, -0.1847734, -0.0910500, 0.0)
+_ABOVE = (0.0795803, 0.1609302, 0.2461123, 0.3379152, 0.4407098, 0.5626170, 0.7229568, 1.0)
+_NF4 = np.array((*_BELOW, *_ABOVE), np.float32)
 _HELD: dict[str, Any] = {
     "int8": jnp.int8,
     "int4": jnp.int4,
@@ -88,7 +86,9 @@ class Quantised(Value):
         y = dense(x, self._numbers(x.dtype), contracted=contracted, result=wide) * outer(self.scale)
         if self.low is not None:
             within = tuple(range(x.ndim - contracted, x.ndim))
-            y += jnp.expand_dims(x.sum(within, dtype=wide), tuple(range(x.ndim - contracted, y.ndim))) * outer(self.low)
+            y += jnp.expand_dims(
+                x.sum(within, dtype=wide), tuple(range(x.ndim - contracted, y.ndim))
+            ) * outer(self.low)
         return y.astype(result)
 
     def rows(self, ids: jax.Array) -> jax.Array:
@@ -131,7 +131,9 @@ def _eight_bits(
     wide_BI = x.reshape(-1, math.prod(x.shape[x.ndim - contracted :])).astype(jnp.float32)
     own_B1 = jnp.maximum(jnp.abs(wide_BI).max(-1, keepdims=True), 1e-30) / 127
     x_BI = jnp.round(wide_BI / own_B1).astype(jnp.int8)
-    alone = len(x_BI) == 1 and platform() == "cpu"  # one row leaves XLA's library: 0.33 ms instead of 0.06 (576 x 1,536)
+    alone = (
+        len(x_BI) == 1 and platform() == "cpu"
+    )  # one row leaves XLA's library: 0.33 ms instead of 0.06 (576 x 1,536)
     x_BI = jnp.concatenate([x_BI, jnp.zeros_like(x_BI)]) if alone else x_BI
     y_BO = jnp.matmul(x_BI, codes.reshape(x_BI.shape[1], -1), preferred_element_type=jnp.int32)
     y_BO = y_BO[:1] if alone else y_BO
@@ -157,7 +159,12 @@ _eight_bits.defvjp(_eight_bits_forward, _eight_bits_backward)
 
 
 def encode(
-    array: jax.Array, blocks: tuple[int, ...], kind: Kind, activations: Activations = "float", *, low: bool = False
+    array: jax.Array,
+    blocks: tuple[int, ...],
+    kind: Kind,
+    activations: Activations = "float",
+    *,
+    low: bool = False,
 ) -> Quantised:
     """Rounded to the nearest; a scale for each of so many blocks along every dimension.
 
@@ -172,7 +179,9 @@ def encode(
         half = (_LEVELS[kind] + 1) // 2  # codes are signed
         bottom = bottom + half * scale
         codes = rounded((apart - bottom) / some(scale), kind)
-        return Quantised(codes.reshape(array.shape), scale.reshape(blocks), bottom.reshape(blocks), activations)
+        return Quantised(
+            codes.reshape(array.shape), scale.reshape(blocks), bottom.reshape(blocks), activations
+        )
     scale = jnp.abs(apart).max(within, keepdims=True) / _LARGEST[kind]
     codes = rounded(apart / some(scale), kind)
     return Quantised(codes.reshape(array.shape), scale.reshape(blocks), None, activations)
