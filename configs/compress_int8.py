@@ -1,9 +1,9 @@
 """Weights and activations in 8 bits: a quarter of float32's size, 2 to 5 times its speed on a CPU with VNNI.
 
 Command     python -m jaxlm.compress --run=RUN --output=small --config=configs/compress_int8.py --text=FILE
-Method      SmoothQuant (2211.10438) on all matrices of attention and MLP, 16 inputs of each left as they are (2208.07339);
-            the table of tokens, and the head that shares it, rounded to the nearest; every token's activations are
-            rounded by its own largest
+Method      SmoothQuant (2211.10438) on all matrices of attention and MLP, 16 inputs of each left as they are
+            (2208.07339); the table of tokens, and the head that shares it, rounded to the nearest; every token's
+            activations are rounded by its own largest
 Expect      see docs/compression.md
 """
 

@@ -75,6 +75,7 @@ class Text:
         return Calibration(np.array(rows, np.int32))
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Inputs:
     """What a matrix gets, I numbers for every token; 'layers' in front where it is stacked. float32."""

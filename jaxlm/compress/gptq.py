@@ -5,7 +5,6 @@ smaller ones where that costs less, found before (so that inputs may be taken by
 """
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -52,7 +51,6 @@ class GPTQ(Finder):
         return dataclasses.replace(start, codes=codes.reshape(weight.shape))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
 def _of_stack(each: tuple[Any, ...], kind: quantised.Kind, damping: float) -> jax.Array:
     return jax.lax.map(lambda one: _codes(*one, kind=kind, damping=damping), each)
 

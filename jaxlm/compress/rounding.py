@@ -1,6 +1,7 @@
 """Weights in 8 or 4 bits. In: which, how, and what finds the codes. Out: `Quantised` values in their place."""
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Mapping
@@ -95,8 +96,8 @@ class Finder:
     def validate(self, where: str) -> None:
         """UserError for settings that cannot work."""
 
-    def found(self, path: str, one: Facts, weight: jax.Array, rule: Rounding, inputs: Inputs) -> Value:
-        """The value, for the matrix as it is."""
+    def found(self, path: str, one: Facts, weight: jax.Array, rule: Rounding, inputs: Any) -> Value:
+        """The value, for the matrix as it is and its `Inputs`; traced."""
         raise NotImplementedError
 
 
@@ -104,7 +105,7 @@ class Finder:
 class Nearest(Finder):
     """Each weight by itself to the nearest code; needs no text."""
 
-    def found(self, path: str, one: Facts, weight: jax.Array, rule: Rounding, inputs: Inputs) -> Value:
+    def found(self, path: str, one: Facts, weight: jax.Array, rule: Rounding, inputs: Any) -> Value:
         """Whatever comes in."""
         return rule.nearest(path, one, weight)
 
@@ -148,13 +149,9 @@ class Quantise(Step):
         made: dict[str, Any] = {}
         with jax.set_mesh(model.mesh):
             for path, rule in chosen.items():
-                one, weight = known[path], whole(weights[path]).astype(jnp.float32)
-                if path in inputs:
-                    made[path] = self.finder.found(path, one, weight, rule, inputs.pop(path))
-                else:
-                    made[path] = jax.jit(lambda w, rule=rule, path=path, one=one: rule.nearest(path, one, w))(
-                        weight
-                    )
+                finder = self.finder if path in inputs else Nearest()
+                find = jax.jit(functools.partial(finder.found, path, known[path], rule=rule))
+                made[path] = find(whole(weights[path]).astype(jnp.float32), inputs=inputs.pop(path, None))
         say(f"{type(self.finder).__name__}: {len(made)} weights, {_bytes(weights, made)}")
         return with_weights(model, made)
 
