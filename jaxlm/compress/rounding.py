@@ -119,7 +119,7 @@ class Nearest(Finder):
 class Quantise(Step):
     """Matrices and tables as small codes with scales."""
 
-    rules: tuple[Rounding, ...]
+    rules: tuple[Rounding, ...]  # which weights, and how each is held
     finder: Finder  # of matrices within blocks; tables and heads are rounded to the nearest
 
     def validate(self, where: str) -> None:
