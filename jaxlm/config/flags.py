@@ -24,6 +24,7 @@ from jaxlm.errors import UserError, did_you_mean
 
 # Literals are checked by Run.validate, whose message lists the choices.
 config_flags.register_flag_parser_for_type(typing.Literal, flags.ArgumentParser())
+Made = typing.TypeVar("Made", bound=Any)  # what a recipe gives: a Run, or another config
 _NAME = "config"  # of the flag
 # What recipes with a parameter of that name get as well
 _GIVEN = {"start": "--config.init_from=", "teacher": "--config.teacher="}
@@ -75,7 +76,7 @@ def parse(argv: Sequence[str]) -> Command:
     if run is None:
         lost = f" {values.workdir} holds no run to continue." if values.workdir else ""
         raise UserError(f"No recipe given.{lost} {recipes.hint()}")
-    run, given = _overridden(run, overrides, path or values.workdir)
+    run, given = overridden(run, overrides, path or values.workdir)
     tree.trust(run)
     run.validate()
     workdir = values.workdir or f"runs/{recipes.file(path or '').stem}"
@@ -157,8 +158,8 @@ def _refuse(word: str, run: Run | None, values: flags.FlagValues) -> None:
     raise UserError(f"Unknown flag --{name}.{meant or near}")
 
 
-def _overridden(run: Run, words: Sequence[str], where: str) -> tuple[Run, dict[str, Any]]:
-    """(the run with its overrides, objects first; {key: value} of them)."""
+def overridden(run: Made, words: Sequence[str], where: str) -> tuple[Made, dict[str, Any]]:
+    """(the run, or another config, with overrides `--config.KEY=VALUE`, objects first; {key: value} of them)."""
     made, plain = {}, []
     for word in words:
         _, key, text = _OVERRIDE.fullmatch(word).groups()  # pyright: ignore[reportOptionalMemberAccess]
@@ -180,7 +181,7 @@ def _overridden(run: Run, words: Sequence[str], where: str) -> tuple[Run, dict[s
     return _in_place(holder.value, given), given
 
 
-def _in_place(run: Run, given: dict[str, Any]) -> Run:
+def _in_place(run: Made, given: dict[str, Any]) -> Made:
     """The run, in which what is given takes the place of what says the same in another way."""
     for field in dataclasses.fields(run):
         name, other = field.name, field.metadata.get("instead_of")
@@ -231,9 +232,11 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
     return "default" if value == tree.default(field) else ""
 
 
-def executed_recipe(path: str, start: str = "", teacher: str = "") -> tuple[Run, Code]:
+def executed_recipe(
+    path: str, start: str = "", teacher: str = "", *, kind: type[Made] = Run
+) -> tuple[Made, Code]:
     """Executes a recipe, perhaps with what it starts or learns from; its classes may be named from here on. UserError
-    when it gives no Run."""
+    when it gives no `kind`."""
     try:
         run, module, code = executed.execute(path, start, teacher)
     except UserError:
@@ -242,7 +245,9 @@ def executed_recipe(path: str, start: str = "", teacher: str = "") -> tuple[Run,
         reason = str(error).strip().splitlines()[-1:] or [""]
         shown = f"{type(error).__name__}: {reason[0]}{former.advice(error)}"
         raise UserError(f"The recipe {path} cannot be loaded: {shown}") from error
-    if not isinstance(run, Run):
-        raise UserError(f"The recipe {path} gives {type(run).__name__}; its get_config() must return a Run.")
+    if not isinstance(run, kind):
+        raise UserError(
+            f"The recipe {path} gives {type(run).__name__}; its get_config() must return a {kind.__name__} here."
+        )
     tree.trust(run, module)
     return run, code

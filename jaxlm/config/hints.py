@@ -5,9 +5,9 @@ Words of other tools come first, by their meaning; then the closest known key; t
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from jaxlm.config import meanings, tree
-from jaxlm.config.schema import Run
 from jaxlm.errors import did_you_mean
 
 # How our keys end -> what others call them.
@@ -58,7 +58,7 @@ _WORDS = {
 _FLAGS = {"--workdir": "output_dir out_dir save_dir logdir run_dir folder", "--config": "recipe_name cfg"}
 
 
-def hint(run: Run, key: str) -> str:
+def hint(run: Any, key: str) -> str:
     """A sentence that names what `key` may have meant, as it is typed; '' where nothing comes to mind."""
     word = key.rpartition(".")[2].replace("-", "_").lower()
     known = keys(run)
@@ -77,7 +77,7 @@ def hint(run: Run, key: str) -> str:
     return f" Here it is --config.{first}{also}{meaning}."
 
 
-def closest(run: Run, key: str) -> str:
+def closest(run: Any, key: str) -> str:
     """The closest known key, then those that stand beside it."""
     known = keys(run)
     last = key.rpartition(".")[2]
@@ -85,19 +85,19 @@ def closest(run: Run, key: str) -> str:
     return f"{near} {_siblings(key, known)}".rstrip()
 
 
-def keys(run: Run) -> list[str]:
+def keys(run: Any) -> list[str]:
     """Every key of the run that --config. may name."""
     return [key for key, _, _ in tree.leaves(run)] + [key for key, _ in tree.nodes(run, "") if key]
 
 
-def tree_meanings(run: Run) -> Iterable[tuple[str, str]]:
+def tree_meanings(run: Any) -> Iterable[tuple[str, str]]:
     """(key, meaning) of every field of the run."""
     for path, node in tree.nodes(run, ""):
         for name, meaning in meanings.of(type(node)).items():
             yield f"{path}.{name}".lstrip("."), meaning
 
 
-def is_key(run: Run, key: str) -> bool:
+def is_key(run: Any, key: str) -> bool:
     """Whether there is such a key, or such an element of one that is a tuple."""
     known = keys(run)
     element = re.fullmatch(r"(.*)\[\d+\]", key)

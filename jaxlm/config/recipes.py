@@ -9,9 +9,20 @@ import pathlib
 import jaxlm
 from jaxlm.errors import UserError, did_you_mean
 
+_COMPRESSION = "compress_"  # what names of recipes begin with that train nothing
+
 
 def shipped() -> dict[str, pathlib.Path]:
     """The recipes of this version by name: they are in the wheel, and in configs/ of a checkout."""
+    return {name: path for name, path in _all().items() if not name.startswith(_COMPRESSION)}
+
+
+def of_compression() -> dict[str, pathlib.Path]:
+    """Those of `jaxlm compress`."""
+    return {name: path for name, path in _all().items() if name.startswith(_COMPRESSION)}
+
+
+def _all() -> dict[str, pathlib.Path]:
     package = pathlib.Path(jaxlm.__file__).parent
     folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
     return {path.stem: path for path in sorted(folder.glob("[a-z]*.py"))}
@@ -27,7 +38,7 @@ def located(given: str, flag: str = "--config") -> str:
     if file(given).is_file():
         return given
     name, colon, argument = given.partition(":")
-    found = shipped().get(name.removeprefix("configs/").removesuffix(".py"))
+    found = _all().get(name.removeprefix("configs/").removesuffix(".py"))
     if found is None:
         raise UserError(f"{flag}={given}: no such file. {hint(given)}")
     return f"{found}{colon}{argument}"

@@ -16,7 +16,6 @@ import typing
 from typing import Any
 
 from jaxlm.config import meanings, tree
-from jaxlm.config.schema import Run
 from jaxlm.errors import UserError, did_you_mean
 
 # Key: what an object must have to be one, and where ours are. Fields with a type are checked by `Run.validate`.
@@ -30,7 +29,7 @@ _OFFERS = {
 _PLAIN = (str, int, float, bool)
 
 
-def is_component(run: Run, key: str, text: str) -> bool:
+def is_component(run: Any, key: str, text: str) -> bool:
     """Whether `key` holds an object or a tuple of some; where there is none yet, whether `text` is one."""
     try:
         present = tree.at(run, key)
@@ -45,7 +44,7 @@ def is_component(run: Run, key: str, text: str) -> bool:
     return dataclasses.is_dataclass(present) or (present is None and "(" in text)
 
 
-def swapped(run: Run, key: str, text: str, where: str) -> Any:
+def swapped(run: Any, key: str, text: str, where: str) -> Any:
     """Puts what `text` says in place of `run.KEY`, and returns it. UserError for what is no component."""
     written = _parsed(key, text, where)
     present = tree.at(run, key)
@@ -74,7 +73,7 @@ def _form(key: str, text: str) -> str:
     return "It is written Name(field=value, ...)."
 
 
-def _put(run: Run, key: str, made: Any) -> None:
+def _put(run: Any, key: str, made: Any) -> None:
     element = re.fullmatch(r"(.*)\[(\d+)\]", key)
     if element:
         items = list(tree.at(run, element[1]))

@@ -17,11 +17,13 @@ from typing import Any
 
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.config import former, tree
+from jaxlm.config import Run, former, tree
 from jaxlm.convert import families
 from jaxlm.data import places
 from jaxlm.errors import UserError
+from jaxlm.models.forms import Form, taken_apart
 from jaxlm.models.heads import Head
+from jaxlm.models.paths import flatten, nest
 
 FILE = "model.json"
 BUFFERS = "buffers.safetensors"  # in origin/
@@ -36,6 +38,8 @@ class ModelFolder:
     config: Any  # of the model
     heads: Mapping[str, Head]  # on it, by name
     origin: Mapping[str, Any]  # where the weights came from, see importing
+    forms: Mapping[str, Form]  # of the weights that are no single arrays, by path
+    run: Run | None  # that trained it, if it was one
 
     @property
     def tokenizer(self) -> pathlib.Path:
@@ -66,7 +70,9 @@ def read(path: pathlib.Path) -> ModelFolder:
             heads = families.named(config, former.heads(value["config"]))
         if not hasattr(config, "module") or not all(isinstance(head, Head) for head in heads.values()):
             raise UserError(f"{path / FILE} describes no model.")
-        return ModelFolder(path, config, heads, value["origin"])
+        forms = {path: tree.from_json(form) for path, form in value.get("forms", {}).items()}
+        run = tree.from_json(value["run"]) if value.get("run") else None
+        return ModelFolder(path, config, heads, value["origin"], forms, run)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, UserError):
             raise
@@ -84,8 +90,11 @@ def write(
     tokenizer: Mapping[str, bytes],
     files: Mapping[str, bytes],
     say: Callable[[str], None],
+    run: Run | None = None,
 ) -> None:
-    """Writes a model folder; `tokenizer` and `files` are contents by name. UserError when something stands there."""
+    """Writes a model folder; `tokenizer` and `files` are contents by name, `params` arrays or values. UserError when
+    something stands there."""
+    arrays, forms = taken_apart(flatten(params))
     with new_folder(target) as partial:
         contents = {f"tokenizer/{name}": content for name, content in tokenizer.items()}
         contents |= {f"origin/{name}": content for name, content in files.items()}
@@ -95,14 +104,18 @@ def write(
             path.write_bytes(content)
         described = {"format": _FORMAT, "config": tree.to_json(config)}
         described |= {"heads": {name: tree.to_json(head) for name, head in heads.items()}}
-        described |= {"origin": dict(origin)}
+        described |= {
+            "origin": dict(origin),
+            "forms": {path: tree.to_json(form) for path, form in forms.items()},
+        }
+        described |= {"run": tree.to_json(run)} if run else {}
         meta = {
             "model": described["config"],
             "fingerprints": {"tokenizer": fingerprint},
             "origin": dict(origin),
         }
         checkpoints = Checkpoints(partial / "checkpoints", Keep(latest=1, best=0), say=say)
-        checkpoints.save(0, {"params": params}, meta, final=True)
+        checkpoints.save(0, {"params": nest(arrays)}, meta, final=True)
         checkpoints.close()
         (partial / FILE).write_text(json.dumps(described, indent=1))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.checkpoint.opened import names_step, open_run
@@ -24,7 +25,7 @@ from jaxlm.convert import families
 from jaxlm.convert.heads import CLASSES
 from jaxlm.data.places import expanded
 from jaxlm.errors import UserError
-from jaxlm.exchange import adapter_context, adapter_own, adapter_reading, model_folder, tokenizer_files
+from jaxlm.exchange import adapter_context, adapter_own, adapter_reading, held, model_folder, tokenizer_files
 from jaxlm.formats import weights
 from jaxlm.formats.folder import Folder, parse
 from jaxlm.models.heads import Head
@@ -72,6 +73,7 @@ class Stored:
     plan: families.Match | None = None
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    values: Place | None = None  # as `place`; compressed weights as the values they are. None: there are none
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """config.json or generation_config.json as they came with the weights; {} where there is none."""
@@ -247,12 +249,19 @@ def _of_folder(path: pathlib.Path, say: Callable[[str], None]) -> Stored:
     folder = model_folder.read(path)
     checkpoints, step = open_run(path, say=say)
     meta = checkpoints.meta(step)
+    kept = held.Held(
+        _shapes(checkpoints, step, "params", folder.heads),
+        _restorer(checkpoints, step, "params", folder.heads),
+        folder.forms,
+    )
     return Stored(
         where=str(path),
         config=folder.config,
         heads=folder.heads,
-        shapes=_shapes(checkpoints, step, "params", folder.heads),
-        place=_restorer(checkpoints, step, "params", folder.heads),
+        shapes=kept.whole_shapes,
+        place=kept.whole,
+        values=kept.values if folder.forms else None,
+        run=folder.run,
         tokenizer=tokenizer_files.of_folder(folder.tokenizer),
         fingerprint=meta["fingerprints"]["tokenizer"],
         step=step,
@@ -275,9 +284,14 @@ def _restorer(checkpoints: Checkpoints, step: int, part: str, heads: Collection[
 
     def place(wanted: Mapping[str, jax.sharding.Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
         like = {
-            path: jax.ShapeDtypeStruct(shapes[path].shape, dtype, sharding=where)
+            path: jax.ShapeDtypeStruct(shapes[path].shape, _kept(shapes[path].dtype, dtype), sharding=where)
             for path, where in wanted.items()
         }
         return flatten(checkpoints.restore_params(step, nest(like), part=part))
 
     return place
+
+
+def _kept(stored: Any, asked: np.dtype) -> np.dtype:
+    """Codes stay what they are."""
+    return asked if jnp.dtype(stored).name in ("float32", "bfloat16", "float16") else jnp.dtype(stored)

@@ -149,7 +149,7 @@ def of_stored(found: stored.Stored, dtype: Dtype = "float32", mesh: Mesh = SPLIT
     places = flatten(partition.shardings(model.shapes, model.axes, devices))
     return Loaded(
         model=model,
-        params=nest(found.place(places, jnp.dtype(dtype))),
+        params=nest((found.values or found.place)(places, jnp.dtype(dtype))),
         mesh=devices,
         tokenizer=tokenizer,
         row_length=row_length(found),

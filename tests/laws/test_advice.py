@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from jaxlm.config import Mixture, Share, flags, hints
+from jaxlm.compress.step import Compress
+from jaxlm.config import Mixture, Share, flags, hints, recipes
 
 ROOT = pathlib.Path(__file__).parents[2]
 FILES = sorted((ROOT / "jaxlm").rglob("*.py"))
@@ -53,7 +54,10 @@ def known() -> set[str]:
     runs[0].data.mixture = Mixture(
         shares=(Share(name="a", corpus=corpus, weight=1.0, epochs=0.0),), temperature=1.0
     )
-    return {re.sub(r"\[\d+\]", "[i]", key) for run in runs for key in hints.keys(run)}
+    of_compression = [
+        flags.executed_recipe(str(path), kind=Compress)[0] for path in recipes.of_compression().values()
+    ]
+    return {re.sub(r"\[\d+\]", "[i]", key) for run in (*runs, *of_compression) for key in hints.keys(run)}
 
 
 def test_every_key_that_a_message_names_is_one(known):

@@ -6,14 +6,14 @@ import pathlib
 import jax
 import pytest
 
-from jaxlm.config import flags
+from jaxlm.config import flags, recipes
 from jaxlm.models import cost
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition.mesh import Mesh
 from jaxlm.run.program import Program
 
 ROOT = pathlib.Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "configs").glob("*.py"))
+RECIPES = sorted(recipes.shipped().values())
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)

@@ -24,7 +24,7 @@ from tools import check_kernels, compare_maxtext, draw_terminal, show_objectives
 TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "inspect_checkpoint", "parity"}
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
-TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods"}
+TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods", "compression_table"}
 TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "export_table"}
 
 

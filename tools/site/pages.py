@@ -41,6 +41,7 @@ REFERENCE = {
     "data": ("Data and tokenizers", ("data",)),
     "optim": ("Optimizers and schedules", ("optim",)),
     "views": ("Views", ("views",)),
+    "compress": ("Compression", ("compress",)),
 }
 OWN = {
     "jaxlm.objectives.objective": ["Objective"],

@@ -1,0 +1,66 @@
+"""The contract of a step, and the recipe that has several. In: a model ready to use. Out: a smaller one.
+
+Weights are given to a step by path, as arrays or values (models/values.py), with what the model says of each.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from jaxlm.compress.calibration import Calibration, Text
+from jaxlm.config import tree
+from jaxlm.errors import UserError
+from jaxlm.infer.loaded import Loaded
+from jaxlm.models.paths import flatten, nest
+
+Say = Callable[[str], None]
+
+
+class Step(Protocol):
+    """A keyword-only dataclass that derives from this; nothing is registered."""
+
+    def validate(self, where: str) -> None:
+        """UserError for settings that cannot work."""
+        ...
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it needs text."""
+        return False
+
+    def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
+        """The model, changed. UserError when it finds nothing to do, or what it cannot do."""
+        ...
+
+
+@dataclasses.dataclass(kw_only=True)
+class Compress:
+    """What `jaxlm compress` does."""
+
+    steps: tuple[Any, ...]  # one after the other
+    calibration: Text  # what activations are measured on, by the steps that need them
+
+    def validate(self) -> None:
+        """UserError for what cannot work."""
+        tree.check_types(self, "config")
+        if not self.steps:
+            raise UserError("config.steps is empty: nothing would be done. Fix: a recipe that has one.")
+        for number, step in enumerate(self.steps):
+            step.validate(f"config.steps[{number}]")
+        self.calibration.validate("config.calibration")
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether text is needed."""
+        return any(step.calibrated for step in self.steps)
+
+    def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
+        """All steps."""
+        for step in self.steps:
+            model = step.apply(model, text, say)
+        return model
+
+
+def with_weights(model: Loaded, weights: Mapping[str, Any]) -> Loaded:
+    """The model with these in place of its own, by path."""
+    return dataclasses.replace(model, params=nest(flatten(model.params) | dict(weights)))

@@ -1,0 +1,168 @@
+"""The command from a folder to a smaller one, and what is done with that."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlm.commands import compress as command
+from jaxlm.compress.calibration import Calibration, Text
+from jaxlm.compress.rounding import size_of
+from jaxlm.errors import UserError
+from jaxlm.exchange import stored
+from jaxlm.infer import likelihood, loaded
+from jaxlm.models.paths import flatten, nest
+from jaxlm.models.quantised import Quantised
+from jaxlm.models.values import is_value, plain
+from jaxlm.partition.mesh import Mesh
+from tests.compress import models
+
+RECIPES = ["compress_int8", "compress_int4"]
+SMALL = ["--config.calibration.rows=4", "--config.calibration.length=16"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return models.decoder(tmp_path_factory.mktemp("compress") / "decoder")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("compress") / "text.txt"
+    path.write_text("\n".join(models.TEXTS * 6))
+    return path
+
+
+@pytest.fixture(scope="module")
+def smaller(folder, text, tmp_path_factory):
+    """{recipe: its folder}."""
+    made = {}
+    for recipe in RECIPES:
+        made[recipe] = tmp_path_factory.mktemp("compress") / recipe
+        words = [
+            f"--run={folder}",
+            f"--output={made[recipe]}",
+            f"--config={recipe}",
+            f"--text={text}",
+            *SMALL,
+        ]
+        assert command.main(["", *words]) == 0
+    return made
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_folder_is_smaller_and_reads_back_what_was_made(folder, smaller, recipe):
+    before, after = models.opened(folder), models.opened(smaller[recipe])
+    values = {path: leaf for path, leaf in flatten(after.params).items() if is_value(leaf)}
+    assert {"blocks/mlp/w_in", "tokens/table"} <= values.keys()
+    rows = [[5, 9, 30, 7, 8, 40, 11], [6, 20, 7]]
+    exact, found = (
+        np.concatenate([one.log_p for one in likelihood.followed(m, rows)]) for m in (before, after)
+    )
+    assert 0 < np.abs(exact - found).max() < 0.5
+    size = lambda model: sum(map(size_of, flatten(model.params).values()))
+    assert size(after) < 0.4 * size(before)
+
+
+def test_what_others_read_of_it_is_the_arrays_that_values_stand_for(smaller, tmp_path):
+    found = stored.open_stored(str(smaller["compress_int4"]), say=print)
+    values = flatten(models.opened(smaller["compress_int4"]).params)
+    for path, array in found.hosts():
+        np.testing.assert_allclose(
+            array, np.asarray(flatten(plain(nest({path: values[path]})))[path]), atol=1e-6
+        )
+
+
+def test_a_mesh_reads_and_computes_the_same(smaller):
+    rows = [[5, 9, 30, 7, 8, 40, 11], [6, 20, 7]]
+    one = models.opened(smaller["compress_int4"])
+    shared = loaded.load(smaller["compress_int4"], mesh=Mesh(data=1, fsdp=2, tensor=2))
+    codes = flatten(shared.params)["blocks/mlp/w_in"]
+    assert isinstance(codes, Quantised) and not codes.codes.sharding.is_fully_replicated
+    for a, b in zip(likelihood.followed(one, rows), likelihood.followed(shared, rows), strict=True):
+        np.testing.assert_allclose(a.log_p, b.log_p, atol=2e-4)
+
+
+def test_json_and_quality_on_a_text(folder, text, tmp_path, capsys):
+    words = [
+        f"--run={folder}",
+        f"--output={tmp_path / 'out'}",
+        "--config=compress_int8",
+        f"--text={text}",
+        *SMALL,
+    ]
+    assert command.main(["", *words, f"--data={text}", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["after"]["bytes"] < 0.4 * said["before"]["bytes"]
+    before, after = (said[side]["metrics"]["perplexity"] for side in ("before", "after"))
+    assert abs(after[0] / before[0] - 1) < 0.2 and after[1] < after[0] < after[2]
+
+
+def test_what_goes_in_is_summed_over_all_batches_and_layers(folder, text):
+    model = models.opened(folder)
+    rows = Text(file=str(text), rows=6, length=16).read(model)
+    found = rows.inputs(model, ["blocks/mlp/w_in", "blocks/attention/wo", "blocks/attention/wq"])
+    # The first layer's queries get the norm of the embeddings, which is computed here in numpy.
+    params = {path: np.asarray(leaf, np.float64) for path, leaf in flatten(model.params).items()}
+    x_RD = params["tokens/table"][rows.tokens_RT.reshape(-1)]
+    x_RD = x_RD / np.sqrt(np.square(x_RD).mean(-1, keepdims=True) + model.model.config.norm_epsilon)
+    x_RD = x_RD * params["blocks/norm_attention/scale"][0]
+    first = jax.tree.map(lambda a: a[0], dataclasses.asdict(found["blocks/attention/wq"]))
+    np.testing.assert_allclose(first["square_II"], x_RD.T @ x_RD, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(first["largest_I"], np.abs(x_RD).max(0), rtol=1e-5)
+    np.testing.assert_allclose(first["total_I"], np.abs(x_RD).sum(0), rtol=1e-4)
+    # Two halves are the whole.
+    halves = [
+        Calibration(half).inputs(model, ["blocks/mlp/w_in"])["blocks/mlp/w_in"]
+        for half in np.split(rows.tokens_RT, 2)
+    ]
+    np.testing.assert_allclose(
+        halves[0].square_II + halves[1].square_II, found["blocks/mlp/w_in"].square_II, rtol=1e-4, atol=1e-3
+    )
+    assert found["blocks/attention/wo"].square_II.shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config=compress_int8"], "no text is named. Fix: --text=FILE"),
+        (["--config=compress_int8", "--config.calibration.rows=9999"], "take .* Fix: more text"),
+        (["--config=quickstart"], "gives Run; its get_config\\(\\) must return a Compress"),
+        (["--config=compress_int9"], "Did you mean"),
+        (["--config=compress_int8", "--config.steps[0].finder.strengt=1"], "strength"),
+        (["--config=compress_int4", "--config.steps[0].rules[0].group=24"], "Fix: a group of"),
+        (["--config=compress_int4", "--config.steps[0].rules[0].weights=nothing"], "names no matrix"),
+    ],
+)
+def test_bad_input_is_named(folder, text, tmp_path, words, message):
+    given = [] if words == ["--config=compress_int8"] else [f"--text={text}"]
+    with pytest.raises(UserError, match=message):
+        command.main(["", f"--run={folder}", f"--output={tmp_path / 'out'}", *given, *words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_twice_is_refused(smaller, text, tmp_path):
+    words = [
+        f"--run={smaller['compress_int8']}",
+        f"--output={tmp_path / 'out'}",
+        "--config=compress_int4",
+        *SMALL,
+    ]
+    with pytest.raises(UserError, match="compressed already"):
+        command.main(["", *words, f"--text={text}"])
+
+
+def test_an_encoder_and_its_vectors(tmp_path, text, capsys):
+    folder = models.encoder(tmp_path / "encoder")
+    words = [
+        f"--run={folder}",
+        f"--output={tmp_path / 'out'}",
+        "--config=compress_int8",
+        f"--text={text}",
+        *SMALL,
+    ]
+    assert command.main(["", *words, f"--data={text}"]) == 0
+    said = capsys.readouterr().out
+    assert "mean cosine" in said and "x as fast" in said
