@@ -20,7 +20,9 @@ from jaxlm.infer.loaded import Loaded
 Say = Callable[[str], None]
 
 # name -> (module, what it is for)
-FORMATS: dict[str, tuple[str, str]] = {}
+FORMATS: dict[str, tuple[str, str]] = {
+    "stablehlo": ("jaxlm.export.stablehlo", "programs that jax alone runs, for CPU, TPU and CUDA"),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

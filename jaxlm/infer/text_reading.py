@@ -96,13 +96,13 @@ def vectors(
     ready: Loaded, texts: Sequence[str], pooling: Pooling | None = None
 ) -> tuple[np.ndarray, Reading]:
     """[texts, D], float32, of length 1, and how they were read. `pooling` counts instead of the run's or folder's."""
-    how = reading(ready, pooling or _trained(ready.stored.run))
+    how = reading(ready, pooling or trained(ready.stored.run))
     ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if how.pooling == "cls_mlp" else ())
     read = list(map(how.text, texts))
     return embed.embed(ready, read, pooling=how.pooling, row_length=how.length), how
 
 
-def _trained(run: Run | None) -> Pooling | None:
+def trained(run: Run | None) -> Pooling | None:
     """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
     if run is None:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.models import masks
+from jaxlm.models import masks, traced
 
 _LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
 
@@ -50,6 +50,8 @@ class LayerCache:
     def over_written(self, attend: Callable[[int], jax.Array], new: int) -> jax.Array:
         """`attend(slots)` for the smallest of a few sizes that holds what is written, with the `new` slots of now."""
         sizes, room = [], self.k_LBSKH.shape[2]
+        if not traced.known(room):
+            return attend(room)
         while not sizes or sizes[-1] < room:
             sizes.append(min(_LEAST * 2 ** len(sizes), room))
         smaller = sum((self.used + new > size).astype(jnp.int32) for size in sizes[:-1])

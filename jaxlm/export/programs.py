@@ -1,0 +1,78 @@
+"""Programs for machines that are not here. In: a function, the shapes of weights, a platform. Out: bytes, a signature.
+
+A program is traced as its target: layers ask the mesh that is set where they run (`kernels.platform`), and it says so.
+Guaranteed: no weight is inside, and no path of a source file; attention is plain XLA, without kernels whose calls no
+version promises to keep; lengths and rows are symbols.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from jax import export
+from jax.sharding import AbstractDevice, AbstractMesh, AxisType
+
+from jaxlm.errors import UserError
+from jaxlm.export.functions import Function
+from jaxlm.models.build import Model, build
+
+PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "cuda": "gpu"}  # as jax.export calls them -> as devices do
+ATTENTION = "xla"
+_FRAMES = "jax_traceback_in_locations_limit"  # what a program says of the source of each of its lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One function for one platform."""
+
+    data: bytes
+    outputs: dict[str, jax.ShapeDtypeStruct]
+    convention: int  # version of jax.export's calling convention
+
+
+def plain(model: Model) -> Model:
+    """The same model with plain attention everywhere."""
+    return build(dataclasses.replace(model.config, attention=ATTENTION), model.heads, dtype=model.dtype)
+
+
+def traced(name: str, function: Function, model: Model, weights: Any, platform: str) -> Program:
+    """The program takes (a list of the leaves of `weights`, inputs by name) and returns outputs by name.
+
+    `weights`: the parameters, or their shapes. UserError for a model whose work depends on how large its inputs are.
+    """
+    leaves, structure = jax.tree.flatten(weights)
+    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+
+    def program(weights: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
+        return dict(function.compute(model.bind(jax.tree.unflatten(structure, weights)), given))
+
+    with _as_target(platform), _without_places():
+        try:
+            made = export.export(jax.jit(program), platforms=[platform])(shapes, dict(function.inputs))
+        except (TypeError, ValueError, NotImplementedError) as error:
+            raise UserError(
+                f"--format=stablehlo: {name} of {type(model.config).__name__} cannot be traced for rows of any number "
+                f"and length ({type(error).__name__}: {str(error).splitlines()[0][:200]}). Fix: --format=safetensors."
+            ) from error
+    outputs = jax.tree.unflatten(made.out_tree, made.out_avals)
+    return Program(bytes(made.serialize()), outputs, made.calling_convention_version)
+
+
+@contextlib.contextmanager
+def _as_target(platform: str) -> Iterator[None]:
+    device = AbstractDevice(device_kind=platform, num_cores=None, platform=PLATFORMS[platform])
+    mesh = AbstractMesh((1,), ("data",), axis_types=(AxisType.Auto,), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        yield
+
+
+@contextlib.contextmanager
+def _without_places() -> Iterator[None]:
+    before = getattr(jax.config, _FRAMES)
+    jax.config.update(_FRAMES, 0)
+    try:
+        yield
+    finally:
+        jax.config.update(_FRAMES, before)

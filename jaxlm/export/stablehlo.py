@@ -1,0 +1,194 @@
+"""StableHLO: programs that jax alone runs, by `jax.export`. In: a model. Out: a folder; docs/export.md describes it.
+
+    manifest.json        what is in the folder: functions, inputs, outputs, limits, SHA-256 of every file
+    PLATFORM/NAME.stablehlo   a function as `jax.export` serialises it
+    weights.safetensors  every leaf of the parameters, by its path
+    tokenizer/           the tokenizer's files as they came
+    run.py               reads all this with jax and numpy
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlm.errors import UserError
+from jaxlm.export import cases, functions, programs
+from jaxlm.export import stablehlo_run as runner
+from jaxlm.export.formats import Difference, Say, Source
+from jaxlm.export.sizes import Sizes
+from jaxlm.formats import safetensors_file
+from jaxlm.infer import frame, text_reading
+from jaxlm.infer.loaded import Loaded
+from jaxlm.objectives.frame import Frame
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def write(source: Source, partial: pathlib.Path, say: Say) -> None:
+    """Fills the empty folder. UserError for a model that is no program for rows of any length."""
+    ready = source.loaded
+    how, around = _read(ready, say), _frame(ready)
+    sizes = Sizes.of(ready.model.config)
+    found = functions.of(ready, sizes, None if how is None else how.pooling, around)
+    if left := functions.left_out(ready.stored):
+        say(f"heads that no function reads: {', '.join(left)}")
+    told, convention = _programs(ready, found, partial)
+    names = _write_weights(ready.params, partial / runner.WEIGHTS)
+    for name, content in ready.stored.tokenizer.items():
+        path = partial / "tokenizer" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    shutil.copyfile(_HERE / "stablehlo_run.py", partial / "run.py")
+    manifest: dict[str, Any] = {
+        "format": runner.FORMAT,
+        "version": runner.VERSION,
+        "made_with": {name: metadata.version(name) for name in ("jaxlm", "jax", "jaxlib")},
+        "calling_convention": convention,
+        "model": {"family": type(ready.model.config).__name__, "kind": ready.model.config.kind},
+        "dtype": ready.model.dtype,
+        "attention": programs.ATTENTION,  # no kernels: no version promises to keep how they are called
+        "platforms": list(programs.PLATFORMS),
+        "limits": dict(sizes.limits),
+        "weights": names,
+        "functions": told,
+        "tokens": _tokens(ready, around),
+        "texts": None if how is None else _texts(how),
+        "classes": {name: list(classes) for name, classes in ready.stored.class_names().items()},
+        "tokenizer": sorted(ready.stored.tokenizer),
+        "files": _files(partial),
+    }
+    manifest["sha256"] = runner.digest(manifest)
+    (partial / runner.MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def check(source: Source, target: pathlib.Path, say: Say) -> Sequence[Difference]:
+    """What a process with jax alone computes on a CPU, beside what we do. UserError for a damaged folder."""
+    try:
+        manifest = runner.read(target)
+    except runner.Refused as error:
+        raise UserError(str(error)) from error
+    ready = source.loaded
+    how, around = _read(ready, lambda _: None), _frame(ready)
+    sizes = Sizes.of(ready.model.config)
+    found = functions.of(ready, sizes, None if how is None else how.pooling, around)
+    asked = cases.of(manifest, vocab=ready.model.config.vocab_size)
+    theirs = _replayed(target, asked)
+    return cases.differences(asked, theirs, cases.computed(asked, ready, found))
+
+
+def _read(ready: Loaded, say: Say) -> text_reading.Reading | None:
+    """How the folder embeds, if it does."""
+    if ready.model.config.kind not in ("encoder", "pair"):
+        return None
+    try:
+        how = text_reading.reading(ready, text_reading.trained(ready.stored.run))
+        ready.tokenizer.vocabulary.require_end("embedding texts")
+    except UserError as error:
+        say(f"no function `embeddings`: {error}")
+        return None
+    if how.pooling == "cls_mlp" and "pooler" not in ready.stored.heads:
+        say("no function `embeddings`: its pooling reads a pooler, and there is none")
+        return None
+    return how
+
+
+def _frame(ready: Loaded) -> Frame | None:
+    return frame.of_loaded(ready) if ready.model.config.kind in ("decoder", "encoder_decoder") else None
+
+
+def _programs(
+    ready: Loaded, found: Mapping[str, functions.Function], partial: pathlib.Path
+) -> tuple[dict[str, Any], int]:
+    """Writes them; what is told of each, and the version of their calling convention."""
+    model, told, convention = programs.plain(ready.model), {}, 0
+    for name, function in found.items():
+        files, outputs = {}, {}
+        for platform in programs.PLATFORMS:
+            made = programs.traced(name, function, model, ready.params, platform)
+            files[platform] = f"{platform}/{name}.stablehlo"
+            (partial / platform).mkdir(exist_ok=True)
+            (partial / files[platform]).write_bytes(made.data)
+            outputs, convention = made.outputs, made.convention
+        told[name] = {
+            "does": function.does,
+            "pairs": function.pairs,
+            "inputs": _signature(function.inputs),
+            "outputs": _signature(outputs),
+            "programs": files,
+        }
+    return told, convention
+
+
+def _signature(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Names, dimensions (numbers, or names of sizes) and dtypes."""
+    dims = lambda shape: [size if isinstance(size, int) else str(size) for size in shape]
+    return [
+        {"name": name, "shape": dims(array.shape), "dtype": np.dtype(array.dtype).name}
+        for name, array in arrays.items()
+    ]
+
+
+def _write_weights(params: Any, path: pathlib.Path) -> list[str]:
+    """Every leaf, under its path; in the order that programs take them."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    arrays = {jax.tree_util.keystr(at, simple=True, separator="/"): leaf for at, leaf in leaves}
+    shapes = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
+    places = safetensors_file.create(path, shapes, metadata=None)
+    for name, array in arrays.items():
+        places.array(name)[...] = np.asarray(array)
+    return list(arrays)
+
+
+def _tokens(ready: Loaded, around: Frame | None) -> dict[str, Any]:
+    """Ids that stand around texts."""
+    vocabulary = ready.tokenizer.vocabulary
+    before, after = vocabulary.marks
+    ids: dict[str, Any] = {"pad": vocabulary.pad, "before": before, "after": after}
+    if around is not None:
+        ids |= {"before": around.before, "after": around.after, "start": around.start, "stops": around.stops}
+    return ids
+
+
+def _texts(how: text_reading.Reading) -> dict[str, Any]:
+    """How texts become the rows of `embeddings`."""
+    told = {"pooling": how.pooling, "scaled": True, "length": how.length}
+    return told | {"prompt": how.prompt, "lowercase": how.lowercase}
+
+
+def _files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): {
+            "bytes": path.stat().st_size,
+            "sha256": runner.file_digest(path),
+        }
+        for path in found
+    }
+
+
+def _replayed(target: pathlib.Path, asked: Sequence[cases.Case]) -> list[dict[str, np.ndarray]]:
+    """Outputs of the cases in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="jaxlm-check-") as folder:
+        given, made = pathlib.Path(folder, "given.npz"), pathlib.Path(folder, "made.npz")
+        cases.save(given, asked)
+        program = str(_HERE / "stablehlo_replay.py")
+        environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            [sys.executable, "-IB", program, str(target), str(given), str(made)],
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise UserError(f"{target}: run.py ended with exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
+        return cases.load(made, len(asked))
