@@ -57,14 +57,15 @@ def _written(manifest: Mapping[str, Any], rng: np.random.Generator, vocab: int, 
     """A prompt, and tokens behind it."""
     rows, length = 3, min(11, manifest["limits"].get("S", 11) - _STEPS)
     named = {one["name"]: one for one in manifest["functions"]["decode"]["inputs"]}
-    sizes, found, kept = {"B": rows, "S": length + _STEPS}, [], {}
+    sizes: dict[Any, int] = {"B": rows, "S": length + _STEPS}
+    found, kept = [], {}
     if "encode" in manifest["functions"]:
         source = _row(rng, vocab, rows, length)
         found.append(Case("encode", {name: source[name] for name in ("tokens", "mask")}))
         kept = {one["name"]: number for one in manifest["functions"]["encode"]["outputs"]}
     cache = [name for name in named if name.startswith("cache/")]
     empty = {
-        name: np.zeros([sizes.get(dim, dim) for dim in named[name]["shape"]], named[name]["dtype"])
+        name: np.zeros([int(sizes.get(dim, dim)) for dim in named[name]["shape"]], named[name]["dtype"])
         for name in cache
         if name not in kept
     }

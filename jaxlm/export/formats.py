@@ -22,6 +22,7 @@ Say = Callable[[str], None]
 # name -> (module, what it is for)
 FORMATS: dict[str, tuple[str, str]] = {
     "stablehlo": ("jaxlm.export.stablehlo", "programs that jax alone runs, for CPU, TPU and CUDA"),
+    "savedmodel": ("jaxlm.export.savedmodel", "for TensorFlow, on a CPU"),
 }
 
 

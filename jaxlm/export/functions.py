@@ -1,4 +1,4 @@
-"""What a model computes for those who have no jaxlm. In: a model that was read. Out: functions of named arrays, by name.
+"""What a model computes for those without jaxlm. In: a model that was read. Out: functions of named arrays, by name.
 
 They are those of `infer` and `objectives`, so that their numbers are theirs.
 """
@@ -55,7 +55,8 @@ def left_out(stored: Stored) -> list[str]:
 
 def _of_rows(ready: Loaded, sizes: Sizes, pooling: Pooling | None) -> dict[str, Function]:
     """What reads whole rows: padded behind, `mask` 1 where there is a token."""
-    inputs = dict.fromkeys(("tokens", "mask", "types"), ids(*sizes.symbols("BT")))
+    row = ids(*sizes.symbols("BT"))
+    inputs = {"tokens": row, "mask": row, "types": row}
     start, vocab = int(reading.start(ready.tokenizer.vocabulary)), ready.model.config.vocab_size
     made: dict[str, tuple[str, Callable[[Any, Batch], Arrays]]] = {
         "features": ("features [B, T, D] of every token, float32", _features)

@@ -35,12 +35,15 @@ def functions(model: Model, sizes: Sizes, *, prefix: bool) -> dict[str, Parts]:
     does = "the same behind one more token of every row"
     found["decode"] = (does, {"token": ids(rows)} | cache, _decode(model, list(cache), structure))
     if apart:
-        given = dict.fromkeys(("tokens", "mask"), ids(*sizes.symbols("BM")))
+        source_BM = ids(*sizes.symbols("BM"))
+        given = {"tokens": source_BM, "mask": source_BM}
         found["encode"] = ("a source, padded behind, as the decoder sees it", given, _encode)
     return found
 
 
-def _prefill(model: Model, names: Sequence[str], structure: Any, prefix: bool) -> Callable[[Any, Arrays], Arrays]:
+def _prefill(
+    model: Model, names: Sequence[str], structure: Any, prefix: bool
+) -> Callable[[Any, Arrays], Arrays]:
     def prefill(module: Any, given: Arrays) -> Arrays:
         cache = jax.tree.unflatten(structure, [given[name] for name in names])
         cache = _in_prompt(cache, given["tokens"].shape[1]) if prefix else cache
@@ -90,7 +93,7 @@ def _cache(
         return _in_prompt(made, 0) if prefix else made
 
     one, names = ids(rows, 1), ("source_tokens_BS", "source_segments_BS", "source_positions_BS")
-    given = dict.fromkeys(names, ids(rows, *source)) if source else {}
+    given: dict[str, Any] = dict.fromkeys(names, ids(rows, *source)) if source else {}
     batch = Batch(tokens_BT=one, segments_BT=one, positions_BT=one, **given)
     made = jax.eval_shape(start, model.shapes, batch, ids(slots))
     leaves, structure = jax.tree_util.tree_flatten_with_path(made)

@@ -1,12 +1,13 @@
 """StableHLO: programs that jax alone runs, by `jax.export`. In: a model. Out: a folder; docs/export.md describes it.
 
-    manifest.json        what is in the folder: functions, inputs, outputs, limits, SHA-256 of every file
-    PLATFORM/NAME.stablehlo   a function as `jax.export` serialises it
-    weights.safetensors  every leaf of the parameters, by its path
-    tokenizer/           the tokenizer's files as they came
-    run.py               reads all this with jax and numpy
+manifest.json        what is in the folder: functions, inputs, outputs, limits, SHA-256 of every file
+PLATFORM/NAME.stablehlo   a function as `jax.export` serialises it
+weights.safetensors  every leaf of the parameters, by its path
+tokenizer/           the tokenizer's files as they came
+run.py               reads all this with jax and numpy
 """
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -34,37 +35,31 @@ from jaxlm.objectives.frame import Frame
 _HERE = pathlib.Path(__file__).parent
 
 
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is exported of a model, and what is said of it."""
+
+    functions: Mapping[str, functions.Function]
+    sizes: Sizes
+    reading: text_reading.Reading | None  # None: it embeds nothing
+    frame: Frame | None  # None: it writes nothing
+
+
 def write(source: Source, partial: pathlib.Path, say: Say) -> None:
     """Fills the empty folder. UserError for a model that is no program for rows of any length."""
     ready = source.loaded
-    how, around = _read(ready, say), _frame(ready)
-    sizes = Sizes.of(ready.model.config)
-    found = functions.of(ready, sizes, None if how is None else how.pooling, around)
-    if left := functions.left_out(ready.stored):
-        say(f"heads that no function reads: {', '.join(left)}")
-    told, convention = _programs(ready, found, partial)
+    around = asked(ready, say)
+    told, convention = _programs(ready, around.functions, partial)
     names = _write_weights(ready.params, partial / runner.WEIGHTS)
-    for name, content in ready.stored.tokenizer.items():
-        path = partial / "tokenizer" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+    write_tokenizer(ready, partial)
     shutil.copyfile(_HERE / "stablehlo_run.py", partial / "run.py")
-    manifest: dict[str, Any] = {
+    manifest = {
         "format": runner.FORMAT,
         "version": runner.VERSION,
-        "made_with": {name: metadata.version(name) for name in ("jaxlm", "jax", "jaxlib")},
         "calling_convention": convention,
-        "model": {"family": type(ready.model.config).__name__, "kind": ready.model.config.kind},
-        "dtype": ready.model.dtype,
-        "attention": programs.ATTENTION,  # no kernels: no version promises to keep how they are called
         "platforms": list(programs.PLATFORMS),
-        "limits": dict(sizes.limits),
+        **description(ready, around, told),
         "weights": names,
-        "functions": told,
-        "tokens": _tokens(ready, around),
-        "texts": None if how is None else _texts(how),
-        "classes": {name: list(classes) for name, classes in ready.stored.class_names().items()},
-        "tokenizer": sorted(ready.stored.tokenizer),
         "files": _files(partial),
     }
     manifest["sha256"] = runner.digest(manifest)
@@ -78,18 +73,28 @@ def check(source: Source, target: pathlib.Path, say: Say) -> Sequence[Difference
     except runner.Refused as error:
         raise UserError(str(error)) from error
     ready = source.loaded
-    how, around = _read(ready, lambda _: None), _frame(ready)
-    sizes = Sizes.of(ready.model.config)
+    calls = cases.of(manifest, vocab=ready.model.config.vocab_size)
+    theirs = _replayed(target, calls)
+    return cases.differences(
+        calls, theirs, cases.computed(calls, ready, asked(ready, lambda _: None).functions)
+    )
+
+
+def asked(ready: Loaded, say: Say) -> Asked:
+    """All that a model has; what it lacks is said. UserError for one that writes when nothing says how it begins."""
+    kind, sizes, how, around = ready.model.config.kind, Sizes.of(ready.model.config), None, None
+    if kind in ("encoder", "pair"):
+        how = _reading(ready, say)
+    if kind in ("decoder", "encoder_decoder"):
+        around = frame.of_loaded(ready)
+    if left := functions.left_out(ready.stored):
+        say(f"heads that no function reads: {', '.join(left)}")
     found = functions.of(ready, sizes, None if how is None else how.pooling, around)
-    asked = cases.of(manifest, vocab=ready.model.config.vocab_size)
-    theirs = _replayed(target, asked)
-    return cases.differences(asked, theirs, cases.computed(asked, ready, found))
+    return Asked(found, sizes, how, around)
 
 
-def _read(ready: Loaded, say: Say) -> text_reading.Reading | None:
+def _reading(ready: Loaded, say: Say) -> text_reading.Reading | None:
     """How the folder embeds, if it does."""
-    if ready.model.config.kind not in ("encoder", "pair"):
-        return None
     try:
         how = text_reading.reading(ready, text_reading.trained(ready.stored.run))
         ready.tokenizer.vocabulary.require_end("embedding texts")
@@ -102,8 +107,36 @@ def _read(ready: Loaded, say: Say) -> text_reading.Reading | None:
     return how
 
 
-def _frame(ready: Loaded) -> Frame | None:
-    return frame.of_loaded(ready) if ready.model.config.kind in ("decoder", "encoder_decoder") else None
+def description(ready: Loaded, around: Asked, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder says of the model in it; `told`: of its functions."""
+    config, stored, how = ready.model.config, ready.stored, around.reading
+    texts = how and {
+        "pooling": how.pooling,
+        "scaled": True,
+        "length": how.length,
+        "prompt": how.prompt,
+        "lowercase": how.lowercase,
+    }
+    return {
+        "made_with": {name: metadata.version(name) for name in ("jaxlm", "jax", "jaxlib")},
+        "model": {"family": type(config).__name__, "kind": config.kind},
+        "dtype": ready.model.dtype,
+        "attention": programs.ATTENTION,  # no kernels: no version promises to keep how they are called
+        "limits": dict(around.sizes.limits),
+        "functions": told,
+        "tokens": _tokens(ready, around.frame),
+        "texts": texts,
+        "classes": {name: list(classes) for name, classes in stored.class_names().items()},
+        "tokenizer": sorted(stored.tokenizer),
+    }
+
+
+def write_tokenizer(ready: Loaded, folder: pathlib.Path) -> None:
+    """Its files, as they came."""
+    for name, content in ready.stored.tokenizer.items():
+        path = folder / "tokenizer" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
 
 
 def _programs(
@@ -112,24 +145,24 @@ def _programs(
     """Writes them; what is told of each, and the version of their calling convention."""
     model, told, convention = programs.plain(ready.model), {}, 0
     for name, function in found.items():
-        files, outputs = {}, {}
+        files: dict[str, str] = {}
         for platform in programs.PLATFORMS:
             made = programs.traced(name, function, model, ready.params, platform)
             files[platform] = f"{platform}/{name}.stablehlo"
             (partial / platform).mkdir(exist_ok=True)
             (partial / files[platform]).write_bytes(made.data)
-            outputs, convention = made.outputs, made.convention
-        told[name] = {
-            "does": function.does,
-            "pairs": function.pairs,
-            "inputs": _signature(function.inputs),
-            "outputs": _signature(outputs),
-            "programs": files,
-        }
+            told[name], convention = signature(function, made), made.convention
+        told[name]["programs"] = files
     return told, convention
 
 
-def _signature(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
+def signature(function: functions.Function, made: programs.Program) -> dict[str, Any]:
+    """What is told of a function."""
+    told: dict[str, Any] = {"does": function.does, "pairs": function.pairs}
+    return told | {"inputs": _arrays(function.inputs), "outputs": _arrays(made.outputs)}
+
+
+def _arrays(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Names, dimensions (numbers, or names of sizes) and dtypes."""
     dims = lambda shape: [size if isinstance(size, int) else str(size) for size in shape]
     return [
@@ -159,12 +192,6 @@ def _tokens(ready: Loaded, around: Frame | None) -> dict[str, Any]:
     return ids
 
 
-def _texts(how: text_reading.Reading) -> dict[str, Any]:
-    """How texts become the rows of `embeddings`."""
-    told = {"pooling": how.pooling, "scaled": True, "length": how.length}
-    return told | {"prompt": how.prompt, "lowercase": how.lowercase}
-
-
 def _files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
@@ -176,11 +203,11 @@ def _files(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _replayed(target: pathlib.Path, asked: Sequence[cases.Case]) -> list[dict[str, np.ndarray]]:
+def _replayed(target: pathlib.Path, calls: Sequence[cases.Case]) -> list[dict[str, np.ndarray]]:
     """Outputs of the cases in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="jaxlm-check-") as folder:
         given, made = pathlib.Path(folder, "given.npz"), pathlib.Path(folder, "made.npz")
-        cases.save(given, asked)
+        cases.save(given, calls)
         program = str(_HERE / "stablehlo_replay.py")
         environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(
@@ -190,5 +217,7 @@ def _replayed(target: pathlib.Path, asked: Sequence[cases.Case]) -> list[dict[st
             text=True,
         )
         if done.returncode:
-            raise UserError(f"{target}: run.py ended with exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
-        return cases.load(made, len(asked))
+            raise UserError(
+                f"{target}: run.py ended with exit code {done.returncode}: {done.stderr.strip()[-1500:]}"
+            )
+        return cases.load(made, len(calls))

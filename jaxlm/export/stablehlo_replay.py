@@ -14,6 +14,7 @@ import numpy as np
 def main(folder, given, made):
     """Every call of the file, in order; an input may be the output of an earlier call."""
     spec = importlib.util.spec_from_file_location("run", pathlib.Path(folder, "run.py"))
+    assert spec is not None and spec.loader is not None
     run = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(run)
     with np.load(given) as arrays:

@@ -2,7 +2,7 @@
 
     python run.py                                    what there is
     python run.py embeddings '[[101, 7592, 102]]'    one function on rows of token ids; JSON
-    python run.py generate '[[1, 2, 3]]' --most=20   greedy continuations
+    python run.py generate '[[1, 2, 3]]' --max-new-tokens=20   greedy continuations
 
     import run
     model = run.Model("FOLDER")                      # platform="cpu", "tpu" or "cuda"; None: that of jax
@@ -26,7 +26,16 @@ from jax import export
 FORMAT, VERSION = "jaxlm-stablehlo", 1
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 # As safetensors names them; the last are numpy's by ml_dtypes, which comes with jax.
-_DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "I64": "i8", "I32": "i4", "I16": "i2", "I8": "i1", "U8": "u1"}
+_DTYPES = {
+    "F64": "f8",
+    "F32": "f4",
+    "F16": "f2",
+    "I64": "i8",
+    "I32": "i4",
+    "I16": "i2",
+    "I8": "i1",
+    "U8": "u1",
+}
 _DTYPES |= {"U32": "u4", "U16": "u2", "BOOL": "?", "BF16": "bfloat16"}
 _DTYPES |= {"F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2"}
 _FEWEST = 16  # tokens that rows are padded to at least; then powers of two, so that few shapes are compiled
@@ -60,7 +69,9 @@ def read(folder):
     except (OSError, ValueError, RecursionError) as error:
         raise Refused(f"{where}: damaged ({error}). {_FIX}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise Refused(f"{where}: not a manifest of {FORMAT}. Name a folder that jaxlm export --format=stablehlo made.")
+        raise Refused(
+            f"{where}: not a manifest of {FORMAT}. Name a folder that jaxlm export --format=stablehlo made."
+        )
     if manifest.get("version") != VERSION:
         raise Refused(
             f"{where}: version {manifest.get('version')}, and this program reads version {VERSION}. Fix: the run.py "
@@ -83,7 +94,9 @@ def check_jax(manifest):
     lowest = export.minimum_supported_calling_convention_version
     highest = export.maximum_supported_calling_convention_version
     if not lowest <= found <= highest:
-        which = f"jax {made} or newer" if found > highest else f"an older jax, such as {made}, or export again"
+        which = (
+            f"jax {made} or newer" if found > highest else f"an older jax, such as {made}, or export again"
+        )
         raise Refused(
             f"the programs have calling convention {found} (jax {made}); jax {jax.__version__} reads {lowest} to "
             f"{highest}. Fix: {which}."
@@ -115,7 +128,9 @@ class Model:
         self.platform = platform or backend
         if self.platform not in self.manifest["platforms"]:
             there = ", ".join(self.manifest["platforms"])
-            raise Refused(f"platform {self.platform}: there are programs for {there}. Fix: platform=, or JAX_PLATFORMS.")
+            raise Refused(
+                f"platform {self.platform}: there are programs for {there}. Fix: platform=, or JAX_PLATFORMS."
+            )
         device = jax.devices(self.platform)[0]
         arrays = safetensors(self.folder / WEIGHTS)
         # In the order of the manifest: that in which every program takes them.
@@ -123,7 +138,7 @@ class Model:
         self._programs = {}
 
     def __call__(self, name, **given):
-        """Outputs of a function by name. Inputs that come back as outputs (a cache) are given up: use what came back."""
+        """Outputs of a function by name. Inputs that come back as outputs (a cache) are given up: take what came."""
         said = self._function(name)
         given = {one["name"]: self._input(name, one, given, len(given)) for one in said["inputs"]}
         self._check_sizes(name, said, given)
@@ -140,7 +155,9 @@ class Model:
     def _input(self, name, one, given, number):
         if set(given) != {other["name"] for other in self._function(name)["inputs"]}:
             wanted = [other["name"] for other in self._function(name)["inputs"]]
-            raise Refused(f"{name} takes {', '.join(wanted) or 'nothing'}, and got {', '.join(given) or 'nothing'}.")
+            raise Refused(
+                f"{name} takes {', '.join(wanted) or 'nothing'}, and got {', '.join(given) or 'nothing'}."
+            )
         value = given[one["name"]]
         if not isinstance(value, jax.Array) or value.dtype != one["dtype"]:
             value = np.asarray(value, jax.numpy.dtype(one["dtype"]))
@@ -152,10 +169,12 @@ class Model:
             shape = given[one["name"]].shape
             fits = len(shape) == len(one["shape"]) and all(
                 sizes.setdefault(dim, size) == size if isinstance(dim, str) else dim == size
-                for dim, size in zip(one["shape"], shape)
+                for dim, size in zip(one["shape"], shape, strict=True)
             )
             if not fits:
-                raise Refused(f"{name}: {one['name']} has the shape {shape}, and {one['shape']} is wanted; sizes {sizes}.")
+                raise Refused(
+                    f"{name}: {one['name']} has the shape {shape}, and {one['shape']} is wanted; sizes {sizes}."
+                )
         for dim, size in sizes.items():
             if not 1 <= size <= limits.get(dim, size):
                 raise Refused(f"{name}: {dim}={size}, and 1 to {limits.get(dim, 'any')} is allowed.")
@@ -170,7 +189,7 @@ class Model:
             except Exception as error:  # whatever a parser raises
                 with_jax = self.manifest["made_with"]["jax"]
                 raise Refused(
-                    f"{path}: jax {jax.__version__} cannot read it ({str(error)[:200]}); it was made with jax {with_jax}. "
+                    f"{path}: jax {jax.__version__} cannot read it ({str(error)[:200]}); it is of jax {with_jax}. "
                     "StableHLO is read for six months. Fix: that jax, or export again."
                 ) from error
             call = lambda weights, given, kept: made.call(weights, {**given, **kept})
@@ -228,7 +247,7 @@ def generate(model, prompts, most):
     written = [[] for _ in prompts]
     for step in range(most):
         token = np.asarray(out.pop("logits")).argmax(axis=-1).astype(np.int32)
-        for row, one in zip(written, token):
+        for row, one in zip(written, token, strict=True):
             if not row or row[-1] not in marks["stops"]:
                 row.append(int(one))
         if step + 1 == most or all(row[-1] in marks["stops"] for row in written):
@@ -239,11 +258,15 @@ def generate(model, prompts, most):
 
 def main(words):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("function", nargs="?", help="its name, or generate")
     parser.add_argument("ids", nargs="?", help="rows of token ids as JSON; - reads them from standard input")
-    parser.add_argument("--most", type=int, default=20, help="tokens that generate writes")
-    parser.add_argument("--folder", default=str(pathlib.Path(__file__).parent), help="default: that of this file")
+    parser.add_argument("--max-new-tokens", type=int, default=20, help="tokens that generate writes")
+    parser.add_argument(
+        "--folder", default=str(pathlib.Path(__file__).parent), help="default: that of this file"
+    )
     options = parser.parse_args(words)
     try:
         model = Model(options.folder)
@@ -253,7 +276,7 @@ def main(words):
             return 0
         ids = json.loads(sys.stdin.read() if options.ids in (None, "-") else options.ids)
         if options.function == "generate":
-            print(json.dumps(generate(model, ids, options.most)))
+            print(json.dumps(generate(model, ids, options.max_new_tokens)))
             return 0
         rows = model.rows(ids, pairs=functions.get(options.function, {}).get("pairs", False))
         out = model(options.function, **rows)

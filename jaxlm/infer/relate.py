@@ -35,10 +35,10 @@ def relate(
         first = np.searchsorted(offsets[:, 1], [text.index(marker) for marker in markers], side="right")
         # One that was cut off is read at the first token of all, as in training.
         places.append(np.where(first < objective.max_tokens, first + len(begin), 0))
-    halves = predictor.by_row(halves, rows, batch_size=batch_size)
+    found = predictor.by_row(halves, rows, batch_size=batch_size)
     return [
         classify.shares(np.asarray(of_first_TK)[one] + np.asarray(of_second_TK)[other])
-        for (of_first_TK, of_second_TK), (one, other) in zip(halves, places, strict=True)
+        for (of_first_TK, of_second_TK), (one, other) in zip(found, places, strict=True)
     ]
 
 

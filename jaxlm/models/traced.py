@@ -37,5 +37,5 @@ class Recorder(Generic[Note]):
 
 
 def known(size: Any) -> bool:
-    """Whether a dimension is a number, and no symbol that stands for any: nothing may then depend on how large it is."""
+    """Whether a dimension is a number, and no symbol that stands for any, on whose size nothing can depend."""
     return isinstance(size, int)
