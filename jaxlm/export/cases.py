@@ -57,7 +57,7 @@ def _written(manifest: Mapping[str, Any], rng: np.random.Generator, vocab: int, 
     """A prompt, and tokens behind it."""
     rows, length = 3, min(11, manifest["limits"].get("S", 11) - _STEPS)
     named = {one["name"]: one for one in manifest["functions"]["decode"]["inputs"]}
-    sizes: dict[Any, int] = {"B": rows, "S": length + _STEPS}
+    sizes: dict[Any, Any] = {"B": rows, "S": length + _STEPS}
     found, kept = [], {}
     if "encode" in manifest["functions"]:
         source = _row(rng, vocab, rows, length)
@@ -65,7 +65,7 @@ def _written(manifest: Mapping[str, Any], rng: np.random.Generator, vocab: int, 
         kept = {one["name"]: number for one in manifest["functions"]["encode"]["outputs"]}
     cache = [name for name in named if name.startswith("cache/")]
     empty = {
-        name: np.zeros([int(sizes.get(dim, dim)) for dim in named[name]["shape"]], named[name]["dtype"])
+        name: np.zeros([sizes.get(dim, dim) for dim in named[name]["shape"]], named[name]["dtype"])
         for name in cache
         if name not in kept
     }

@@ -148,7 +148,7 @@ def _relations(model: Any, batch: Batch) -> Arrays:
 
 
 def _replaced(model: Any, batch: Batch) -> Arrays:
-    return {"logits": model.detect(model.encode(batch, None).x_BTD)}
+    return {"logits": model.heads["replaced"](model.encode(batch, None).x_BTD)}
 
 
 _HEADS: dict[str, Callable[[Any, Batch], Arrays]] = {

@@ -34,6 +34,7 @@ from jaxlm.models.heads import (
     Transitions,
 )
 from jaxlm.models.traced import known
+from jaxlm.models.values import Value
 from jaxlm.objectives import labelled
 from tests.exchange import folders as tiny
 from tests.export import models
@@ -96,6 +97,38 @@ def test_every_head_is_a_function(tmp_path):
     model = runner.Model(target)
     between = model("transitions")["between"]
     np.testing.assert_array_equal(between, source.loaded.params["heads"]["transitions"]["between"])
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Narrow(Value):
+    """int8, with a scale."""
+
+    small: jax.Array
+    scale: jax.Array
+
+    def product(self, x, contracted, result):
+        return jnp.tensordot(x, self.full(), contracted)
+
+    def full(self):
+        return self.small.astype(jnp.float32) * self.scale
+
+
+@pytest.mark.slow
+def test_weights_may_be_values_of_several_arrays(tmp_path, monkeypatch):
+    monkeypatch.setattr(programs, "PLATFORMS", HERE)
+    config = dataclasses.replace(small.LLAMA, layer_loop="scan")
+    source = Source(path=str(models.folder(tmp_path / "model", config)))
+    weight = source.loaded.params["blocks"]["mlp"]["w_in"]
+    layers = len(weight)
+    narrow = Narrow(jnp.round(weight * 64).astype(jnp.int8), jnp.full((layers, 1, 1), 1 / 64))
+    source.loaded.params["blocks"]["mlp"]["w_in"] = narrow
+    vars(source.loaded).pop("module", None)
+    formats.write("stablehlo", source, tmp_path / "out", say=lambda _: None)
+    names = json.loads((tmp_path / "out" / "manifest.json").read_text())["weights"]
+    assert {"blocks/mlp/w_in/small", "blocks/mlp/w_in/scale"} <= set(names)
+    found = stablehlo.check(source, tmp_path / "out", lambda _: None)
+    assert found and all(one.fine for one in found), found
 
 
 @pytest.mark.slow
