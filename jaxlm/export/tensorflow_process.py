@@ -75,16 +75,17 @@ def _name(name):
 def replay(target, given, made):
     """Every call of the file, in order; an input may be the output of an earlier call."""
     signatures = tf.saved_model.load(target).signatures
+    functions = json.loads(pathlib.Path(target, "jaxlm.json").read_text())["functions"]
     with np.load(given) as arrays:
         calls = json.loads(arrays["calls"].tobytes())
         inputs = {name: arrays[name] for name in arrays.files}
     found, named = [], {}
     for number, call in enumerate(calls):
         said = {name: tf.constant(inputs[f"{number}:{name}"]) for name in call["given"]}
-        said |= {name: found[at][_name(name)] for name, at in call["kept"].items()}
+        said |= {name: found[at][name] for name, at in call["kept"].items()}
         out = signatures[call["function"]](**{_name(name): value for name, value in said.items()})
-        found.append(out)
-        named |= {f"{number}:{name}": value.numpy() for name, value in out.items()}
+        found.append({one["name"]: out[_name(one["name"])] for one in functions[call["function"]]["outputs"]})
+        named |= {f"{number}:{name}": value.numpy() for name, value in found[-1].items()}
     np.savez(made, **named)
 
 

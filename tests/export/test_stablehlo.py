@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ from jaxlm.models.heads import (
 from jaxlm.models.traced import known
 from jaxlm.models.values import Value
 from jaxlm.objectives import labelled
+from jaxlm.planning import compiled
 from tests.exchange import folders as tiny
 from tests.export import models
 from tests.infer import small_models as small
@@ -243,6 +245,44 @@ def test_a_program_has_no_weights_and_no_path_of_a_source_file(encoder):
         data = file.read_bytes()
         assert b".py" not in data and str(ROOT).encode() not in data and b"site-packages" not in data
         assert len(data) < 60_000
+
+
+TPU = """
+import json, pathlib, sys
+import jax
+from jax import export
+from jax.experimental import topologies
+
+device = topologies.get_topology_desc(
+    platform="tpu", topology_name="v5e:1x1", chips_per_host_bounds=(1, 1, 1), num_slices=1
+).devices[0]
+here, found = jax.sharding.SingleDeviceSharding(device), {}
+sizes = {"B": 2, "T": 16, "S": 32, "M": 16}
+for file in sorted(pathlib.Path(sys.argv[1]).glob("tpu/*.stablehlo")):
+    made = export.deserialize(bytearray(file.read_bytes()))
+    number = lambda dim: dim if isinstance(dim, int) else sizes[str(dim)]
+    like = [jax.ShapeDtypeStruct([*map(number, a.shape)], a.dtype, sharding=here) for a in made.in_avals]
+    args, kwargs = jax.tree.unflatten(made.in_tree, like)
+    text = jax.jit(made.call).lower(*args, **kwargs).compile().as_text()
+    found[file.stem] = text.count("fusion")
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.tpu_compile
+@pytest.mark.timeout(900)
+def test_programs_for_a_tpu_compile_for_one(encoder, tmp_path):
+    _, target = exported(tmp_path, small.LLAMA)
+    for folder, names in ((encoder[1], {"embeddings", "classes"}), (target, {"prefill", "decode"})):
+        done = subprocess.run(
+            [sys.executable, "-c", TPU, str(folder)],
+            env=os.environ | compiled.LIBTPU,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        found = json.loads(done.stdout)
+        assert names < set(found) and all(found.values())
 
 
 def test_a_cut_or_flipped_file_is_refused_by_name(encoder, tmp_path):
