@@ -7,6 +7,7 @@ version promises to keep; lengths and rows are symbols.
 
 import contextlib
 import dataclasses
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,6 +31,15 @@ class Program:
     data: bytes
     outputs: dict[str, jax.ShapeDtypeStruct]
     convention: int  # version of jax.export's calling convention
+
+
+def require() -> None:
+    """UserError without what jax.export writes files with, which jax does not bring."""
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UserError(
+            "programs of jax.export are written with flatbuffers, which is not installed. Fix: pip install "
+            "'jaxlm[stablehlo]'."
+        )
 
 
 def plain(model: Model) -> Model:

@@ -73,6 +73,7 @@ def check(source: Source, target: pathlib.Path, say: Say) -> Sequence[Difference
 
 
 def _require() -> None:
+    programs.require()
     if importlib.util.find_spec("tensorflow") is None:
         raise UserError(
             "--format=savedmodel needs TensorFlow. Fix: pip install 'jaxlm[tf]', or --format=stablehlo, which needs "

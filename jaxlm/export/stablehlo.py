@@ -47,6 +47,7 @@ class Asked:
 
 def write(source: Source, partial: pathlib.Path, say: Say) -> None:
     """Fills the empty folder. UserError for a model that is no program for rows of any length."""
+    programs.require()
     ready = source.loaded
     around = asked(ready, say)
     told, convention = _programs(ready, around.functions, partial)

@@ -1,4 +1,4 @@
-"""Runs the model in this folder. Needs jax and numpy, nothing else.
+"""Runs the model in this folder. Needs jax, and flatbuffers to read its programs; nothing else.
 
     python run.py                                    what there is
     python run.py embeddings '[[101, 7592, 102]]'    one function on rows of token ids; JSON
@@ -186,6 +186,8 @@ class Model:
             path = self.folder / self._function(name)["programs"][self.platform]
             try:
                 made = export.deserialize(bytearray(path.read_bytes()))
+            except ImportError as error:
+                raise Refused(f"{path}: {error}. Fix: pip install flatbuffers.") from error
             except Exception as error:  # whatever a parser raises
                 with_jax = self.manifest["made_with"]["jax"]
                 raise Refused(

@@ -323,6 +323,19 @@ def test_a_calling_convention_that_this_jax_lacks_is_refused(encoder):
         runner.check_jax(manifest | {"calling_convention": 1})
 
 
+def test_without_flatbuffers_the_fix_is_named(encoder, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    monkeypatch.delitem(sys.modules, "jax._src.export.serialization", raising=False)
+    monkeypatch.setattr(programs.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        UserError, match=r"flatbuffers, which is not installed. Fix: pip install 'jaxlm\[stablehlo\]'"
+    ):
+        formats.write("stablehlo", encoder[0], tmp_path / "out", say=lambda _: None)
+    model = runner.Model(encoder[1])
+    with pytest.raises(runner.Refused, match=r"Fix: pip install flatbuffers"):
+        model("features", **model.rows([[5, 6]]))
+
+
 def test_calls_with_other_names_shapes_and_lengths_are_refused(encoder):
     model = runner.Model(encoder[1])
     with pytest.raises(runner.Refused, match=r"no function 'vectors': there are features, embeddings"):
