@@ -12,12 +12,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import export
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from jaxlm.errors import UserError
 from jaxlm.export.functions import Function
+from jaxlm.models import stack
 from jaxlm.models.build import Model, build
+from jaxlm.models.paths import flatten
 
 PLATFORMS = {"cpu": "cpu", "tpu": "tpu", "cuda": "gpu"}  # as jax.export calls them -> as devices do
 ATTENTION = "xla"
@@ -47,16 +50,54 @@ def plain(model: Model) -> Model:
     return build(dataclasses.replace(model.config, attention=ATTENTION), model.heads, dtype=model.dtype)
 
 
-def traced(name: str, function: Function, model: Model, weights: Any, platform: str) -> Program:
-    """The program takes (a list of the leaves of `weights`, inputs by name) and returns outputs by name.
+def weights(model: Model, params: Any, platform: str) -> list[tuple[str, int | None]]:
+    """What programs take, in order: a leaf of the parameters by its path, or of one that is stacked a layer's part.
 
-    `weights`: the parameters, or their shapes. UserError for a model whose work depends on how large its inputs are.
+    Where layers are unrolled they are taken apart beforehand: a call would otherwise copy all of them, which costs
+    more than a token of a decoder.
     """
-    leaves, structure = jax.tree.flatten(weights)
-    shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+    found: list[tuple[str, int | None]] = []
+    axes = flatten(model.axes)
+    with _as_target(platform):
+        for name, leaf in named(params).items():
+            of = name
+            while of and of not in axes:  # a leaf of a value that stands for a weight
+                of = of.rpartition("/")[0]
+            apart = axes.get(of, ())[:1] == ("layers",) and (
+                stack.resolved(model.config.layer_loop, leaf.shape[0]) == "unrolled"
+            )
+            found += [(name, layer) for layer in range(leaf.shape[0])] if apart else [(name, None)]
+    return found
 
-    def program(weights: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
-        return dict(function.compute(model.bind(jax.tree.unflatten(structure, weights)), given))
+
+def named(params: Any) -> dict[str, Any]:
+    """The leaves of the parameters by their paths."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {jax.tree_util.keystr(at, simple=True, separator="/"): leaf for at, leaf in leaves}
+
+
+def _whole(parts: Sequence[Any], taken: Sequence[tuple[str, int | None]]) -> list[Any]:
+    """The leaves out of what a program takes."""
+    by_name: dict[str, list[Any]] = {}
+    for part, (name, _) in zip(parts, taken, strict=True):
+        by_name.setdefault(name, []).append(part)
+    stacked = {name for name, layer in taken if layer is not None}
+    return [jnp.stack(parts) if name in stacked else parts[0] for name, parts in by_name.items()]
+
+
+def traced(name: str, function: Function, model: Model, params: Any, platform: str) -> Program:
+    """The program takes (the list that `weights` tells, inputs by name) and returns outputs by name.
+
+    `params`: the parameters, or their shapes. UserError for a model whose work depends on how large its inputs are.
+    """
+    leaves, structure, taken = named(params), jax.tree.structure(params), weights(model, params, platform)
+    shapes = [
+        jax.ShapeDtypeStruct(leaves[path].shape[layer is not None :], leaves[path].dtype)
+        for path, layer in taken
+    ]
+
+    def program(parts: Sequence[Any], given: dict[str, Any]) -> dict[str, Any]:
+        return dict(function.compute(model.bind(jax.tree.unflatten(structure, _whole(parts, taken))), given))
 
     with _as_target(platform), _without_places():
         try:

@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from jax import export
 
@@ -43,8 +42,9 @@ def write(source: Source, partial: pathlib.Path, say: Say) -> None:
             made = programs.traced(name, function, model, ready.params, "cpu")
             pathlib.Path(folder, name).write_bytes(_older(made.data))
             told[name] = stablehlo.signature(function, made) | {"version": made.convention}
-        weights, _ = jax.tree.flatten(ready.params)
-        for number, leaf in enumerate(weights):
+        leaves, weights = programs.named(ready.params), programs.weights(model, ready.params, "cpu")
+        for number, (path, layer) in enumerate(weights):
+            leaf = leaves[path] if layer is None else leaves[path][layer]
             np.save(pathlib.Path(folder, f"{number}.npy"), np.asarray(leaf))
         manifest = stablehlo.description(ready, around, told)
         job = {"functions": told, "weights": len(weights)}

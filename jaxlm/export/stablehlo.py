@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxlm.errors import UserError
@@ -51,7 +50,8 @@ def write(source: Source, partial: pathlib.Path, say: Say) -> None:
     ready = source.loaded
     around = asked(ready, say)
     told, convention = _programs(ready, around.functions, partial)
-    names = _write_weights(ready.params, partial / runner.WEIGHTS)
+    _write_weights(ready.params, partial / runner.WEIGHTS)
+    model = programs.plain(ready.model)
     write_tokenizer(ready, partial)
     shutil.copyfile(_HERE / "stablehlo_run.py", partial / "run.py")
     manifest = {
@@ -60,7 +60,8 @@ def write(source: Source, partial: pathlib.Path, say: Say) -> None:
         "calling_convention": convention,
         "platforms": list(programs.PLATFORMS),
         **description(ready, around, told),
-        "weights": names,
+        # What programs take, in order: [path, layer], or [path, null] for all of it.
+        "weights": {name: programs.weights(model, ready.params, name) for name in programs.PLATFORMS},
         "files": _files(partial),
     }
     manifest["sha256"] = runner.digest(manifest)
@@ -172,15 +173,13 @@ def _arrays(arrays: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_weights(params: Any, path: pathlib.Path) -> list[str]:
-    """Every leaf, under its path; in the order that programs take them."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
-    arrays = {jax.tree_util.keystr(at, simple=True, separator="/"): leaf for at, leaf in leaves}
+def _write_weights(params: Any, path: pathlib.Path) -> None:
+    """Every leaf, under its path."""
+    arrays = programs.named(params)
     shapes = {name: (array.shape, np.dtype(array.dtype)) for name, array in arrays.items()}
     places = safetensors_file.create(path, shapes, metadata=None)
     for name, array in arrays.items():
         places.array(name)[...] = np.asarray(array)
-    return list(arrays)
 
 
 def _tokens(ready: Loaded, around: Frame | None) -> dict[str, Any]:

@@ -133,8 +133,11 @@ class Model:
             )
         device = jax.devices(self.platform)[0]
         arrays = safetensors(self.folder / WEIGHTS)
-        # In the order of the manifest: that in which every program takes them.
-        self.weights = [jax.device_put(arrays[name], device) for name in self.manifest["weights"]]
+        # In the order of the manifest: that in which the programs of a platform take them.
+        self.weights = [
+            jax.device_put(arrays[name] if layer is None else arrays[name][layer], device)
+            for name, layer in self.manifest["weights"][self.platform]
+        ]
         self._programs = {}
 
     def __call__(self, name, **given):

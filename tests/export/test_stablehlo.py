@@ -119,8 +119,7 @@ class Narrow(Value):
 @pytest.mark.slow
 def test_weights_may_be_values_of_several_arrays(tmp_path, monkeypatch):
     monkeypatch.setattr(programs, "PLATFORMS", HERE)
-    config = dataclasses.replace(small.LLAMA, layer_loop="scan")
-    source = Source(path=str(models.folder(tmp_path / "model", config)))
+    source = Source(path=str(models.folder(tmp_path / "model", small.LLAMA)))
     weight = source.loaded.params["blocks"]["mlp"]["w_in"]
     layers = len(weight)
     narrow = Narrow(jnp.round(weight * 64).astype(jnp.int8), jnp.full((layers, 1, 1), 1 / 64))
@@ -128,7 +127,8 @@ def test_weights_may_be_values_of_several_arrays(tmp_path, monkeypatch):
     vars(source.loaded).pop("module", None)
     formats.write("stablehlo", source, tmp_path / "out", say=lambda _: None)
     names = json.loads((tmp_path / "out" / "manifest.json").read_text())["weights"]
-    assert {"blocks/mlp/w_in/small", "blocks/mlp/w_in/scale"} <= set(names)
+    wanted = [[f"blocks/mlp/w_in/{part}", layer] for part in ("small", "scale") for layer in range(layers)]
+    assert [one for one in names["cpu"] if "w_in" in one[0]] == wanted
     found = stablehlo.check(source, tmp_path / "out", lambda _: None)
     assert found and all(one.fine for one in found), found
 
@@ -152,6 +152,12 @@ def test_texts_get_the_vectors_of_jaxlm_embed(encoder):
     found = np.asarray(model("embeddings", **model.rows(ids))["embeddings"])
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert model.manifest["texts"]["pooling"] == how.pooling == "mean"
+
+
+def test_layers_are_taken_apart_where_they_are_unrolled(encoder):
+    taken = json.loads((encoder[1] / "manifest.json").read_text())["weights"]
+    assert ["blocks/attention/wq", 0] in taken["cpu"] and ["blocks/attention/wq", None] in taken["tpu"]
+    assert taken["cpu"] == taken["cuda"] and ["embeddings/tokens/table", None] in taken["cpu"]
 
 
 def test_types_tell_the_texts_of_a_pair_apart(encoder):
@@ -231,7 +237,7 @@ def test_layers_are_traced_as_their_target_inside_functions_that_are_jitted_too(
 
 
 class _NoModel:
-    config = None
+    config, axes = None, {}
 
     def bind(self, params):
         return None
