@@ -24,6 +24,8 @@ Say = Callable[[str], None]
 FORMATS: dict[str, tuple[str, str]] = {
     "gguf": ("jaxlm.export.gguf", "llama.cpp and what is built on it"),
     "onnx": ("jaxlm.export.onnx", "onnxruntime and transformers.js"),
+    "stablehlo": ("jaxlm.export.stablehlo", "programs that jax alone runs, for CPU, TPU and CUDA"),
+    "savedmodel": ("jaxlm.export.savedmodel", "for TensorFlow, on a CPU"),
 }
 
 

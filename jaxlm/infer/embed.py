@@ -34,7 +34,7 @@ def embed(
     longest = min(row_length or predictor.row_length, predictor.row_length) - vocabulary.overhead(1, 1)
     ids = [text[:longest] for text in tokenizer.encode_batch(list(texts))]
     vectors = predictor.by_row(
-        lambda model, batch: _encode(model, batch, pooling=pooling),
+        lambda model, batch: encode(model, batch, pooling=pooling),
         [vocabulary.framed(text).tolist() for text in ids],
         batch_size=batch_size,
     )
@@ -42,9 +42,9 @@ def embed(
 
 
 @functools.partial(jax.jit, static_argnames="pooling")
-def _encode(model: Any, batch: Batch, *, pooling: embeddings.Pooling) -> jax.Array:
+def encode(model: Any, batch: Batch, *, pooling: embeddings.Pooling) -> jax.Array:
     """A vector of length 1 for every row."""
-    first_BC = jnp.zeros((len(batch.tokens_BT), 1), jnp.int32)  # one text a row
+    first_BC = jnp.zeros((batch.tokens_BT.shape[0], 1), jnp.int32)  # one text a row
     _, e_BCD = embeddings.of_items(model, batch, None, first_BC, pooling)
     return embeddings.unit(e_BCD[:, 0])
 

@@ -35,15 +35,15 @@ def relate(
         first = np.searchsorted(offsets[:, 1], [text.index(marker) for marker in markers], side="right")
         # One that was cut off is read at the first token of all, as in training.
         places.append(np.where(first < objective.max_tokens, first + len(begin), 0))
-    halves = predictor.by_row(_halves, rows, batch_size=batch_size)
+    found = predictor.by_row(halves, rows, batch_size=batch_size)
     return [
         classify.shares(np.asarray(of_first_TK)[one] + np.asarray(of_second_TK)[other])
-        for (of_first_TK, of_second_TK), (one, other) in zip(halves, places, strict=True)
+        for (of_first_TK, of_second_TK), (one, other) in zip(found, places, strict=True)
     ]
 
 
 @jax.jit
-def _halves(module: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def halves(module: Any, batch: Batch) -> tuple[jax.Array, jax.Array]:
     """What every token adds to the logits as the first of the two, and as the second."""
     head, x_BTD = module.heads["relations"], module.encode(batch, None).x_BTD.astype(jnp.float32)
     first_DK, second_DK = jnp.split(head.w[...], 2)

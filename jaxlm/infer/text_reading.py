@@ -104,10 +104,10 @@ def vectors(
 
 def chosen(ready: Loaded, pooling: Pooling | None = None) -> Reading:
     """As `pooling` says, else as the run was evaluated, else as the folder says."""
-    return reading(ready, pooling or _trained(ready.stored.run))
+    return reading(ready, pooling or trained(ready.stored.run))
 
 
-def _trained(run: Run | None) -> Pooling | None:
+def trained(run: Run | None) -> Pooling | None:
     """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
     if run is None:
         return None

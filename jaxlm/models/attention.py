@@ -75,10 +75,12 @@ def xla_attention(
     assert allowed_BTS is not None
     whole = functools.partial(_some_queries, dropout_rate=dropout_rate, key=key)
     length = q_BTNH.shape[1]
+    # With dropout the bits are drawn for the whole array, so that a run goes on as it began.
+    if not kernels.in_parts(length) or key is not None:
+        return whole(q_BTNH, k_BSKH, v_BSKH, allowed_BTS, bias_NTS)
     parts = [slice(at, min(at + _PART, length)) for at in range(0, length, _PART)]
     seen = [masks.reach(mask, part) for part in parts]
-    # With dropout the bits are drawn for the whole array, so that a run goes on as it began.
-    if not kernels.in_parts() or key is not None or None in seen:
+    if None in seen:
         return whole(q_BTNH, k_BSKH, v_BSKH, allowed_BTS, bias_NTS)
     made = [
         whole(

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.models import masks, stored
+from jaxlm.models import masks, stored, traced
 
 LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
 
@@ -47,6 +47,8 @@ class LayerCache:
 
     def over_written(self, attend: Callable[[int], jax.Array], new: int) -> jax.Array:
         """`attend(slots)` for the smallest of a few sizes that holds what is written, with the `new` slots of now."""
+        if not traced.known(room := self.k_LBSKH.shape[2]):
+            return attend(room)
         sizes = self._sizes()
         most = self._most() + new
         smaller = sum((most > size).astype(jnp.int32) for size in sizes[:-1])

@@ -121,9 +121,10 @@ def counted() -> bool:
     return _whole.get()
 
 
-def in_parts() -> bool:
-    """Whether plain attention leaves out what no query of a part of the row can see."""
-    return platform() == "cpu" and not counted() and activations.devices("length") == 1
+def in_parts(length: int) -> bool:
+    """Whether plain attention over a row leaves out what no query of a part of it can see."""
+    here = platform() == "cpu" and traced.known(length)
+    return here and not counted() and activations.devices("length") == 1
 
 
 _choices = traced.Recorder[Choice]()
@@ -139,7 +140,9 @@ def pick(case: Case, requested: Implementation) -> Choice:
 
 def choose(case: Case, requested: Implementation = "auto") -> Choice:
     """The implementation for a case. `requested` other than 'auto' is obeyed or refused, never replaced."""
-    obstacles = {"xla": None, "splash": _splash_obstacle(case), "cudnn": _cudnn_obstacle(case)}
+    if requested == "xla":
+        return Choice("xla", "asked for")
+    obstacles = {"splash": _splash_obstacle(case), "cudnn": _cudnn_obstacle(case)}
     if requested != "auto":
         if obstacles[requested] is not None:
             raise UserError(

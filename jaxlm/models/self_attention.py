@@ -110,7 +110,7 @@ class MultiHead(nnx.Module):
 def _behind(weight: Ahead, x_BSKH: jax.Array) -> jax.Array:
     """Keys or values behind the learnt ones, which every row has."""
     rows_PKH = weight.rows_PKH.astype(x_BSKH.dtype)
-    return jnp.concatenate([jnp.broadcast_to(rows_PKH, (len(x_BSKH), *rows_PKH.shape)), x_BSKH], axis=1)
+    return jnp.concatenate([jnp.broadcast_to(rows_PKH, (x_BSKH.shape[0], *rows_PKH.shape)), x_BSKH], axis=1)
 
 
 class SelfAttention(MultiHead):

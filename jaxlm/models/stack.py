@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from jaxlm.models import dense, kernels, masks, observed, pipeline, splash
+from jaxlm.models import dense, kernels, masks, observed, pipeline, splash, traced
 from jaxlm.models.apart import is_apart
 from jaxlm.models.encoded import Extras
 
@@ -137,7 +137,7 @@ def _read(
 
 def pays(places: int, length: int) -> bool:
     """Not where most is read, nor where scores of places x length would be many: no kernel makes them."""
-    return 2 * places <= length and places * length <= _MOST_SCORES
+    return traced.known(length) and 2 * places <= length and places * length <= _MOST_SCORES
 
 
 def _with_extras(out: Any) -> tuple[jax.Array, Extras]:

@@ -1,8 +1,11 @@
-"""What is found while a program is traced, for those who ask. In: notes. Out: lists of them; unasked, none is kept."""
+"""What is found while a program is traced, for those who ask. In: notes. Out: lists of them; unasked, none is kept.
+
+And what is not known then: sizes, where one program is made for all of them (`jax.export`).
+"""
 
 import contextlib
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Note = TypeVar("Note")
 
@@ -31,3 +34,8 @@ class Recorder(Generic[Note]):
             yield self._lists[-1]
         finally:
             self._lists.pop()
+
+
+def known(size: Any) -> bool:
+    """Whether a dimension is a number, and no symbol that stands for any, on whose size nothing can depend."""
+    return isinstance(size, int)
