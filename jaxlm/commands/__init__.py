@@ -15,6 +15,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "generate": "text from a decoder or an encoder-decoder",
         "embed": "vectors of texts, and their cosines",
         "predict": "a table with the model's answers as new columns",
+        "serve": "models behind HTTP, for the clients of OpenAI, Hugging Face and KServe",
         "soup": "a run whose weights are the mean of several runs'",
         "evaluate": "what a run measures on a split of its corpus, or any model on a table",
         "lm_eval": "the LM evaluation harness with a model of ours",

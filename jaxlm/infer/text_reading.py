@@ -96,10 +96,17 @@ def vectors(
     ready: Loaded, texts: Sequence[str], pooling: Pooling | None = None
 ) -> tuple[np.ndarray, Reading]:
     """[texts, D], float32, of length 1, and how they were read. `pooling` counts instead of the run's or folder's."""
-    how = reading(ready, pooling or _trained(ready.stored.run))
-    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if how.pooling == "cls_mlp" else ())
+    how = chosen(ready, pooling)
     read = list(map(how.text, texts))
     return embed.embed(ready, read, pooling=how.pooling, row_length=how.length), how
+
+
+def chosen(ready: Loaded, pooling: Pooling | None = None) -> Reading:
+    """How its texts are read; `pooling` counts instead of the run's or folder's. UserError for a model that embeds
+    nothing."""
+    how = reading(ready, pooling or _trained(ready.stored.run))
+    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if how.pooling == "cls_mlp" else ())
+    return how
 
 
 def _trained(run: Run | None) -> Pooling | None:

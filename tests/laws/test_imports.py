@@ -36,7 +36,18 @@ ALLOWED = {
     "convert": {"formats", "models"},
 }
 # Above them, floor by floor: each imports what is below, nothing beside it and nothing above.
-FLOORS = ("run", "exchange", "infer", "evaluate", "tasks", "export", "training", "planning", "commands")
+FLOORS = (
+    "run",
+    "exchange",
+    "infer",
+    "evaluate",
+    "tasks",
+    "export",
+    "serve",
+    "training",
+    "planning",
+    "commands",
+)
 TOP = {"api", "train", "entry", "__main__"}
 
 
