@@ -6,8 +6,10 @@ unless the last batch had some. A row whose client is gone is left out.
 """
 
 import collections
+import concurrent.futures
 import dataclasses
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -108,14 +110,19 @@ class Device:
             begin, longest = time.monotonic(), work.predictor.row_length
             widths = sorted({min(size(n), longest) for n in range(1, longest + 1)})
             heights = [1 << k for k in range(self.limits.batch.bit_length())]
-            for width in (one for one in widths if one >= len(work.sample)):
+            shapes = [(width, height) for width in widths if width >= len(work.sample) for height in heights]
+
+            def compile(shape: tuple[int, int], work: Work = work) -> None:
+                width, height = shape
                 row = [*work.sample, *[work.sample[-1]] * (width - len(work.sample))]
-                for height in heights:
-                    if stopped():
-                        return
+                if not stopped():
                     self._computed(work, [row] * height, [0] * height)
-            count = len(widths) * len(heights)
-            say(f"{work.name}: {count} programs compiled in {time.monotonic() - begin:.1f} s")
+
+            with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+                list(pool.map(compile, shapes))
+            if stopped():
+                return
+            say(f"{work.name}: {len(shapes)} programs compiled in {time.monotonic() - begin:.1f} s")
 
     def close(self) -> None:
         """Ends the thread when what it has is done."""
