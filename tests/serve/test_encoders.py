@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import json
+import re
 
 import numpy as np
 import pytest
@@ -191,8 +192,6 @@ def test_what_cannot_be_read_is_refused_by_name(encoders, path, body, status, me
     assert got == status
     error = found["error"]
     said = error["message"] if path.startswith("/v1") else error
-    import re
-
     assert re.search(message, said), said
     if path.startswith("/v1"):
         assert set(error) == {"message", "type", "param", "code"}

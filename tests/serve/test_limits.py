@@ -190,6 +190,7 @@ def test_nan_is_an_error_and_never_an_answer(tmp_path):
         assert count >= 2
 
 
+@pytest.mark.slow
 def test_two_thousand_connections_are_answered(folders):
     with places.running({"vectors": folders["vectors"]}, limits=Limits(batch=4, queue=5000)) as found:
         import resource

@@ -52,7 +52,7 @@ def ready(url, seconds=120):
     return said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_server_that_is_stopped_answers_what_it_accepted_and_nothing_new(folders, written, number):
     process, url = started(f"--run=vectors={folders['vectors']}", f"--run=gpt={written}", "--batch=2")
     assert set(ready(url)) <= {503, 200}
@@ -81,6 +81,7 @@ def test_a_server_that_is_stopped_answers_what_it_accepted_and_nothing_new(folde
     assert one["model"] == "vectors" and one["read"] == 64 * 7 and one["seconds"] > 0 and "cat" not in errors
 
 
+@pytest.mark.slow
 def test_a_server_that_is_stopped_while_it_compiles_ends(folders):
     process, _ = started(f"--run=vectors={folders['vectors']}", "--batch=64")
     process.send_signal(signal.SIGTERM)

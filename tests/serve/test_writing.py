@@ -1,6 +1,9 @@
 """Claims about a server of a model that writes: its texts are those of `jaxlm generate`, whole or piece by piece."""
 
 import json
+import re
+import socket
+import time
 
 import numpy as np
 import pytest
@@ -145,8 +148,6 @@ def test_langchain_s_client_writes_too(writer):
     ],
 )
 def test_what_is_not_done_is_refused_by_name(writer, body, message):
-    import re
-
     whole = {"messages": [{"role": "user", "content": "a"}]} | body
     status, found = writer.ask("/v1/chat/completions", whole)
     assert status == 400 and re.search(message, found["error"]["message"]), found
@@ -156,3 +157,20 @@ def test_a_model_without_a_template_says_where_to_go(tmp_path):
     with places.running({"plain": places.writer(tmp_path / "gpt2", "")}) as found:
         status, said = found.ask("/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]})
         assert status == 400 and "POST /v1/completions takes its prompts" in said["error"]["message"]
+
+
+def test_a_client_that_vanishes_ends_its_text(writer):
+    host, port = writer.url.removeprefix("http://").split(":")
+    body = json.dumps({"prompt": "The cat", "stream": True, "n": 16, "max_tokens": 60, "seed": 1}).encode()
+    with socket.create_connection((host, int(port))) as made:
+        made.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        assert b" 200 " in made.recv(100)
+    end = time.monotonic() + 60
+    while writer.state.under_way:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert (
+        writer.ask("/v1/completions", {"prompt": "a", "max_tokens": 1})[0] == 200
+    )  # the writer is free again
