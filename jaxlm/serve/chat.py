@@ -1,6 +1,5 @@
 """OpenAI's two ways to a text: a prompt that goes on, and a conversation. In: requests. Out: answers, or events."""
 
-import dataclasses
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -8,7 +7,6 @@ from typing import Any
 
 from starlette.requests import Request
 
-from jaxlm.data.tokens import chat_template
 from jaxlm.errors import UserError
 from jaxlm.infer import frame
 from jaxlm.serve import fields, generation
@@ -39,12 +37,12 @@ async def completions(state: State, request: Request) -> Any:
     model = state.model(request, found.get("model"), WRITE)
     fields.refuse(found, (*_NOT_DONE, "echo", "suffix"), (None, False, [], {}, 0, ""))
     fields.refuse(found, ("best_of",), (None, 1))
-    prompt, around = found.get("prompt"), frame.of_loaded(model.ready)
+    prompt, around = found.get("prompt"), model.frame
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], str):
         prompts = fields.ids(prompt, "prompt", model.ready.tokenizer.size, state.limits)
     else:
         texts = fields.texts(prompt, "prompt", state.limits)
-        prompts = [frame.asking(model.ready.tokenizer, around, text) for text in texts]
+        prompts = await state.do(request, _prompts, model, texts)
     tokens = fields.integer(found, "max_tokens", None, 1, 10**9)
     asked = generation.order(found, model, prompts, around, new_tokens=tokens, default=16, temperature=1.0)
     probable = fields.integer(found, "logprobs", None, 0, 1) is not None
@@ -58,11 +56,26 @@ async def chat(state: State, request: Request) -> Any:
     fields.refuse(found, _NOT_DONE)
     fields.refuse(found, ("response_format",), _FORMATS)
     fields.refuse(found, ("modalities",), (None, ["text"]))
-    prompt, around = _conversation(model, _messages(found.get("messages")))
+    messages = _messages(found.get("messages"))
+    if model.talking is None:
+        raise Refusal(
+            400,
+            f"model {model.name} has no chat template. POST /v1/completions takes its prompts as they are.",
+            param="model",
+            code="no_chat_template",
+        )
+    prompt = await state.do(request, _conversation, model, messages)
     given = fields.integer(found, "max_tokens", None, 1, 10**9)
     tokens = fields.integer(found, "max_completion_tokens", given, 1, 10**9)
-    asked = generation.order(found, model, [prompt], around, new_tokens=tokens, default=256, temperature=1.0)
+    asked = generation.order(
+        found, model, [prompt], model.talking, new_tokens=tokens, default=256, temperature=1.0
+    )
     return await _answered(state, request, found, asked, _Chat(model, fields.flag(found, "logprobs", False)))
+
+
+def _prompts(model: Served, texts: Sequence[str]) -> list[list[int]]:
+    assert model.frame is not None
+    return [frame.asking(model.ready.tokenizer, model.frame, text) for text in texts]
 
 
 def _messages(given: Any) -> list[tuple[str, str]]:
@@ -90,24 +103,14 @@ def _message(one: Any, name: str) -> tuple[str, str]:
     return ("system" if role == "developer" else role), content
 
 
-def _conversation(model: Served, messages: Sequence[tuple[str, str]]) -> tuple[list[int], Any]:
-    """Ids of the conversation up to its answer, and what ends that."""
-    tokenizer, around = model.ready.tokenizer, frame.of_loaded(model.ready)
-    if around.encoder_decoder or tokenizer.chat is None:
-        raise Refusal(
-            400,
-            f"model {model.name} has no chat template. POST /v1/completions takes its prompts as they are.",
-            param="model",
-            code="no_chat_template",
-        )
+def _conversation(model: Served, messages: Sequence[tuple[str, str]]) -> list[int]:
+    """Ids of the conversation up to its answer."""
+    tokenizer = model.ready.tokenizer
+    assert tokenizer.chat is not None
     try:
-        text = tokenizer.chat.render(messages, ask=True, where="messages")
+        return tokenizer.encode_marked(tokenizer.chat.render(messages, ask=True, where="messages"))
     except UserError as error:
         raise Refusal(400, str(error), param="messages") from error
-    if not around.chat:  # the template brings what stands around a text
-        stops = (*around.stops, *chat_template.end_ids(tokenizer))
-        around = dataclasses.replace(around, before=(), after=(), stops=tuple(dict.fromkeys(stops)))
-    return tokenizer.encode_marked(text), around
 
 
 class _Form:

@@ -94,6 +94,7 @@ def serve(state: State, app: Any, at: socket.socket, say: Say) -> int:
         timeout_keep_alive=30, server_header=False,
     )  # fmt: skip
     server = uvicorn.Server(config)
+    _allow_files()
     with _signals(state, server, say):
         at.listen(_BACKLOG)
         host, port = at.getsockname()[:2]
@@ -105,6 +106,15 @@ def serve(state: State, app: Any, at: socket.socket, say: Say) -> int:
         warming.join(timeout=60)  # a program that is being compiled when the process ends would abort it
     state.close()
     return 1 if state.failed else 0
+
+
+def _allow_files() -> None:
+    """A connection is an open file, and usually only 1,024 are allowed unless one asks."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # not on Windows
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _warm_or_end(state: State, server: Any, say: Say) -> None:
@@ -151,13 +161,18 @@ def _drain(state: State, server: Any, say: Say) -> None:
 
 
 def _impatient(seconds: float) -> type:
-    """uvicorn's protocol, which closes a connection whose first request has no end of its head within so long."""
+    """uvicorn's protocol, which closes a connection whose request has no end of its head within so long."""
     module = extras.require("uvicorn.protocols.http.httptools_impl", "serve", "`jaxlm serve`")
 
     class Impatient(module.HttpToolsProtocol):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._late = asyncio.get_running_loop().call_later(seconds, self._close)
+            self._late = asyncio.get_running_loop().call_later(seconds, self.transport.close)
+
+        def on_message_begin(self) -> None:
+            self._late.cancel()  # that of the head before
+            self._late = asyncio.get_running_loop().call_later(seconds, self.transport.close)
+            super().on_message_begin()
 
         def on_headers_complete(self) -> None:
             self._late.cancel()
@@ -166,9 +181,6 @@ def _impatient(seconds: float) -> type:
         def connection_lost(self, exc: Exception | None) -> None:
             self._late.cancel()
             super().connection_lost(exc)
-
-        def _close(self) -> None:
-            self.transport.close()
 
     return Impatient
 

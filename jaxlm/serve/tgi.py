@@ -5,7 +5,6 @@ from typing import Any
 
 from starlette.requests import Request
 
-from jaxlm.infer import frame
 from jaxlm.serve import fields, generation
 from jaxlm.serve.answer import Json, events
 from jaxlm.serve.generation import Order
@@ -26,12 +25,12 @@ async def written(state: State, request: Request, found: fields.Body, name: Any)
         ("grammar", "watermark", "typical_p", "best_of", "top_n_tokens", "adapter_id"),
         (None, False, 1),
     )
-    ids = model.ready.tokenizer.encode_marked(fields.text(found, "inputs"))
+    ids = await state.do(request, model.ready.tokenizer.encode_marked, fields.text(found, "inputs"))
     asked = generation.order(
         given,
         model,
         [ids],
-        frame.of_loaded(model.ready),
+        model.frame,
         new_tokens=fields.integer(given, "max_new_tokens", None, 1, 10**9),
         default=20,
         temperature=1.0 if fields.flag(given, "do_sample", False) else 0.0,

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxlm.data.tokens import chat_template
 from jaxlm.errors import UserError
-from jaxlm.infer import embed, fill_mask, text_reading
+from jaxlm.infer import embed, fill_mask, frame, text_reading
 from jaxlm.infer.fill_mask import Filled
+from jaxlm.infer.frame import Frame
 from jaxlm.serve.limits import Refusal
 from jaxlm.serve.queued import Queued
 from jaxlm.serve.writer import Writer
@@ -61,6 +63,9 @@ class Served:
         self.does = self._does()
         if not self.does:
             raise UserError(f"{stored.where}: it {self.task.does}, which no route serves. Use jaxlm predict.")
+        # What stands around a prompt, and around a conversation; None: it does not write, or has no chat template.
+        self.frame = frame.of_loaded(self.ready) if WRITE in self.does else None
+        self.talking = self._talking()
         if self.reading and FILL not in self.does:  # programs of longer rows are not needed
             self.ready = dataclasses.replace(
                 self.ready, row_length=min(self.reading.length, model.row_length)
@@ -144,6 +149,16 @@ class Served:
         if self.ready.stored.run is None and isinstance(made, Classifying | LabelSets | Scoring):
             return made, tasks.of(self.ready, max_new_tokens=64, fields=("text", "text_pair"))
         return made, None
+
+    def _talking(self) -> Frame | None:
+        """The template brings what stands around a text, and with it another end of an answer."""
+        around, tokenizer = self.frame, self.ready.tokenizer
+        if around is None or around.encoder_decoder or tokenizer.chat is None:
+            return None
+        if around.chat:
+            return around
+        stops = dict.fromkeys((*around.stops, *chat_template.end_ids(tokenizer)))
+        return dataclasses.replace(around, before=(), after=(), stops=tuple(stops))
 
     def _does(self) -> set[str]:
         match self.task:
