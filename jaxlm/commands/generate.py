@@ -3,6 +3,7 @@
     jaxlm generate --run=runs/stories "Once upon a time"
     jaxlm generate --run=hf:path/to/model "The capital of France is" --max-new-tokens=20 --temperature=0.8
     jaxlm generate --run=model.gguf --input=prompts.txt --json --output=answers.jsonl
+    jaxlm generate --run=hf:large "Once upon a time" --draft=hf:small --max-new-tokens=200
     jaxlm generate --run=runs/summaries --input=news.txt --beams=4 --length-penalty=0.6 --no-repeat-ngram=3
 
 Without --temperature the likeliest token is taken every time (greedy); with --beams the likeliest text is searched for.
@@ -24,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
     options = _parser().options(argv)
     prompts = table.texts(options)
 
-    from jaxlm.infer import answers, frame, loaded  # after parsing, so that --help answers at once
+    from jaxlm.infer import answers, drafted, frame, loaded  # after parsing, so that --help answers at once
 
     how, search = _sampling(options), _search(options)
     ready = loaded.of_options(options)
@@ -32,17 +33,19 @@ def main(argv: Sequence[str]) -> int:
     live = len(prompts) == search.n_best == 1 and not options.json and options.output is None
     if live:
         _write("" if framed.apart else prompts[0])
-    found, speed = answers.answer(
-        ready,
-        framed,
-        prompts,
-        new_tokens=options.max_new_tokens,
-        sampling=how,
-        seed=options.seed,
-        stop=options.stop,
-        show=_write if live else None,
-        search=search,
-    )
+    asked = {
+        "new_tokens": options.max_new_tokens,
+        "sampling": how,
+        "seed": options.seed,
+        "stop": options.stop,
+        "show": _write if live else None,
+        "int8": options.cache == "int8",
+    }
+    if options.draft:
+        small = loaded.load(options.draft, **loaded.settings(options))
+        found, speed = drafted.answer(ready, framed, prompts, draft=small, guesses=options.guesses, **asked)
+    else:
+        found, speed = answers.answer(ready, framed, prompts, search=search, **asked)
     if live:
         _write("\n")
     elif options.json:
@@ -80,6 +83,11 @@ def _search(options: argparse.Namespace) -> Any:
 
     made = search.Search(**search.given(options))
     made.validate()
+    if options.draft and made.needed:
+        raise UserError(
+            "--draft beside a search (--beams, --no-repeat-ngram, --min-new-tokens): a draft guesses one text, and a "
+            "search follows several. Leave one of them out."
+        )
     return made
 
 
@@ -110,6 +118,22 @@ def _parser() -> table.Parser:
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
+    add(
+        "--draft",
+        metavar="RUN",
+        help="a smaller model of the same tokenizer: it guesses tokens, which saves steps",
+    )
+    add(
+        "--guesses",
+        type=int,
+        default=4,
+        metavar="N",
+        help="of --draft: tokens guessed for a step; default: 4",
+    )
+    held = (
+        "how keys and values are held; int8 takes a quarter of float32's memory; default: float, as computed"
+    )
+    add("--cache", choices=("float", "int8"), default="float", help=held)
     table.add_texts(parser, "prompt")
     table.add_answers(parser, "a prompt, with ids and log-probabilities")
     return parser

@@ -20,7 +20,7 @@ from jaxlm.objectives.search import Search
 
 Show = Callable[[str], None]
 # What a tokenizer decodes the first bytes of a letter to.
-_INCOMPLETE = "\ufffd"
+INCOMPLETE = "\ufffd"
 _GREEDY = Search()
 
 
@@ -54,10 +54,11 @@ def answer(
     show: Show | None = None,
     search: Search = _GREEDY,
     longest: int = 0,
+    int8: bool = False,
 ) -> tuple[list[Answer], Speed]:
     """Answers to all prompts; of a search its `n_best` to each, the best first. `show` gets the text of a single
     prompt's answer piece by piece as it is made, and what a search found at its end. Of a prompt the first `longest`
-    tokens are read; 0: all."""
+    tokens are read; 0: all. `int8`: the cache holds keys and values so."""
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
     tokenizer = predictor.tokenizer
@@ -66,7 +67,7 @@ def answer(
     reader = Reader(tokenizer, frame, ids, tuple(stop), show)
     if search.needed:
         check_drawing(sampling)
-        return _searched(predictor, frame, prompts, reader, new_tokens, search)
+        return _searched(predictor, frame, prompts, reader, new_tokens, search, int8)
     written, speed = generate(
         predictor,
         ids,
@@ -76,6 +77,7 @@ def answer(
         seed=seed,
         known_V=known(tokenizer),
         watch=reader.look if reader.needed else None,
+        int8=int8,
     )
     texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
     reader.finish(texts)
@@ -89,8 +91,9 @@ def _searched(
     reader: "Reader",
     new_tokens: int,
     search: Search,
+    int8: bool,
 ) -> tuple[list[Answer], Speed]:
-    settings = {"new_tokens": new_tokens, "how": search, "known_V": known(predictor.tokenizer)}
+    settings = {"new_tokens": new_tokens, "how": search, "int8": int8, "known_V": known(predictor.tokenizer)}
     found, speed = searched(predictor, reader.prompts, frame, **settings)
     made = [
         Answer(prompts[row], reader.text(row, list(one.tokens)), one)
@@ -137,7 +140,7 @@ class Reader:
         if self.show is not None:
             # What may become a stop text, or a letter, waits.
             waiting = max([len(s) - 1 for s in self.stop], default=0)
-            self._show(self._cut(texts[0]).removesuffix(_INCOMPLETE), waiting)
+            self._show(self._cut(texts[0]).removesuffix(INCOMPLETE), waiting)
         return {row for row, text in enumerate(texts) if any(s in text for s in self.stop)}
 
     def finish(self, texts: list[str]) -> None:
@@ -160,12 +163,13 @@ class Reader:
 
     def _whole(self, row: int, ids: list[int]) -> str:
         ids = ids[:-1] if ids and ids[-1] in self.frame.stops else ids
-        if self.frame.encoder_decoder:
-            return _text(self.tokenizer, ids)
-        # Together with the prompt: a tokenizer may drop the space that a text begins with.
-        prompt = list(self.prompts[row])
-        begun, whole = _text(self.tokenizer, prompt), _text(self.tokenizer, prompt + ids)
-        return whole[len(begun) :] if whole.startswith(begun) else _text(self.tokenizer, ids)
+        return following(self.tokenizer, () if self.frame.encoder_decoder else self.prompts[row], ids)
+
+
+def following(tokenizer: Any, before: Sequence[int], ids: Sequence[int]) -> str:
+    """What ids say behind others: together with these, as a tokenizer may drop the space that a text begins with."""
+    begun, whole = _text(tokenizer, [*before]) if before else "", _text(tokenizer, [*before, *ids])
+    return whole[len(begun) :] if whole.startswith(begun) else _text(tokenizer, [*ids])
 
 
 def _text(tokenizer: Any, ids: Sequence[int]) -> str:

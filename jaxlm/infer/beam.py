@@ -48,10 +48,12 @@ class State:
     ended_B: jax.Array  # whether nothing better can be found
 
 
-@functools.partial(jax.jit, static_argnames=("model", "room", "search", "prefix"))
-def prefill(model: Model, params: Any, rows: Prompts, *, room: int, search: Search, prefix: bool) -> State:
+@functools.partial(jax.jit, static_argnames=("model", "room", "search", "prefix", "int8"))
+def prefill(
+    model: Model, params: Any, rows: Prompts, *, room: int, search: Search, prefix: bool, int8: bool = False
+) -> State:
     """Reads the prompts (or source and start tokens), and chooses the first token of every beam."""
-    cache, logits_BV = read(model, params, rows, room=room, prefix=prefix)
+    cache, logits_BV = read(model, params, rows, room=room, prefix=prefix, int8=int8)
     height, beams = len(logits_BV), search.beams
     nothing = Texts(
         tokens_BCN=jnp.full((height, beams, room), NONE, jnp.int32),

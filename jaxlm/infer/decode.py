@@ -48,13 +48,20 @@ class State:
     ended_B: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=("model", "room", "sampling", "prefix"))
+@functools.partial(jax.jit, static_argnames=("model", "room", "sampling", "prefix", "int8"))
 def prefill(
-    model: Model, params: Any, rows: Prompts, *, room: int, sampling: Sampling, prefix: bool
+    model: Model,
+    params: Any,
+    rows: Prompts,
+    *,
+    room: int,
+    sampling: Sampling,
+    prefix: bool,
+    int8: bool = False,
 ) -> State:
     """Reads the prompts (or source and start tokens) and chooses every row's first token."""
     batch, height = rows.batch, len(rows.batch.tokens_BT)
-    cache, logits_BV = read(model, params, rows, room=room, prefix=prefix)
+    cache, logits_BV = read(model, params, rows, room=room, prefix=prefix, int8=int8)
     seen_BV = None
     if sampling.repetition_penalty != 1.0:
         seen_BV = jnp.zeros(logits_BV.shape, bool)
@@ -71,11 +78,15 @@ def prefill(
     return _chosen(state, logits_BV, rows, sampling)
 
 
-def read(model: Model, params: Any, rows: Prompts, *, room: int, prefix: bool) -> tuple[Any, jax.Array]:
-    """The cache with the prompts in it and `room` slots behind them, and the logits_BV of what follows."""
+def read(
+    model: Model, params: Any, rows: Prompts, *, room: int, prefix: bool, int8: bool = False
+) -> tuple[Any, jax.Array]:
+    """The cache with the prompts in it and `room` slots behind them, and the logits_BV of what follows. `int8`: the
+    cache holds keys and values so."""
     batch, module = rows.batch, model.bind(params)
     height, length = batch.tokens_BT.shape
     cache = module.start_cache(batch, length + room)
+    cache = cache.in_int8() if int8 else cache
     if prefix:
         in_prompt_S = jnp.arange(length + room) < length
         in_prompt_BS = jnp.broadcast_to(in_prompt_S.astype(jnp.int32), (height, length + room))

@@ -76,10 +76,12 @@ def generate(
     seed: int,
     known_V: np.ndarray | None = None,
     watch: Watch | None = None,
+    int8: bool = False,
 ) -> tuple[list[Written], Speed]:
     """Continues prompts of ids (those of `frame` are added here), or answers them if the model has an encoder.
 
-    `known_V` (bool) marks the ids that stand for a token; None: all that the model has.
+    `known_V` (bool) marks the ids that stand for a token; None: all that the model has. `int8`: the cache holds keys
+    and values so.
     Raises UserError for a prompt that is empty or longer than the model's positions.
     """
     texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
@@ -96,6 +98,7 @@ def generate(
             room=predict.size(new_tokens),
             sampling=sampling,
             prefix=frame.prefix,
+            int8=int8,
         )
         asked = (predictor.model, params, rows)
         state, stopped, decode_s = _go_on(asked, state, len(texts), new_tokens, sampling, watch)
@@ -112,6 +115,7 @@ def search(
     new_tokens: int,
     how: Search,
     known_V: np.ndarray | None = None,
+    int8: bool = False,
 ) -> tuple[list[list[Found]], Speed]:
     """Of every prompt the best `how.n_best` texts by beam search, the best first; otherwise as `generate`."""
     texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
@@ -121,7 +125,8 @@ def search(
         rows = _rows(predictor, texts, limits, frame, 0, known_V)
         asked = (predictor.model, predictor.params_of(range(len(texts)), len(rows.limit_B)), rows)
         room = predict.size(new_tokens)
-        state, prefill_s = _timed(beam.prefill, *asked, room=room, search=how, prefix=frame.prefix)
+        settings = {"room": room, "search": how, "prefix": frame.prefix, "int8": int8}
+        state, prefill_s = _timed(beam.prefill, *asked, **settings)
         state, decode_s = _timed(beam.decode, *asked, state, search=how)
         tokens, log_p, scores = jax.device_get(
             (state.found.tokens_BCN, state.found.log_p_BCN, state.found.score_BC)

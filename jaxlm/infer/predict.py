@@ -8,14 +8,15 @@ shapes; what stands beside a row in its batch does not change its result, nor do
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.data.tokenizer import Tokenizer
-from jaxlm.models import several
+from jaxlm.models import several, stack
+from jaxlm.models.apart import apart as layers_apart
 from jaxlm.models.build import Model
 from jaxlm.partition import mesh as meshes
 from jaxlm.partition import state as partition
@@ -41,6 +42,17 @@ class Predictor:
     def module(self) -> Any:
         """The model over its weights: what programs take as their first argument."""
         return self.model.bind(self.params)
+
+    def apart(self) -> Self:
+        """The same with an array for each layer, where layers are unrolled on a CPU: no program copies them then. It
+        holds the weights a second time; the first are free if nobody else holds them."""
+        config = self.model.config
+        if getattr(self, "adapters", None) or self.mesh.devices.flat[0].platform != "cpu":
+            return self
+        with jax.set_mesh(self.mesh):
+            unrolled = lambda layers: stack.resolved(config.layer_loop, layers) == "unrolled"
+            params = layers_apart(self.params, self.model.axes, unrolled)
+        return dataclasses.replace(self, params=params)
 
     def params_of(self, rows: Sequence[int], height: int) -> Any:
         """The weights for a batch of these rows, and empty ones up to its height."""

@@ -77,13 +77,13 @@ def filtered(logits_BV: jax.Array, sampling: Sampling) -> jax.Array:
     return keep_min_p(logits_BV, sampling.min_p) if sampling.min_p else logits_BV
 
 
-def penalise_repetition(logits_BV: jax.Array, seen_BV: jax.Array, penalty: float) -> jax.Array:
+def penalise_repetition(logits_BV: jax.Array, seen_BV: jax.Array, penalty: Any) -> jax.Array:
     """Logits of seen tokens divided by the penalty; negative ones multiplied by it."""
     lower_BV = jnp.where(logits_BV < 0, logits_BV * penalty, logits_BV / penalty)
     return jnp.where(seen_BV, lower_BV, logits_BV)
 
 
-def temper(logits_BV: jax.Array, temperature: float) -> jax.Array:
+def temper(logits_BV: jax.Array, temperature: Any) -> jax.Array:
     """Below 1 the likely become likelier."""
     return logits_BV / temperature
 
@@ -96,14 +96,19 @@ def keep_top_k(logits_BV: jax.Array, k: int) -> jax.Array:
 
 def keep_top_p(logits_BV: jax.Array, p: float) -> jax.Array:
     """Every token unless those likelier than it have the share p already."""
-    sorted_BV = jnp.sort(logits_BV, axis=-1, descending=True)
+    return _keep_from(logits_BV, least_of_share(jnp.sort(logits_BV, axis=-1, descending=True), p))
+
+
+def least_of_share(sorted_BV: jax.Array, p: Any) -> jax.Array:
+    """[B]: the least logit, of those sorted downwards, that has less than the share p before it; the first has. p: one
+    number, or [B, 1]."""
     share_BV = jax.nn.softmax(sorted_BV, axis=-1)
     before_BV = jnp.cumsum(share_BV, axis=-1) - share_BV
     kept_BV = (before_BV < p).at[:, 0].set(True)
-    return _keep_from(logits_BV, jnp.where(kept_BV, sorted_BV, jnp.inf).min(axis=-1))
+    return jnp.where(kept_BV, sorted_BV, jnp.inf).min(axis=-1)
 
 
-def keep_min_p(logits_BV: jax.Array, p: float) -> jax.Array:
+def keep_min_p(logits_BV: jax.Array, p: Any) -> jax.Array:
     """Every token whose probability is at least p times the largest."""
     share_BV = jax.nn.softmax(logits_BV, axis=-1)
     kept_BV = share_BV >= p * share_BV.max(axis=-1, keepdims=True)

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.models import masks
+from jaxlm.models import masks, stored
 
-_LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
+LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
 
 
 @jax.tree_util.register_dataclass
@@ -23,8 +23,8 @@ _LEAST = 256  # slots that are always attended to: what fewer would save is less
 class LayerCache:
     """What one layer sees and writes of the keys and values of all; S is the number of slots."""
 
-    k_LBSKH: jax.Array
-    v_LBSKH: jax.Array
+    k_LBSKH: Any  # arrays, or what holds them in less memory (`stored`)
+    v_LBSKH: Any
     used: jax.Array  # int32: slots that were written before this step
     layer: jax.Array  # int32
 
@@ -34,26 +34,43 @@ class LayerCache:
 
     def append(self, k_BTKH: jax.Array, v_BTKH: jax.Array) -> "LayerCache":
         """The cache with the layer's next T slots written."""
-        at = (self.layer, 0, self.used, 0, 0)
-        write = lambda slots, new: jax.lax.dynamic_update_slice(slots, new[None].astype(slots.dtype), at)
-        return dataclasses.replace(
-            self, k_LBSKH=write(self.k_LBSKH, k_BTKH), v_LBSKH=write(self.v_LBSKH, v_BTKH)
-        )
+        new = {"k_LBSKH": k_BTKH, "v_LBSKH": v_BTKH}
+        made = {
+            name: stored.written(getattr(self, name), a_BTKH, self._write) for name, a_BTKH in new.items()
+        }
+        return dataclasses.replace(self, **made)
 
     def first(self, slots: int) -> tuple[jax.Array, jax.Array]:
         """k_BSKH, v_BSKH of the layer's first slots."""
-        _, rows, _, kv_heads, head_dim = self.k_LBSKH.shape
-        size = (1, rows, slots, kv_heads, head_dim)
-        read = lambda a_LBSKH: jax.lax.dynamic_slice(a_LBSKH, (self.layer, 0, 0, 0, 0), size)[0]
-        return read(self.k_LBSKH), read(self.v_LBSKH)
+        read = lambda a_LBSKX: self._read(a_LBSKX, slots)
+        return stored.read(self.k_LBSKH, read), stored.read(self.v_LBSKH, read)
 
     def over_written(self, attend: Callable[[int], jax.Array], new: int) -> jax.Array:
         """`attend(slots)` for the smallest of a few sizes that holds what is written, with the `new` slots of now."""
+        sizes = self._sizes()
+        most = self._most() + new
+        smaller = sum((most > size).astype(jnp.int32) for size in sizes[:-1])
+        return jax.lax.switch(smaller, [functools.partial(attend, size) for size in sizes])
+
+    def _write(self, slots_LBSKX: jax.Array, new_BTKX: jax.Array) -> jax.Array:
+        """All slots, with those of the next T tokens written in the layer."""
+        return jax.lax.dynamic_update_slice(slots_LBSKX, new_BTKX[None], (self.layer, 0, self.used, 0, 0))
+
+    def _read(self, slots_LBSKX: jax.Array, slots: int) -> jax.Array:
+        """The layer's first slots."""
+        _, rows, _, *rest = slots_LBSKX.shape
+        return jax.lax.dynamic_slice(slots_LBSKX, (self.layer, 0, 0, 0, 0), (1, rows, slots, *rest))[0]
+
+    def _sizes(self) -> list[int]:
+        """Of these numbers of slots one is attended to."""
         sizes, room = [], self.k_LBSKH.shape[2]
         while not sizes or sizes[-1] < room:
-            sizes.append(min(_LEAST * 2 ** len(sizes), room))
-        smaller = sum((self.used + new > size).astype(jnp.int32) for size in sizes[:-1])
-        return jax.lax.switch(smaller, [functools.partial(attend, size) for size in sizes])
+            sizes.append(min(LEAST * 2 ** len(sizes), room))
+        return sizes
+
+    def _most(self) -> jax.Array:
+        """Slots that the longest row has written."""
+        return self.used
 
 
 @jax.tree_util.register_dataclass
@@ -76,8 +93,8 @@ class Memory:
 class KVCache:
     """All layers. A slot of segment 0 is unwritten or padding, and is not seen."""
 
-    k_LBSKH: jax.Array
-    v_LBSKH: jax.Array
+    k_LBSKH: Any  # arrays, or what holds them in less memory (`stored`)
+    v_LBSKH: Any
     segments_BS: jax.Array
     used: jax.Array  # int32
     memory: Memory | None = None
@@ -100,6 +117,12 @@ class KVCache:
             used=self.used + segments_BT.shape[1],
         )
 
+    def in_int8(self) -> "KVCache":
+        """The same, with keys and values held as int8: a quarter of float32's memory, for errors of a half of a 127th
+        of the largest number of a head at a position."""
+        held = {name: stored.in_int8(getattr(self, name)) for name in ("k_LBSKH", "v_LBSKH")}
+        return dataclasses.replace(self, **held)
+
     def repeated(self, times: int) -> "KVCache":
         """Every row so often, beside each other."""
 
@@ -108,8 +131,8 @@ class KVCache:
             arrays = {
                 name: a for name, a in vars(part).items() if name[-3:] in ("SKH", "_BS") and a is not None
             }
-            made = {name: jnp.repeat(a, times, axis=by_row(name)) for name, a in arrays.items()}
-            return dataclasses.replace(part, **made)
+            longer = lambda name, a: jax.tree.map(lambda x: jnp.repeat(x, times, axis=by_row(name)), a)
+            return dataclasses.replace(part, **{name: longer(name, a) for name, a in arrays.items()})
 
         return dataclasses.replace(several(self), memory=self.memory and several(self.memory))
 
@@ -123,11 +146,16 @@ class KVCache:
             chosen = jax.vmap(lambda rows, parent: rows[:, parent], (1, 0), 1)(apart, parent_BK)
             return chosen.reshape(slots_LBSKH.shape)
 
-        return dataclasses.replace(self, k_LBSKH=one(self.k_LBSKH), v_LBSKH=one(self.v_LBSKH))
+        made = {name: jax.tree.map(one, getattr(self, name)) for name in ("k_LBSKH", "v_LBSKH")}
+        return dataclasses.replace(self, **made)
+
+    def places(self, tokens: int) -> jax.Array:
+        """The slots that so many next tokens are written to, [T]; [B, T] where rows differ."""
+        return self.used + jnp.arange(tokens, dtype=jnp.int32)
 
     def mask(self, segments_BT: jax.Array, *, window: tuple[int, int] | None = None) -> masks.Mask:
         """Who the next T tokens may see, themselves included."""
-        places_BT = self.used + jnp.arange(segments_BT.shape[1], dtype=jnp.int32)[None]
+        places_BT = jnp.atleast_2d(self.places(segments_BT.shape[1]))
         mask = masks.Mask(
             segments_BT=segments_BT,
             segments_BS=self._segments(segments_BT),

@@ -146,7 +146,7 @@ class Stack(nnx.Module):
         raise NotImplementedError
 
     def bias(self, queries_T: jax.Array, keys_S: jax.Array) -> jax.Array | None:
-        """What is added to the scores of self-attention, by the places of queries and keys."""
+        """What is added to the scores of self-attention, by the places of queries, [T] or [B, T], and keys."""
         return None
 
     def leave(self, x_BTD: jax.Array, key: jax.Array | None) -> jax.Array:
@@ -226,8 +226,11 @@ class EncoderDecoder(Stacked):
         segments_BS: Array = batch.source_segments_BS
         x_BSD = self._embed_source(batch, None)
         source_BSD, _ = self._encode_source(batch, x_BSD, None)
-        k_LBSKH, v_LBSKH = jax.lax.map(
-            lambda block: block.cross_attention.keys_values(source_BSD), self.decoder.blocks
+        k_LBSKH, v_LBSKH = stack.each(
+            lambda block: block.cross_attention.keys_values(source_BSD),
+            self.decoder.blocks,
+            layers=self.config.decoder_layers,
+            loop=self.config.layer_loop,
         )
         layers, rows, _, kv_heads, head_dim = k_LBSKH.shape
         memory = caches.Memory(k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segments_BS=segments_BS)
@@ -242,7 +245,7 @@ class EncoderDecoder(Stacked):
         assert memory is not None  # made by start_cache
         mask = cache.mask(segments_BT)
         cross = masks.materialise(masks.between_segments(segments_BT, memory.segments_BS))
-        places_T = cache.used + jnp.arange(tokens_BT.shape[1], dtype=jnp.int32)
+        places_T = cache.places(tokens_BT.shape[1])
         bias_NTS = self.decoder.bias(places_T, jnp.arange(cache.segments_BS.shape[1], dtype=jnp.int32))
         x_BTD, layers = stack.run_cached(
             lambda block, x_BTD, layers, layer: block.extend(

@@ -1,7 +1,8 @@
 """Relative position buckets (Raffel et al., 1910.10683, section 2.1): a learned score per head and distance.
 
-In: places of queries and keys in their rows. Out: bias_NTS, float32, for attention. Guaranteed: buckets are looked up
-in a table made on the host, so that no platform's logarithm moves a distance into another bucket.
+In: places of queries, [T] or [B, T], and of keys in their rows. Out: bias_NTS or bias_BNTS, float32, for attention.
+Guaranteed: buckets are looked up in a table made on the host, so that no platform's logarithm moves a distance into
+another bucket.
 
 Places in a packed row differ like positions within one segment, and only within one does attention look.
 """
@@ -36,13 +37,15 @@ class RelativeBias(nnx.Module):
         self.table = parameters.weight(rngs, (buckets, heads), ("buckets", "heads"), scale)
 
     def __call__(self, queries_T: jax.Array, keys_S: jax.Array) -> jax.Array:
-        ahead_TS = keys_S[None] - queries_T[:, None]
+        ahead_TS = keys_S - queries_T[..., None]
         distance_TS = jnp.abs(ahead_TS) if self.bidirectional else jnp.maximum(-ahead_TS, 0)
         of_distance = jnp.asarray(bucket_of_distance(self.half, self.max_distance))
         bucket_TS = of_distance[jnp.minimum(distance_TS, self.max_distance)]
         if self.bidirectional:
             bucket_TS = bucket_TS + self.half * (ahead_TS > 0)
-        return constrain(self.table[...][bucket_TS].transpose(2, 0, 1), "heads", "length", None)
+        rows = ("batch",) * (queries_T.ndim - 1)
+        bias_NTS = jnp.moveaxis(self.table[...][bucket_TS], -1, -3)
+        return constrain(bias_NTS, *rows, "heads", "length", None)
 
 
 def bucket_of_distance(buckets: int, max_distance: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxlm.models import dense, kernels, masks, pipeline, splash
+from jaxlm.models.apart import is_apart
 from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
@@ -161,6 +162,12 @@ def run_cached(
     return _run(step, calls, (x_BTD, cache), (blocks, jnp.arange(layers)), layers, loop)[0]
 
 
+def each(call: Callable[[Any], Any], blocks: nnx.Module, *, layers: int, loop: Loop) -> Any:
+    """`call(block)` of every layer, stacked."""
+    step = lambda call, x, block: (x, call(block))
+    return _run(step, [call], (), blocks, layers, resolved(loop, layers))[1]
+
+
 def resolved(loop: Loop, layers: int) -> Loop:
     """What 'auto' is on the devices of the program that is traced: a scan on TPUs and where there are many layers."""
     if loop != "auto":
@@ -221,9 +228,10 @@ def _stack(trees: list[Any]) -> Any:
 
 def _unstack(tree: Any, layers: int) -> list[Any]:
     """One tree per layer. `split`, since its gradient is one concatenation; x[i]'s would be L padded sums."""
-    leaves, structure = jax.tree.flatten(tree)
-    pieces = [jax.lax.split(leaf, (1,) * layers) for leaf in leaves]
-    return [structure.unflatten([piece[i].squeeze(0) for piece in pieces]) for i in range(layers)]
+    leaves, structure = jax.tree.flatten(tree, is_leaf=is_apart)
+    cut = lambda leaf: [piece.squeeze(0) for piece in jax.lax.split(leaf, (1,) * layers)]
+    pieces = [leaf.layers if is_apart(leaf) else cut(leaf) for leaf in leaves]
+    return [structure.unflatten([piece[i] for piece in pieces]) for i in range(layers)]
 
 
 def _rematerialised(call: Callable, remat: Remat, loop: Loop) -> Callable:
