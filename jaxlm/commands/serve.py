@@ -83,6 +83,13 @@ def _parser() -> table.Parser:
     )
     add("--batch", type=int, metavar="N", help="rows computed together, a power of two; default: 32")
     add("--wait", type=float, metavar="S", help="that a row waits for others of its length; default: 0.002")
+    add("--rows", type=int, metavar="N", help="texts written at once, on one device; default: 8")
+    add(
+        "--room",
+        type=int,
+        metavar="N",
+        help="tokens of a prompt and its answer there, at most; default: 2048",
+    )
     add("--drain", type=float, metavar="S", help="for what was accepted, after SIGTERM; default: 30")
     add("--quiet", action="store_true", help="no line of JSON for every request on stderr")
     return parser

@@ -68,11 +68,22 @@ def order(
     _check(config, prompts, around, max(longest, model.ready.row_length))
     wish = Wish(
         frame=around,
-        new_tokens=min(new_tokens or default, longest),
+        new_tokens=_fitting(model, prompts, around, min(new_tokens or default, longest)),
         sampling=how,
         seed=secrets.randbelow(_SEEDS) if seed is None else seed % _SEEDS,
+        adapter=model.adapter,
     )
     return Order(model=model, prompts=prompts, wish=wish, n=fields.integer(found, "n", 1, 1, MOST), stop=stop)
+
+
+def _fitting(model: Served, prompts: Sequence[Sequence[int]], around: Any, new_tokens: int) -> int:
+    """So many tokens, or those that the writer has room for behind the longest prompt."""
+    assert model.writer is not None
+    read = 0 if around.encoder_decoder else max(map(len, prompts)) + len(around.before) + len(around.after)
+    if (left := model.writer.room - read) < 1:
+        said = f"a prompt has {read} tokens, and the server has room for {model.writer.room} with its answer."
+        raise Refusal(400, said, param="prompt", code="context_length_exceeded")
+    return min(new_tokens, left)
 
 
 def _check(config: Any, prompts: Sequence[Sequence[int]], around: Any, longest: int) -> None:

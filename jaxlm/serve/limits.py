@@ -18,6 +18,8 @@ class Limits:
     sending: float = 10.0  # seconds in which a client must have sent its request
     batch: int = 32  # rows that are computed together
     wait: float = 0.002  # seconds that a row waits for others of its length
+    rows: int = 8  # texts that are written at once
+    room: int = 2048  # tokens of a prompt and its answer, of texts that are written at once
     drain: float = 30.0  # seconds that a stopped server gives to what it has accepted
 
     def validate(self) -> None:

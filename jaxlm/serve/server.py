@@ -20,10 +20,11 @@ from jaxlm.infer import adapters, loaded
 from jaxlm.serve.device import Device
 from jaxlm.serve.limits import Limits
 from jaxlm.serve.metrics import Metrics
-from jaxlm.serve.queued import queued
+from jaxlm.serve.queued import Queued, queued
+from jaxlm.serve.slots import InRows
 from jaxlm.serve.state import State
 from jaxlm.serve.uses import WRITE, Served
-from jaxlm.serve.writer import OneByOne
+from jaxlm.serve.writer import OneByOne, Writer
 
 _BACKLOG = 4096  # connections that wait to be accepted
 Say = Callable[[str], None]
@@ -62,10 +63,19 @@ def opened(
         if not parts or not ready.stored.heads:
             models[name] = Served(name, model)
         models |= {part: Served(part, model, part) for part in parts}
-        writer = OneByOne(name) if any(WRITE in one.does for one in models.values()) else None
-        for one in models.values():
-            one.writer = one.writer or (writer if WRITE in one.does else None)
+        writing = [one for one in models.values() if WRITE in one.does and one.writer is None]
+        writer = _writer(name, model, writing, limits) if writing else None
+        for one in writing:
+            one.writer = writer
     return State(limits, metrics, device, models)
+
+
+def _writer(name: str, model: Queued, models: Sequence[Served], limits: Limits) -> Writer:
+    """In rows on one device, else one text after the other."""
+    frames = [frame for one in models for frame in (one.frame, one.talking) if frame is not None]
+    if model.mesh.size > 1:
+        return OneByOne(name)
+    return InRows(name, model, frames, rows=limits.rows, room=limits.room)
 
 
 def warm(state: State, say: Say) -> None:
@@ -73,6 +83,8 @@ def warm(state: State, say: Say) -> None:
     try:
         for one in state.models.values():
             one.sample()
+        for writer in state.writers:
+            writer.warm()
         state.device.warm(say, lambda: state.draining)
     except Exception as error:
         state.failed = f"{type(error).__name__}: {error}"

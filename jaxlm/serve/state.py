@@ -17,6 +17,7 @@ from jaxlm.serve.limits import Asked, Limits, Refusal
 from jaxlm.serve.metrics import Metrics
 from jaxlm.serve.queued import asking
 from jaxlm.serve.uses import Served
+from jaxlm.serve.writer import Writer
 
 _ANY = ("", "dummy", "tgi")  # what clients of Hugging Face send that were told no name
 _THREADS = 64  # requests that are read and computed at once; the others wait for one of them
@@ -34,6 +35,11 @@ class State:
         self.created = int(time.time())
         self.failed = ""  # why it cannot get ready
         self._pool = concurrent.futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="request")
+
+    @property
+    def writers(self) -> list[Writer]:
+        """Those of all models, each once."""
+        return list({id(one.writer): one.writer for one in self.models.values() if one.writer}.values())
 
     def model(self, request: Request, name: Any, use: str) -> Served:
         """The model that a request names, or without a name the first that does it. Refusal where there is none."""
@@ -89,8 +95,7 @@ class State:
         """Ends its threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self.device.close()
-        for writer in {one.writer for one in self.models.values()} - {None}:
-            assert writer is not None
+        for writer in self.writers:
             writer.close()
 
 

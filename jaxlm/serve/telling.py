@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
-from jaxlm.infer.answers import Reader
+from jaxlm.infer.streaming import Stream
 from jaxlm.serve.writer import Step, Wish
 
 Finish = Literal["stop", "length"]
@@ -28,23 +28,19 @@ async def told(
     steps: AsyncIterator[Step], tokenizer: Any, wish: Wish, ids: Sequence[int], stop: Sequence[str]
 ) -> AsyncIterator[Piece]:
     """Pieces that make up the answer; the last has `finish`."""
-    pieces: list[str] = []
-    reader = Reader(tokenizer, wish.frame, [ids], tuple(stop), pieces.append)
+    stream = Stream(tokenizer, () if wish.frame.encoder_decoder else ids, stop)
+    read, waiting = 0, ""
     async for step in steps:
-        tokens = list(step.tokens)
-        stopped = bool(reader.look([tokens]))
-        if stopped and step.reason is None:
+        while read < len(step.tokens) and not stream.stopped:
+            id = step.tokens[read]
+            waiting += stream.add(id) if id not in wish.frame.stops else ""
+            read += 1
+        if step.reason is not None:
+            finish = "stop" if stream.stopped or step.reason in ("stop token", "stop text") else "length"
+            tokens, log_p = list(step.tokens[:read]), list((step.log_p or ())[:read])
+            yield Piece(waiting + stream.rest(), finish, tokens, log_p, read)
+        elif stream.stopped:
             wish.enough.set()
-        elif step.reason is None:
-            yield Piece("".join(pieces), count=len(tokens))
-            pieces.clear()
         else:
-            tokens = tokens[: _needed(reader, tokens)] if stopped else tokens
-            reader.finish([reader.text(0, tokens)])
-            finish = "stop" if stopped or step.reason in ("stop token", "stop text") else "length"
-            yield Piece("".join(pieces), finish, tokens, list(step.log_p or ())[: len(tokens)], len(tokens))
-
-
-def _needed(reader: Reader, tokens: list[int]) -> int:
-    """How many tokens it takes for a stop text to be there."""
-    return next(n for n in range(1, len(tokens) + 1) if reader.look([tokens[:n]]))
+            yield Piece(waiting, count=read)
+            waiting = ""

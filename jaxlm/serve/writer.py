@@ -26,6 +26,7 @@ class Wish:
     new_tokens: int
     sampling: Sampling
     seed: int  # the same one gives the same text
+    adapter: str | None = None
     # Set by who has read enough: the next step is then the last.
     enough: threading.Event = dataclasses.field(default_factory=threading.Event, compare=False)
 
@@ -42,6 +43,12 @@ class Step:
 class Writer(Protocol):
     """Writes for many at once, or seems to."""
 
+    room: int  # tokens of a prompt and its answer
+
+    def warm(self) -> None:
+        """Compiles what it can, before the first `submit`."""
+        ...
+
     def submit(self, model: Predictor, ids: Sequence[int], wish: Wish, asked: Asked) -> AsyncIterator[Step]:
         """Steps until one with a reason; closing the iterator ends the writing. UserError for what cannot be read."""
         ...
@@ -54,12 +61,17 @@ class Writer(Protocol):
 class OneByOne:
     """A thread that does one prompt after the other, with `infer.generate`."""
 
+    room = 2**31  # the model's positions are checked anyway
+
     def __init__(self, name: str) -> None:
         self._name = name
         self._jobs = queue.Queue[Callable[[], None] | None]()
         self._known: dict[int, Any] = {}
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
+
+    def warm(self) -> None:
+        """See `Writer`; programs depend on what is asked."""
 
     async def submit(
         self, model: Predictor, ids: Sequence[int], wish: Wish, asked: Asked

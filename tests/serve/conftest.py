@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs the extra `serve`")
 
+from jaxlm.serve.limits import Limits
 from tests.exchange.folders import hf_folder
 from tests.serve import places
 
@@ -32,7 +33,8 @@ def written(tmp_path_factory):
     return places.writer(tmp_path_factory.mktemp("writer") / "gpt2")
 
 
-@pytest.fixture(scope="session")
-def writer(written):
-    with places.running({"gpt": written}) as found:
+@pytest.fixture(scope="session", params=[1, 8], ids=["in rows", "one by one"])
+def writer(written, request):
+    """On one device, and on several."""
+    with places.running({"gpt": written}, limits=Limits(batch=4, rows=3), devices=request.param) as found:
         yield found

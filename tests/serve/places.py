@@ -10,6 +10,7 @@ import urllib.request
 import uvicorn
 
 from jaxlm.formats import safetensors_file
+from jaxlm.partition.mesh import Mesh
 from jaxlm.serve import app, server
 from jaxlm.serve.limits import Limits
 from tests.exchange.folders import hf_folder
@@ -67,12 +68,14 @@ def _read(answer):
 
 
 @contextlib.contextmanager
-def running(models, adapters=None, *, limits=None, warm=False, **around):
+def running(models, adapters=None, *, limits=None, warm=False, devices=1, **around):
     """A server with these models, by name."""
     limits = limits or Limits(batch=4)
-    state = server.opened(models, adapters or {}, limits, {"dtype": "float32"})
+    state = server.opened(models, adapters or {}, limits, {"dtype": "float32", "mesh": Mesh(data=devices)})
     if warm:
         server.warm(state, lambda line: None)
+    for writer in () if warm else state.writers:
+        writer.warm()
     state.ready = True
     at = server.bound("127.0.0.1", 0)
     protocol = server._impatient(limits.sending)
