@@ -26,7 +26,6 @@ _NOT_DONE = (
     "frequency_penalty",
     "presence_penalty",
     "audio",
-    "top_logprobs",
 )
 _FORMATS = (None, {"type": "text"})
 
@@ -44,8 +43,9 @@ async def completions(state: State, request: Request) -> Any:
         texts = fields.texts(prompt, "prompt", state.limits)
         prompts = await state.do(request, _prompts, model, texts)
     tokens = fields.integer(found, "max_tokens", None, 1, 10**9)
-    asked = generation.order(found, model, prompts, around, new_tokens=tokens, default=16, temperature=1.0)
-    probable = fields.integer(found, "logprobs", None, 0, 1) is not None
+    most, probable = _likeliest(found, "logprobs", model), found.get("logprobs") is not None
+    how = {"new_tokens": tokens, "default": 16, "temperature": 1.0, "likeliest": most}
+    asked = generation.order(found, model, prompts, around, **how)
     return await _answered(state, request, found, asked, _Completion(model, probable))
 
 
@@ -67,10 +67,16 @@ async def chat(state: State, request: Request) -> Any:
     prompt = await state.do(request, _conversation, model, messages)
     given = fields.integer(found, "max_tokens", None, 1, 10**9)
     tokens = fields.integer(found, "max_completion_tokens", given, 1, 10**9)
-    asked = generation.order(
-        found, model, [prompt], model.talking, new_tokens=tokens, default=256, temperature=1.0
-    )
-    return await _answered(state, request, found, asked, _Chat(model, fields.flag(found, "logprobs", False)))
+    most, probable = _likeliest(found, "top_logprobs", model), fields.flag(found, "logprobs", False)
+    how = {"new_tokens": tokens, "default": 256, "temperature": 1.0, "likeliest": most if probable else 0}
+    asked = generation.order(found, model, [prompt], model.talking, **how)
+    return await _answered(state, request, found, asked, _Chat(model, probable))
+
+
+def _likeliest(found: fields.Body, name: str, model: Served) -> int:
+    """How many of the likeliest tokens are told at every place, beside the one that was chosen."""
+    assert model.writer is not None
+    return fields.integer(found, name, 0, 0, model.writer.likeliest)
 
 
 def _prompts(model: Served, texts: Sequence[str]) -> list[list[int]]:
@@ -158,7 +164,11 @@ class _Completion(_Form):
             return None
         names = [self._token(id) for id in piece.tokens]
         offsets = [sum(map(len, names[:k])) for k in range(len(names))]
-        each = [{name: p} for name, p in zip(names, piece.log_p, strict=True)]
+        best = piece.likeliest or [()] * len(names)
+        each = [
+            {self._token(id): q for id, q in some} | {name: p}
+            for name, p, some in zip(names, piece.log_p, best, strict=True)
+        ]
         return {"tokens": names, "token_logprobs": piece.log_p, "top_logprobs": each, "text_offset": offsets}
 
 
@@ -186,16 +196,16 @@ class _Chat(_Form):
     def _probabilities(self, piece: Piece) -> dict[str, Any] | None:
         if not self.probable or not piece.tokens:
             return None
+        best = piece.likeliest or [()] * len(piece.tokens)
         each = [
-            {
-                "token": (name := self._token(id)),
-                "bytes": list(name.encode()),
-                "logprob": p,
-                "top_logprobs": [],
-            }
-            for id, p in zip(piece.tokens, piece.log_p, strict=True)
+            self._one(id, p) | {"top_logprobs": [self._one(*pair) for pair in some]}
+            for id, p, some in zip(piece.tokens, piece.log_p, best, strict=True)
         ]
         return {"content": each, "refusal": None}
+
+    def _one(self, id: int, p: float) -> dict[str, Any]:
+        name = self._token(id)
+        return {"token": name, "bytes": list(name.encode()), "logprob": p}
 
 
 async def _answered(state: State, request: Request, found: fields.Body, asked: Order, form: _Form) -> Any:

@@ -49,6 +49,7 @@ def order(
     new_tokens: int | None,
     default: int,
     temperature: float,
+    likeliest: int = 0,
 ) -> Order:
     """The fields that OpenAI and Hugging Face call the same. Refusal for what cannot be read or is not done."""
     config = model.ready.model.config
@@ -72,6 +73,7 @@ def order(
         sampling=how,
         seed=secrets.randbelow(_SEEDS) if seed is None else seed % _SEEDS,
         adapter=model.adapter,
+        likeliest=likeliest,
     )
     return Order(model=model, prompts=prompts, wish=wish, n=fields.integer(found, "n", 1, 1, MOST), stop=stop)
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from jaxlm.errors import UserError
 from jaxlm.infer.frame import Frame
+from jaxlm.infer.generate import Reason
 from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.slots import Event, Request, Slots
@@ -29,10 +30,17 @@ class _Job:
     tell: Callable[[Step | BaseException], None]
     tokens: list[int] = dataclasses.field(default_factory=list)
     log_p: list[float] = dataclasses.field(default_factory=list)
+    likeliest: list[Sequence[tuple[int, float]]] = dataclasses.field(default_factory=list)
+
+    def step(self, reason: Reason | None) -> Step:
+        """The text so far."""
+        return Step(list(self.tokens), list(self.log_p), reason, list(self.likeliest))
 
 
 class InRows:
     """A thread with the rows of one model; its adapters share them."""
+
+    likeliest = 20
 
     def __init__(self, name: str, model: Loaded, frames: Sequence[Frame], *, rows: int, room: int) -> None:
         """`frames`: of all that is asked of it. UserError for a model on several devices."""
@@ -44,7 +52,9 @@ class InRows:
         longest = getattr(model.model.config, "max_positions", room)
         self.room = min(room, longest) if not self._frame.encoder_decoder else room
         self._name = name
-        self._slots = Slots(model, frame=self._frame, rows=rows, room=self.room, source_room=longest)
+        self._slots = Slots(
+            model, frame=self._frame, rows=rows, room=self.room, source_room=longest, likeliest=self.likeliest
+        )
         self._new: list[_Job] = []
         self._jobs: dict[int, _Job] = {}
         self._changed, self._open = threading.Condition(), True
@@ -91,6 +101,7 @@ class InRows:
 
     def _request(self, ids: Sequence[int], wish: Wish) -> Request:
         how = {"max_new_tokens": wish.new_tokens, "sampling": wish.sampling, "seed": wish.seed}
+        how |= {"logprobs": wish.likeliest}
         if self._frame.encoder_decoder:
             return Request(source_ids=ids, adapter=wish.adapter, **how)
         return Request(ids=[*wish.frame.before, *ids, *wish.frame.after], adapter=wish.adapter, **how)
@@ -123,7 +134,7 @@ class InRows:
         """Those that nobody waits for, or that were read far enough."""
         for ticket, job in list(self._jobs.items()):
             if job.wish.enough.is_set():
-                self._finish(ticket, job, Step(job.tokens, job.log_p, "stop text"))
+                self._finish(ticket, job, job.step("stop text"))
             elif job.over():
                 late = Refusal(504, "The time of the request is over.", kind="timeout_error")
                 self._finish(ticket, job, late)
@@ -132,12 +143,13 @@ class InRows:
         job = self._jobs[event.ticket]
         job.tokens += event.ids
         job.log_p += event.log_probabilities
+        job.likeliest += event.likeliest
         if not all(map(math.isfinite, event.log_probabilities)):
             self._finish(event.ticket, job, NotFinite(self._name))
         elif event.reason is not None:
-            self._finish(event.ticket, job, Step(job.tokens, job.log_p, event.reason))
+            self._finish(event.ticket, job, job.step(event.reason))
         else:
-            job.tell(Step(list(job.tokens), list(job.log_p), None))
+            job.tell(job.step(None))
 
     def _finish(self, ticket: int, job: _Job, last: Step | BaseException) -> None:
         self._slots.cancel(ticket)

@@ -21,6 +21,7 @@ class Piece:
     finish: Finish | None = None
     tokens: Sequence[int] = ()
     log_p: Sequence[float] = ()
+    likeliest: Sequence[Sequence[tuple[int, float]]] = ()
     count: int = 0  # tokens so far
 
 
@@ -38,7 +39,7 @@ async def told(
         if step.reason is not None:
             finish = "stop" if stream.stopped or step.reason in ("stop token", "stop text") else "length"
             tokens, log_p = list(step.tokens[:read]), list((step.log_p or ())[:read])
-            yield Piece(waiting + stream.rest(), finish, tokens, log_p, read)
+            yield Piece(waiting + stream.rest(), finish, tokens, log_p, list(step.likeliest[:read]), read)
         elif stream.stopped:
             wish.enough.set()
         else:

@@ -27,6 +27,7 @@ class Wish:
     sampling: Sampling
     seed: int  # the same one gives the same text
     adapter: str | None = None
+    likeliest: int = 0  # tell so many of the likeliest tokens at every place
     # Set by who has read enough: the next step is then the last.
     enough: threading.Event = dataclasses.field(default_factory=threading.Event, compare=False)
 
@@ -38,12 +39,16 @@ class Step:
     tokens: Sequence[int]
     log_p: Sequence[float] | None
     reason: generate.Reason | None
+    likeliest: Sequence[
+        Sequence[tuple[int, float]]
+    ] = ()  # of every token (id, log-probability), if asked for
 
 
 class Writer(Protocol):
     """Writes for many at once, or seems to."""
 
     room: int  # tokens of a prompt and its answer
+    likeliest: int  # the most that a wish may ask for
 
     def warm(self) -> None:
         """Compiles what it can, before the first `submit`."""
@@ -62,6 +67,7 @@ class OneByOne:
     """A thread that does one prompt after the other, with `infer.generate`."""
 
     room = 2**31  # the model's positions are checked anyway
+    likeliest = 0
 
     def __init__(self, name: str) -> None:
         self._name = name

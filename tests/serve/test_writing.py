@@ -33,7 +33,7 @@ def right(ready, prompts=PROMPTS, around=None, **changed):
 
 
 def test_completions_are_those_of_generate(client, ready):
-    found = client.completions.create(model="gpt", prompt=PROMPTS, logprobs=1, **GREEDY)
+    found = client.completions.create(model="gpt", prompt=PROMPTS, logprobs=0, **GREEDY)
     for choice, one in zip(found.choices, right(ready), strict=True):
         assert choice.text == one.text
         assert choice.finish_reason == ("length" if one.written.reason == "length" else "stop")
@@ -57,7 +57,7 @@ def test_a_stop_text_ends_an_answer_and_what_may_become_one_waits(client, ready)
     stop = text[len(text) // 2 :][:3]
     expected = text.split(stop)[0]
     found = client.completions.create(
-        model="gpt", prompt=PROMPTS[1], stop=[stop, "zzz"], logprobs=1, **GREEDY
+        model="gpt", prompt=PROMPTS[1], stop=[stop, "zzz"], logprobs=0, **GREEDY
     )
     assert (found.choices[0].text, found.choices[0].finish_reason) == (expected, "stop")
     said = "".join(found.choices[0].logprobs.tokens)
@@ -100,6 +100,20 @@ def test_a_conversation_stands_in_the_model_s_template(client, ready):
     assert chunks[-2].choices[0].finish_reason == found.choices[0].finish_reason
 
 
+def test_the_likeliest_tokens_are_told_beside_the_chosen_one(client, writer):
+    if not writer.state.models["gpt"].writer.likeliest:
+        pytest.skip("one text after the other: the likeliest are not told")
+    how = {"model": "gpt", "messages": MESSAGES, "temperature": 0, "max_tokens": 5, "logprobs": True}
+    found = client.chat.completions.create(**how, top_logprobs=3).choices[0].logprobs.content
+    for one in found:  # greedy: the chosen one is the first
+        assert [best.logprob for best in one.top_logprobs] == sorted(
+            (b.logprob for b in one.top_logprobs), reverse=True
+        )
+        assert len(one.top_logprobs) == 3 and one.top_logprobs[0].logprob == pytest.approx(
+            one.logprob, abs=1e-5
+        )
+
+
 def test_a_stream_ends_with_done(writer):
     status, text = writer.ask(
         "/v1/completions", {"prompt": "The cat", "stream": True, "max_tokens": 2, "temperature": 0}
@@ -136,7 +150,7 @@ def test_langchain_s_client_writes_too(writer):
     [
         ({"tools": [{"type": "function"}]}, "tools: .* is not done here"),
         ({"response_format": {"type": "json_object"}}, "response_format: .* is not done here"),
-        ({"top_logprobs": 3}, "top_logprobs: 3 is not done here"),
+        ({"top_logprobs": 21}, "top_logprobs: must be 0 to"),
         ({"n": 17}, "n: must be 1 to 16"),
         ({"temperature": -1}, "temperature: must be 0 to 100"),
         ({"temperature": "hot"}, "temperature: must be a number"),
