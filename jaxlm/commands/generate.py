@@ -118,6 +118,15 @@ def _parser() -> table.Parser:
     add("--repetition-penalty", type=float, default=1.0, help="above 1: repeat less; default: 1, off")
     add("--seed", type=int, default=0, help="of the draws; default: 0")
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
+    _add_means(parser)
+    table.add_texts(parser, "prompt")
+    table.add_answers(parser, "a prompt, with ids and log-probabilities")
+    return parser
+
+
+def _add_means(parser: table.Parser) -> None:
+    """Of writing the same in less time or memory."""
+    add = parser.add_argument
     add(
         "--draft",
         metavar="RUN",
@@ -134,9 +143,6 @@ def _parser() -> table.Parser:
         "how keys and values are held; int8 takes a quarter of float32's memory; default: float, as computed"
     )
     add("--cache", choices=("float", "int8"), default="float", help=held)
-    table.add_texts(parser, "prompt")
-    table.add_answers(parser, "a prompt, with ids and log-probabilities")
-    return parser
 
 
 def _write(text: str) -> None:

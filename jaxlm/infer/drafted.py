@@ -49,7 +49,8 @@ def answer(
     if new_tokens < 1:
         raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
     ids = [asking(predictor.tokenizer, frame, prompt) for prompt in prompts]
-    longest = max((len(one) for one in ids), default=0) + len(frame.before) + len(frame.after)
+    lengths = [len(frame.before) + len(one) + len(frame.after) for one in ids]
+    longest = max(lengths, default=1)
     engine = Slots(
         predictor,
         frame=frame,
@@ -61,35 +62,34 @@ def answer(
         int8=int8,
         likeliest=1,
     )
-    engine.compile()
     name = "source_ids" if frame.encoder_decoder else "ids"
+    asked = {"max_new_tokens": new_tokens, "sampling": sampling, "seed": seed, "stop": stop}
     for number, one in enumerate(ids):
-        asked = {"max_new_tokens": new_tokens, "sampling": sampling, "seed": seed, "stop": stop}
         engine.submit(Request(**{name: one}, **asked, number=number))
-    events, seconds = _events(engine, show if len(prompts) == 1 else None)
-    made = [_together(prompt, found) for prompt, found in zip(prompts, events, strict=True)]
-    steps, tokens = (
-        sum(f(found[1:]) for found in events) for f in (len, lambda e: sum(len(one.ids) for one in e))
-    )
-    read = sum(len(one) + len(frame.before) + len(frame.after) for one in ids)
-    return made, DraftSpeed(read, *seconds[:1], tokens, seconds[1], tokens / max(steps, 1))
+    engine.compile()
+    events, speed = _events(engine, sum(lengths), show if len(prompts) == 1 else None)
+    return [_together(prompt, found) for prompt, found in zip(prompts, events, strict=True)], speed
 
 
-def _events(engine: Slots, show: Show | None) -> tuple[list[list[Event]], tuple[float, float]]:
-    """By ticket, and the seconds of steps that gave an answer its first token, or read; and of others."""
+def _events(engine: Slots, read: int, show: Show | None) -> tuple[list[list[Event]], DraftSpeed]:
+    """By ticket, and how fast: steps that read, or give an answer its first token, apart from the others."""
     found: list[list[Event]] = [[] for _ in range(engine.waiting)]
     reading = writing = 0.0
+    tokens = steps = 0
     while not engine.idle:
         begin = time.perf_counter()
         events = engine.step()
         took = time.perf_counter() - begin
-        first = not events or any(not found[event.ticket] for event in events)
-        reading, writing = reading + took * first, writing + took * (not first)
+        if not events or any(not found[event.ticket] for event in events):
+            reading += took
+        else:
+            writing, steps = writing + took, steps + len(events)
+            tokens += sum(len(event.ids) for event in events)
         for event in events:
             found[event.ticket].append(event)
             if show is not None and event.text:
                 show(event.text)
-    return found, (reading, writing)
+    return found, DraftSpeed(read, reading, tokens, writing, tokens / max(steps, 1))
 
 
 def _together(prompt: str, events: Sequence[Event]) -> Answer:

@@ -66,7 +66,7 @@ class Engine:
         likeliest: int,
     ) -> None:
         check(loaded, rows=rows, room=room, piece=piece, guesses=guesses)
-        models = [one.apart() for one in loaded]
+        models = [one.by_layer for one in loaded]
         self._models, self._frame, self._guesses, self._int8 = models, frame, guesses, int8
         # Prompts whose tokens see each other cannot be cut.
         self._piece = predict.size(room) if frame.prefix else min(piece, predict.size(room))
@@ -82,15 +82,10 @@ class Engine:
             # Behind what is written, the last piece of a prompt is padded, and guesses may be wrong.
             behind = max(self._piece, guesses + 1)
             shape: dict[str, Any] = {"rows": rows, "source": self._source_room, "int8": int8}
+            slots = [row_cache.slots_for(room + front, behind) for front in self._fronts]
             self._caches = [
-                programs.empty(
-                    m.model,
-                    self._params(m, [0]),
-                    start,
-                    room=row_cache.slots_for(room + front, behind),
-                    **shape,
-                )
-                for m, front in zip(models, self._fronts, strict=True)
+                programs.empty(m.model, self._params(m, [0]), start, room=room, **shape)
+                for m, room in zip(models, slots, strict=True)
             ]
             unseen = programs.unseen(models[0].model, self._params(models[0], [0]), start, rows)
         self._seen_RV, self._unseen_1V = jnp.asarray(unseen), unseen[:1]

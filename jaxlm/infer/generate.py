@@ -89,7 +89,7 @@ def generate(
         return [], Speed(0, 0.0, 0, 0.0)
     with jax.set_mesh(predictor.mesh):
         rows = _rows(predictor, texts, limits, frame, seed, known_V)
-        params = predictor.params_of(range(len(texts)), len(rows.limit_B))
+        params = predictor.by_layer.params_of(range(len(texts)), len(rows.limit_B))
         state, prefill_s = _timed(
             decode.prefill,
             predictor.model,
@@ -123,7 +123,8 @@ def search(
         return [], Speed(0, 0.0, 0, 0.0)
     with jax.set_mesh(predictor.mesh):
         rows = _rows(predictor, texts, limits, frame, 0, known_V)
-        asked = (predictor.model, predictor.params_of(range(len(texts)), len(rows.limit_B)), rows)
+        params = predictor.by_layer.params_of(range(len(texts)), len(rows.limit_B))
+        asked = (predictor.model, params, rows)
         room = predict.size(new_tokens)
         settings = {"room": room, "search": how, "prefix": frame.prefix, "int8": int8}
         state, prefill_s = _timed(beam.prefill, *asked, **settings)

@@ -43,7 +43,8 @@ class Predictor:
         """The model over its weights: what programs take as their first argument."""
         return self.model.bind(self.params)
 
-    def apart(self) -> Self:
+    @functools.cached_property
+    def by_layer(self) -> Self:
         """The same with an array for each layer, where layers are unrolled on a CPU: no program copies them then. It
         holds the weights a second time; the first are free if nobody else holds them."""
         config = self.model.config

@@ -132,8 +132,8 @@ class Slots:
         return self._engine.reused
 
     def compile(self) -> None:
-        """Every program, so that no request waits for it. Rows must be free."""
-        assert self.idle
+        """Every program, so that no request waits for it. Before the first step."""
+        assert not self.running
         self._engine.compile()
 
     def submit(self, request: Request) -> int:

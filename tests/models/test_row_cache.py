@@ -10,6 +10,7 @@ from jaxlm.infer import slot_programs
 from jaxlm.infer.row_sampling import Asked
 from jaxlm.infer.sampling import Sampling
 from jaxlm.models import stored
+from jaxlm.models.apart import apart
 from tests.infer.small_models import LLAMA, made
 
 
@@ -89,3 +90,18 @@ def test_a_batch_in_int8_predicts_nearly_the_same():
     error = float(jnp.sqrt(jnp.mean((near - exact) ** 2)) / exact.std())
     print(error)
     assert 0 < error < 0.03  # 0.016; the weights are ten times initial ones
+
+
+def test_layers_that_stand_apart_are_not_copied_and_give_the_same_bits():
+    """Of the compiled step: no weight of a layer is cut out of a stacked one."""
+    model, params = made(LLAMA)
+    with jax.set_mesh(jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])):
+        own = apart(params, model.axes, lambda layers: True)
+        program = slot_programs.step.lower(model, own, rows_of(), now([3, 5, 9], [[7]] * 3)).compile()
+        stacked = slot_programs.step.lower(model, params, rows_of(), now([3, 5, 9], [[7]] * 3)).compile()
+    cut = lambda compiled: sum(
+        "= f32[1,36,56]" in line and " slice(" in line for line in compiled.as_text().splitlines()
+    )
+    assert cut(program) == 0 < cut(stacked)
+    found = [slot_programs.step(model, p, rows_of(), now([3, 5, 9], [[7]] * 3))[1] for p in (params, own)]
+    np.testing.assert_array_equal(*found)

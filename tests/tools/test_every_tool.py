@@ -17,6 +17,7 @@ from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.models.attention import xla_attention
 from tests.exchange.folders import hf_folder
+from tests.infer.test_answers import written_folder
 from tests.tools.started import ROOT, started
 from tools import check_kernels, compare_maxtext, draw_terminal, show_objectives
 
@@ -24,7 +25,7 @@ TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "insp
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods"}
-TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "load_test"}
+TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "load_test"}
 
 
 def test_no_tool_is_left_out():
@@ -69,6 +70,13 @@ def test_decoding_is_timed_for_every_room(tmp_path):
     pytest.importorskip("torch")
     said = started("tools/benchmark_decode.py", *words, cache=tmp_path)
     assert re.search(r"^\| 32 \|.*\n\| 64 \|.*\n\| transformers, dynamic", said, re.M)
+
+
+def test_slots_are_timed_beside_generate(tmp_path):
+    folder = written_folder(tmp_path / "hf", "GPT-2")
+    words = (f"hf:{folder}", "--rows=1", "--rounds=1", "--requests=")
+    said = started("tools/benchmark_slots.py", *words, cache=tmp_path)
+    assert re.search(r"tokens/s a row\n.*\n.*\n\| `generate` \| 1 \|.*\n\| slots \| 1 \|", said)
 
 
 def test_a_corpus_is_prepared(corpus, tmp_path):
