@@ -1,15 +1,20 @@
 """Claims about slots: greedy answers are `generate`'s, and an answer depends on its request alone, to the bit."""
 
 import dataclasses
+import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxlm.errors import UserError
 from jaxlm.infer import generate as generating
 from jaxlm.infer.frame import Frame
+from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.sampling import Sampling
 from jaxlm.infer.slots import Request, Slots
+from jaxlm.models.paths import flatten, nest
+from jaxlm.models.several import SeveralLowRank
 from tests.infer.predictors import predictor
 from tests.infer.small_models import DECODERS, ENCODER_DECODERS, LLAMA, made
 
@@ -38,7 +43,17 @@ def answered(engine, late=()):
     return found
 
 
-@pytest.mark.parametrize("name", [*DECODERS, *ENCODER_DECODERS])
+# The others share these families' code.
+_GATE = ("Llama", "Qwen3, QK norm, windows by turns, scaled RoPE", "Mixtral", "GPT-2", "T5", "BART")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in _GATE else pytest.mark.slow)
+        for name in (*DECODERS, *ENCODER_DECODERS)
+    ],
+)
 def test_greedy_answers_are_those_of_generate(name):
     """Four prompts, one of them of several pieces, in three rows."""
     config, seq2seq = {**DECODERS, **ENCODER_DECODERS}[name], name in ENCODER_DECODERS
@@ -217,3 +232,38 @@ def test_a_request_that_does_not_fit_is_refused_with_what_is_allowed():
     assert engine.idle
     with pytest.raises(UserError, match="rows=0"):
         slots(LLAMA, rows=0)
+
+
+def with_adapters(config):
+    """Two adapters on the queries, beside the base alone."""
+    model, params = made(config)
+    flat, rng = flatten(params), np.random.default_rng(4)
+    base = flat["blocks/attention/wq"]
+    layers, width, heads, head_dim = base.shape
+    a = rng.normal(0, 0.5, (layers, 3, width, 2)).astype(np.float32)
+    b = rng.normal(0, 0.5, (layers, 3, 2, heads, head_dim)).astype(np.float32)
+    a[:, 2] = 0
+    own = SeveralLowRank(base, jnp.asarray(a), jnp.asarray(b), np.zeros((layers, 0), np.int32))
+    return Loaded(
+        model=model,
+        params=nest({**flat, "blocks/attention/wq": own}),
+        mesh=predictor(model, params).mesh,
+        tokenizer=None,
+        row_length=40,
+        stored=types.SimpleNamespace(heads={}),
+        adapters={"one": None, "two": None},
+    )
+
+
+def test_every_request_has_the_adapter_it_names():
+    ready, names = with_adapters(LLAMA), ["one", None, "two", "one"]
+    how = {"new_tokens": NEW, "sampling": Sampling(), "seed": 0}
+    expected, _ = generating.generate(ready.choosing(names, 4), PROMPTS[:1] * 4, PLAIN, **how)
+    engine = Slots(ready, frame=PLAIN, rows=3, room=60, piece=16)
+    for name in names:
+        engine.submit(Request(ids=PROMPTS[0], max_new_tokens=NEW, adapter=name))
+    found = answered(engine)
+    assert [found[k][0] for k in range(4)] == [w.tokens for w in expected]
+    assert len({w.tokens for w in expected}) == 3
+    with pytest.raises(UserError, match="adapter 'three'"):
+        engine.submit(Request(ids=PROMPTS[0], max_new_tokens=NEW, adapter="three"))
