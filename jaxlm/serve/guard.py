@@ -4,6 +4,7 @@ Refused are, in this order: who has no key; everything new while the server drai
 once; bodies that say that they are too large, of which nothing is read.
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -114,7 +115,8 @@ class Guard:
                 "read": asked.read,
                 "written": asked.written,
             }
-            print(json.dumps(told), file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):  # nobody reads it any longer
+                print(json.dumps(told), file=sys.stderr, flush=True)
 
 
 def told(error: Exception) -> Refusal:

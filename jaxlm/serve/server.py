@@ -198,8 +198,9 @@ def _impatient(seconds: float) -> type:
 
 
 def tell(line: str) -> None:
-    """A line about the server itself, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    """A line about the server itself, on stderr; where nobody reads that any longer, the server goes on."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def named(runs: Sequence[str]) -> dict[str, str]:
