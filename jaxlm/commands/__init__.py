@@ -16,6 +16,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "embed": "vectors of texts, and their cosines",
         "predict": "a table with the model's answers as new columns",
         "compress": "a smaller and faster model: fewer bits, fewer weights; says what that costs",
+        "serve": "models behind HTTP, for the clients of OpenAI, Hugging Face and KServe",
         "soup": "a run whose weights are the mean of several runs'",
         "evaluate": "what a run measures on a split of its corpus, or any model on a table",
         "lm_eval": "the LM evaluation harness with a model of ours",

@@ -175,12 +175,14 @@ def add_model(parser: Parser, what: str, *, several: bool = False) -> None:
     if several:
         add("--weights", type=_numbers, default=[], metavar="A,B", help="of the runs; default: all the same")
         add("--vote", action="store_true", help="of several runs: each counts for what it finds likeliest")
-    add(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of weights and computation; bfloat16 takes half the memory; default: float32",
-    )
+    add_computation(parser)
+
+
+def add_computation(parser: Parser) -> None:
+    """In which precision, and on which devices; `infer.loaded.settings` reads them."""
+    add, kinds = parser.add_argument, ("float32", "bfloat16")
+    what = "of weights and computation; bfloat16 takes half the memory; default: float32"
+    add("--precision", choices=kinds, default="float32", help=what)
     for axis, role in _AXES.items():
         add(f"--mesh.{axis}", type=int, metavar="N", help=f"devices that {role}; -1: the rest")
 
@@ -196,7 +198,7 @@ def add_adapters(parser: Parser) -> None:
     """Adapters on the model as their base, each for the rows that name it."""
     add = parser.add_argument
     what = "a run with LoRA or a PEFT folder on --run as its base; several times: each row names its own"
-    add("--adapter", type=_named, action="append", default=[], metavar="NAME=DIR", help=what)
+    add("--adapter", type=named, action="append", default=[], metavar="NAME=DIR", help=what)
     field = "column with the name of a row's adapter; default: adapter"
     add("--adapter-field", default="adapter", metavar="NAME", help=field)
 
@@ -209,7 +211,7 @@ def add_decisions(parser: Parser) -> None:
     add("--threshold", type=float, metavar="P", help=given)
 
 
-def _named(text: str) -> tuple[str, str]:
+def named(text: str) -> tuple[str, str]:
     name, equals, where = text.partition("=")
     if not (name and equals and where):
         raise argparse.ArgumentTypeError(f"{text}: NAME=DIR")

@@ -64,7 +64,7 @@ def answer(
     tokenizer = predictor.tokenizer
     ids = [asking(tokenizer, frame, prompt)[: longest or None] for prompt in prompts]
     show = show if len(prompts) == search.n_best == 1 else None
-    reader = _Reader(tokenizer, frame, ids, tuple(stop), show)
+    reader = Reader(tokenizer, frame, ids, tuple(stop), show)
     if search.needed:
         check_drawing(sampling)
         return _searched(predictor, frame, prompts, reader, new_tokens, search, int8)
@@ -88,7 +88,7 @@ def _searched(
     predictor: Predictor,
     frame: Frame,
     prompts: Sequence[str],
-    reader: "_Reader",
+    reader: "Reader",
     new_tokens: int,
     search: Search,
     int8: bool,
@@ -119,7 +119,7 @@ def table(found: Sequence[Answer]) -> str:
     return "\n".join(f"{a.prompt}\n    {' '.join(a.text.split())}  [{a.written.reason}]" for a in found)
 
 
-class _Reader:
+class Reader:
     """Turns ids into text as they come."""
 
     def __init__(

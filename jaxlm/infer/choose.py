@@ -3,13 +3,14 @@
 The choices of an item are rows of their own, laid out as in training: one alone gets the same number as packed.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Vocabulary
 from jaxlm.errors import UserError
 from jaxlm.infer import classify
 from jaxlm.infer.predict import Predictor
@@ -28,12 +29,17 @@ def choose(
     pairs = [(question, choice) for question, *choices in items for choice in choices]
     vocabulary = predictor.tokenizer.vocabulary
     each = predictor.by_row(
-        lambda module, batch: _numbers(module, classify.typed(batch, vocabulary)),
+        functools.partial(_judged, vocabulary=vocabulary),
         classify.laid_out(predictor, pairs, 2, objective.max_tokens),
-        targets=lambda tokens_BT: classify.alone(len(tokens_BT), vocabulary),
+        targets=functools.partial(classify.nothing_known, vocabulary=vocabulary),
         batch_size=batch_size,
     )
     return [classify.shares(logits_K) for logits_K in np.array(each).reshape(-1, objective.choices)]
+
+
+def _judged(module: Any, batch: Batch, *, vocabulary: Vocabulary) -> jax.Array:
+    """With the types of tokens."""
+    return _numbers(module, classify.typed(batch, vocabulary))
 
 
 @jax.jit

@@ -43,9 +43,9 @@ def outputs(
     rows = laid_out(predictor, items, objective.texts, objective.max_tokens)
     vocabulary = predictor.tokenizer.vocabulary
     return predictor.by_row(
-        lambda module, batch: _outputs(module, typed(batch, vocabulary), pooling=objective.pooling),
+        functools.partial(_judged, vocabulary=vocabulary, pooling=objective.pooling),
         rows,
-        targets=lambda tokens_BT: alone(len(tokens_BT), vocabulary),
+        targets=functools.partial(nothing_known, vocabulary=vocabulary),
         batch_size=batch_size,
     )
 
@@ -70,12 +70,22 @@ def alone(rows: int, vocabulary: Vocabulary) -> ItemTargets:
     return ItemTargets(first_BC=zeros, labels_BC=zeros, weights_BC=zeros.astype(np.float32), start_B=start_B)
 
 
+def nothing_known(tokens_BT: np.ndarray, vocabulary: Vocabulary) -> ItemTargets:
+    """`alone`, of a batch's tokens."""
+    return alone(len(tokens_BT), vocabulary)
+
+
 def typed(batch: Batch, vocabulary: Vocabulary) -> Batch:
     """With the number of its text as the type of every token."""
     ends_BT = (batch.tokens_BT == vocabulary.marks[1][0]).astype(jnp.int32)
     before_BT = jnp.cumsum(ends_BT, axis=1) - ends_BT
     types_BT = jnp.where(batch.segments_BT > 0, jnp.minimum(before_BT, 1), 0)
     return dataclasses.replace(batch, types_BT=types_BT)
+
+
+def _judged(module: Any, batch: Batch, *, vocabulary: Vocabulary, pooling: reading.Pooling) -> jax.Array:
+    """With the types of tokens."""
+    return _outputs(module, typed(batch, vocabulary), pooling=pooling)
 
 
 @functools.partial(jax.jit, static_argnames="pooling")

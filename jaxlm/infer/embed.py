@@ -29,12 +29,25 @@ def embed(
 
     `row_length` cuts texts off before the predictor's. UserError when the tokenizer has neither [SEP] nor eos.
     """
-    tokenizer, vocabulary = predictor.tokenizer, predictor.tokenizer.vocabulary
+    ids = predictor.tokenizer.encode_batch(list(texts))
+    return of_ids(predictor, ids, pooling=pooling, row_length=row_length, batch_size=batch_size)
+
+
+def of_ids(
+    predictor: Predictor,
+    texts: Sequence[np.ndarray],
+    *,
+    pooling: embeddings.Pooling,
+    row_length: int | None = None,
+    batch_size: int = 32,
+) -> np.ndarray:
+    """The same of texts that are ids already, without special tokens around them."""
+    vocabulary = predictor.tokenizer.vocabulary
     vocabulary.require_end("embedding texts")
     longest = min(row_length or predictor.row_length, predictor.row_length) - vocabulary.overhead(1, 1)
-    ids = [text[:longest] for text in tokenizer.encode_batch(list(texts))]
+    ids = [text[:longest] for text in texts]
     vectors = predictor.by_row(
-        lambda model, batch: encode(model, batch, pooling=pooling),
+        functools.partial(encode, pooling=pooling),
         [vocabulary.framed(text).tolist() for text in ids],
         batch_size=batch_size,
     )

@@ -6,6 +6,7 @@ both ends, and of all windows the smallest.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.batch import Batch
+from jaxlm.batch import Batch, Vocabulary
 from jaxlm.data.rows.windows import Cut, context
 from jaxlm.data.tokenizer import Tokenizer
 from jaxlm.infer import classify
@@ -60,9 +61,9 @@ def scores(
         for k, asked, first, n in zip(record, question, start, length, strict=True)
     ]
     said = predictor.by_row(
-        lambda module, batch: _logits(module, classify.typed(batch, vocabulary)),
+        functools.partial(_judged, vocabulary=vocabulary),
         rows,
-        targets=lambda tokens_BT: classify.alone(len(tokens_BT), vocabulary),
+        targets=functools.partial(classify.nothing_known, vocabulary=vocabulary),
         batch_size=batch_size,
     )
     found: list[Scores] = [[] for _ in items]
@@ -91,6 +92,11 @@ def answers(
         _found(item[1], flat[2 * k + 1][1], begins[k], said[k], objective.answer_tokens, most)
         for k, item in enumerate(items)
     ]
+
+
+def _judged(module: Any, batch: Batch, *, vocabulary: Vocabulary) -> jax.Array:
+    """With the types of tokens."""
+    return _logits(module, classify.typed(batch, vocabulary))
 
 
 @jax.jit

@@ -49,7 +49,7 @@ def fill(predictor: Predictor, sentences: Sequence[str], *, top: int = 5) -> lis
     known_V = sampling.known(tokenizer)
     top = min(top, int(known_V.sum()))
     results = predictor.by_row(
-        lambda model, batch: _likeliest(model, batch, known_V, top=top),
+        functools.partial(_likeliest, known_V=known_V, top=top),
         rows,
         targets=functools.partial(_places, mask=tokenizer.vocabulary.mask),
     )

@@ -97,17 +97,19 @@ def vectors(
 ) -> tuple[np.ndarray, Reading]:
     """[texts, D], float32, of length 1, and how they were read. `pooling` counts instead of the run's or folder's."""
     how = chosen(ready, pooling)
-    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if how.pooling == "cls_mlp" else ())
     read = list(map(how.text, texts))
     return embed.embed(ready, read, pooling=how.pooling, row_length=how.length), how
 
 
 def chosen(ready: Loaded, pooling: Pooling | None = None) -> Reading:
-    """As `pooling` says, else as the run was evaluated, else as the folder says."""
-    return reading(ready, pooling or trained(ready.stored.run))
+    """How its texts are read; `pooling` counts instead of the run's or folder's. UserError for a model that embeds
+    nothing."""
+    how = reading(ready, pooling or _trained(ready.stored.run))
+    ready.require("embedding texts", ("encoder", "pair"), ("pooler",) if how.pooling == "cls_mlp" else ())
+    return how
 
 
-def trained(run: Run | None) -> Pooling | None:
+def _trained(run: Run | None) -> Pooling | None:
     """SimCSE's MLP is a part of training only, unless the run had pairs to learn from (Gao et al., 2104.08821)."""
     if run is None:
         return None

@@ -54,7 +54,7 @@ def test_sentinels_of_an_answer_are_shown_by_name():
     assert answers._text(marked, ids) == "<extra_id_0> the cat <extra_id_1> ran"
     assert answers._text(marked, ids[1:3]) == marked.decode(ids[1:3])
     around = dataclasses.replace(PLAIN, start=(1,))
-    reader = answers._Reader(marked, around, [[5]], ("ran",), None)
+    reader = answers.Reader(marked, around, [[5]], ("ran",), None)
     assert reader.text(0, ids) == "<extra_id_0> the cat <extra_id_1> "
 
 

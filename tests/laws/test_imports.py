@@ -44,6 +44,7 @@ FLOORS = (
     "tasks",
     "compress",
     "export",
+    "serve",
     "training",
     "planning",
     "commands",

@@ -25,7 +25,7 @@ TESTED = {"benchmark_packing", "check_real_weights", "convert_checkpoint", "insp
 TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits", "benchmark_decode", "sides"}
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods", "compression_table"}
-TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "export_table"}
+TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "export_table", "load_test"}
 
 
 def test_no_tool_is_left_out():
