@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
             f"--output={target} exists and is not empty. Fix: another folder, or remove that one first."
         )
     model = loaded.of_options(options)
+    recipe.check(model)
     calibration = recipe.calibration.read(model) if recipe.calibrated else None
     before = report.measured(model, options.data)
     smaller = recipe.apply(model, calibration, lambda line: print(line, flush=True))

@@ -133,8 +133,8 @@ class Quantise(Step):
         """As its finder."""
         return self.finder.calibrated
 
-    def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
-        """All weights that a rule names."""
+    def check(self, model: Loaded) -> None:
+        """All errors before anything is computed."""
         weights, known = flatten(model.params), facts(model.model)
         chosen = self.chosen(known)
         if twice := [path for path in chosen if is_value(weights[path])]:
@@ -143,7 +143,13 @@ class Quantise(Step):
                 "the first. Fix: compress the model that it was made of."
             )
         for path, rule in chosen.items():
-            rule.blocks(path, known[path], weights[path].shape)  # all errors before anything is computed
+            rule.blocks(path, known[path], weights[path].shape)
+
+    def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
+        """All weights that a rule names."""
+        self.check(model)
+        weights, known = flatten(model.params), facts(model.model)
+        chosen = self.chosen(known)
         within = [path for path in chosen if not is_table(known[path]) and not path.startswith("heads/")]
         inputs = self._inputs(model, text, within)
         made: dict[str, Any] = {}

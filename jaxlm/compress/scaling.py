@@ -56,7 +56,7 @@ class AWQ(Scaling):
             s_I = jnp.maximum(mean_I, 1e-4) ** (exponent / self.grid)
             s_I = s_I / jnp.sqrt(s_I.max(-1, keepdims=True) * s_I.min(-1, keepdims=True))
             error = w_IO - rounded(w_IO * s_I[..., None]) / s_I[..., None]
-            lost = jnp.einsum("...io,...ij,...jo->...", error, inputs.square_II, error)
+            lost = (error * jnp.matmul(inputs.square_II, error)).sum((-2, -1))
             found = jnp.where((lost < best)[..., None], s_I, found)
             best = jnp.minimum(lost, best)
         return found

@@ -28,8 +28,12 @@ class Step(Protocol):
         """Whether it needs text."""
         return False
 
+    def check(self, model: Loaded) -> None:
+        """UserError when it finds nothing to do in the model, or what it cannot do."""
+        ...
+
     def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
-        """The model, changed. UserError when it finds nothing to do, or what it cannot do."""
+        """The model, changed; UserError as `check`."""
         ...
 
 
@@ -53,6 +57,10 @@ class Compress:
     def calibrated(self) -> bool:
         """Whether text is needed."""
         return any(step.calibrated for step in self.steps)
+
+    def check(self, model: Loaded) -> None:
+        """The first step, before text is read for it: others see what it leaves."""
+        self.steps[0].check(model)
 
     def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
         """All steps."""

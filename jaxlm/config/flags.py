@@ -10,7 +10,8 @@ import pathlib
 import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from absl import flags
@@ -67,7 +68,7 @@ def parse(argv: Sequence[str]) -> Command:
     code = named_recipe(values.recipe)
     said = lambda flag: next((word.partition("=")[2] for word in overrides if word.startswith(flag)), "")
     named = {name: said(flag) for name, flag in _GIVEN.items()}
-    run, code = executed_recipe(path, **named) if path is not None else (_saved(values.workdir), code)
+    run, code = executed_recipe(path, named) if path is not None else (_saved(values.workdir), code)
     for word in others:
         _refuse(word, run, values)
     if values.help:
@@ -233,12 +234,12 @@ def _origin(run: Run, path: str, value: Any, has_default: bool, overrides: dict[
 
 
 def executed_recipe(
-    path: str, start: str = "", teacher: str = "", *, kind: type[Made] = Run
+    path: str, given: Mapping[str, str] = MappingProxyType({}), kind: type[Made] = Run
 ) -> tuple[Made, Code]:
-    """Executes a recipe, perhaps with what it starts or learns from; its classes may be named from here on. UserError
-    when it gives no `kind`."""
+    """Executes a recipe, with what it starts or learns from where that is `given`; its classes may be named from here
+    on. UserError when it gives no `kind`."""
     try:
-        run, module, code = executed.execute(path, start, teacher)
+        run, module, code = executed.execute(path, **given)
     except UserError:
         raise
     except Exception as error:
