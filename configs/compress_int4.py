@@ -8,9 +8,10 @@ Expect      see docs/compression.md
 
 from jaxlm.compress.calibration import Text
 from jaxlm.compress.gptq import GPTQ
-from jaxlm.compress.rounding import Quantise, Rounding
+from jaxlm.compress.rounding import Quantise
 from jaxlm.compress.step import Compress
 from jaxlm.views.beside import MATRICES
+from jaxlm.views.rounding import Rounding
 
 
 def get_config() -> Compress:

@@ -20,11 +20,12 @@ from jaxlm.compress import report  # noqa: E402
 from jaxlm.compress.calibration import Calibration, Text  # noqa: E402
 from jaxlm.compress.gptq import GPTQ  # noqa: E402
 from jaxlm.compress.report import Measured  # noqa: E402
-from jaxlm.compress.rounding import Nearest, Quantise, Rounding  # noqa: E402
+from jaxlm.compress.rounding import Nearest, Quantise  # noqa: E402
 from jaxlm.compress.scaling import AWQ, Outliers, Smooth  # noqa: E402
 from jaxlm.infer import loaded  # noqa: E402
 from jaxlm.infer.loaded import Loaded  # noqa: E402
 from jaxlm.views.beside import MATRICES  # noqa: E402
+from jaxlm.views.rounding import Rounding  # noqa: E402
 
 PAGE = ROOT / "docs" / "compression.md"
 TABLE = r".*tokens/table"

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.compress.calibration import Inputs
-from jaxlm.compress.rounding import Finder, Rounding
+from jaxlm.compress.rounding import Finder
 from jaxlm.errors import UserError
 from jaxlm.models import quantised
 from jaxlm.models.quantised import Quantised
+from jaxlm.views.rounding import Rounding
 from jaxlm.views.view import Facts, parts
 
 _BLOCK = 128  # inputs between two updates of all that follow
@@ -68,7 +69,7 @@ def _codes(
     inputs = len(w_IO)
     order_I = jnp.argsort(-jnp.diag(square_II))
     group_I = order_I // (inputs // len(scale_GO))
-    upper_II = _factor(square_II[order_I][:, order_I], damping)
+    upper_II = inverse_factor(square_II[order_I][:, order_I], damping)
     size = math.gcd(inputs, _BLOCK)
 
     def block(number: jax.Array, carried: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -104,7 +105,7 @@ def _codes(
     )  # loops over 4 bits are slow on a CPU
 
 
-def _factor(square_II: jax.Array, damping: float) -> jax.Array:
+def inverse_factor(square_II: jax.Array, damping: float) -> jax.Array:
     """The upper Cholesky factor of the inverse; inputs that never come are taken as independent."""
     diagonal_I = jnp.diag(square_II)
     square_II = square_II + jnp.diag(jnp.where(diagonal_I == 0, 1.0, 0.0) + damping * diagonal_I.mean())

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.compress.calibration import Inputs
-from jaxlm.compress.rounding import Finder, Rounding
+from jaxlm.compress.rounding import Finder
 from jaxlm.errors import UserError
 from jaxlm.models.beside import Scaled
 from jaxlm.models.split import Split
+from jaxlm.views.rounding import Rounding
 from jaxlm.views.view import Facts, parts
 
 Round = Callable[[jax.Array], jax.Array]  # a matrix, to what is left of it

@@ -158,6 +158,13 @@ def _eight_bits_backward(
 _eight_bits.defvjp(_eight_bits_forward, _eight_bits_backward)
 
 
+def by_token(x: jax.Array, contracted: int) -> jax.Array:
+    """x as a product of int8 by int8 reads it: each row rounded by its largest number."""
+    within = tuple(range(x.ndim - contracted, x.ndim))
+    own = jnp.maximum(jnp.abs(x.astype(jnp.float32)).max(within, keepdims=True), 1e-30) / 127
+    return jnp.round(x / own) * own
+
+
 def encode(
     array: jax.Array,
     blocks: tuple[int, ...],

@@ -9,6 +9,7 @@ from jaxlm.views.adapter import Adapter, houlsby, pfeiffer
 from jaxlm.views.freeze import BitFit, Freeze
 from jaxlm.views.ia3 import IA3
 from jaxlm.views.keep_start import KeepStart
+from jaxlm.views.keep_zeros import KeepZeros
 from jaxlm.views.lora import DoRA, LoRA, rslora
 from jaxlm.views.prompt import Prefix, Prompt
 from jaxlm.views.view import Chain, View
@@ -22,6 +23,7 @@ __all__ = [
     "DoRA",
     "Freeze",
     "KeepStart",
+    "KeepZeros",
     "LoRA",
     "Prefix",
     "Prompt",

@@ -12,10 +12,12 @@ from jaxlm.compress.calibration import Calibration, Text
 from jaxlm.compress.rounding import size_of
 from jaxlm.errors import UserError
 from jaxlm.exchange import stored
-from jaxlm.infer import likelihood, loaded
+from jaxlm.infer import generate, likelihood, loaded
+from jaxlm.infer.sampling import Sampling
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.quantised import Quantised
 from jaxlm.models.values import is_value, plain
+from jaxlm.objectives.frame import Frame
 from jaxlm.partition.mesh import Mesh
 from tests.compress import models
 
@@ -83,6 +85,18 @@ def test_a_mesh_reads_and_computes_the_same(smaller):
     assert isinstance(codes, Quantised) and not codes.codes.sharding.is_fully_replicated
     for a, b in zip(likelihood.followed(one, rows), likelihood.followed(shared, rows), strict=True):
         np.testing.assert_allclose(a.log_p, b.log_p, atol=2e-4)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_it_writes_is_what_it_scores(smaller, recipe):
+    model = models.opened(smaller[recipe])
+    frame = Frame(before=(), after=(), start=(), stops=())
+    (found,), _ = generate.generate(
+        model, [[5, 9, 30]], frame, new_tokens=6, sampling=Sampling(temperature=0), seed=0
+    )
+    scored = likelihood.followed(model, [[5, 9, 30, *found.tokens]])[0]
+    assert scored.likeliest[2:].all()
+    np.testing.assert_allclose(found.log_probabilities, scored.log_p[2:], atol=1e-3)
 
 
 def test_json_and_quality_on_a_text(folder, text, tmp_path, capsys):

@@ -9,11 +9,11 @@ import pytest
 
 from jaxlm.compress.calibration import Inputs
 from jaxlm.compress.gptq import GPTQ
-from jaxlm.compress.rounding import Rounding
 from jaxlm.compress.scaling import AWQ, Outliers, Smooth
 from jaxlm.errors import UserError
 from jaxlm.models import quantised
 from jaxlm.models.values import whole
+from jaxlm.views.rounding import Rounding
 from jaxlm.views.view import Facts
 
 ONE = Facts(("layers", "heads", "head_dim", "embed"), 2)

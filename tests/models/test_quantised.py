@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from jaxlm.batch import Batch
-from jaxlm.compress.rounding import Rounding, is_table
 from jaxlm.models import quantised
 from jaxlm.models.build import build
 from jaxlm.models.factors import Factors
 from jaxlm.models.forms import taken_apart
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import whole
+from jaxlm.views.rounding import Rounding, is_table
 from jaxlm.views.view import facts
 from tests.infer.small_models import DECODERS, ENCODER_DECODERS
 
