@@ -117,7 +117,7 @@ def test_weights_are_arguments_and_programs_are_compiled_once(words):
     batch = made._batch([[2, 4, 3]], 32, lambda _: places)
     for text in (
         fill_mask._likeliest.lower(made.module, batch, known(words), top=5).as_text(),
-        embed._encode.lower(made.module, batch, pooling=pooling).as_text(),
+        embed.encode.lower(made.module, batch, pooling=pooling).as_text(),
     ):
         assert len(text) < weights / 2
     sizes = []
@@ -125,7 +125,7 @@ def test_weights_are_arguments_and_programs_are_compiled_once(words):
         made = ready(VOCAB_LARGER, words, seed)
         fill_mask.fill(made, [SENTENCES[seed % 2]] * (5 + seed))
         embed.embed(made, TEXTS[seed:] * 2, pooling=pooling, batch_size=4)
-        sizes.append((fill_mask._likeliest._cache_size(), embed._encode._cache_size()))
+        sizes.append((fill_mask._likeliest._cache_size(), embed.encode._cache_size()))
     assert sizes[1][0] == sizes[0][0] + 1  # two masks in a row
     assert sizes[2] == sizes[1] and sizes[1][1] == sizes[0][1]
 

@@ -88,7 +88,7 @@ def test_retry_hands_signals_on_and_does_not_restart(fakes, number):
     process = fakes.start("retry.sh", "python")
     fakes.wait_for("started")
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert (process.returncode, len(fakes.calls("python"))) == (75, 1)
 
 
@@ -97,7 +97,7 @@ def test_retry_stopped_between_two_tries(fakes):
     process = fakes.start("retry.sh", "python", RETRY_WAIT="60")
     assert "restart 1 of" in process.stdout.readline()
     process.terminate()
-    process.communicate(timeout=60)
+    process.communicate(timeout=240)
     assert (process.returncode, len(fakes.calls("python"))) == (75, 1)
 
 
@@ -248,7 +248,7 @@ def test_tpu_pod_stops_with_a_checkpoint_and_follows_what_runs(worker):
     time.sleep(0.3)
     first.terminate()
     for process in (first, second, third):
-        assert "saved" in process.communicate(timeout=60)[0]
+        assert "saved" in process.communicate(timeout=240)[0]
         assert process.returncode == 75
     assert len(worker.calls("python")) == 1
 
