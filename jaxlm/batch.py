@@ -168,6 +168,22 @@ class Batch:
     # No row has more segments, each of them one run, with padding only behind them. None: not known
     most_segments: int | None = dataclasses.field(default=None, metadata={"static": True})
 
+    @classmethod
+    def full(cls, tokens_BT: np.ndarray, source_BS: np.ndarray | None = None) -> "Batch":
+        """Of rows without padding, a text each; `source_BS` is what an encoder beside a decoder reads."""
+        places = lambda like: np.tile(np.arange(like.shape[1], dtype=np.int32), (len(like), 1))
+        beside: dict[str, Any] = {}
+        if source_BS is not None:
+            beside = {"source_tokens_BS": source_BS, "source_segments_BS": np.ones_like(source_BS)}
+            beside |= {"source_positions_BS": places(source_BS)}
+        return cls(
+            tokens_BT=tokens_BT,
+            segments_BT=np.ones_like(tokens_BT),
+            positions_BT=places(tokens_BT),
+            types_BT=np.zeros_like(tokens_BT),
+            **beside,
+        )
+
 
 Batches = Mapping[str, Batch]  # by task: what a step takes
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from jaxlm import entry
 from jaxlm.commands import options as table
-from jaxlm.errors import EXIT_DONE, UserError
+from jaxlm.errors import EXIT_DONE
 from jaxlm.runtime import signals
 
 
@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     from jaxlm.compress.step import Compress
     from jaxlm.config import flags, recipes
     from jaxlm.data.places import expanded
+    from jaxlm.exchange import model_folder
     from jaxlm.infer import loaded
 
     recipe, _ = flags.executed_recipe(recipes.located(options.config), kind=Compress)
@@ -36,10 +37,7 @@ def main(argv: Sequence[str]) -> int:
     recipe, _ = flags.overridden(recipe, [*changes, *text], options.config)
     recipe.validate()
     target = expanded(options.output)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(
-            f"--output={target} exists and is not empty. Fix: another folder, or remove that one first."
-        )
+    model_folder.check_free(target)
     model = loaded.of_options(options)
     recipe.check(model)
     calibration = recipe.calibration.read(model) if recipe.calibrated else None

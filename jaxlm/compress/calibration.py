@@ -100,15 +100,7 @@ class Calibration:
         """The rows, few at a time."""
         at_once = max(1, _AT_ONCE // self.tokens_RT.shape[1])
         for at in range(0, len(self.tokens_RT), at_once):
-            tokens_BT = self.tokens_RT[at : at + at_once]
-            ones = np.ones_like(tokens_BT)
-            positions_BT = np.broadcast_to(np.arange(tokens_BT.shape[1], dtype=np.int32), tokens_BT.shape)
-            yield Batch(
-                tokens_BT=tokens_BT,
-                segments_BT=ones,
-                positions_BT=positions_BT,
-                types_BT=np.zeros_like(tokens_BT),
-            )
+            yield Batch.full(self.tokens_RT[at : at + at_once])
 
     def inputs(self, model: Loaded, paths: Sequence[str]) -> dict[str, Inputs]:
         """Of the matrices at these paths (of the body; 0 for those that it does not pass)."""

@@ -21,7 +21,7 @@ from jaxlm.infer.loaded import Loaded
 from jaxlm.models.paths import flatten
 from jaxlm.models.values import is_value
 from jaxlm.views.rounding import is_table
-from jaxlm.views.view import Facts, facts, parts
+from jaxlm.views.view import Facts, facts, matrices, parts
 
 _BLOCK = 128  # inputs that are chosen among together by SparseGPT
 
@@ -132,6 +132,5 @@ class Prune(Step):
             if one.inputs and not is_table(one) and re.match(self.weights, path)
         }
         if not found:
-            matrices = ", ".join(sorted(path for path, one in known.items() if one.inputs))
-            raise UserError(f"weights={self.weights!r} names no matrix. There are: {matrices}.")
+            raise UserError(f"weights={self.weights!r} names no matrix. There are: {matrices(known)}.")
         return found

@@ -71,13 +71,7 @@ def _seconds(model: Loaded) -> float:
     """Of a pass, compiled."""
     length = min(_TOKENS, model.row_length)
     tokens = np.arange(_ROWS * length, dtype=np.int32).reshape(_ROWS, length) % model.model.config.vocab_size
-    like = np.ones_like(tokens)
-    places = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
-    batch = Batch(tokens_BT=tokens, segments_BT=like, positions_BT=places, types_BT=np.zeros_like(tokens))
-    if model.model.config.kind == "encoder_decoder":
-        batch = dataclasses.replace(
-            batch, source_tokens_BS=tokens, source_segments_BS=like, source_positions_BS=places
-        )
+    batch = Batch.full(tokens, tokens if model.model.config.kind == "encoder_decoder" else None)
     with jax.set_mesh(model.mesh):
         batch = model.split(batch)
         program = jax.jit(lambda module, batch: module.encode(batch, None).x_BTD)

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxlm.compress.step import Compress, Say
 from jaxlm.config import Run, tree
-from jaxlm.exchange import importing, model_folder
+from jaxlm.exchange import exporting, model_folder
 from jaxlm.exchange.stored import Stored
 from jaxlm.infer.loaded import Loaded
 
@@ -23,7 +23,7 @@ def write(target: pathlib.Path, model: Loaded, recipe: Compress, *, say: Say) ->
         origin=_origin(found, recipe),
         fingerprint=found.fingerprint or model.tokenizer.fingerprint,
         tokenizer=found.tokenizer,
-        files=_files(found),
+        files=exporting.origin_files(found),
         say=say,
         run=_run(found, model),
     )
@@ -46,13 +46,3 @@ def _run(found: Stored, model: Loaded) -> Run | None:
     if found.run is None:
         return None
     return dataclasses.replace(found.run, model=model.model.config, view=(), init_from="")
-
-
-def _files(found: Stored) -> dict[str, bytes]:
-    """What else came with the weights: poolings, settings of generation."""
-    if found.hf is not None:
-        return importing.kept_files(found.hf)
-    if found.folder is None or not found.folder.origin_files.is_dir():
-        return {}
-    root = found.folder.origin_files
-    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}

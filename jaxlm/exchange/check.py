@@ -148,17 +148,7 @@ def _batch(config: Any) -> Batch:
     """Two full rows; both sides of an encoder-decoder are the same length."""
     rng = np.random.default_rng(0)
     tokens_BT = rng.integers(0, config.vocab_size, (_ROWS, _LENGTH)).astype(np.int32)
-    ones_BT = np.ones_like(tokens_BT)
-    positions_BT = np.tile(np.arange(_LENGTH, dtype=np.int32), (_ROWS, 1))
-    return Batch(
-        tokens_BT=tokens_BT,
-        segments_BT=ones_BT,
-        positions_BT=positions_BT,
-        types_BT=np.zeros_like(tokens_BT),
-        source_tokens_BS=tokens_BT[:, ::-1].copy(),
-        source_segments_BS=ones_BT,
-        source_positions_BS=positions_BT,
-    )
+    return Batch.full(tokens_BT, tokens_BT[:, ::-1].copy())
 
 
 def _ours(side: Stored, layers: int) -> np.ndarray:

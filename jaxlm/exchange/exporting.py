@@ -105,7 +105,7 @@ def _files(
     pooling: sentence_transformers.Pooling | None,
 ) -> dict[str, bytes]:
     """All files but the weights."""
-    files = _origin_files(found)
+    files = origin_files(found)
     hf = config_json(found, plan)
     if files.get("config.json") is None or json.loads(files["config.json"]) != hf:
         files["config.json"] = _text(hf)
@@ -175,7 +175,8 @@ def original(found: Stored) -> dict[str, Any] | None:
     return came if same else None
 
 
-def _origin_files(found: Stored) -> dict[str, bytes]:
+def origin_files(found: Stored) -> dict[str, bytes]:
+    """What else came with the weights, by name."""
     if found.hf is not None:
         return importing.kept_files(found.hf)
     if found.folder is None or not found.folder.origin_files.is_dir():

@@ -35,8 +35,7 @@ def from_hf(
 
     `shardings`: path -> where a parameter lies meanwhile; the default device without it.
     """
-    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
+    model_folder.check_free(target)
     found = of_hf(name, allow_pickle=allow_pickle)
     check_names(found.missing, found.unexpected, found.where)
     assert found.hf is not None and found.plan is not None

@@ -120,11 +120,16 @@ def write(
         (partial / FILE).write_text(json.dumps(described, indent=1))
 
 
+def check_free(target: pathlib.Path) -> None:
+    """UserError when something stands there."""
+    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
+        raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
+
+
 @contextmanager
 def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """A folder beside `target` that becomes it when all went well, and is removed when not. UserError: a full disk."""
-    if target.is_symlink() or (target.exists() and (not target.is_dir() or any(target.iterdir()))):
-        raise UserError(f"{target} exists and is not empty. Name another folder, or remove that one first.")
+    check_free(target)
     name = f".{target.name}.partial-"
     fix = f"Nothing was written to {target}. Fix: make room, or name a folder you can write to."
     with places.disk_errors(target.parent, fix):

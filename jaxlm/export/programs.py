@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import export
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from jaxlm.errors import UserError
 from jaxlm.export.functions import Function
 from jaxlm.models import stack
+from jaxlm.models.apart import Apart
 from jaxlm.models.build import Model, build
 from jaxlm.models.paths import flatten
 
@@ -77,12 +77,12 @@ def named(params: Any) -> dict[str, Any]:
 
 
 def _whole(parts: Sequence[Any], taken: Sequence[tuple[str, int | None]]) -> list[Any]:
-    """The leaves out of what a program takes."""
+    """The leaves out of what a program takes; those of unrolled layers stay apart."""
     by_name: dict[str, list[Any]] = {}
     for part, (name, _) in zip(parts, taken, strict=True):
         by_name.setdefault(name, []).append(part)
     stacked = {name for name, layer in taken if layer is not None}
-    return [jnp.stack(parts) if name in stacked else parts[0] for name, parts in by_name.items()]
+    return [Apart(parts) if name in stacked else parts[0] for name, parts in by_name.items()]
 
 
 def traced(name: str, function: Function, model: Model, params: Any, platform: str) -> Program:

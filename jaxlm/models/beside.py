@@ -42,7 +42,7 @@ class Beside(Value):
 class Scaled(Beside):
     """inner * base * outer, elementwise: what goes in, or comes out, times a vector. None: as it is.
 
-    IA3 (Liu et al., 2205.05638), the magnitude of DoRA, and the scale of a base that is held as int8.
+    IA3 (Liu et al., 2205.05638), the magnitude of DoRA, and inputs that are scaled before a base is rounded.
     """
 
     inner: jax.Array | None  # [in ..., 1 ...]
@@ -52,14 +52,8 @@ class Scaled(Beside):
         """Around that of the base."""
         if self.inner is not None:
             x = x * self.inner.reshape(self.inner.shape[:contracted])
-        held = not isinstance(self.base, Value) and jnp.issubdtype(self.base.dtype, jnp.integer)
-        y = dense(x, self.base.astype(x.dtype) if held else self.base, contracted=contracted, result=result)
+        y = dense(x, self.base, contracted=contracted, result=result)
         return y if self.outer is None else y * self.outer.reshape(self.outer.shape[contracted:])
-
-    def start(self) -> Any:
-        """The base; of one that is held as int8 itself."""
-        held = not isinstance(self.base, Value) and jnp.issubdtype(self.base.dtype, jnp.integer)
-        return self if held else super().start()
 
     def full(self) -> jax.Array:
         """The merged weight; with 'layers' in front, of every layer."""

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.models import masks, stored, traced
+from jaxlm.models import cache_values, masks, traced
 
 LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
 
@@ -36,14 +36,15 @@ class LayerCache:
         """The cache with the layer's next T slots written."""
         new = {"k_LBSKH": k_BTKH, "v_LBSKH": v_BTKH}
         made = {
-            name: stored.written(getattr(self, name), a_BTKH, self._write) for name, a_BTKH in new.items()
+            name: cache_values.written(getattr(self, name), a_BTKH, self._write)
+            for name, a_BTKH in new.items()
         }
         return dataclasses.replace(self, **made)
 
     def first(self, slots: int) -> tuple[jax.Array, jax.Array]:
         """k_BSKH, v_BSKH of the layer's first slots."""
         read = lambda a_LBSKX: self._read(a_LBSKX, slots)
-        return stored.read(self.k_LBSKH, read), stored.read(self.v_LBSKH, read)
+        return cache_values.read(self.k_LBSKH, read), cache_values.read(self.v_LBSKH, read)
 
     def over_written(self, attend: Callable[[int], jax.Array], new: int) -> jax.Array:
         """`attend(slots)` for the smallest of a few sizes that holds what is written, with the `new` slots of now."""
@@ -122,7 +123,7 @@ class KVCache:
     def in_int8(self) -> "KVCache":
         """The same, with keys and values held as int8: a quarter of float32's memory, for errors of a half of a 127th
         of the largest number of a head at a position."""
-        held = {name: stored.in_int8(getattr(self, name)) for name in ("k_LBSKH", "v_LBSKH")}
+        held = {name: cache_values.in_int8(getattr(self, name)) for name in ("k_LBSKH", "v_LBSKH")}
         return dataclasses.replace(self, **held)
 
     def repeated(self, times: int) -> "KVCache":

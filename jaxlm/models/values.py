@@ -36,8 +36,9 @@ class Value:
         raise NotImplementedError
 
     def astype(self, dtype: Any) -> Self:
-        """Every floating array in it in that dtype."""
-        return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, self)
+        """Every floating array in it in that dtype; a value in it as that value has it."""
+        cast = lambda a: a.astype(dtype) if is_value(a) or jnp.issubdtype(a.dtype, jnp.floating) else a
+        return jax.tree.map(cast, self, is_leaf=lambda node: is_value(node) and node is not self)
 
     def __getitem__(self, index: Any) -> Any:
         return self if index is Ellipsis else self.rows(index)

@@ -3,6 +3,7 @@
 `InferenceClient` posts to the very URL it was given, so that `/` and `/models/NAME` do what a model is for.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -26,30 +27,6 @@ async def root(state: State, request: Request) -> Any:
         if use in model.does:
             return await answer(state, request, found, name)
     raise AssertionError(model.does)
-
-
-async def similarity(state: State, request: Request) -> Json:
-    """POST /similarity: cosines of a sentence with others."""
-    found = await state.body(request)
-    return await _similarity(state, request, found, found.get("model"))
-
-
-async def fill_mask(state: State, request: Request) -> Json:
-    """POST /fill-mask: the likeliest tokens for [MASK]."""
-    found = await state.body(request)
-    return await _fill(state, request, found, found.get("model"))
-
-
-async def tags(state: State, request: Request) -> Json:
-    """POST /token-classification: spans with a label each."""
-    found = await state.body(request)
-    return await _tags(state, request, found, found.get("model"))
-
-
-async def answer(state: State, request: Request) -> Json:
-    """POST /question-answering: the part of a context that answers a question."""
-    found = await state.body(request)
-    return await _answer(state, request, found, found.get("model"))
 
 
 async def _similarity(state: State, request: Request, found: fields.Body, name: Any) -> Json:
@@ -132,3 +109,19 @@ _FOR = {
     WRITE: tgi.written,
     EMBED: tei.embedded,
 }
+
+
+def _route(answer: Callable[..., Awaitable[Json]]) -> Callable[[State, Request], Awaitable[Json]]:
+    """A route of its own, whose body names the model."""
+
+    async def route(state: State, request: Request) -> Json:
+        found = await state.body(request)
+        return await answer(state, request, found, found.get("model"))
+
+    return route
+
+
+similarity = _route(_similarity)  # POST /similarity: cosines of a sentence with others
+fill_mask = _route(_fill)  # POST /fill-mask: the likeliest tokens for [MASK]
+tags = _route(_tags)  # POST /token-classification: spans with a label each
+answer = _route(_answer)  # POST /question-answering: the part of a context that answers a question

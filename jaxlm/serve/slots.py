@@ -4,11 +4,10 @@ One thread steps as long as there is something to write; a prompt that comes tak
 devices has no rows (`writer.OneByOne`).
 """
 
-import asyncio
 import dataclasses
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from jaxlm.errors import UserError
 from jaxlm.infer.frame import Frame
@@ -17,7 +16,7 @@ from jaxlm.infer.loaded import Loaded
 from jaxlm.infer.predict import Predictor
 from jaxlm.infer.slots import Event, Request, Slots
 from jaxlm.serve.limits import Asked, NotFinite, Refusal
-from jaxlm.serve.writer import Step, Wish
+from jaxlm.serve.writer import Over, Step, Tell, Wish, followed
 
 
 @dataclasses.dataclass(eq=False)
@@ -26,8 +25,8 @@ class _Job:
 
     request: Request
     wish: Wish
-    over: Callable[[], bool]
-    tell: Callable[[Step | BaseException], None]
+    over: Over
+    tell: Tell
     tokens: list[int] = dataclasses.field(default_factory=list)
     log_p: list[float] = dataclasses.field(default_factory=list)
     likeliest: list[Sequence[tuple[int, float]]] = dataclasses.field(default_factory=list)
@@ -65,31 +64,15 @@ class InRows:
         self._slots.compile()
         self._thread.start()
 
-    async def submit(
-        self, model: Predictor, ids: Sequence[int], wish: Wish, asked: Asked
-    ) -> AsyncIterator[Step]:
+    def submit(self, model: Predictor, ids: Sequence[int], wish: Wish, asked: Asked) -> AsyncIterator[Step]:
         """See `Writer`."""
-        loop, steps = asyncio.get_running_loop(), asyncio.Queue[Step | BaseException]()
-        ended = threading.Event()
 
-        def tell(step: Step | BaseException) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(steps.put_nowait, step)
+        def begin(over: Over, tell: Tell) -> None:
+            with self._changed:
+                self._new.append(_Job(self._request(ids, wish), wish, over, tell))
+                self._changed.notify()
 
-        job = _Job(self._request(ids, wish), wish, lambda: ended.is_set() or asked.over, tell)
-        with self._changed:
-            self._new.append(job)
-            self._changed.notify()
-        try:
-            while True:
-                step = await steps.get()
-                if isinstance(step, BaseException):
-                    raise step
-                yield step
-                if step.reason is not None:
-                    return
-        finally:
-            ended.set()
+        return followed(begin, asked)
 
     def close(self) -> None:
         """See `Writer`."""

@@ -44,6 +44,10 @@ class Step:
     ] = ()  # of every token (id, log-probability), if asked for
 
 
+Over = Callable[[], bool]  # whether nobody waits for the text any more, or its time is over
+Tell = Callable[[Step | BaseException], None]  # from a thread, to the one who waits
+
+
 class Writer(Protocol):
     """Writes for many at once, or seems to."""
 
@@ -63,6 +67,28 @@ class Writer(Protocol):
         ...
 
 
+async def followed(begin: Callable[[Over, Tell], None], asked: Asked) -> AsyncIterator[Step]:
+    """The steps that a thread tells, once `begin` has handed it the text; when the iterator is closed it is over."""
+    loop, steps = asyncio.get_running_loop(), asyncio.Queue[Step | BaseException]()
+    ended = threading.Event()
+
+    def tell(step: Step | BaseException) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(steps.put_nowait, step)
+
+    begin(lambda: ended.is_set() or asked.over, tell)
+    try:
+        while True:
+            step = await steps.get()
+            if isinstance(step, BaseException):
+                raise step
+            yield step
+            if step.reason is not None:
+                return
+    finally:
+        ended.set()
+
+
 class OneByOne:
     """A thread that does one prompt after the other, with `infer.generate`."""
 
@@ -79,29 +105,10 @@ class OneByOne:
     def warm(self) -> None:
         """See `Writer`; programs depend on what is asked."""
 
-    async def submit(
-        self, model: Predictor, ids: Sequence[int], wish: Wish, asked: Asked
-    ) -> AsyncIterator[Step]:
+    def submit(self, model: Predictor, ids: Sequence[int], wish: Wish, asked: Asked) -> AsyncIterator[Step]:
         """See `Writer`."""
-        loop, steps = asyncio.get_running_loop(), asyncio.Queue[Step | BaseException]()
-        ended = threading.Event()
-
-        def tell(step: Step | BaseException) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(steps.put_nowait, step)
-
-        over = lambda: ended.is_set() or asked.over
-        self._jobs.put(lambda: self._write(model, ids, wish, over, tell))
-        try:
-            while True:
-                step = await steps.get()
-                if isinstance(step, BaseException):
-                    raise step
-                yield step
-                if step.reason is not None:
-                    return
-        finally:
-            ended.set()
+        begin = lambda over, tell: self._jobs.put(lambda: self._write(model, ids, wish, over, tell))
+        return followed(begin, asked)
 
     def close(self) -> None:
         """See `Writer`."""
@@ -117,8 +124,8 @@ class OneByOne:
         model: Predictor,
         ids: Sequence[int],
         wish: Wish,
-        over: Callable[[], bool],
-        tell: Callable[..., None],
+        over: Over,
+        tell: Tell,
     ) -> None:
         def watch(rows: list[list[int]]) -> set[int]:
             tell(Step(rows[0], None, None))

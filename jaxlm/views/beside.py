@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxlm.errors import UserError, check_pattern
-from jaxlm.models.beside import Scaled
+from jaxlm.models.quantised import Quantised, encode
 from jaxlm.models.values import whole
-from jaxlm.views.view import Facts, Tree, View, parts
+from jaxlm.views.view import Facts, Tree, View, matrices, parts
 
 # Of attention and MLP, in every family.
 MATRICES = r"(.*/)?(attention|cross_attention|mlp)/w"
@@ -54,7 +54,7 @@ class Beside(View):
     def check(self, facts: Mapping[str, Facts], where: str) -> None:
         """UserError when no matrix is a target."""
         if not any(self._is_target(path, one) for path, one in facts.items()):
-            known = ", ".join(sorted(path for path, one in facts.items() if one.inputs))
+            known = matrices(facts)
             raise UserError(f"{where}.targets={self.targets!r} matches no matrix. There are: {known}.")
 
     def split(
@@ -122,10 +122,9 @@ class Beside(View):
         how = self._as(path, one)
         if how != "int8":
             return {path: array.astype(how)}
-        first = len(parts(one, one.axes)[0])
-        scale = jnp.abs(array).max(range(first, first + one.inputs), keepdims=True) / 127
-        rounded = jnp.round(array / jnp.where(scale == 0, 1.0, scale)).astype(jnp.int8)
-        return {path + _INT8: rounded, path + _SCALE: scale}
+        stack, inner, outer = parts(one, array.shape)
+        held = encode(array, (*stack, *(1 for _ in inner), *outer), "int8")
+        return {path + _INT8: held.codes, path + _SCALE: held.scale}
 
     def _is_target(self, path: str, one: Facts) -> bool:
         return one.inputs > 0 and not self._is_also(path) and re.match(self.targets, path) is not None
@@ -140,7 +139,7 @@ def _restored(frozen: Mapping[str, Any]) -> Tree:
     for path, array in frozen.items():
         if path.endswith(_INT8):
             own = path.removesuffix(_INT8)
-            found[own] = Scaled(array, None, frozen[own + _SCALE])
+            found[own] = Quantised(array, frozen[own + _SCALE], None, "float")
         elif not (path.endswith(_SCALE) and path.removesuffix(_SCALE) + _INT8 in frozen):
             found[path] = array
     return found

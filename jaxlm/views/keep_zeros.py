@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from jaxlm.errors import UserError, check_pattern
-from jaxlm.views.view import Facts, Tree, View
+from jaxlm.views.view import Facts, Tree, View, matrices
 
 _KEPT = "/kept"  # behind the path of a weight: where it is not 0
 
@@ -29,7 +29,7 @@ class KeepZeros(View):
     def check(self, facts: Mapping[str, Facts], where: str) -> None:
         """UserError when it names no matrix."""
         if not any(self._named(path, one) for path, one in facts.items()):
-            known = ", ".join(sorted(path for path, one in facts.items() if one.inputs))
+            known = matrices(facts)
             raise UserError(f"{where}.weights={self.weights!r} matches no matrix. There are: {known}.")
 
     def split(

@@ -18,7 +18,7 @@ from jaxlm.errors import UserError, check_pattern
 from jaxlm.models import quantised
 from jaxlm.models.quantised import Activations, Kind
 from jaxlm.models.straight import StraightThrough
-from jaxlm.views.view import Facts, Tree, View, parts
+from jaxlm.views.view import Facts, Tree, View, matrices, parts
 
 _BLOCKS = "/blocks"  # behind the path of a weight: what shape its scales have
 
@@ -96,8 +96,9 @@ def chosen(rules: Sequence[Rounding], known: Mapping[str, Facts]) -> dict[str, R
             found[path] = rule
     for rule in rules:
         if rule not in found.values():
-            matrices = ", ".join(sorted(path for path, one in known.items() if one.inputs))
-            raise UserError(f"weights={rule.weights!r} names no matrix that is left. There are: {matrices}.")
+            raise UserError(
+                f"weights={rule.weights!r} names no matrix that is left. There are: {matrices(known)}."
+            )
     return found
 
 

@@ -116,6 +116,11 @@ def parts(one: Facts, what: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any
     return what[:first], what[first : first + one.inputs], what[first + one.inputs :]
 
 
+def matrices(facts: Mapping[str, Facts]) -> str:
+    """Their paths, for messages."""
+    return ", ".join(sorted(path for path, one in facts.items() if one.inputs))
+
+
 def bias_of(path: str) -> str:
     """Where the bias of a matrix is, if it has one: that of attention/wo is attention/bo."""
     layer, _, name = path.rpartition("/")

@@ -7,6 +7,7 @@ import pathlib
 import re
 import secrets
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,11 +17,19 @@ from jaxlm.data import tokenizer
 from jaxlm.data.corpus import corpus
 from jaxlm.data.shards import handed, prepare
 from jaxlm.errors import UserError
+from tests.buckets import store
 
 
 @pytest.fixture
 def url() -> str:
     return f"memory://{secrets.token_hex(8)}/prepared"
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """What several hosts read at once: an object of memory:// has one position for all that read it."""
+    with store.running() as url:
+        yield url
 
 
 def command(tmp_path, url: str, *, documents: int = 60) -> list[str]:
@@ -101,7 +110,8 @@ def index(folder: pathlib.Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(("having", "giver"), [((), 0), ((1,), 1), ((2, 1), 1), ((0, 1, 2), None)])
-def test_one_host_makes_or_has_what_the_others_fetch(tmp_path, url, having, giver):
+def test_one_host_makes_or_has_what_the_others_fetch(tmp_path, bucket, having, giver):
+    url = f"{bucket}/{secrets.token_hex(8)}"
     folders = [tmp_path / f"{number}" / "wiki-1" for number in range(3)]
     for number in having:
         index(folders[number], "had")

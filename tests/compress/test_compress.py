@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxlm.commands import compress as command
+from jaxlm.commands import export
 from jaxlm.compress.calibration import Calibration, Text
 from jaxlm.compress.rounding import size_of
 from jaxlm.errors import UserError
@@ -181,3 +182,11 @@ def test_an_encoder_and_its_vectors(tmp_path, text, capsys):
     assert command.main(["", *words, f"--data={text}"]) == 0
     said = capsys.readouterr().out
     assert "mean cosine" in said and "x as fast" in said
+
+
+def test_it_is_exported_as_the_arrays_its_values_stand_for(smaller, tmp_path):
+    target = tmp_path / "hf"
+    assert export.main(["", str(smaller["compress_int4"]), str(target)]) == 0
+    there, here = loaded.load(f"hf:{target}", mesh=models.ONE), models.opened(smaller["compress_int4"])
+    for path, array in flatten(plain(here.params)).items():
+        np.testing.assert_allclose(flatten(there.params)[path], array, atol=1e-6)

@@ -7,6 +7,7 @@ import pytest
 
 from jaxlm.batch import Batch
 from jaxlm.models import quantised
+from jaxlm.models.beside import Scaled
 from jaxlm.models.build import build
 from jaxlm.models.factors import Factors
 from jaxlm.models.forms import taken_apart
@@ -157,3 +158,10 @@ def test_every_family_computes_with_values_what_it_computes_with_their_arrays(co
 
     plain = {path: whole(value) for path, value in values.items()}
     np.testing.assert_allclose(jax.jit(logits)(values), jax.jit(logits)(plain), rtol=2e-4, atol=2e-4)
+
+
+def test_scales_stay_float32_inside_other_values():
+    inner = jnp.ones((2, 1, 1, 1), jnp.float32)
+    value = Scaled(quantised.encode(jnp.asarray(drawn((2, 4, 6, 5))), (2, 1, 1, 5), "int8"), inner, None)
+    cast = value.astype(jnp.bfloat16)
+    assert cast.inner.dtype == jnp.bfloat16 and cast.base.scale.dtype == jnp.float32

@@ -9,7 +9,7 @@ from jaxlm.batch import Batch
 from jaxlm.infer import slot_programs
 from jaxlm.infer.row_sampling import Asked
 from jaxlm.infer.sampling import Sampling
-from jaxlm.models import stored
+from jaxlm.models import cache_values
 from jaxlm.models.apart import apart
 from tests.infer.small_models import LLAMA, made
 
@@ -61,7 +61,7 @@ def test_no_step_and_no_piece_copies_the_cache(int8):
 def test_int8_holds_each_number_to_half_a_step():
     a_LBSKH = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 5, 2, 16)), jnp.float32)
     a_LBSKH = a_LBSKH.at[0, 0, 0].set(0.0)
-    back = stored.read(stored.in_int8(a_LBSKH), lambda a: a)
+    back = cache_values.read(cache_values.in_int8(a_LBSKH), lambda a: a)
     step = np.abs(np.asarray(a_LBSKH)).max(axis=-1, keepdims=True) / 127
     assert (np.abs(np.asarray(back) - np.asarray(a_LBSKH)) <= step * 0.5001).all()
     assert float(jnp.abs(back).max()) == pytest.approx(float(jnp.abs(a_LBSKH).max()), rel=1e-6)
