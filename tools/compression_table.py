@@ -37,6 +37,7 @@ def _rule(weights: str, kind: str, group: int = 0, low: bool = False, activation
     return Rounding(weights=weights, kind=kind, group=group, low=low, activations=activations)  # pyright: ignore
 
 
+WIDE = (_rule(MATRICES, "int8", activations="int16"), _rule(TABLE, "int8", activations="int16"))
 EIGHT = (_rule(MATRICES, "int8", activations="int8"), _rule(TABLE, "int8", activations="int8"))
 FOUR = (_rule(MATRICES, "int4", 32), _rule(TABLE, "int8"))
 LOW = (_rule(MATRICES, "int4", 32, True), _rule(TABLE, "int8"))
@@ -44,6 +45,7 @@ SCHEMES = {
     "int8": Quantise(rules=EIGHT, finder=Nearest()),
     "int8, smoothed": Quantise(rules=EIGHT, finder=Smooth(strength=0.5)),
     "int8, 16 outliers apart": Quantise(rules=EIGHT, finder=Outliers(inputs=16, rest=Smooth(strength=0.5))),
+    "int8, activations in 16 bits": Quantise(rules=WIDE, finder=Nearest()),
     "int8 weights alone": Quantise(rules=(_rule(MATRICES, "int8"), _rule(TABLE, "int8")), finder=Nearest()),
     "fp8 weights alone": Quantise(rules=(_rule(MATRICES, "fp8"), _rule(TABLE, "int8")), finder=Nearest()),
     "int4, groups of 32": Quantise(rules=FOUR, finder=Nearest()),

@@ -52,8 +52,8 @@ class StraightThrough(AsArray):
 
     def product(self, x: jax.Array, contracted: int, result: jnp.dtype | None) -> jax.Array:
         """What comes in rounded as it will be."""
-        if self.activations == "int8":
-            x = _through(x, quantised.by_token(x, contracted))
+        if self.activations != "float":
+            x = _through(x, quantised.by_token(x, contracted, self.activations))
         return dense(x, self.full(), contracted=contracted, result=result)
 
     def rows(self, ids: Any) -> jax.Array:

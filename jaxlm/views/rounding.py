@@ -31,7 +31,9 @@ class Rounding:
     kind: Kind  # of the codes: int8, int4, nf4 (4 bits, spaced as a normal distribution), fp8 (e4m3)
     group: int  # inputs that share a scale, such as 32 or 128; 0: all inputs of an output
     low: bool  # also the lowest value of a group is kept (int8, int4), not only the largest absolute one
-    activations: Activations  # what comes in: float, or rounded to int8 token by token (int8 without groups)
+    activations: (
+        Activations  # what comes in: float, or rounded token by token to int8 or int16 (int8 without groups)
+    )
 
     def validate(self, where: str) -> None:
         """UserError for what does not go together."""
@@ -44,10 +46,10 @@ class Rounding:
             raise UserError(
                 f"{where}.low=True is for int8 and int4; {self.kind} is spaced around 0. Fix: low=False."
             )
-        if self.activations == "int8" and (self.kind != "int8" or self.group or self.low):
+        if self.activations != "float" and (self.kind != "int8" or self.group or self.low):
             raise UserError(
-                f'{where}.activations="int8" multiplies int8 by int8, with one scale for every output. Fix: '
-                'kind="int8", group=0 and low=False, or activations="float".'
+                f'{where}.activations="{self.activations}" multiplies int8 by int8, with one scale for every output. '
+                'Fix: kind="int8", group=0 and low=False, or activations="float".'
             )
 
     def blocks(self, path: str, one: Facts, shape: tuple[int, ...]) -> tuple[int, ...]:

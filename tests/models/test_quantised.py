@@ -1,5 +1,8 @@
 """Quantised weights against float64 numpy, and whole models with them against the same models with plain arrays."""
 
+import dataclasses
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,23 +79,36 @@ def test_a_product_is_that_of_the_whole(kind, low, blocks, rows):
 
 
 @pytest.mark.parametrize("rows", [(1, 1), (2, 5)])
-def test_eight_bits_by_eight_bits_are_sums_of_integers(rows):
+@pytest.mark.parametrize(("activations", "largest"), [("int8", 127), ("int16", 32639)])
+def test_whole_numbers_by_eight_bits_are_sums_of_integers(activations, largest, rows):
     value = jax.tree.map(
-        lambda a: a[2], quantised.encode(jnp.asarray(drawn(SHAPE)), BLOCKS[0], "int8", "int8")
+        lambda a: a[2], quantised.encode(jnp.asarray(drawn(SHAPE)), BLOCKS[0], "int8", activations)
     )
-    x = drawn((*rows, *SHAPE[1:3]), 1)
-    flat = x.reshape(-1, 64).astype(np.float64)
-    own = np.abs(flat).max(1, keepdims=True) / 127
-    sums = np.rint((flat / own).astype(np.float32)).astype(np.int64) @ np.asarray(
-        value.codes, np.int64
-    ).reshape(64, 10)
+    numbers = np.random.default_rng(1).integers(-largest, largest, (math.prod(rows), 64))
+    numbers[:, 3] = largest  # so that rounding finds these numbers again
+    own = 2.0 ** -np.arange(1, len(numbers) + 1)[:, None]
+    x = (numbers * own).reshape(*rows, *SHAPE[1:3]).astype(np.float32)
+    sums = numbers @ np.asarray(value.codes, np.int64).reshape(64, 10)
     expected = (sums * own * np.asarray(value.scale, np.float64).reshape(1, 10)).reshape(*rows, 10)
     np.testing.assert_allclose(value.product(jnp.asarray(x), 2, None), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_gradient_passes_eight_bits_as_if_nothing_of_the_input_were_rounded():
+def test_sixteen_bits_are_nearly_the_floating_product():
+    codes = quantised.encode(jnp.asarray(drawn((512, 6))), (1, 6), "int8")
+    x = jnp.asarray(drawn((3, 512), 1)).at[0, 0].set(-100).at[1, 7].set(3000)  # outliers, one below 0
+    expected = np.asarray(x, np.float64) @ np.asarray(codes.full(), np.float64)
+    found = dataclasses.replace(codes, activations="int16").product(x, 1, None)
+    step = np.abs(np.asarray(x)).max(1, keepdims=True) / 32639  # rounding errors are below half of it
+    bound = 6 * step / 12**0.5 * np.linalg.norm(np.asarray(codes.full(), np.float64), axis=0)
+    assert (np.abs(found - expected) < bound + 2e-4).all()
+    coarse = dataclasses.replace(codes, activations="int8").product(x, 1, None)
+    assert np.abs(coarse - expected).max() > 20 * np.abs(found - expected).max()
+
+
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+def test_a_gradient_passes_whole_numbers_as_if_nothing_of_the_input_were_rounded(activations):
     value = jax.tree.map(
-        lambda a: a[0], quantised.encode(jnp.asarray(drawn(SHAPE)), BLOCKS[0], "int8", "int8")
+        lambda a: a[0], quantised.encode(jnp.asarray(drawn(SHAPE)), BLOCKS[0], "int8", activations)
     )
     x = jnp.asarray(drawn((2, 5, *SHAPE[1:3]), 1))
     g = jnp.asarray(drawn((2, 5, 10), 2))
