@@ -22,7 +22,12 @@ from jaxlm.objectives.frame import Frame
 from jaxlm.partition.mesh import Mesh
 from tests.compress import models
 
-RECIPES = {"compress_int8": ["--config.steps[0].finder.inputs=2"], "compress_int4": []}  # outliers of 32
+RECIPES = {
+    "compress_int8": ["--config.steps[0].finder.inputs=2"],  # outliers of 32
+    "compress_int4": [],
+    "compress_w8a16": [],
+    "compress_mixed": [],
+}
 SMALL = ["--config.calibration.rows=4", "--config.calibration.length=16"]
 
 
