@@ -5,22 +5,29 @@ and no gradient of it is formed.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 
 from jaxlm.errors import UserError, check_pattern
-from jaxlm.models.quantised import Quantised, encode
+from jaxlm.models.quantised import Kind, Quantised
 from jaxlm.models.values import whole
+from jaxlm.views.rounding import Rounding
 from jaxlm.views.view import Facts, Tree, View, matrices, parts
 
 # Of attention and MLP, in every family.
 MATRICES = r"(.*/)?(attention|cross_attention|mlp)/w"
-Held = Literal["float32", "bfloat16", "int8"]
-_INT8, _SCALE = "/int8", "/scale"  # behind the path of a weight that is held so
+Held = Literal["float32", "bfloat16", "int8", "int4", "nf4"]
+_GROUPS = {
+    "int8": (),
+    "int4": (64, 32, 16),
+    "nf4": (64, 32, 16),
+}  # inputs that share a scale: the first that fits
+_SCALE = "/scale"  # beside the codes, whose kind stands behind the path of a weight that is held so
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -31,7 +38,8 @@ class Beside(View):
     also: str = (
         ""  # regular expression: parameters that are trained as they are, such as a new head; empty: none
     )
-    # how frozen matrices are held; int8: those of attention and MLP, a scale for every output; others bfloat16
+    # how frozen matrices are held; as codes those of attention and MLP: int8 with a scale for every output, int4 and
+    # nf4 (QLoRA's: 2305.14314) with one for 64 inputs of it; others bfloat16
     frozen: Held = "float32"
 
     def trained(self, one: Facts) -> dict[str, Facts]:
@@ -104,9 +112,10 @@ class Beside(View):
         for path, one in facts.items():
             if self._is_also(path):
                 continue
-            if self._as(path, one) == "int8":
+            how = self._as(path, one)
+            if how in _GROUPS:
                 stack, inner, outer = parts(one, one.axes)
-                found[path + _INT8] = one
+                found[f"{path}/{how}"] = one
                 found[path + _SCALE] = Facts((*stack, *(None for _ in inner), *outer), 0)
             else:
                 found[path] = one
@@ -115,16 +124,21 @@ class Beside(View):
     def _as(self, path: str, one: Facts) -> Held:
         if self.frozen == "float32" or not one.inputs:
             return "float32"
-        return "int8" if self.frozen == "int8" and re.match(MATRICES, path) else "bfloat16"
+        return self.frozen if re.match(MATRICES, path) else "bfloat16"
 
     def _held(self, path: str, one: Facts, array: jax.Array) -> Tree:
         """How a weight is stored."""
         how = self._as(path, one)
-        if how != "int8":
+        if how not in _GROUPS:
             return {path: array.astype(how)}
-        stack, inner, outer = parts(one, array.shape)
-        held = encode(array, (*stack, *(1 for _ in inner), *outer), "int8")
-        return {path + _INT8: held.codes, path + _SCALE: held.scale}
+        fits = lambda group: (
+            math.prod(inner) % group == 0 and (inner[-1] % group == 0 or group % inner[-1] == 0)
+        )
+        inner = parts(one, array.shape)[1]
+        group = next(filter(fits, _GROUPS[how]), 0)
+        rule = Rounding(weights="", kind=cast(Kind, how), group=group, low=False, activations="float")
+        held = rule.nearest(path, one, array)
+        return {f"{path}/{how}": held.codes, path + _SCALE: held.scale}
 
     def _is_target(self, path: str, one: Facts) -> bool:
         return one.inputs > 0 and not self._is_also(path) and re.match(self.targets, path) is not None
@@ -134,12 +148,12 @@ class Beside(View):
 
 
 def _restored(frozen: Mapping[str, Any]) -> Tree:
-    """Under the model's own paths: what is held as int8 is a value."""
+    """Under the model's own paths: what is held as codes is a value."""
     found = {}
     for path, array in frozen.items():
-        if path.endswith(_INT8):
-            own = path.removesuffix(_INT8)
+        own, _, kind = path.rpartition("/")
+        if kind in _GROUPS:
             found[own] = Quantised(array, frozen[own + _SCALE], None, "float")
-        elif not (path.endswith(_SCALE) and path.removesuffix(_SCALE) + _INT8 in frozen):
+        elif not (path.endswith(_SCALE) and any(f"{own}/{kind}" in frozen for kind in _GROUPS)):
             found[path] = array
     return found

@@ -2,6 +2,7 @@
 compute, merges where it can, forms no gradient of what is frozen, and is the same on eight devices as on one."""
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from jaxlm.errors import UserError
+from jaxlm.models import quantised
 from jaxlm.models.cost import count_parameters
 from jaxlm.models.paths import flatten
 from jaxlm.models.values import plain
 from jaxlm.run.program import Program
 from jaxlm.views import IA3, AdaLoRA, Adapter, BitFit, DoRA, LoRA, houlsby, pfeiffer, rslora
+from jaxlm.views.view import Facts
 from tests.views.programs import LENGTH, MODELS, ROWS, D, F, batch, perturbed, products, program, run, steps
 
 RANK = 3
@@ -29,6 +32,7 @@ METHODS = {
     "pfeiffer": pfeiffer(width=RANK),
     "bfloat16": LoRA(rank=RANK, alpha=6.0, scaling="rank", frozen="bfloat16"),
     "int8": DoRA(rank=RANK, alpha=6.0, scaling="rank", frozen="int8"),
+    "nf4": LoRA(rank=RANK, alpha=6.0, scaling="rank", frozen="nf4"),
 }
 EXACT = {"rslora", "adalora", "ia3", "bitfit", "houlsby", "pfeiffer"}  # at the start, to the bit
 LINEAR = METHODS.keys() - {"houlsby", "pfeiffer"}
@@ -62,7 +66,7 @@ def test_at_the_start_the_function_is_that_of_the_base(name, method):
     ours = logits(name)(built(name, method).view.merge(trained, frozen))
     theirs = np.asarray(logits(name)(params))
     # What a base that is held in 8 bits is off by: 2^-9 of a weight in the mean of bfloat16, 1/254 of the largest in int8.
-    off = {"bfloat16": 0.02, "int8": 0.05}.get(method, 0.0 if method in EXACT else 1e-6)
+    off = {"bfloat16": 0.02, "int8": 0.05, "nf4": 0.5}.get(method, 0.0 if method in EXACT else 1e-6)
     assert np.abs(ours - theirs).max() <= off * np.abs(theirs[theirs > -1e8]).max()
 
 
@@ -194,7 +198,25 @@ def test_frozen_matrices_are_held_as_asked():
     assert frozen["embeddings/tokens/table"].dtype == jnp.bfloat16 and "blocks/mlp/w_in" not in frozen
 
 
-@pytest.mark.parametrize("method", ["int8", "adalora", pytest.param("houlsby", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("inputs", "groups"), [((128,), (2,)), ((4, 32), (2, 1)), ((48,), (3,)), ((24,), (1,))]
+)
+def test_four_bits_have_a_scale_for_64_inputs_or_what_divides_them(inputs, groups):
+    """Equation 2 of 2305.14314: by the largest of a group, to the nearest of 16 quantiles."""
+    path, one = "blocks/mlp/w_in", Facts(("layers", *("in",) * len(inputs), "mlp"), len(inputs))
+    weight = np.random.default_rng(0).standard_normal((2, *inputs, 5)).astype(np.float32)
+    _, frozen = METHODS["nf4"].split({path: jnp.asarray(weight)}, {path: one}, jax.random.key(0))
+    assert frozen[f"{path}/nf4"].dtype == jnp.uint4
+    assert frozen[f"{path}/scale"].shape == (2, *groups, *(1 for _ in inputs[len(groups) :]), 5)
+    grouped = weight.reshape(2, math.prod(groups), -1, 5)
+    largest = np.abs(grouped).max(2, keepdims=True)
+    codes = np.abs(grouped[..., None] / largest[..., None] - quantised._NF4).argmin(-1)
+    np.testing.assert_array_equal(np.asarray(frozen[f"{path}/nf4"], np.int32), codes.reshape(weight.shape))
+
+
+@pytest.mark.parametrize(
+    "method", ["int8", "nf4", "adalora", pytest.param("houlsby", marks=pytest.mark.slow)]
+)
 def test_eight_devices_train_what_one_does(method):
     params = jax.device_get(split("bert", method)[0])
     one, _, losses = steps(built("bert", method), params, 3, "bert")
