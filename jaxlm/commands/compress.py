@@ -63,7 +63,7 @@ def _parser() -> table.Parser:
         metavar="DIR",
         help="the model folder to make; it must not exist, or be empty",
     )
-    add("--config", required=True, metavar="RECIPE", help="how: compress_int8, compress_int4, or a file")
+    add("--config", required=True, metavar="RECIPE", help="how: a recipe compress_..., or a file")
     add("--text", metavar="FILE", help="text that activations are measured on, for recipes that need it")
     add("--data", default="", metavar="FILE", help="a table, or a text, that quality is measured on")
     add("--json", action="store_true", help="{before, after}, each {bytes, seconds, metrics}")

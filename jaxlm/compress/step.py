@@ -4,6 +4,7 @@ Weights are given to a step by path, as arrays or values (models/values.py), wit
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -12,6 +13,8 @@ from jaxlm.config import tree
 from jaxlm.errors import UserError
 from jaxlm.infer.loaded import Loaded
 from jaxlm.models.paths import flatten, nest
+from jaxlm.views.rounding import is_table
+from jaxlm.views.view import Facts, facts, matrices
 
 Say = Callable[[str], None]
 
@@ -72,3 +75,16 @@ class Compress:
 def with_weights(model: Loaded, weights: Mapping[str, Any]) -> Loaded:
     """The model with these in place of its own, by path."""
     return dataclasses.replace(model, params=nest(flatten(model.params) | dict(weights)))
+
+
+def named(model: Loaded, weights: str) -> dict[str, Facts]:
+    """The matrices, no tables, whose path begins with a match. UserError when there is none."""
+    known = facts(model.model)
+    found = {
+        path: one
+        for path, one in known.items()
+        if one.inputs and not is_table(one) and re.match(weights, path)
+    }
+    if not found:
+        raise UserError(f"weights={weights!r} names no matrix. There are: {matrices(known)}.")
+    return found
