@@ -8,11 +8,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import jax
+
 from jaxlm.compress.calibration import Calibration, Text
 from jaxlm.config import tree
 from jaxlm.errors import UserError
 from jaxlm.infer.loaded import Loaded
+from jaxlm.models.build import build
 from jaxlm.models.paths import flatten, nest
+from jaxlm.partition import state as partition
 from jaxlm.views.rounding import is_table
 from jaxlm.views.view import Facts, facts, matrices
 
@@ -75,6 +79,17 @@ class Compress:
 def with_weights(model: Loaded, weights: Mapping[str, Any]) -> Loaded:
     """The model with these in place of its own, by path."""
     return dataclasses.replace(model, params=nest(flatten(model.params) | dict(weights)))
+
+
+def rebuilt(model: Loaded, config: Any, weights: Mapping[str, Any]) -> Loaded:
+    """A model of this config, with these in place of its own by path, laid out on its mesh."""
+    made = build(config, model.model.heads, dtype=model.model.dtype)
+    params = flatten(model.params) | dict(weights)
+    wanted = {path: shape.shape for path, shape in flatten(made.shapes).items()}
+    assert wanted == {path: leaf.shape for path, leaf in params.items()}
+    places = partition.shardings(made.shapes, made.axes, model.mesh)
+    stored = dataclasses.replace(model.stored, config=config)
+    return dataclasses.replace(model, model=made, params=jax.device_put(nest(params), places), stored=stored)
 
 
 def named(model: Loaded, weights: str) -> dict[str, Facts]:
