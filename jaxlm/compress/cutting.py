@@ -52,6 +52,11 @@ def heads(model: Loaded) -> Part:
     """Key heads, each with its queries. UserError where the config cannot say how wide a head is."""
     config, known = model.model.config, facts(model.model)
     name = type(config).__name__
+    if any("buckets" in one.axes for one in known.values()):
+        raise UserError(
+            f"{name} has one table of position biases by heads for all layers, and heads go layer by layer. Fix: "
+            "heads=0, and units alone."
+        )
     if not hasattr(config, "head_dim") or not hasattr(config, "kv_heads"):
         raise UserError(
             f"{name} has heads of hidden / heads, here and in transformers, so that none can go and leave the others "

@@ -63,7 +63,7 @@ class Shrink(Step):
         if config.kind not in ("encoder", "decoder"):
             raise UserError(
                 f"{type(config).__name__} is of the kind {config.kind}, and encoders and decoders are shrunk. Fix: "
-                "compress_int8, which takes every model."
+                "rounding with finder=Nearest(), which takes every model."
             )
         for part in self._parts(model):
             self._kept(part)

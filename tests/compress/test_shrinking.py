@@ -18,8 +18,12 @@ from jaxlm.config import flags
 from jaxlm.errors import UserError
 from jaxlm.exchange import starting
 from jaxlm.infer import likelihood, loaded
+from jaxlm.models.albert import Albert
 from jaxlm.models.build import build
+from jaxlm.models.modernbert import ModernBert
 from jaxlm.models.paths import flatten, nest
+from jaxlm.models.t5_encoder import T5Encoder
+from jaxlm.partition.mesh import Mesh
 from tests.compress import models
 from tests.infer.small_models import DECODERS, ENCODER_DECODERS
 
@@ -199,19 +203,65 @@ def family(model, config):
     return dataclasses.replace(model, model=made, params=made.init(jax.random.key(0)))
 
 
+SIZES = {
+    "vocab_size": 101,
+    "hidden": 24,
+    "layers": 3,
+    "heads": 2,
+    "mlp": 16,
+    "max_positions": 32,
+    "dropout": 0.0,
+}
+SIZES |= {"activation": "gelu", "norm_epsilon": 1e-5, "init_scale": 0.1}
+ALBERT = Albert(**SIZES, attention_dropout=0.0, embedding=8, types=2)
+MODERNBERT = ModernBert(**SIZES, window=8, global_every=3, global_base=1e4, local_base=1e4)
+T5_ENCODER = T5Encoder(
+    vocab_size=101,
+    hidden=24,
+    encoder_layers=2,
+    heads=2,
+    head_dim=10,
+    mlp=16,
+    activation="relu",
+    gate="none",
+    buckets=8,
+    max_distance=12,
+    dropout=0.1,
+    norm_epsilon=1e-6,
+    init_factor=1.0,
+)
+
+
+@pytest.mark.parametrize(
+    "config", [ALBERT, MODERNBERT, T5_ENCODER, DECODERS["GPT-2"]], ids=lambda c: type(c).__name__
+)
+def test_units_go_from_other_families_and_what_they_added_with_them(folder, config):
+    model = family(models.opened(folder), config)
+    outputs = [path for path in flatten(model.params) if path.endswith("mlp/w_out")]
+    quarter = (np.arange(config.mlp) >= config.mlp // 4)[:, None]
+    dead = changed(model, **dict.fromkeys(outputs, quarter))
+    made = UNITS.apply(dead, TEXT, QUIET)
+    assert made.model.config == dataclasses.replace(config, mlp=config.mlp * 3 // 4)
+    np.testing.assert_allclose(features(made), features(dead), atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("config", "rule", "message"),
     [
         ("GPT-2", HEADS, "Gpt2 has heads of hidden / heads.* Fix: heads=0, and units or layers"),
         ("Mixtral", UNITS, "Mixtral has experts.* Fix: units=0"),
         ("Qwen3, QK norm, windows by turns, scaled RoPE", LAYER, "not all of one kind.* Fix: layers=0"),
+        (MODERNBERT, LAYER, "ModernBert has layers that are not all of one kind"),
+        (ALBERT, LAYER, "Albert has layers that .* share their weights"),
+        (T5_ENCODER, HEADS, "T5Encoder has one table of position biases"),
         ("T5", UNITS, "of the kind encoder_decoder"),
         ("Llama", dataclasses.replace(HEADS, heads=0.2), "0 of 2 key heads with their queries would go"),
         ("Llama", dataclasses.replace(LAYER, layers=3), "layers=3: there are 3"),
     ],
 )
 def test_what_cannot_go_is_refused_by_name(folder, config, rule, message):
-    model = family(models.opened(folder), (DECODERS | ENCODER_DECODERS)[config])
+    named = DECODERS | ENCODER_DECODERS
+    model = family(models.opened(folder), named[config] if isinstance(config, str) else config)
     with pytest.raises(UserError, match=message):
         rule.check(model)
 
@@ -222,3 +272,12 @@ def test_what_cannot_go_is_refused_by_name(folder, config, rule, message):
 def test_bad_settings_are_named(change):
     with pytest.raises(UserError, match=r"config.steps\[0\]"):
         dataclasses.replace(UNITS, **change).validate("config.steps[0]")
+
+
+def test_a_mesh_makes_the_same(folder):
+    rule = dataclasses.replace(UNITS, heads=0.5)
+    one = rule.apply(models.opened(folder), TEXT, QUIET)
+    shared = rule.apply(loaded.load(folder, mesh=Mesh(data=1, fsdp=2, tensor=2)), TEXT, QUIET)
+    assert not flatten(shared.params)["blocks/mlp/w_in"].sharding.is_fully_replicated
+    for path, array in flatten(one.params).items():
+        np.testing.assert_allclose(flatten(shared.params)[path], array, atol=2e-2)
