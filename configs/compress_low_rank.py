@@ -1,4 +1,4 @@
-"""Matrices as products of two thin ones: four fifths of their size, and of their time on every device.
+"""Matrices as products of two thin ones: four fifths of their numbers, and of what is multiplied.
 
 Command     python -m jaxlm.compress --run=RUN --output=small --config=configs/compress_low_rank.py --text=FILE
 Method      SVD-LLM (2403.07378) on all matrices of attention and MLP; ranks of all matrices together, by what each
