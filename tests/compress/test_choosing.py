@@ -57,3 +57,11 @@ def test_inputs_that_never_come_go_first(seen):
     w_IO = jnp.asarray(seen[0] * np.where(dead, 1e-3, 1)[:, None], jnp.float32)
     found = choosing.by_activations(w_IO, choosing.damped(square, 0.01), 24, 22)
     assert found.tolist() == np.flatnonzero(~dead).tolist()
+
+
+def test_no_choice_by_chance_is_fitted_better(seen):
+    given = jnp.asarray(seen[0], jnp.float32), jnp.asarray(seen[1], jnp.float32)
+    found = lost(*seen, np.asarray(choosing.by_activations(*given, 24, 15)))
+    rng = np.random.default_rng(1)
+    drawn = [lost(*seen, np.sort(rng.permutation(24)[:15])) for _ in range(50)]
+    assert found < min(drawn) and found < np.mean(drawn) / 2

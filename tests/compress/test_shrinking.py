@@ -156,7 +156,8 @@ def test_activations_choose_better_than_chance(folder, rule):
 
     drawn = [far(dataclasses.replace(rule, by="random", seed=seed)) for seed in range(4)]
     found = far(rule)
-    assert found < 0.9 * np.mean(drawn) or found <= min(drawn)
+    # Of three layers chance often finds the best one; what is fitted besides is far better than any chance.
+    assert found <= min(drawn) and found < np.mean(drawn) if rule.layers else found < min(drawn) / 2
 
 
 @pytest.fixture(scope="module")
