@@ -19,9 +19,12 @@ import numpy as np  # noqa: E402
 from jaxlm.compress import report  # noqa: E402
 from jaxlm.compress.calibration import Calibration, Text  # noqa: E402
 from jaxlm.compress.gptq import GPTQ  # noqa: E402
+from jaxlm.compress.low_rank import LowRank  # noqa: E402
 from jaxlm.compress.report import Measured  # noqa: E402
 from jaxlm.compress.rounding import Nearest, Quantise  # noqa: E402
 from jaxlm.compress.scaling import AWQ, Outliers, Smooth  # noqa: E402
+from jaxlm.compress.shrinking import Shrink  # noqa: E402
+from jaxlm.compress.step import Step  # noqa: E402
 from jaxlm.infer import loaded  # noqa: E402
 from jaxlm.infer.loaded import Loaded  # noqa: E402
 from jaxlm.views.beside import MATRICES  # noqa: E402
@@ -37,11 +40,19 @@ def _rule(weights: str, kind: str, group: int = 0, low: bool = False, activation
     return Rounding(weights=weights, kind=kind, group=group, low=low, activations=activations)  # pyright: ignore
 
 
+def _low_rank(share: float, activations: bool) -> LowRank:
+    return LowRank(weights=MATRICES, share=share, activations=activations, damping=0.001)
+
+
+def _without(units: float, layers: int, by: str) -> Shrink:
+    return Shrink(heads=0.0, units=units, layers=layers, by=by, damping=0.01, seed=0)  # pyright: ignore
+
+
 WIDE = (_rule(MATRICES, "int8", activations="int16"), _rule(TABLE, "int8", activations="int16"))
 EIGHT = (_rule(MATRICES, "int8", activations="int8"), _rule(TABLE, "int8", activations="int8"))
 FOUR = (_rule(MATRICES, "int4", 32), _rule(TABLE, "int8"))
 LOW = (_rule(MATRICES, "int4", 32, True), _rule(TABLE, "int8"))
-SCHEMES = {
+SCHEMES: dict[str, Step] = {
     "int8": Quantise(rules=EIGHT, finder=Nearest()),
     "int8, smoothed": Quantise(rules=EIGHT, finder=Smooth(strength=0.5)),
     "int8, 16 outliers apart": Quantise(rules=EIGHT, finder=Outliers(inputs=16, rest=Smooth(strength=0.5))),
@@ -54,6 +65,12 @@ SCHEMES = {
     "int4 with the lowest, groups of 32": Quantise(rules=LOW, finder=Nearest()),
     "int4 with the lowest, groups of 32, GPTQ": Quantise(rules=LOW, finder=GPTQ(damping=0.01)),
     "nf4, groups of 32": Quantise(rules=(_rule(MATRICES, "nf4", 32), _rule(TABLE, "int8")), finder=Nearest()),
+    "low rank, 0.8 of the matrices, by activations": _low_rank(0.8, True),
+    "low rank, 0.8 of the matrices, plain": _low_rank(0.8, False),
+    "a quarter of the units gone, by activations": _without(0.25, 0, "activations"),
+    "a quarter of the units gone, by magnitude": _without(0.25, 0, "magnitude"),
+    "a quarter of the units gone, by chance": _without(0.25, 0, "random"),
+    "one layer gone, by activations": _without(0.0, 1, "activations"),
 }
 
 

@@ -7,7 +7,6 @@ weights that stay (SparseGPT: Frantar and Alistarh, 2301.00774). `view=(KeepZero
 import dataclasses
 import functools
 import math
-import re
 from typing import Literal
 
 import jax
@@ -15,13 +14,12 @@ import jax.numpy as jnp
 
 from jaxlm.compress.calibration import Calibration, Inputs
 from jaxlm.compress.gptq import inverse_factor
-from jaxlm.compress.step import Say, Step, with_weights
+from jaxlm.compress.step import Say, Step, named, with_weights
 from jaxlm.errors import UserError, check_pattern
 from jaxlm.infer.loaded import Loaded
 from jaxlm.models.paths import flatten
 from jaxlm.models.values import is_value
-from jaxlm.views.rounding import is_table
-from jaxlm.views.view import Facts, facts, matrices, parts
+from jaxlm.views.view import Facts, parts
 
 _BLOCK = 128  # inputs that are chosen among together by SparseGPT
 
@@ -54,7 +52,7 @@ class Prune(Step):
     def check(self, model: Loaded) -> None:
         """UserError when nothing is named, or groups do not divide it."""
         weights = flatten(model.params)
-        for path, one in self._named(model).items():
+        for path, one in named(model, self.weights).items():
             if is_value(weights[path]):
                 raise UserError(f"{path} is compressed already. Fix: prune first, then round.")
             inputs = math.prod(parts(one, weights[path].shape)[1])
@@ -66,11 +64,11 @@ class Prune(Step):
     def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
         """Every matrix by itself."""
         self.check(model)
-        weights, named = flatten(model.params), self._named(model)
-        inputs = text.inputs(model, list(named)) if self.calibrated and text is not None else {}
+        weights, chosen = flatten(model.params), named(model, self.weights)
+        inputs = text.inputs(model, list(chosen)) if self.calibrated and text is not None else {}
         made = {}
         with jax.set_mesh(model.mesh):
-            for path, one in named.items():
+            for path, one in chosen.items():
                 prune = jax.jit(functools.partial(self.pruned, one))
                 made[path] = prune(weights[path], inputs=inputs.pop(path, None)).astype(weights[path].dtype)
         zeros = sum(int((w == 0).sum()) for w in made.values()) / sum(w.size for w in made.values())
@@ -123,14 +121,3 @@ class Prune(Step):
             return jax.lax.dynamic_update_slice_in_dim(left_IO, w_BO * kept_BO, first, axis=0)
 
         return jax.lax.fori_loop(0, inputs // size, block, w_IO)
-
-    def _named(self, model: Loaded) -> dict[str, Facts]:
-        known = facts(model.model)
-        found = {
-            path: one
-            for path, one in known.items()
-            if one.inputs and not is_table(one) and re.match(self.weights, path)
-        }
-        if not found:
-            raise UserError(f"weights={self.weights!r} names no matrix. There are: {matrices(known)}.")
-        return found

@@ -4,14 +4,21 @@ Weights are given to a step by path, as arrays or values (models/values.py), wit
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+import jax
 
 from jaxlm.compress.calibration import Calibration, Text
 from jaxlm.config import tree
 from jaxlm.errors import UserError
 from jaxlm.infer.loaded import Loaded
+from jaxlm.models.build import build
 from jaxlm.models.paths import flatten, nest
+from jaxlm.partition import state as partition
+from jaxlm.views.rounding import is_table
+from jaxlm.views.view import Facts, facts, matrices
 
 Say = Callable[[str], None]
 
@@ -72,3 +79,27 @@ class Compress:
 def with_weights(model: Loaded, weights: Mapping[str, Any]) -> Loaded:
     """The model with these in place of its own, by path."""
     return dataclasses.replace(model, params=nest(flatten(model.params) | dict(weights)))
+
+
+def rebuilt(model: Loaded, config: Any, weights: Mapping[str, Any]) -> Loaded:
+    """A model of this config, with these in place of its own by path, laid out on its mesh."""
+    made = build(config, model.model.heads, dtype=model.model.dtype)
+    params = flatten(model.params) | dict(weights)
+    wanted = {path: shape.shape for path, shape in flatten(made.shapes).items()}
+    assert wanted == {path: leaf.shape for path, leaf in params.items()}
+    places = partition.shardings(made.shapes, made.axes, model.mesh)
+    stored = dataclasses.replace(model.stored, config=config)
+    return dataclasses.replace(model, model=made, params=jax.device_put(nest(params), places), stored=stored)
+
+
+def named(model: Loaded, weights: str) -> dict[str, Facts]:
+    """The matrices, no tables, whose path begins with a match. UserError when there is none."""
+    known = facts(model.model)
+    found = {
+        path: one
+        for path, one in known.items()
+        if one.inputs and not is_table(one) and re.match(weights, path)
+    }
+    if not found:
+        raise UserError(f"weights={weights!r} names no matrix. There are: {matrices(known)}.")
+    return found

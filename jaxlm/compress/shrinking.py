@@ -1,0 +1,153 @@
+"""A smaller dense model of the same family: fewer heads, MLP units or layers. In: how many go, by what. Out: the model.
+
+Its config says the new sizes, so that everything that takes the family takes it: training, serving, export. First
+layers go, then heads, then units; activations are measured anew for each, on what is left.
+"""
+
+import dataclasses
+from typing import Literal
+
+import jax
+import numpy as np
+
+from jaxlm.compress import cutting
+from jaxlm.compress.calibration import Calibration
+from jaxlm.compress.cutting import Part
+from jaxlm.compress.step import Say, Step, rebuilt
+from jaxlm.errors import UserError
+from jaxlm.infer.loaded import Loaded
+from jaxlm.models.build import build
+from jaxlm.models.paths import flatten, nest
+from jaxlm.models.values import is_value
+
+
+@dataclasses.dataclass(kw_only=True)
+class Shrink(Step):
+    """Heads and units are chosen layer by layer, in every layer as many."""
+
+    heads: float  # share of the attention heads that goes; of grouped ones each key head with its queries; 0: none
+    units: float  # share of the hidden units of every MLP that goes; 0: none
+    layers: int  # so many go; 0: none
+    # activations: what costs least once the rest has made it good (ZipLM: 2302.04089), of layers what moves the
+    # result least; magnitude: the smallest weights; random: a baseline
+    by: Literal["activations", "magnitude", "random"]
+    damping: float  # by activations: added to the diagonal of X^T X, as a part of its mean; 0.01 is customary
+    seed: int  # of by="random"
+
+    def validate(self, where: str) -> None:
+        """UserError for what is no share, or when nothing is to go."""
+        for name in ("heads", "units"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"{where}.{name}={getattr(self, name)}: must be 0 to below 1, such as 0.25.")
+        if self.layers < 0:
+            raise UserError(f"{where}.layers={self.layers}: must be 0 or more, the number of layers that go.")
+        if not (self.heads or self.units or self.layers):
+            raise UserError(
+                f"{where}: heads, units and layers are all 0, and nothing would go. Fix: units=0.25."
+            )
+        if not 0 < self.damping <= 1:
+            raise UserError(f"{where}.damping={self.damping}: must be above 0 and at most 1, such as 0.01.")
+
+    @property
+    def calibrated(self) -> bool:
+        """By activations."""
+        return self.by == "activations"
+
+    def check(self, model: Loaded) -> None:
+        """UserError for a family, or a model, of which this cannot go."""
+        config, weights = model.model.config, flatten(model.params)
+        if compressed := [path for path, leaf in weights.items() if is_value(leaf)]:
+            raise UserError(
+                f"{model.stored.where} holds {compressed[0]} compressed. Fix: shrink first, then round."
+            )
+        if config.kind not in ("encoder", "decoder"):
+            raise UserError(
+                f"{type(config).__name__} is of the kind {config.kind}, and encoders and decoders are shrunk. Fix: "
+                "rounding with finder=Nearest(), which takes every model."
+            )
+        for part in self._parts(model):
+            self._kept(part)
+        if self.layers:
+            cutting.check_layers(model, self.layers)
+
+    def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
+        """Layers, heads, units."""
+        self.check(model)
+        before = _numbers(model)
+        if self.layers:
+            model = self._without_layers(model, text, say)
+        for name in [part.name for part in self._parts(model)]:
+            part = next(part for part in self._parts(model) if part.name == name)
+            model = self._without(model, part, text)
+            say(f"  {self._kept(part)} of {part.groups} {part.name} stay")
+        say(f"Shrink by {self.by}: {before:,} -> {_numbers(model):,} parameters")
+        return model
+
+    def _parts(self, model: Loaded) -> list[Part]:
+        made = [cutting.heads(model)] if self.heads else []
+        return made + ([cutting.units(model)] if self.units else [])
+
+    def _kept(self, part: Part) -> int:
+        """How many. UserError where none would go."""
+        share = self.heads if part.name == "heads" else self.units
+        gone = round(share * part.groups)
+        if not 0 < gone < part.groups:
+            raise UserError(
+                f"{part.name}={share}: {gone} of {part.groups} {part.said} would go. Fix: a share from "
+                f"{1 / part.groups:.2g} to {1 - 1 / part.groups:.2g}, or 0."
+            )
+        return part.groups - gone
+
+    def _without(self, model: Loaded, part: Part, text: Calibration | None) -> Loaded:
+        keep, made = self._kept(part), {}
+        inputs = text.inputs(model, part.outputs) if self.calibrated and text is not None else {}
+        with jax.set_mesh(model.mesh):
+            for number, path in enumerate(part.outputs):
+                if path in inputs:
+                    made |= cutting.fitted(model, part, path, inputs.pop(path).square_II, keep, self.damping)
+                    continue
+                size_XG = cutting.sizes(model, part, path)
+                if self.by == "random":
+                    size_XG = np.random.default_rng((self.seed, number)).random(size_XG.shape)
+                made |= cutting.cut(
+                    model, part, path, np.sort(np.argsort(-size_XG, axis=-1)[:, :keep], axis=-1)
+                )
+        return rebuilt(model, part.config(keep), made)
+
+    def _without_layers(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
+        """One after the other."""
+        found, names = model, list(range(model.model.config.layers))
+        drawn = np.random.default_rng(self.seed).permutation(len(names)).tolist()
+        for number in range(self.layers):
+            if self.by == "activations":
+                assert text is not None
+                cost = _moved(model, found, text)
+            elif self.by == "magnitude":
+                cost = cutting.sizes_of_layers(found)
+            else:
+                cost = np.array([name not in drawn[: number + 1] for name in names], float)
+            at = int(np.argmin(cost))
+            say(f"  layer {names.pop(at)} goes")
+            config = dataclasses.replace(found.model.config, layers=len(names))
+            found = rebuilt(found, config, cutting.without_layer(found, at))
+        return found
+
+
+def _moved(original: Loaded, model: Loaded, text: Calibration) -> np.ndarray:
+    """How far the result is from the original's, squared and summed, without each of the layers."""
+    config = dataclasses.replace(model.model.config, layers=model.model.config.layers - 1)
+    smaller = build(config, model.model.heads, dtype=model.model.dtype)
+    of = lambda model: jax.jit(lambda params, batch: model.bind(params).encode(batch, None).x_BTD)
+    whole, without = of(original.model), of(smaller)
+    found = np.zeros(model.model.config.layers)
+    with jax.set_mesh(model.mesh):
+        for batch in text.batches():
+            exact_BTD = np.asarray(whole(original.params, batch), np.float32)
+            for at in range(len(found)):
+                params = nest(flatten(model.params) | cutting.without_layer(model, at))
+                found[at] += np.square(np.asarray(without(params, batch), np.float32) - exact_BTD).sum()
+    return found
+
+
+def _numbers(model: Loaded) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(model.params))
