@@ -74,9 +74,7 @@ class Stored:
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     values: Place | None = None  # as `place`; compressed weights as the values they are. None: there are none
-    compressed: Mapping[str, Any] = dataclasses.field(
-        default_factory=dict
-    )  # those values by path, their arrays as shapes
+    compressed: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those values, arrays as shapes
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """config.json or generation_config.json as they came with the weights; {} where there is none."""

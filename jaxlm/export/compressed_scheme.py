@@ -1,4 +1,4 @@
-"""Which weights become compressed-tensors' codes, and how. In: a model with values, its tables. Out: a `Scheme`, arrays.
+"""Which weights become compressed-tensors' codes, and how. In: a model with values, its table. Out: a `Scheme`.
 
 Guaranteed: codes and scales are moved, never computed; a weight that a Linear of transformers cannot hold exactly as
 codes and scales is refused by name.
