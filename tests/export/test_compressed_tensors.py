@@ -176,3 +176,9 @@ def test_what_codes_cannot_say_is_refused_by_name(made, change, message):
 def test_such_a_folder_is_not_read_as_floating_numbers(made):
     with pytest.raises(UserError, match=r"compressed \(compressed-tensors\), which is not read here\. Fix"):
         stored.of_hf(made["llama-int4"][1])
+
+
+def test_a_compressed_weight_can_be_read_alone(made):
+    found = made["llama-int4"][0].stored
+    value = flatten(made["llama-int4"][0].loaded.params)["blocks/mlp/w_in"]
+    np.testing.assert_array_equal(found.host("blocks/mlp/w_in"), np.asarray(value.full()))
