@@ -75,7 +75,7 @@ def write_folder(
     shapes = table.their_shapes(rows, found.shapes, sizes)
     plan = layout.make(found, shapes, dtype, shard_bytes, original(found))
     # The texts first: what is wrong with them shows before gigabytes are written.
-    for name, content in _files(found, plan, shapes, pooling).items():
+    for name, content in text_files(found, plan, shapes, pooling).items():
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         (partial / name).write_bytes(content)
     places = layout.ExportedArrays(partial, plan)
@@ -98,7 +98,7 @@ def _save_dense(
     safetensors_file.save(partial / "2_Dense" / "model.safetensors", dense)
 
 
-def _files(
+def text_files(
     found: Stored,
     plan: layout.Export,
     shapes: Mapping[str, Sequence[int]],

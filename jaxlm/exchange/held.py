@@ -31,9 +31,12 @@ class Held:
         """Of the arrays that the model has."""
         parts = {part for path in self.forms for part in parts_of(path, self.shapes).values()}
         own = {path: shape for path, shape in self.shapes.items() if path not in parts}
-        return own | {
-            path: jax.eval_shape(lambda v: v.full(), self._value(path, self.shapes)) for path in self.forms
-        }
+        return own | {path: jax.eval_shape(lambda v: v.full(), one) for path, one in self.abstract.items()}
+
+    @property
+    def abstract(self) -> dict[str, Any]:
+        """Compressed weights as values whose arrays are shapes with dtypes."""
+        return {path: self._value(path, self.shapes) for path in self.forms}
 
     def whole(self, wanted: Mapping[str, Sharding], dtype: np.dtype = FLOAT32) -> dict[str, jax.Array]:
         """Compressed weights as the arrays that they stand for."""
@@ -47,7 +50,7 @@ class Held:
     def values(self, wanted: Mapping[str, Sharding], dtype: np.dtype = FLOAT32) -> dict[str, Any]:
         """Compressed weights as values."""
         places = {path: where for path, where in wanted.items() if path not in self.forms}
-        found = self.place(places, dtype)
+        found = self.place(places, dtype) if places else {}
         for path in wanted.keys() & self.forms.keys():
             parts = parts_of(path, self.shapes)
             where = {part: _within(wanted[path], self.shapes[part].shape) for part in parts.values()}

@@ -77,7 +77,13 @@ def make(
         return _as_it_came(found, shapes)
     shapes = dict(shapes) | {name: array.shape for name, array in families.constants(found.config).items()}
     came = _stored_dtypes(found, shapes) if dtype == "source" else {}
-    dtypes = {name: came.get(name) or _DTYPES[dtype] for name in shapes}
+    return sharded(shapes, {name: came.get(name) or _DTYPES[dtype] for name in shapes}, shard_bytes)
+
+
+def sharded(
+    shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype], shard_bytes: int | None = None
+) -> Export:
+    """Tensors in this order, one file filled after the other."""
     shards: list[dict[str, Place]] = [{}]
     filled, limit = 0, shard_bytes or SHARD_BYTES
     for name, shape in shapes.items():

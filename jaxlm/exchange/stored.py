@@ -74,6 +74,7 @@ class Stored:
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     values: Place | None = None  # as `place`; compressed weights as the values they are. None: there are none
+    compressed: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those values, arrays as shapes
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """config.json or generation_config.json as they came with the weights; {} where there is none."""
@@ -261,6 +262,7 @@ def _of_folder(path: pathlib.Path, say: Callable[[str], None]) -> Stored:
         shapes=kept.whole_shapes,
         place=kept.whole,
         values=kept.values if folder.forms else None,
+        compressed=kept.abstract,
         run=folder.run,
         tokenizer=tokenizer_files.of_folder(folder.tokenizer),
         fingerprint=meta["fingerprints"]["tokenizer"],

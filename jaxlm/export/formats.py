@@ -23,6 +23,7 @@ Say = Callable[[str], None]
 # name -> (module, what it is for)
 FORMATS: dict[str, tuple[str, str]] = {
     "gguf": ("jaxlm.export.gguf", "llama.cpp and what is built on it"),
+    "compressed-tensors": ("jaxlm.export.compressed_tensors", "transformers and vLLM, of compressed weights"),
     "onnx": ("jaxlm.export.onnx", "onnxruntime and transformers.js"),
     "stablehlo": ("jaxlm.export.stablehlo", "programs that jax alone runs, for CPU, TPU and CUDA"),
     "savedmodel": ("jaxlm.export.savedmodel", "for TensorFlow, on a CPU"),

@@ -20,7 +20,8 @@ from jaxlm.exchange import exporting
 from jaxlm.exchange.sentence_transformers import Pooling
 from jaxlm.export.difference import Difference
 from jaxlm.export.formats import Source
-from jaxlm.export.onnx_compared import FEATURES, GENERATION, TRANSLATION, differences
+from jaxlm.export.onnx_compared import GENERATION, TRANSLATION, differences
+from jaxlm.export.padded import FEATURES, TASKS
 from jaxlm.infer import text_reading
 
 OPTIONS = {"pooling": ("mean", "cls")}
@@ -28,13 +29,6 @@ _NEEDS = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 _PROGRAM = pathlib.Path(__file__).with_name("torch_onnx.py")
 _LARGEST = 2**31 - 2**26  # bytes of weights that fit one protobuf file
 _SECONDS = 3600
-# A head -> the task of transformers
-_TASKS = {
-    "classes": "text-classification",
-    "tags": "token-classification",
-    "span": "question-answering",
-    "tokens": "fill-mask",
-}
 
 
 def write(source: Source, partial: pathlib.Path, say: Callable[[str], None]) -> None:
@@ -82,7 +76,7 @@ def _task(source: Source) -> tuple[str, Pooling | None]:
             f"{where}: {what} does not become ONNX here; encoders (features, masked tokens, classes, tags, answers), "
             "decoders and encoder-decoders do."
         )
-    name = next((name for name in _TASKS if name in heads), None)
+    name = next((name for name in TASKS if name in heads), None)
     vectors = pooling or found.beside("modules.json") is not None
     vectors = vectors or getattr(getattr(found.run, "objective", None), "vectors", None) is not None
     if name in (None, "tokens") and vectors:
@@ -92,7 +86,7 @@ def _task(source: Source) -> tuple[str, Pooling | None]:
         return FEATURES, how
     if pooling:
         raise UserError(f"--pooling={pooling}: {where} has the head {name}, and answers with that.")
-    return _TASKS.get(name or "", FEATURES), None
+    return TASKS.get(name or "", FEATURES), None
 
 
 def _run_program(request: Mapping[str, Any], where: str) -> None:

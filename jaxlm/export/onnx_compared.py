@@ -4,24 +4,21 @@ Rows of several lengths stand beside each other, so that padding counts; a decod
 and values. UserError for a file that is damaged, or that of another model.
 """
 
-import functools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.batch import Batch
 from jaxlm.errors import UserError
 from jaxlm.exchange.sentence_transformers import Pooling
+from jaxlm.export import padded
 from jaxlm.export.difference import Difference
 from jaxlm.infer import logits
 from jaxlm.infer.loaded import Loaded
-from jaxlm.objectives import embeddings
 
-FEATURES, GENERATION, TRANSLATION = "feature-extraction", "text-generation", "text2text-generation"
+GENERATION, TRANSLATION = "text-generation", "text2text-generation"
 _TOLERANCE = 2e-4  # of the largest output, or of 1 where that is smaller
 _FIX = "Fix: export again."
 
@@ -94,7 +91,7 @@ def differences(ready: Loaded, folder: pathlib.Path, task: str, pooling: Pooling
 
 
 def _of_encoder(ready: Loaded, file: File, task: str, pooling: Pooling | None) -> list[Difference]:
-    batch, size = _batch(ready), ready.model.config.vocab_size
+    batch, size = padded.batch_of(ready), ready.model.config.vocab_size
     mask_BT = np.asarray(batch.segments_BT)
     said = file(
         input_ids=np.asarray(batch.tokens_BT),
@@ -102,7 +99,7 @@ def _of_encoder(ready: Loaded, file: File, task: str, pooling: Pooling | None) -
         token_type_ids=np.asarray(batch.types_BT),
     )
     with jax.set_mesh(ready.mesh):
-        ours = jax.device_get(_ours(ready.module, batch, task=task, pooling=pooling, size=size))
+        ours = jax.device_get(padded.outputs(ready.module, batch, task=task, pooling=pooling, size=size))
     if ours.keys() - said.keys():
         raise UserError(f"{file.path} is of another model: it has the outputs {', '.join(said)}.")
     return [file.difference(f"{name}, padded rows", said[name], one, mask_BT) for name, one in ours.items()]
@@ -110,7 +107,7 @@ def _of_encoder(ready: Loaded, file: File, task: str, pooling: Pooling | None) -
 
 def _of_decoder(ready: Loaded, file: File) -> list[Difference]:
     """Rows padded in front, and then one more token after the keys and values of the others."""
-    rows, pad = _rows(ready), ready.tokenizer.vocabulary.pad
+    rows, pad = padded.rows_of(ready), ready.tokenizer.vocabulary.pad
     width = max(map(len, rows)) - 1
     front = [width - len(row) + 1 for row in rows]
     ids_BT = np.stack(
@@ -134,7 +131,7 @@ def _of_decoder(ready: Loaded, file: File) -> list[Difference]:
 
 def _of_both(ready: Loaded, encoder: File, decoder: File) -> list[Difference]:
     """Padded sources, then answers, and one more token after the keys and values of the others."""
-    source = _batch(ready)
+    source = padded.batch_of(ready)
     mask_BS = np.asarray(source.segments_BT)
     ids = np.delete(np.arange(ready.tokenizer.vocabulary.size), ready.tokenizer.vocabulary.pad)
     answers_BT = np.random.default_rng(1).choice(ids, (len(mask_BS), 6)).astype(np.int32)
@@ -148,7 +145,9 @@ def _of_both(ready: Loaded, encoder: File, decoder: File) -> list[Difference]:
     )
     with jax.set_mesh(ready.mesh):
         size = ready.model.config.vocab_size
-        ours = jax.device_get(_ours(ready.module, batch, task="fill-mask", pooling=None, size=size))["logits"]
+        ours = jax.device_get(padded.outputs(ready.module, batch, task="fill-mask", pooling=None, size=size))[
+            "logits"
+        ]
     read = encoder(input_ids=np.asarray(source.tokens_BT), attention_mask=mask_BS)["last_hidden_state"]
     given = {"encoder_hidden_states": read, "encoder_attention_mask": mask_BS}
     first = decoder(input_ids=answers_BT[:, :-1], **given, **decoder.nothing_before(len(answers_BT)))
@@ -166,53 +165,3 @@ def _past(said: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _worst(what: str, found: Sequence[Difference]) -> Difference:
     return Difference(what, max(o.largest for o in found), min(o.allowed for o in found), found[0].engine)
-
-
-def _rows(ready: Loaded) -> list[np.ndarray]:
-    """Ids at random, of three lengths; special ones too, but for padding."""
-    rng, vocabulary = np.random.default_rng(0), ready.tokenizer.vocabulary
-    longest = min(ready.row_length, 24)
-    ids = np.delete(np.arange(vocabulary.size), vocabulary.pad)
-    return [rng.choice(ids, length) for length in (longest - 3, max(longest // 2, 1), 3)]
-
-
-def _batch(ready: Loaded) -> Batch:
-    """Padded rows, whose second half is a second text."""
-    rows, pad = _rows(ready), ready.tokenizer.vocabulary.pad
-    width = max(map(len, rows))
-    tokens_BT = np.stack([np.pad(row, (0, width - len(row)), constant_values=pad) for row in rows]).astype(
-        np.int32
-    )
-    segments_BT = np.stack([np.arange(width) < len(row) for row in rows]).astype(np.int32)
-    lengths_B1 = segments_BT.sum(axis=1, keepdims=True)
-    types_BT = (np.arange(width) >= lengths_B1 // 2) * segments_BT
-    types_BT = np.minimum(types_BT, max(getattr(ready.model.config, "types", 1) - 1, 0)).astype(np.int32)
-    rest = [ready.height(len(rows)) - len(rows)]
-    more = lambda a_BT: np.pad(a_BT, ((0, rest[0]), (0, 0)))
-    return Batch(
-        tokens_BT=more(tokens_BT),
-        segments_BT=more(segments_BT),
-        positions_BT=more(np.arange(width, dtype=np.int32) * segments_BT),
-        types_BT=more(types_BT),
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("task", "pooling", "size"))
-def _ours(model: Any, batch: Batch, *, task: str, pooling: Pooling | None, size: int) -> dict[str, jax.Array]:
-    """By the names that transformers has for them; `size`: entries of the vocabulary that are no padding."""
-    x_BTD = model.encode(batch, None).x_BTD
-    if task == "fill-mask":
-        return {"logits": model.predict_tokens(x_BTD)[..., :size]}
-    if task == "text-classification":
-        return {"logits": model.classify(x_BTD[:, :1])[:, 0]}
-    if task == "token-classification":
-        return {"logits": model.heads["tags"](x_BTD)}
-    if task == "question-answering":
-        start_BT, end_BT = jnp.moveaxis(model.heads["span"](x_BTD), -1, 0)
-        return {"start_logits": start_BT, "end_logits": end_BT}
-    found = {"last_hidden_state": x_BTD}
-    if pooling:
-        first_BC = jnp.zeros((len(batch.tokens_BT), 1), jnp.int32)
-        _, e_BCD = embeddings.of_items(model, batch, None, first_BC, pooling)
-        found["sentence_embedding"] = embeddings.unit(e_BCD[:, 0])
-    return found

@@ -58,10 +58,10 @@ def open_folder(path: str | os.PathLike[str], *, allow_pickle: Pickles = "refuse
         # One file before an index, as transformers: its save_pretrained leaves the index of an earlier save behind.
         if folder.has(name):
             found = _read(folder, name, kind, read, allow_pickle)
-            return Weights(folder, folder.json("config.json"), Tensors(found, str(place / name)), kind)
+            return Weights(folder, _config(folder), Tensors(found, str(place / name)), kind)
         if folder.has(name + ".index.json"):
             found = _sharded(folder, name + ".index.json", kind, read, allow_pickle)
-            return Weights(folder, folder.json("config.json"), found, kind)
+            return Weights(folder, _config(folder), found, kind)
         if kind == "safetensors" and len(ggufs := sorted(place.glob("*.gguf"))) == 1:
             return _gguf(folder, ggufs[0].name)
     for index in sorted(place.glob("*.ckpt.index")):
@@ -71,6 +71,18 @@ def open_folder(path: str | os.PathLike[str], *, allow_pickle: Pickles = "refuse
         f"{place} has no weights: looked for {', '.join(name for name, _, _ in _READERS)} (or an index of shards), "
         f"one .gguf and *.ckpt.index. It holds {have}."
     )
+
+
+def _config(folder: Folder) -> Mapping[str, Any]:
+    """config.json. UserError where it says that weights are codes of other engines, which are not read."""
+    config = folder.json("config.json")
+    if how := config.get("quantization_config"):
+        name = how.get("quant_method") if isinstance(how, Mapping) else how
+        raise UserError(
+            f"{folder.path}: its weights are compressed ({name}), which is not read here. Fix: name the folder that it "
+            "was made of, and compress that with jaxlm compress."
+        )
+    return config
 
 
 _Read = Callable[[pathlib.Path, str], dict[str, Entry]]
