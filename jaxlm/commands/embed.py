@@ -5,6 +5,7 @@
     jaxlm embed --run=hf:path/to/minilm --input=texts.txt --json --output=vectors.jsonl
 
 With --output, and without --json, the vectors become a numpy array: [texts, D], float32, in a file that ends in .npy.
+A job with --input and --output that was killed goes on when the same line is typed again.
 """
 
 import argparse

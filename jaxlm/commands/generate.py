@@ -7,6 +7,7 @@
     jaxlm generate --run=runs/summaries --input=news.txt --beams=4 --length-penalty=0.6 --no-repeat-ngram=3
 
 Without --temperature the likeliest token is taken every time (greedy); with --beams the likeliest text is searched for.
+A job with --input and --output that was killed goes on when the same line is typed again.
 """
 
 import argparse

@@ -244,7 +244,7 @@ def add_answers(
     output: str = "file for the answers instead of the terminal",
     place: Callable[[str], Any] | None = None,
 ) -> None:
-    """Where answers go, and their form; `each`: what a line of JSON holds; `place` reads --output, a file by default."""
+    """Where answers go, and their form; `each`: what a line of JSON holds; `place` reads --output, else a file."""
     add_output(parser, output, place=place)
     parser.add_argument("--json", action="store_true", help=f"a line of JSON {each}")
 

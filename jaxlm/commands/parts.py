@@ -118,7 +118,7 @@ def _where(output: pathlib.Path | str, kind: str) -> tuple[str, tuple[str, str] 
         return f"{file}.parts", (str(file.parent), file.name), file.suffix
     above, _, name = output.rpartition("/")
     ending = pathlib.PurePosixPath(name).suffix
-    if ending:
+    if ending and not above.endswith(":/"):  # a bucket's own name may have a dot
         return f"{output}.parts", (above, name), ending
     return output.rstrip("/"), None, kind
 

@@ -8,7 +8,8 @@
 A classifier gives a label (predicted, probability, probabilities), a masked language model fills every [MASK] (tokens,
 probabilities), a decoder or an encoder-decoder answers, greedy (answer, ended_by), any other encoder embeds (vector).
 A table is a .csv, .tsv, .jsonl, .parquet or .conll file, on its way in compressed or not; any other file holds a text a
-line, and - is stdin. Without --output, rows are printed as JSON. Words that were a list in training may be one here:
+line, and - is stdin; a glob or a URL names several. A job with --input and --output that was killed goes on when the
+same line is typed again. Without --output, rows are printed as JSON. Words that were a list in training may be one here:
 their spans count the characters of the words with what stood between two of them, a blank.
 """
 
@@ -66,12 +67,12 @@ class _Answering:
     def __init__(self, options: argparse.Namespace, fields: tuple[str, ...], use: Any) -> None:
         self.options, self.fields, self.use = options, fields, use
         self.started, self.done = time.monotonic(), 0
-        self.columns: list[str] = []
+        self.columns, self.answers = [], []  # of the first row, and behind them
 
     def rows(self) -> Iterator[_Row]:
         """All of them. Those of a part have the columns of the first."""
         for one in _rows(self.options, self.fields):
-            self.columns = self.columns or [*one[1], *self.use.columns]
+            self.columns = self.columns or list(one[1])
             yield one
 
     def part(self, first: int, rows: list[_Row]) -> Callable[[pathlib.Path], None]:
@@ -82,7 +83,7 @@ class _Answering:
         self.write(iter(rows), made.extend)
 
         def write(path: pathlib.Path) -> None:
-            with written.table(path, self.columns, header=first == 0) as add:
+            with written.table(path, [*self.columns, *self.answers], header=first == 0) as add:
                 for together in readers.together(iter(made)):
                     add(together)
 
@@ -96,7 +97,7 @@ class _Answering:
             items = [_item(one, self.fields, self.use) for one in together]
             found = self.use.answer(items, self.use.ask(items))
             write([row | new for (_, row), new in zip(together, found, strict=True)])
-            self.done += len(together)
+            self.answers, self.done = list(found[0]), self.done + len(together)
             _say(f"{self.done:,} rows in {time.monotonic() - self.started:.1f} s", end="")
 
     def say_end(self) -> None:

@@ -72,6 +72,11 @@ def _delimited(path: pathlib.Path, fields: Sequence[str], header: bool, delimite
             if not named:
                 writer.writerow(columns)
                 named = True
+            if lacking := next((field for row in rows for field in columns if field not in row), None):
+                raise UserError(
+                    f"--output: a row has no field {lacking!r}, and the first row has. Fix: rows of the same fields, or "
+                    "write .jsonl."
+                )
             writer.writerows([_cell(row[field]) for field in columns] for row in rows)
 
         yield write
