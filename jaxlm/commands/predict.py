@@ -8,8 +8,8 @@
 A classifier gives a label (predicted, probability, probabilities), a masked language model fills every [MASK] (tokens,
 probabilities), a decoder or an encoder-decoder answers, greedy (answer, ended_by), any other encoder embeds (vector).
 A table is a .csv, .tsv, .jsonl, .parquet or .conll file, on its way in compressed or not; any other file holds a text a
-line, and - is stdin; a glob or a URL names several. A job with --input and --output that was killed goes on when the
-same line is typed again. Without --output, rows are printed as JSON. Words that were a list in training may be one here:
+line, and - is stdin; a glob or a URL names several. Without --output, rows are printed as JSON. A job with --input and
+--output that was killed goes on when the same line is typed again. Words that were a list in training may be one here:
 their spans count the characters of the words with what stood between two of them, a blank.
 """
 

@@ -7,7 +7,7 @@ not change its vector. A text longer than a row is cut off at its end.
 import functools
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -64,12 +64,12 @@ def encode(model: Any, batch: Batch, *, pooling: embeddings.Pooling) -> jax.Arra
     return embeddings.unit(e_BCD[:, 0])
 
 
-def stacked(parts: Iterator[pathlib.Path], to: pathlib.Path) -> None:
+def stacked(parts: Callable[[], Iterator[pathlib.Path]], to: pathlib.Path) -> None:
     """One .npy file of several, one beneath the other, as numpy saves the whole: one of them is in memory."""
     counts, width, last = [], 0, to.with_name(f"{to.name}.rows")
     try:
         with last.open("wb") as out:
-            for path in parts:
+            for path in parts():
                 vectors = np.load(path)
                 counts, width = [*counts, len(vectors)], vectors.shape[1]
                 out.write(np.ascontiguousarray(vectors, np.float32).tobytes())

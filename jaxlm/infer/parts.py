@@ -21,7 +21,10 @@ Say = Callable[[str], None]
 Compute = Callable[
     [int, list[Any]], Write
 ]  # number of the first record, records -> what writes their results
-Join = Callable[[Iterator[pathlib.Path], pathlib.Path], None]
+Parts = Callable[
+    [], Iterator[pathlib.Path]
+]  # all, anew at every call, each there until the next is asked for
+Join = Callable[[Parts, pathlib.Path], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,9 +103,9 @@ class Job:
     def join(self, count: int, to: Place, name: str, joined: Join) -> None:
         """Makes one file of all parts and removes them; of several shares the manifest stays, so that one that is
         started again finds the work done."""
-        parts = map(self.name, range(self.total(count)))
+        names = [self.name(number) for number in range(self.total(count))]
         try:
-            to.put(name, lambda path: joined(self._fetched(parts), path))
+            to.put(name, lambda path: joined(lambda: self._fetched(names), path))
         except (UserError, FileNotFoundError):
             if self.kept().get("joined"):  # by another share, which was faster
                 return
@@ -119,7 +122,7 @@ class Job:
         for name in self.place.names() - {MANIFEST}:
             self.place.remove(name)
 
-    def _fetched(self, names: Iterator[str]) -> Iterator[pathlib.Path]:
+    def _fetched(self, names: list[str]) -> Iterator[pathlib.Path]:
         for name in names:
             with self.place.fetched(name) as path:
                 yield path
@@ -132,10 +135,10 @@ class Job:
         self.place.put(self.name(number), write)
 
 
-def concatenated(parts: Iterator[pathlib.Path], to: pathlib.Path) -> None:
+def concatenated(parts: Parts, to: pathlib.Path) -> None:
     """One file after the other."""
     with to.open("wb") as out:
-        for path in parts:
+        for path in parts():
             with path.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     out.write(block)

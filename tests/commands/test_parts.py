@@ -151,6 +151,9 @@ def test_a_table_in_parts_is_the_table_in_one(encoder, tmp_path, kind):
         ran("predict", encoder, f"--input={source}", f"--output={out}", f"--part-records={size}")
         made[size] = read(out)
     assert [{name: row[name] for name in ("id", "text")} for row in made[3]] == rows
+    whole = (tmp_path / f"3{kind}").read_bytes()
+    ran("predict", encoder, f"--input={source}", f"--output={tmp_path / f'3{kind}'}", "--part-records=3")
+    assert (tmp_path / f"3{kind}").read_bytes() == whole
     vectors = [np.array([numbers(row["vector"]) for row in made[size]]) for size in made]
     np.testing.assert_allclose(*vectors, rtol=1e-4, atol=1e-6)
     assert not (tmp_path / f"3{kind}.parts").exists()

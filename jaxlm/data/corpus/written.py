@@ -49,13 +49,14 @@ def table(path: pathlib.Path | None, fields: Sequence[str] = (), *, header: bool
         part.unlink(missing_ok=True)
 
 
-def joined(parts: Iterator[pathlib.Path], to: pathlib.Path) -> None:
-    """One table of several, in order, the rows of each together."""
+def joined(parts: Callable[[], Iterator[pathlib.Path]], to: pathlib.Path) -> None:
+    """One table of several, in order, the rows of each together. `parts` gives them anew at every call, each there
+    until the next is asked for."""
     if to.suffix == ".parquet":
-        _parquet_joined(list(parts), to)
+        _parquet_joined(parts, to)
         return
     with to.open("wb") as out:
-        for path in parts:
+        for path in parts():
             with path.open("rb") as stream:
                 shutil.copyfileobj(stream, out)
 
@@ -74,8 +75,8 @@ def _delimited(path: pathlib.Path, fields: Sequence[str], header: bool, delimite
                 named = True
             if lacking := next((field for row in rows for field in columns if field not in row), None):
                 raise UserError(
-                    f"--output: a row has no field {lacking!r}, and the first row has. Fix: rows of the same fields, or "
-                    "write .jsonl."
+                    f"--output: a row has no field {lacking!r}, and the first row has. Fix: rows of the same fields, "
+                    "or write .jsonl."
                 )
             writer.writerows([_cell(row[field]) for field in columns] for row in rows)
 
@@ -108,19 +109,22 @@ def _parquet(path: pathlib.Path, fields: Sequence[str], header: bool) -> Iterato
         yield write
 
 
-def _parquet_joined(parts: Sequence[pathlib.Path], to: pathlib.Path) -> None:
+def _parquet_joined(parts: Callable[[], Iterator[pathlib.Path]], to: pathlib.Path) -> None:
     """A column that one part found empty, or without fractions, is of the type that fits all."""
     arrow = extras.require("pyarrow", "parquet", "writing .parquet files")
     parquet = extras.require("pyarrow.parquet", "parquet", "writing .parquet files")
+    schemas = [parquet.read_schema(path) for path in parts()]
+    if len(schemas) == 1:
+        shutil.copyfile(next(parts()), to)
+        return
     try:
-        schemas = [parquet.read_schema(path) for path in parts]
         schema = arrow.unify_schemas(schemas, promote_options="permissive")
-    except arrow.ArrowInvalid as error:
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError) as error:
         raise UserError(
             f"--output: the parts have columns of different types, which no .parquet holds: {error}. Fix: write .jsonl."
         ) from error
     with parquet.ParquetWriter(to, schema) as writer:
-        for path in parts:
+        for path in parts():
             stored = parquet.ParquetFile(path)
             for group in range(stored.num_row_groups):
                 writer.write_table(stored.read_row_group(group).cast(schema))
