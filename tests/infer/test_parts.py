@@ -123,7 +123,7 @@ def test_input_that_shrinks_meanwhile_is_refused(root):
 
 
 def test_what_a_killed_process_left_is_no_part_and_is_swept(tmp_path):
-    folder = tmp_path / "out" / "x.parts"
+    root, folder = str(tmp_path / "out"), tmp_path / "out" / "x.parts"
     folder.mkdir(parents=True)
     dead = os.spawnlp(os.P_NOWAIT, "true", "true")
     os.waitpid(dead, 0)
@@ -131,14 +131,14 @@ def test_what_a_killed_process_left_is_no_part_and_is_swept(tmp_path):
     for process in (dead, os.getpid(), os.getppid()):
         (folder / f"{start}.{process}.txt").write_text("half")
     with pytest.raises(UserError):
-        run(job(tmp_path / "out"), Made(fail_at=3), tmp_path / "out")
+        run(job(root), Made(fail_at=3), root)
     assert {path.name for path in folder.iterdir()} == {
         parts.MANIFEST,
         "part-00000.txt",
         f"{start}.{os.getppid()}.txt",
     }
-    run(job(tmp_path / "out"), Made(), tmp_path / "out")
-    assert joined(str(tmp_path / "out")) == WHOLE and not folder.exists()
+    run(job(root), Made(), root)
+    assert joined(root) == WHOLE and not folder.exists()
 
 
 def test_tables_of_parts_become_one_whose_types_fit_all(tmp_path):
