@@ -7,59 +7,96 @@
     jaxlm generate --run=runs/summaries --input=news.txt --beams=4 --length-penalty=0.6 --no-repeat-ngram=3
 
 Without --temperature the likeliest token is taken every time (greedy); with --beams the likeliest text is searched for.
+A job with --input and --output that was killed goes on when the same line is typed again.
 """
 
 import argparse
+import functools
+import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from jaxlm import entry
+from jaxlm.commands import inputs, parts, writing
 from jaxlm.commands import options as table
-from jaxlm.commands import writing
 from jaxlm.errors import UserError
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints what the model writes, and on stderr how fast."""
     options = _parser().options(argv)
-    prompts = table.texts(options)
+    in_parts = parts.asked(options)
+    prompts = [] if in_parts else table.texts(options)
 
-    from jaxlm.infer import answers, drafted, frame, loaded  # after parsing, so that --help answers at once
+    from jaxlm.infer import frame, loaded  # after parsing, so that --help answers at once
 
     how, search = _sampling(options), _search(options)
     ready = loaded.of_options(options)
     framed = frame.of_loaded(ready)
+    answered = _answering(options, ready, framed, how, search)
+    if in_parts:
+        return _in_parts(options, answered, framed.apart)
     live = len(prompts) == search.n_best == 1 and not options.json and options.output is None
     if live:
         _write("" if framed.apart else prompts[0])
+    found, speed = answered(prompts, show=_write if live else None)
+    if live:
+        _write("\n")
+    else:
+        as_json = table.as_json if options.json else None
+        table.write(_text(found, framed.apart, as_json), options.output)
+    sys.stdout.flush()
+    _end(found, speed)
+    return 0
+
+
+def _answering(options: argparse.Namespace, ready: Any, framed: Any, how: Any, search: Any) -> Any:
+    """A function of prompts: (answers, speed). It takes `show` and `first`, as `answers.answer`."""
+    from jaxlm.infer import answers, drafted, loaded
+
     asked = {
         "new_tokens": options.max_new_tokens,
         "sampling": how,
         "seed": options.seed,
         "stop": options.stop,
-        "show": _write if live else None,
         "int8": options.cache == "int8",
     }
     if options.draft:
         small = loaded.load(options.draft, **loaded.settings(options))
-        found, speed = drafted.answer(ready, framed, prompts, draft=small, guesses=options.guesses, **asked)
-    else:
-        found, speed = answers.answer(ready, framed, prompts, search=search, **asked)
-    if live:
-        _write("\n")
-    elif options.json:
-        table.write("\n".join(table.as_json(one.to_json()) for one in found), options.output)
-    else:
-        between = " => " if framed.apart else ""
-        said = (
-            f"[{number}]{_score(one)} {one.prompt}{between}{one.text}" for number, one in enumerate(found, 1)
-        )
-        table.write("\n".join(said), options.output)
-    ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, 1))
-    sys.stdout.flush()
-    print(f"ended by: {ends}\n{speed}, compiling left out", file=sys.stderr)
+        asked |= {"draft": small, "guesses": options.guesses}
+        return functools.partial(drafted.answer, ready, framed, **asked)
+    return functools.partial(answers.answer, ready, framed, search=search, **asked)
+
+
+def _in_parts(options: argparse.Namespace, answered: Any, apart: bool) -> int:
+    def compute(first: int, prompts: list[str]) -> Callable[[pathlib.Path], None]:
+        found, speed = answered(prompts, first=first)
+        as_json = parts.as_json if options.json else None
+        text = _text(found, apart, as_json, first * (len(found) // len(prompts)))
+        _end(found, speed, first * (len(found) // len(prompts)))
+        return lambda path: table.write(text, path)
+
+    kind = ".jsonl" if options.json else ".txt"
+    work = parts.Work(kind=kind, records=lambda: inputs.each_text(options), compute=compute)
+    parts.done("generate", options, work)
     return 0
+
+
+def _text(found: Sequence[Any], apart: bool, as_json: Callable[[Any], str] | None, first: int = 0) -> str:
+    """The answers as they are written; `first`: how many stand before them."""
+    if as_json is not None:
+        return "\n".join(as_json(one.to_json()) for one in found)
+    between = " => " if apart else ""
+    return "\n".join(
+        f"[{number}]{_score(one)} {one.prompt}{between}{one.text}"
+        for number, one in enumerate(found, first + 1)
+    )
+
+
+def _end(found: Sequence[Any], speed: Any, first: int = 0) -> None:
+    ends = ", ".join(f"[{number}] {one.written.reason}" for number, one in enumerate(found, first + 1))
+    print(f"ended by: {ends}\n{speed}, compiling left out", file=sys.stderr)
 
 
 def _sampling(options: argparse.Namespace) -> Any:
@@ -120,7 +157,9 @@ def _parser() -> table.Parser:
     add("--stop", action="append", default=[], help="text that ends an answer, and is left out of it")
     _add_means(parser)
     table.add_texts(parser, "prompt")
-    table.add_answers(parser, "a prompt, with ids and log-probabilities")
+    answers = "file for the answers instead of the terminal; a folder/ or a URL: in parts"
+    table.add_answers(parser, "a prompt, with ids and log-probabilities", answers, place=parts.place)
+    parts.add_options(parser, 64)
     return parser
 
 

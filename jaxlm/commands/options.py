@@ -11,11 +11,12 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, NoReturn
 
 from jaxlm.buckets.bucket import is_url
-from jaxlm.errors import UserError, check_text, did_you_mean
+from jaxlm.commands import inputs
+from jaxlm.errors import UserError, did_you_mean
 
 # Former spelling -> today's, and what then stands before its value. "": the value is a text.
 _FORMER = {
@@ -233,43 +234,39 @@ def add_texts(parser: Parser, what: str) -> None:
     parser.add_argument(
         "texts", nargs="*", metavar="TEXT", help=f"{what}; behind --, it may begin with a dash"
     )
-    parser.add_argument("--input", metavar="FILE", help="file with one more text a line; -: stdin")
+    what = "file with one more text a line, a glob of them, or a URL (s3://, gs://); -: stdin"
+    parser.add_argument("--input", metavar="FILE", help=what)
 
 
 def add_answers(
-    parser: Parser, each: str, output: str = "file for the answers instead of the terminal"
+    parser: Parser,
+    each: str,
+    output: str = "file for the answers instead of the terminal",
+    place: Callable[[str], Any] | None = None,
 ) -> None:
-    """Where answers go, and their form; `each`: what a line of JSON holds."""
-    add_output(parser, output)
+    """Where answers go, and their form; `each`: what a line of JSON holds; `place` reads --output, else a file."""
+    add_output(parser, output, place=place)
     parser.add_argument("--json", action="store_true", help=f"a line of JSON {each}")
 
 
-def add_output(parser: Parser, what: str, default: pathlib.Path | None = None) -> None:
+def add_output(
+    parser: Parser,
+    what: str,
+    default: pathlib.Path | None = None,
+    place: Callable[[str], Any] | None = None,
+) -> None:
     """The file that `write` writes."""
-    parser.add_argument("--output", type=_place, metavar="FILE", default=default, help=what)
+    parser.add_argument("--output", type=place or file_place, metavar="FILE", default=default, help=what)
 
 
 def texts(options: argparse.Namespace) -> list[str]:
     """The texts of a command line, at least one. UserError where there is none, or one cannot be read."""
-    found = [*options.texts, *lines(options.input)]
+    found = list(inputs.each_text(options))
     if not found:
         raise UserError(
             'There is no text: write "TEXT" behind the options, or name a file with --input=FILE (-: stdin).'
         )
-    for text in found:
-        check_text(text, "TEXT")
     return found
-
-
-def lines(path: str | None) -> list[str]:
-    """The lines of --input that are not blank; none without it."""
-    if path is None:
-        return []
-    try:
-        read = sys.stdin.buffer.read() if path == "-" else pathlib.Path(path).expanduser().read_bytes()
-        return [line for line in read.decode().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--input={path}: cannot be read as UTF-8 text: {error}.") from error
 
 
 def write(answers: str, to: pathlib.Path | None) -> None:
@@ -289,7 +286,7 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=not utf8)
 
 
-def _place(text: str) -> pathlib.Path:
+def file_place(text: str) -> pathlib.Path:
     """A file that can be made, known before anything is computed."""
     path = pathlib.Path(text).expanduser()
     if path.is_dir() or not path.absolute().parent.is_dir() or not os.access(path.absolute().parent, os.W_OK):

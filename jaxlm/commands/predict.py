@@ -8,20 +8,22 @@
 A classifier gives a label (predicted, probability, probabilities), a masked language model fills every [MASK] (tokens,
 probabilities), a decoder or an encoder-decoder answers, greedy (answer, ended_by), any other encoder embeds (vector).
 A table is a .csv, .tsv, .jsonl, .parquet or .conll file, on its way in compressed or not; any other file holds a text a
-line, and - is stdin. Without --output, rows are printed as JSON. Words that were a list in training may be one here:
+line, and - is stdin; a glob or a URL names several. Without --output, rows are printed as JSON. A job with --input and
+--output that was killed goes on when the same line is typed again. Words that were a list in training may be one here:
 their spans count the characters of the words with what stood between two of them, a blank.
 """
 
 import argparse
 import itertools
+import pathlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from jaxlm import entry
+from jaxlm.commands import inputs, parts, untuned, writing
 from jaxlm.commands import options as table
-from jaxlm.commands import untuned, writing
 from jaxlm.errors import UserError
 
 _Row = tuple[str, dict[str, Any]]  # where it stands, {field: value}
@@ -31,11 +33,12 @@ def main(argv: Sequence[str]) -> int:
     """Writes the table; says on stderr what was done, and how fast."""
     options = _parser().options(argv)
 
-    from jaxlm.data.corpus import readers, written  # after parsing, so that --help answers at once
+    from jaxlm.data.corpus import written  # after parsing, so that --help answers at once
     from jaxlm.tasks import of
 
-    if options.output is not None:
-        written.check(options.output, options.json)
+    in_parts = parts.asked(options)
+    if options.output is not None and (file := parts.file_name(options.output)):
+        written.check(file, options.json)
     use = of.of_options(options)
     fields = options.text_field or use.fields
     if len(fields) != len(use.fields):
@@ -43,38 +46,93 @@ def main(argv: Sequence[str]) -> int:
             f"--text-field={','.join(fields)}: the model takes {len(use.fields)} column(s), {', '.join(use.fields)}. "
             "Name as many, or leave it out."
         )
-    parts = readers.together(_rows(options, fields))
-    first = next(parts, None)
-    if first is None:
-        raise UserError("There is no text: --input names an empty file.")
-    started, done = time.monotonic(), 0
-    with written.table(options.output) as write:
-        for part in itertools.chain([first], parts):
-            items = [_item(one, fields, use) for one in part]
-            found = use.answer(items, use.ask(items))
-            write([row | new for (_, row), new in zip(part, found, strict=True)])
-            done += len(part)
-            _say(f"{done:,} rows in {time.monotonic() - started:.1f} s", end="")
-    note = f" ({use.note})" if use.note else ""
-    _say(f"{done:,} rows in {time.monotonic() - started:.1f} s: {use.does}{note}", end="\n")
+    answering = _Answering(options, fields, use)
+    if in_parts:
+        made = {"compute": answering.part, "joined": written.joined}
+        parts.done("predict", options, parts.Work(kind=".jsonl", records=answering.rows, **made))
+    else:
+        rows = answering.rows()
+        first = next(rows, None)
+        if first is None:
+            raise UserError("There is no text: --input names an empty file.")
+        with written.table(options.output) as write:
+            answering.write(itertools.chain([first], rows), write)
+    answering.say_end()
     return 0
+
+
+class _Answering:
+    """Rows in, rows with answers out; says how many, and how fast."""
+
+    def __init__(self, options: argparse.Namespace, fields: tuple[str, ...], use: Any) -> None:
+        self.options, self.fields, self.use = options, fields, use
+        self.started, self.done = time.monotonic(), 0
+        self.columns, self.answers = [], []  # of the first row, and behind them
+
+    def rows(self) -> Iterator[_Row]:
+        """All of them. Those of a part have the columns of the first."""
+        for one in _rows(self.options, self.fields):
+            self.columns = self.columns or list(one[1])
+            yield one
+
+    def part(self, first: int, rows: list[_Row]) -> Callable[[pathlib.Path], None]:
+        """What writes the rows of a part with their answers."""
+        from jaxlm.data.corpus import readers, written
+
+        made = list[dict[str, Any]]()
+        self.write(iter(rows), made.extend)
+
+        def write(path: pathlib.Path) -> None:
+            with written.table(path, [*self.columns, *self.answers], header=first == 0) as add:
+                for together in readers.together(iter(made)):
+                    add(together)
+
+        return write
+
+    def write(self, rows: Iterator[_Row], write: Callable[[list[dict[str, Any]]], Any]) -> None:
+        """Hands on the rows with their answers."""
+        from jaxlm.data.corpus import readers
+
+        for together in readers.together(rows):
+            items = [_item(one, self.fields, self.use) for one in together]
+            found = self.use.answer(items, self.use.ask(items))
+            write([row | new for (_, row), new in zip(together, found, strict=True)])
+            self.answers, self.done = list(found[0]), self.done + len(together)
+            _say(f"{self.done:,} rows in {time.monotonic() - self.started:.1f} s", end="")
+
+    def say_end(self) -> None:
+        """How many rows were answered here, and as what."""
+        note = f" ({self.use.note})" if self.use.note else ""
+        _say(
+            f"{self.done:,} rows in {time.monotonic() - self.started:.1f} s: {self.use.does}{note}",
+            end="\n",
+        )
 
 
 def _rows(options: argparse.Namespace, fields: tuple[str, ...]) -> Iterator[_Row]:
     from jaxlm.data.corpus import readers
     from jaxlm.data.corpus.columns import Wanted
 
-    path = options.input or ""
-    if not readers.is_table(path):
+    given = options.input or ""
+    paths = [given] if not given or inputs.passes(given) else [file.path for file in inputs.found(given)]
+    tables = [path for path in paths if readers.is_table(path)]
+    if tables and len(tables) < len(paths):
+        other = next(path for path in paths if path not in tables)
+        raise UserError(
+            f"--input={given}: {tables[0]} is a table and {other} is none. Fix: files of one kind."
+        )
+    if not tables:
         name, *others = fields
         if others:
             raise UserError(
                 f"The model takes {len(fields)} texts: give a table with {', '.join(fields)} as --input."
             )
-        return (("TEXT", {name: text}) for text in table.texts(options))
+        texts = inputs.each_text(options)
+        return (("TEXT", {name: text}) for text in texts)
     if options.texts:
         raise UserError("TEXT behind the options and a table in --input: give one of the two.")
-    return ((where, row) for where, _, row in readers.rows(path, Wanted(fields), whole=True))
+    each = (readers.rows(path, Wanted(fields), whole=True) for path in tables)
+    return ((where, row) for where, _, row in itertools.chain.from_iterable(each))
 
 
 def _item(one: _Row, fields: tuple[str, ...], use: Any) -> tuple[str, ...]:
@@ -115,7 +173,9 @@ def _parser() -> table.Parser:
     table.add_adapters(parser)
     writing.add_options(parser)
     table.add_texts(parser, "text")
-    table.add_answers(parser, "a row (what is done without --output)", "table for the rows with the answers")
+    rows = "table for the rows with the answers; a folder/ or a URL: in parts"
+    table.add_answers(parser, "a row (what is done without --output)", rows, place=parts.place)
+    parts.add_options(parser, 1024)
     return parser
 
 

@@ -55,10 +55,12 @@ def answer(
     search: Search = _GREEDY,
     longest: int = 0,
     int8: bool = False,
+    first: int = 0,
 ) -> tuple[list[Answer], Speed]:
     """Answers to all prompts; of a search its `n_best` to each, the best first. `show` gets the text of a single
     prompt's answer piece by piece as it is made, and what a search found at its end. Of a prompt the first `longest`
-    tokens are read; 0: all. `int8`: the cache holds keys and values so."""
+    tokens are read; 0: all. `int8`: the cache holds keys and values so. `first`: the number of the first prompt among
+    all of a job: what is drawn for a prompt depends on its number."""
     if "" in stop:
         raise UserError("--stop= is empty: every text ends with nothing. Leave it out.")
     tokenizer = predictor.tokenizer
@@ -67,7 +69,7 @@ def answer(
     reader = Reader(tokenizer, frame, ids, tuple(stop), show)
     if search.needed:
         check_drawing(sampling)
-        return _searched(predictor, frame, prompts, reader, new_tokens, search, int8)
+        return _searched(predictor, frame, prompts, reader, new_tokens, search, int8, first)
     written, speed = generate(
         predictor,
         ids,
@@ -78,6 +80,7 @@ def answer(
         known_V=known(tokenizer),
         watch=reader.look if reader.needed else None,
         int8=int8,
+        first=first,
     )
     texts = [reader.text(row, list(w.tokens)) for row, w in enumerate(written)]
     reader.finish(texts)
@@ -92,8 +95,10 @@ def _searched(
     new_tokens: int,
     search: Search,
     int8: bool,
+    first: int,
 ) -> tuple[list[Answer], Speed]:
     settings = {"new_tokens": new_tokens, "how": search, "int8": int8, "known_V": known(predictor.tokenizer)}
+    settings["first"] = first
     found, speed = searched(predictor, reader.prompts, frame, **settings)
     made = [
         Answer(prompts[row], reader.text(row, list(one.tokens)), one)

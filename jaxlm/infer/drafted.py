@@ -44,6 +44,7 @@ def answer(
     stop: Sequence[str] = (),
     show: Show | None = None,
     int8: bool = False,
+    first: int = 0,
 ) -> tuple[list[Answer], DraftSpeed]:
     """Answers to all prompts; otherwise as `answers.answer`. UserError for a draft that does not go with the model."""
     if new_tokens < 1:
@@ -64,7 +65,7 @@ def answer(
     )
     name = "source_ids" if frame.encoder_decoder else "ids"
     asked = {"max_new_tokens": new_tokens, "sampling": sampling, "seed": seed, "stop": stop}
-    for number, one in enumerate(ids):
+    for number, one in enumerate(ids, first):
         engine.submit(Request(**{name: one}, **asked, number=number))
     engine.compile()
     events, speed = _events(engine, sum(lengths), show if len(prompts) == 1 else None)

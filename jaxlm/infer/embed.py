@@ -5,7 +5,9 @@ not change its vector. A text longer than a row is cut off at its end.
 """
 
 import functools
-from collections.abc import Sequence
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -60,6 +62,23 @@ def encode(model: Any, batch: Batch, *, pooling: embeddings.Pooling) -> jax.Arra
     first_BC = jnp.zeros((batch.tokens_BT.shape[0], 1), jnp.int32)  # one text a row
     _, e_BCD = embeddings.of_items(model, batch, None, first_BC, pooling)
     return embeddings.unit(e_BCD[:, 0])
+
+
+def stacked(parts: Callable[[], Iterator[pathlib.Path]], to: pathlib.Path) -> None:
+    """One .npy file of several, one beneath the other, as numpy saves the whole: one of them is in memory."""
+    counts, width, last = [], 0, to.with_name(f"{to.name}.rows")
+    try:
+        with last.open("wb") as out:
+            for path in parts():
+                vectors = np.load(path)
+                counts, width = [*counts, len(vectors)], vectors.shape[1]
+                out.write(np.ascontiguousarray(vectors, np.float32).tobytes())
+        with to.open("wb") as out, last.open("rb") as rows:
+            about = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False}
+            np.lib.format.write_array_header_1_0(out, {**about, "shape": (sum(counts), width)})
+            shutil.copyfileobj(rows, out)
+    finally:
+        last.unlink(missing_ok=True)
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:

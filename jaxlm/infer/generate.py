@@ -77,18 +77,19 @@ def generate(
     known_V: np.ndarray | None = None,
     watch: Watch | None = None,
     int8: bool = False,
+    first: int = 0,
 ) -> tuple[list[Written], Speed]:
     """Continues prompts of ids (those of `frame` are added here), or answers them if the model has an encoder.
 
     `known_V` (bool) marks the ids that stand for a token; None: all that the model has. `int8`: the cache holds keys
-    and values so.
+    and values so. `first`: the number of the first prompt among all, by which each draws.
     Raises UserError for a prompt that is empty or longer than the model's positions.
     """
-    texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
+    texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens, first=first)
     if not texts:
         return [], Speed(0, 0.0, 0, 0.0)
     with jax.set_mesh(predictor.mesh):
-        rows = _rows(predictor, texts, limits, frame, seed, known_V)
+        rows = _rows(predictor, texts, limits, frame, seed, known_V, first)
         params = predictor.by_layer.params_of(range(len(texts)), len(rows.limit_B))
         state, prefill_s = _timed(
             decode.prefill,
@@ -116,9 +117,10 @@ def search(
     how: Search,
     known_V: np.ndarray | None = None,
     int8: bool = False,
+    first: int = 0,
 ) -> tuple[list[list[Found]], Speed]:
     """Of every prompt the best `how.n_best` texts by beam search, the best first; otherwise as `generate`."""
-    texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens)
+    texts, limits = framed(predictor.model.config, prompts, frame, new_tokens=new_tokens, first=first)
     if not texts:
         return [], Speed(0, 0.0, 0, 0.0)
     with jax.set_mesh(predictor.mesh):
@@ -141,13 +143,13 @@ def search(
 
 
 def framed(
-    config: Any, prompts: Sequence[Sequence[int]], frame: Frame, *, new_tokens: int
+    config: Any, prompts: Sequence[Sequence[int]], frame: Frame, *, new_tokens: int, first: int = 0
 ) -> tuple[list[list[int]], list[int]]:
     """The prompts in their frame, and how many tokens may be chosen for each. UserError for what cannot be read."""
     if new_tokens < 1:
         raise UserError(f"--max-new-tokens={new_tokens}: must be at least 1.")
     texts = [[*frame.before, *prompt, *frame.after] for prompt in prompts]
-    return texts, [_limit(config, text, i, frame, new_tokens) for i, text in enumerate(texts)]
+    return texts, [_limit(config, text, i, frame, new_tokens) for i, text in enumerate(texts, first)]
 
 
 def _rows(
@@ -157,11 +159,12 @@ def _rows(
     frame: Frame,
     seed: int,
     known_V: np.ndarray | None,
+    first: int = 0,
 ) -> decode.Prompts:
     """The texts on the devices; behind them the last one again, for one token, where those are to share evenly."""
     more = predictor.height(len(texts)) - len(texts)
     texts, limits = [*texts, *[texts[-1]] * more], [*limits, *[1] * more]
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(texts)))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), first + np.arange(len(texts)))
     return decode.Prompts(
         batch=predictor.split(sources(texts, frame) if frame.encoder_decoder else _left_padded(texts)),
         limit_B=predictor.split(np.array(limits, np.int32)),

@@ -32,7 +32,7 @@ def test_every_verb_explains_itself_with_an_example(verb, capsys):
 
 def test_every_command_is_a_verb_of_the_table():
     files = {path.stem.rstrip("_") for path in (ROOT / "jaxlm" / "commands").glob("[a-z]*.py")}
-    assert files - {"options", "untuned", "writing", "convert_checkpoint"} == set(VERBS)
+    assert files - {"options", "inputs", "parts", "untuned", "writing", "convert_checkpoint"} == set(VERBS)
 
 
 def test_the_first_screen_lists_all_verbs_and_needs_nothing_but_python():

@@ -58,7 +58,7 @@ def find(source: str) -> list[File]:
 
     UserError when one names none.
     """
-    found = _matching(source)
+    found = matching(source)
     parts = [part.strip() for part in source.split(",") if part.strip()]
     if not found and len(parts) > 1:
         return list({file.path: file for part in parts for file in find(part)}.values())
@@ -73,7 +73,8 @@ def find(source: str) -> list[File]:
     return found
 
 
-def _matching(source: str) -> list[File]:
+def matching(source: str) -> list[File]:
+    """The files of one path, glob, folder or URL, of any kind but in folders; [] where there are none."""
     return _find_remote(source) if is_url(source) else _find_local(source)
 
 
