@@ -34,7 +34,7 @@ class Scheme:
 
     bits: int
     group: int  # inputs that share a scale; 0: all of an output
-    activations: Activations
+    activations: Activations  # of 16 bits are float: what reads it rounds none
 
     @property
     def packed(self) -> bool:
@@ -158,7 +158,7 @@ def _common(
         shapes = table.their_shapes([row], found.shapes, sizes)
         size = value.codes.size // value.scale.size
         groups.add((size, all(inputs == size for _, inputs in shapes.values())))
-        others.add((_BITS[value.codes.dtype.name], value.activations))
+        others.add((_BITS[value.codes.dtype.name], "int8" if value.activations == "int8" else "float"))
     whole = all(is_whole for _, is_whole in groups)
     if len(others) > 1 or (not whole and len({size for size, _ in groups}) > 1):
         raise UserError(

@@ -28,11 +28,7 @@ WAYS = {
         "--config.steps[0].rules[0].low=False",
         "--config.steps[0].rules[0].group=16",
     ],
-    "bert-int8": [
-        "--config=compress_int8",
-        "--config.steps[0].rules[0].activations=float",
-        "--config.steps[0].rules[1].activations=float",
-    ],
+    "bert-int8": ["--config=compress_w8a16"],
     "bert-int4": ["--config=compress_int4", "--config.steps[0].rules[0].low=False"],
 }
 
