@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxlm.compress.calibration import Calibration
+from jaxlm.compress.choosing import damped
 from jaxlm.compress.spectrum import Spectrum, least, ranks
 from jaxlm.compress.step import Say, Step, named, with_weights
 from jaxlm.errors import UserError, check_pattern
@@ -93,9 +94,7 @@ class LowRank(Step):
 
     def _whitened(self, w_IO: jax.Array, square_II: jax.Array) -> tuple[jax.Array, ...]:
         """Inputs that never come, and matrices that the text does not pass, count as they are."""
-        diagonal_I = jnp.diag(square_II)
-        added_I = jnp.where(diagonal_I == 0, 1.0, 0.0) + self.damping * diagonal_I.mean()
-        lower_II = jnp.linalg.cholesky(square_II + jnp.diag(added_I))
+        lower_II = jnp.linalg.cholesky(damped(square_II, self.damping))
         seen_IO = jnp.matmul(lower_II.T, w_IO, precision=jax.lax.Precision.HIGHEST)
         a_IK, carried_K, b_KO = _scaled(jnp.linalg.svd(seen_IO, full_matrices=False))
         return jax.scipy.linalg.solve_triangular(lower_II.T, a_IK), carried_K, b_KO

@@ -1,11 +1,10 @@
 """What makes a model the same again. In: a run folder, a model folder, `hf:DIR` or a .gguf file. Out: a digest.
 
 It is of the content, wherever that lies: of a run of the manifest of the checkpoint, which holds the hash of every
-file; of other files of all bytes, or of large ones of pieces at even distances, which no two trainings share.
+file; of other files of all bytes, since training may have changed a head alone.
 """
 
 import hashlib
-import os
 import pathlib
 from collections.abc import Iterator
 
@@ -16,11 +15,6 @@ from jaxlm.errors import UserError
 from jaxlm.exchange import adapter_reading, model_folder, stored
 from jaxlm.formats import weights
 
-_WHOLE, _PIECES, _PIECE = (
-    2**24,
-    64,
-    2**16,
-)  # bytes of a file that is read whole; pieces of a larger one, and their size
 _ENDINGS = (".json", ".safetensors", ".bin", ".gguf", ".msgpack", ".model", ".jinja")
 _NAMES = ("vocab.txt", "merges.txt", "calibration.json")
 
@@ -35,17 +29,10 @@ def of_model(place: str, step: int | None = None) -> str:
 
 
 def content(path: pathlib.Path) -> bytes:
-    """A digest of a file, of a large one by its pieces."""
+    """A digest of a file."""
     try:
         with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size <= _WHOLE:
-                return hashlib.file_digest(stream, "sha256").digest()
-            digest = hashlib.sha256()
-            for piece in range(_PIECES):
-                stream.seek(piece * (size - _PIECE) // (_PIECES - 1))
-                digest.update(stream.read(_PIECE))
-            return digest.digest()
+            return hashlib.file_digest(stream, "sha256").digest()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}.") from error
 
