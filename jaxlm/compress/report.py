@@ -6,7 +6,7 @@ its lines are before and after; all with 95 % intervals. Speed: seconds of one c
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,8 @@ from jaxlm.tasks.setup import Setup
 
 _LINES = 512  # of a text, for vectors
 _ROWS, _TOKENS, _TIMES = 8, 128, 5  # of the pass whose speed is measured
+# Metrics of which less is better
+_LOWER = {"perplexity", "nll", "bits_per_byte", "brier", "ece", "mse", "mae", "wer", "ter"}
 _ANSWER = 64  # tokens at most of what a model writes for a table
 
 
@@ -107,11 +109,7 @@ def told(before: Measured, after: Measured) -> str:
         rows.append(
             ("vectors: mean cosine", "1", f"{mean:.5f} [{low:.5f}, {high:.5f}]", f"worst {worst:.5f}")
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    lined = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join([*lined, *_differences(before, after)])
+    return "\n".join([_lined(rows), *_differences(before, after)])
 
 
 def _differences(before: Measured, after: Measured) -> list[str]:
@@ -132,6 +130,36 @@ def alike(before: np.ndarray, after: np.ndarray) -> tuple[float, float, float, f
     drawn = [each[rng.integers(len(each), size=len(each))].mean() for _ in range(1000)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     return float(each.mean()), float(low), float(high), float(each.min())
+
+
+def judged(before: Measured, after: Measured) -> tuple[str, tuple[float, float, float], bool]:
+    """What several models of one are compared by: (its name, value and interval, whether more is better).
+
+    The cosines of vectors, or the first metric; without data the seconds of a pass.
+    """
+    if isinstance(before.answers, np.ndarray):
+        return "mean cosine", alike(before.answers, after.answers)[:3], True
+    if not after.metrics:
+        return "seconds of a forward pass", (after.seconds, after.seconds, after.seconds), False
+    name = next(iter(after.metrics))
+    return name, after.metrics[name], name not in _LOWER
+
+
+def compared(before: Measured, after: Mapping[str, Measured]) -> str:
+    """A line for each of several models made of one."""
+    rows = [("", "weights", "forward pass", judged(before, before)[0])]
+    for name, one in {"as it was": before, **after}.items():
+        _, (value, low, high), _ = judged(before, one)
+        size = f"{_mb(one.bytes)} ({one.bytes / before.bytes:.2f} x)"
+        speed = f"{one.seconds:.3f} s ({before.seconds / one.seconds:.2f} x as fast)"
+        rows.append((name, size, speed, f"{value:.5g} [{low:.5g}, {high:.5g}]"))
+    return _lined(rows)
+
+
+def _lined(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lined = ["  ".join(cell.ljust(n) for cell, n in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lined)
 
 
 def _mb(size: int) -> str:

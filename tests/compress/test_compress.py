@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from xml.etree import ElementTree
 
 import jax
 import numpy as np
@@ -119,6 +120,21 @@ def test_json_and_quality_on_a_text(folder, text, tmp_path, capsys):
     assert said["after"]["bytes"] < 0.4 * said["before"]["bytes"]
     before, after = (said[side]["metrics"]["perplexity"] for side in ("before", "after"))
     assert abs(after[0] / before[0] - 1) < 0.2 and after[1] < after[0] < after[2]
+
+
+def test_several_recipes_are_compared(folder, text, tmp_path, capsys):
+    target = tmp_path / "tried"
+    words = [f"--run={folder}", f"--output={target}", f"--text={text}", f"--data={text}", *SMALL]
+    assert command.main(["", *words, "--config=compress_w8a16", "--config=compress_int4"]) == 0
+    *_, before, wide, four = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert before[:2] == ["as", "it"] and (wide[0], four[0]) == ("compress_w8a16", "compress_int4")
+    size = lambda name: sum(map(size_of, flatten(models.opened(target / name).params).values()))
+    assert float(wide[1]) == pytest.approx(size("compress_w8a16") / 1e6, abs=0.06)
+    picture = ElementTree.parse(target / "compared.svg").getroot()
+    said = [one.text for one in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"as it was", "compress_w8a16", "compress_int4", "perplexity (lower is better)"} <= set(said)
+    with pytest.raises(UserError, match="a second recipe of that name"):
+        command.main(["", *words, "--config=compress_int4", "--config=compress_int4"])
 
 
 def test_what_goes_in_is_summed_over_all_batches_and_layers(folder, text):
