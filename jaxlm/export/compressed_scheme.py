@@ -22,8 +22,8 @@ from jaxlm.models.quantised import Activations, Quantised
 _BITS = {"int8": 8, "int4": 4}
 _PLAIN = '--config.steps[0].finder="Nearest()"'
 _DENSE = (
-    "Fix: compress it first: python -m jaxlm.compress --run=RUN --output=small --config=compress_int8 "
-    f"{_PLAIN}, or --config=compress_int4 --text=FILE --config.steps[0].rules[0].low=False."
+    "Fix: compress it first: python -m jaxlm.compress --run=RUN --output=small --config=compress_w8a16, or "
+    "--config=compress_int4 --text=FILE --config.steps[0].rules[0].low=False."
 )
 Spec = tuple[tuple[int, ...], np.dtype]
 

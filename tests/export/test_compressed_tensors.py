@@ -140,7 +140,7 @@ def test_transformers_says_what_we_say(made, way):
 
 def test_what_has_no_codes_is_refused_with_what_to_do(dense, tmp_path):
     source = formats.Source(path=f"hf:{dense['llama']}")
-    with pytest.raises(UserError, match=r"no compressed weights.* Fix: compress it first: .*compress_int8"):
+    with pytest.raises(UserError, match=r"no compressed weights.* Fix: compress it first: .*compress_w8a16"):
         formats.write(NAME, source, tmp_path / "out", say=print)
     assert not (tmp_path / "out").exists()
 
