@@ -19,16 +19,14 @@ def found(given: str) -> "list[File]":
     """The files, of each pattern by name. UserError where there are none."""
     from jaxlm.data.corpus import files  # after parsing, so that --help answers at once
 
-    there = files.matching(given)
-    parts = [part.strip() for part in given.split(",") if part.strip()]
-    if not there and len(parts) > 1:
-        return list({file.path: file for part in parts for file in found(part)}.values())
-    if not there:
-        raise UserError(
-            f"--input={given}: cannot be read: no such file, and none matches it. Fix: a file, a glob such as "
-            '"texts/*.txt", several with commas between, or a URL (s3://, gs://).'
-        )
-    return there
+    return files.named(given, _nothing)
+
+
+def _nothing(given: str) -> str:
+    return (
+        f"--input={given}: cannot be read: no such file, and none matches it. Fix: a file, a glob such as "
+        '"texts/*.txt", several with commas between, or a URL (s3://, gs://).'
+    )
 
 
 def passes(given: str) -> bool:

@@ -76,9 +76,8 @@ class Work:
     records: Callable[[], Iterator[Any]]  # all of them, from the first
     compute: Any  # see infer.parts.Compute
     joined: Any = None  # see infer.parts.Join; None: one after the other
-    before: Callable[[Any, int], None] | None = (
-        None  # gets the job, all parts of which are there, and its records
-    )
+    # gets the job, all parts of which are there, and how many records it has
+    before: Callable[[Any, int], None] | None = None
 
 
 def done(command: str, options: argparse.Namespace, work: Work) -> bool:

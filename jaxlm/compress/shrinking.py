@@ -5,6 +5,7 @@ layers go, then heads, then units; activations are measured anew for each, on wh
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -65,8 +66,8 @@ class Shrink(Step):
                 f"{type(config).__name__} is of the kind {config.kind}, and encoders and decoders are shrunk. Fix: "
                 "rounding with finder=Nearest(), which takes every model."
             )
-        for part in self._parts(model):
-            self._kept(part)
+        for part in self._parts():
+            self._kept(part(model))
         if self.layers:
             cutting.check_layers(model, self.layers)
 
@@ -76,16 +77,15 @@ class Shrink(Step):
         before = _numbers(model)
         if self.layers:
             model = self._without_layers(model, text, say)
-        for name in [part.name for part in self._parts(model)]:
-            part = next(part for part in self._parts(model) if part.name == name)
+        for named in self._parts():
+            part = named(model)
             model = self._without(model, part, text)
             say(f"  {self._kept(part)} of {part.groups} {part.name} stay")
         say(f"Shrink by {self.by}: {before:,} -> {_numbers(model):,} parameters")
         return model
 
-    def _parts(self, model: Loaded) -> list[Part]:
-        made = [cutting.heads(model)] if self.heads else []
-        return made + ([cutting.units(model)] if self.units else [])
+    def _parts(self) -> list[Callable[[Loaded], Part]]:
+        return [cutting.heads] * bool(self.heads) + [cutting.units] * bool(self.units)
 
     def _kept(self, part: Part) -> int:
         """How many. UserError where none would go."""

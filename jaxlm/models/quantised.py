@@ -151,21 +151,16 @@ def _whole_numbers(
 
 
 def _whole_numbers_forward(
-    activations: Activations,
-    contracted: int,
-    result: jnp.dtype,
-    x: jax.Array,
-    codes: jax.Array,
-    scale: jax.Array,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
-    return _whole_numbers(activations, contracted, result, x, codes, scale), (x, codes, scale)
+    activations: Activations, contracted: int, result: jnp.dtype, *arrays: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+    return _whole_numbers(activations, contracted, result, *arrays), arrays
 
 
 def _whole_numbers_backward(
     activations: Activations,
     contracted: int,
     result: jnp.dtype,
-    kept: tuple[jax.Array, jax.Array, jax.Array],
+    kept: tuple[jax.Array, ...],
     g: jax.Array,
 ) -> tuple[jax.Array, None, jax.Array]:
     """As if nothing of x were rounded; codes and scales are not trained here."""

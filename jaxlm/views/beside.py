@@ -22,11 +22,8 @@ from jaxlm.views.view import Facts, Tree, View, matrices, parts
 # Of attention and MLP, in every family.
 MATRICES = r"(.*/)?(attention|cross_attention|mlp)/w"
 Held = Literal["float32", "bfloat16", "int8", "int4", "nf4"]
-_GROUPS = {
-    "int8": (),
-    "int4": (64, 32, 16),
-    "nf4": (64, 32, 16),
-}  # inputs that share a scale: the first that fits
+# Inputs that share a scale: the first that fits; none: all of an output
+_GROUPS = {"int8": (), "int4": (64, 32, 16), "nf4": (64, 32, 16)}
 _SCALE = "/scale"  # beside the codes, whose kind stands behind the path of a weight that is held so
 
 

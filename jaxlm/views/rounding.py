@@ -31,9 +31,7 @@ class Rounding:
     kind: Kind  # of the codes: int8, int4, nf4 (4 bits, spaced as a normal distribution), fp8 (e4m3)
     group: int  # inputs that share a scale, such as 32 or 128; 0: all inputs of an output
     low: bool  # also the lowest value of a group is kept (int8, int4), not only the largest absolute one
-    activations: (
-        Activations  # what comes in: float, or rounded token by token to int8 or int16 (int8 without groups)
-    )
+    activations: Activations  # what comes in: float, or rounded by token to int8 or int16 (int8, no groups)
 
     def validate(self, where: str) -> None:
         """UserError for what does not go together."""

@@ -15,7 +15,7 @@ import io
 import lzma
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,12 +58,7 @@ def find(source: str) -> list[File]:
 
     UserError when one names none.
     """
-    found = matching(source)
-    parts = [part.strip() for part in source.split(",") if part.strip()]
-    if not found and len(parts) > 1:
-        return list({file.path: file for part in parts for file in find(part)}.values())
-    if not found:
-        raise UserError(_nothing_there(source))
+    found = named(source, _nothing_there)
     for file in found:
         if suffixes(file.path)[0] not in KINDS:
             raise UserError(
@@ -73,9 +68,15 @@ def find(source: str) -> list[File]:
     return found
 
 
-def matching(source: str) -> list[File]:
-    """The files of one path, glob, folder or URL, of any kind but in folders; [] where there are none."""
-    return _find_remote(source) if is_url(source) else _find_local(source)
+def named(source: str, nothing: Callable[[str], str]) -> list[File]:
+    """As `find`, of any kind but in folders; `nothing`: what the UserError says of one that names none."""
+    found = _find_remote(source) if is_url(source) else _find_local(source)
+    parts = [part.strip() for part in source.split(",") if part.strip()]
+    if not found and len(parts) > 1:
+        return list({file.path: file for part in parts for file in named(part, nothing)}.values())
+    if not found:
+        raise UserError(nothing(source))
+    return found
 
 
 def _nothing_there(source: str) -> str:
