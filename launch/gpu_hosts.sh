@@ -16,6 +16,7 @@
 # Edit, or set in the environment: HOSTS (user@host is allowed), PORT, DIRECTORY, PYTHON, XLA_PROFILE.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/ended.sh"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 port=${PORT:-8476}
@@ -34,9 +35,8 @@ on_host() { # HOST SCRIPT: without a terminal, and noticing a host that is gone
   ssh -o BatchMode=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=4 "$1" "bash -c $(printf %q "$2")"
 }
 
-asked=-9 interrupted=''
+asked=-9
 stop_all() { # launchers signal the group and the process: within 5 s that is one request
-  interrupted=yes
   ((SECONDS - asked >= 5)) || return 0
   asked=$SECONDS
   echo "gpu_hosts: asking ${#hosts[@]} hosts to save and stop" >&2
@@ -58,11 +58,8 @@ done
 
 final='' again=''
 for index in "${!children[@]}"; do
-  while true; do # a signal interrupts `wait`; the second one has the real code
-    interrupted='' code=0
-    wait "${children[$index]}" || code=$?
-    [[ -n $interrupted ]] || break
-  done
+  code=0
+  ended "${children[$index]}" || code=$?
   [[ $code == 0 ]] || echo "gpu_hosts: ${hosts[$index]} ended with $code" >&2
   case $code in 0) ;; 75 | 134) again=yes ;; *) final=${final:-$code} ;; esac
 done

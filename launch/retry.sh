@@ -13,6 +13,7 @@
 # Edit: nothing; set the four variables below in the environment.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/ended.sh"
 
 max=${RETRY_MAX:-100}
 stuck_max=${RETRY_STUCK:-3}
@@ -41,20 +42,17 @@ newest_checkpoint() {
   echo "$newest"
 }
 
-child='' stopping='' interrupted=''
+child='' stopping=''
 hand_on() {
-  stopping=yes interrupted=yes
+  stopping=yes
   [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true
 }
 trap hand_on TERM INT USR1
 
-wait_for_child() { # sets $code; a signal interrupts `wait`, the second one has the real code
+wait_for_child() { # sets $code
   [[ -z $stopping ]] || kill -TERM "$child" 2>/dev/null || true # it came before there was a child
-  while true; do
-    interrupted='' code=0
-    wait "$child" || code=$?
-    [[ -n $interrupted ]] || return 0
-  done
+  code=0
+  ended "$child" || code=$?
 }
 
 restarts=0 stuck=0

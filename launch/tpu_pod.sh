@@ -16,6 +16,7 @@
 # 'mountpoint -q /mnt || sudo mount 10.0.0.2:/runs /mnt'.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/ended.sh"
 
 : "${TPU:?the name of the TPU}" "${ZONE:?its zone}"
 where=("$TPU" "--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"})
@@ -40,9 +41,8 @@ follow='exec 9>&-; touch .log; tail -n +1 -f .log & tail=$!; flock .lock true; s
   exit $(cat .code || echo 137)'
 stop() { on_workers 'kill -TERM $(cat ~/jaxlm/.pid)'; }
 
-asked=-9 interrupted=''
+asked=-9
 ask() { # launchers signal the group and the process: within 5 s that is one request
-  interrupted=yes
   ((SECONDS - asked >= 5)) || return 0
   asked=$SECONDS
   echo "tpu_pod: asking the workers to save and stop" >&2
@@ -51,12 +51,9 @@ ask() { # launchers signal the group and the process: within 5 s that is one req
 followed() {
   trap ask TERM INT USR1
   on_workers "$1" </dev/null &
-  local child=$!
-  while true; do # a signal interrupts `wait`; the second one has the real code
-    interrupted='' code=0
-    wait "$child" || code=$?
-    [[ -n $interrupted ]] || exit "$code"
-  done
+  code=0
+  ended $! || code=$?
+  exit "$code"
 }
 
 case ${1:-} in

@@ -14,6 +14,7 @@
 # is in a bucket, or on a disk that outlives the TPU: SETUP mounts it on every worker (tpu_pod.sh).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/dry_run.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/ended.sh"
 
 : "${TPU:?a name for the TPU}" "${ZONE:?its zone}" "${TYPE:?v6e-64, ...}" "${RUNTIME:?v2-alpha-tpuv6e, ...}"
 at=("--zone=$ZONE" ${PROJECT:+"--project=$PROJECT"})
@@ -61,9 +62,9 @@ get_tpu() { # returns when the TPU is there, with jaxlm on it
   bash "$here/tpu_pod.sh" install
 }
 
-child='' stopping='' interrupted=''
+child='' stopping=''
 hand_on() {
-  stopping=yes interrupted=yes
+  stopping=yes
   [[ -z $child ]] || kill -TERM "$child" 2>/dev/null || true
 }
 
@@ -76,11 +77,9 @@ while true; do
     trap hand_on TERM INT USR1
     bash "$here/tpu_pod.sh" run "$@" &
     child=$!
-    while true; do # a signal interrupts `wait`; the second one has the real code
-      interrupted='' code=0
-      wait "$child" || code=$?
-      [[ -n $interrupted ]] || break
-    done
+    [[ -z $stopping ]] || kill -TERM "$child" 2>/dev/null || true # it came before there was a child
+    code=0
+    ended "$child" || code=$?
     child=''
   fi
   case $code in
