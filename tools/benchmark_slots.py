@@ -1,9 +1,10 @@
 """Times generation on one thread of a CPU: a token at batch 1 and 8, and slots beside batches for many requests.
 
-    python tools/benchmark_slots.py hf:path/to/model --against=transformers
+    python tools/benchmark_slots.py hf:path/to/model --also=small --against=transformers
 
 First the bound: what one thread reads of the weights in a second. Then tokens per CPU second of `generate`, of slots,
-and of transformers' `generate` with the same prompt (extra `parity`), in turns, the median of several. Last, 8 and 64
+and of transformers' `generate` with the same prompt (extra `parity`), in turns, the median of several. --also: model
+folders, as `jaxlm compress` makes them of the same model. Last, 8 and 64
 requests of mixed length: slots of 8 rows beside `generate` in batches of 8 as they come. CPU seconds count less of
 what a busy machine does than time; still, only ratios within a run mean something. Run it with `taskset -c 0`.
 """
@@ -11,6 +12,7 @@ what a busy machine does than time; still, only ratios within a run mean somethi
 import argparse
 import dataclasses
 import os
+import pathlib
 import statistics
 import time
 from collections.abc import Callable
@@ -149,6 +151,7 @@ def main() -> None:
     )
     parser.add_argument("model", help="a decoder: hf:DIR or a run")
     parser.add_argument("--against", choices=["transformers"], default=None, help="of hf:DIR")
+    parser.add_argument("--also", default="", help="model folders made of it, comma between")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", default="1,8", help="numbers of them")
     parser.add_argument("--requests", default="8,64", help="numbers of them, of mixed length; empty: none")
@@ -167,6 +170,10 @@ def main() -> None:
             "slots": Engine(ready, around, prompts),
             "slots, int8 cache": Engine(ready, around, prompts, int8=True),
         }
+        for where in filter(None, options.also.split(",")):
+            other, name = loaded.load(where, mesh=Mesh(data=1)), pathlib.Path(where).name
+            ways[f"`generate`, {name}"] = Ours(other, around, prompts)
+            ways[f"slots, {name}"] = Engine(other, around, prompts)
         if options.against:
             ways["transformers"] = Peer(options.model.removeprefix("hf:"), prompts)
         tokens(ways, rows, options.rounds)

@@ -114,18 +114,55 @@ def _some_queries(
     q_BTKGH = q_BTNH.reshape(batch, length, kv_heads, shared, width)
     q_BKRH = q_BTKGH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
     k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
-    scores_BKRS = products.scores(q_BKRH, k_BKSH)
+    bias_BKRS = None
     if bias_NTS is not None:
-        bias_KGTS = bias_NTS.reshape(*bias_NTS.shape[:-3], kv_heads, shared, length, keys)
-        scores_BKRS = scores_BKRS + bias_KGTS.swapaxes(-3, -2).reshape(
-            *bias_NTS.shape[:-3], kv_heads, -1, keys
-        )
+        bias_KGTS = bias_NTS.reshape(-1, kv_heads, shared, length, keys)
+        bias_BKRS = bias_KGTS.swapaxes(-3, -2).reshape(-1, kv_heads, length * shared, keys)
     allowed_BRS = allowed_BTS if shared == 1 else jnp.repeat(allowed_BTS, shared, axis=1)
-    scores_BKRS = jnp.where(allowed_BRS[:, None], scores_BKRS, _FORBIDDEN)
-    probabilities_BKRS = jax.nn.softmax(scores_BKRS, axis=-1).astype(q_BTNH.dtype)
-    probabilities_BKRS = dropout(probabilities_BKRS, dropout_rate, key)
-    o_BKTGH = products.weighted(probabilities_BKRS, v_BKSH).reshape(batch, kv_heads, length, shared, width)
+    together = 0 if key is not None else kernels.heads_together(*q_BKRH.shape[:3], keys)
+    if together:
+        o_BKRH = _head_by_head(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, together)
+    else:
+        drop = functools.partial(dropout, rate=dropout_rate, key=key)
+        o_BKRH = _weighed(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, drop)
+    o_BKTGH = o_BKRH.reshape(batch, kv_heads, length, shared, width)
     return o_BKTGH.swapaxes(1, 2).reshape(q_BTNH.shape)
+
+
+def _head_by_head(
+    q_BKRH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    allowed_BRS: jax.Array,
+    bias_BKRS: jax.Array | None,
+    together: int,
+) -> jax.Array:
+    """Row by row, so many heads at a time, whose scores stay in the cache; the backward pass computes them again."""
+    batch, kv_heads = q_BKRH.shape[:2]
+    parts = kv_heads // together
+    apart = lambda x: x.reshape(-1, 1, together, *x.shape[2:])
+    bias = None if bias_BKRS is None else apart(bias_BKRS)
+
+    def part(at: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        own = None if bias is None else bias[at % len(bias)]  # of all rows the same, or each its own
+        return _weighed(q, k, v, allowed_BRS[at // parts][None], own, lambda p: p)
+
+    arrays = (jnp.arange(batch * parts), apart(q_BKRH), apart(k_BKSH), apart(v_BKSH))
+    return jax.lax.map(lambda each: jax.checkpoint(part)(*each), arrays).reshape(q_BKRH.shape)
+
+
+def _weighed(
+    q_BKRH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    allowed_BRS: jax.Array,
+    bias_BKRS: jax.Array | None,
+    drop: Callable[[jax.Array], jax.Array],
+) -> jax.Array:
+    scores_BKRS = products.scores(q_BKRH, k_BKSH)
+    scores_BKRS = scores_BKRS if bias_BKRS is None else scores_BKRS + bias_BKRS
+    scores_BKRS = jnp.where(allowed_BRS[:, None], scores_BKRS, _FORBIDDEN)
+    return products.weighted(drop(jax.nn.softmax(scores_BKRS, axis=-1).astype(q_BKRH.dtype)), v_BKSH)
 
 
 def cudnn_attention(

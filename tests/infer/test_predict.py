@@ -120,3 +120,18 @@ def test_commands_take_a_precision_and_a_mesh(folders, capsys, tmp_path):
 def test_a_mesh_that_cannot_be_is_refused(folders, option, message):
     with pytest.raises(UserError, match=message):
         fill_command.main(["fill_mask", f"--hf={folders['encoder']}", SENTENCES[0], option])
+
+
+def test_batches_on_a_cpu_hold_as_many_tokens_as_stay_in_the_cache(folders):
+    ready = loaded.load_hf(folders["encoder"], mesh=ONE)
+    shapes, longest = [], ready.row_length
+
+    def program(module, batch):
+        shapes.append(batch.tokens_BT.shape)
+        return batch.tokens_BT[:, :1], batch.segments_BT.sum(axis=1)
+
+    rows = [[k % 7] * (1 + k % longest) for k in range(300)]
+    found = ready.by_row(program, rows, batch_size=64)
+    assert [(int(first[0]), int(length)) for first, length in found] == [(row[0], len(row)) for row in rows]
+    assert all(height * width <= 1024 and height <= 64 for height, width in shapes)
+    assert max(height for height, _ in shapes) == 64 and len({width for _, width in shapes}) > 1

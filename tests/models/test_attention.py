@@ -84,6 +84,34 @@ def test_a_long_row_is_computed_part_by_part_with_the_keys_that_a_part_can_see(c
     assert flops[0] < 0.9 * flops[1]
 
 
+@pytest.mark.parametrize("cache", [1, 2 * 3 * 7 * 11], ids=["a head at a time", "two heads"])
+@pytest.mark.parametrize("bias", [None, (12, 7, 11), (3, 12, 7, 11)], ids=["no bias", "shared", "of rows"])
+def test_rows_whose_scores_fill_the_cache_are_computed_one_by_one(monkeypatch, cache, bias):
+    rng = np.random.default_rng(5)
+    q, k, v = inputs(batch=3, keys=11, heads=12, kv_heads=4)  # 3 query heads of each of 4
+    mask = masks.between_segments(*(jnp.asarray(rng.integers(1, 3, (3, n)), jnp.int32) for n in (7, 11)))
+    extra = None if bias is None else jnp.asarray(rng.normal(size=bias), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=q.shape), jnp.float32)
+
+    def of():
+        total = lambda q, k, v, extra: jnp.sum(attention(q, k, v, mask, bias_NTS=extra) * weights)
+        run = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2) if bias is None else (0, 1, 2, 3)))
+        return run(q, k, v, extra), "while" in run.lower(q, k, v, extra).as_text()
+
+    whole, looped = of()
+    assert not looped
+    monkeypatch.setattr(kernels, "_SCORES_AT_ONCE", 0)
+    monkeypatch.setattr(kernels, "_SCORES_IN_CACHE", cache)
+    assert kernels.heads_together(3, 4, 21, 11) == (1 if cache == 1 else 2)
+    found, looped = of()
+    assert looped
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+    if bias is None:
+        allowed = np.asarray(masks.materialise(mask).allowed_BTS)
+        np.testing.assert_allclose(attention(q, k, v, mask), by_hand(q, k, v, allowed), atol=1e-5)
+
+
 @pytest.mark.parametrize(("causal", "window"), LONG)
 def test_no_query_sees_a_key_beyond_its_reach(causal, window):
     segments = jnp.ones((1, 300), jnp.int32)

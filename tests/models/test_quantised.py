@@ -15,6 +15,7 @@ from jaxlm.models.build import build
 from jaxlm.models.factors import Factors
 from jaxlm.models.forms import taken_apart
 from jaxlm.models.paths import flatten, nest
+from jaxlm.models.turned import Turned, turned
 from jaxlm.models.values import whole
 from jaxlm.views.rounding import Rounding, is_table
 from jaxlm.views.view import facts
@@ -23,6 +24,7 @@ from tests.infer.small_models import DECODERS, ENCODER_DECODERS
 SHAPE = (3, 4, 16, 10)  # layers, heads, head_dim, embed
 BLOCKS = [(3, 1, 1, 10), (3, 4, 1, 10), (3, 4, 2, 10), (3, 2, 1, 10)]
 KINDS = [("int8", False), ("int8", True), ("int4", False), ("int4", True), ("nf4", False), ("fp8", False)]
+AXES = {"tokens": {"table": ("vocab", "embed")}, "norm": ("embed",)}
 LEVELS = {"int8": np.arange(-127, 128) / 127, "int4": np.arange(-7, 8) / 7}
 
 
@@ -123,6 +125,28 @@ def test_rows_of_a_table_and_what_decodes_with_it(kind, low):
     np.testing.assert_array_equal(table[ids], table.full()[ids])
     x = drawn((3, 32), 1)
     np.testing.assert_allclose(x @ table.T, x @ np.asarray(table.full()).T, atol=2e-5)
+
+
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+def test_a_table_that_lies_as_it_decodes_is_the_same_table(activations):
+    table = quantised.encode(jnp.asarray(drawn((7, 32))), (7, 1), "int8", activations)
+    norm = jnp.ones(32)
+    params = turned({"tokens": {"table": table}, "norm": norm}, AXES)
+    held = params["tokens"]["table"]
+    assert isinstance(held, Turned) and held.decoding.codes.shape == (32, 7) and params["norm"] is norm
+    assert held.shape == table.shape
+    ids = jnp.asarray([[1, 6], [0, 1]])
+    np.testing.assert_array_equal(held[ids], table[ids])
+    np.testing.assert_array_equal(held.full(), table.full())
+    for rows in (1, 3):
+        x = jnp.asarray(drawn((rows, 32), 1))
+        np.testing.assert_array_equal(x @ held.astype(jnp.float32).T, x @ table.T)
+
+
+def test_only_tables_of_whole_number_products_are_turned():
+    table = quantised.encode(jnp.asarray(drawn((7, 32))), (7, 1), "int8")
+    params = {"tokens": {"table": table}, "norm": jnp.ones(32)}
+    assert turned(params, AXES)["tokens"]["table"] is table
 
 
 @pytest.mark.parametrize(("kind", "low"), KINDS)
