@@ -25,8 +25,8 @@ from jaxlm.partition import state as partition
 # Lengths that rows, prompts and rooms are padded to: these, then multiples of the last.
 _SIZES = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)
 
-# Of a batch, padding included. In larger ones every layer goes through memory: 1,024 tokens of MiniLM in 8 bits, in texts
-# of 256, take 0.6 of the time of as many of 8,192; and texts of small batches are more alike in length.
+# Of a batch, padding included. In larger ones every layer goes through memory: 1,024 tokens of MiniLM in 8 bits, in
+# texts of 256, take 0.6 of the time of as many of 8,192; and texts of small batches are more alike in length.
 _TOKENS_ON_CPU = 1024
 
 Ask = Callable[[np.ndarray], Any]  # tokens_BT -> targets of the batch

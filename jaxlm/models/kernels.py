@@ -103,8 +103,8 @@ def case(
     )
 
 
-# On a CPU a loop over rows, whose scores stay in the cache, takes as long as one pass over all of them where these are 6
-# million, 0.7 of it where they are 25 million. Of long rows three heads of twelve are better than all.
+# On a CPU a loop over rows, whose scores stay in the cache, takes as long as one pass over all of them where these are
+# 6 million, 0.7 of it where they are 25 million. Of long rows three heads of twelve are better than all.
 _SCORES_AT_ONCE = 1 << 23
 _SCORES_IN_CACHE = 1 << 20
 
