@@ -33,24 +33,26 @@ class Text:
     """Text that activations are measured on: of the kind that the model will read."""
 
     file: str  # of text, UTF-8, .gz and .zst too; empty: it has to be named (--text=FILE)
-    rows: int  # customary: 128 of 2,048 tokens
+    rows: int  # customary: 128 of 2,048 tokens; 0: none, for steps that count the tokens of the whole file
     length: int  # tokens of a row; no more than the model reads
 
     def validate(self, where: str) -> None:
         """UserError for numbers that cannot be."""
-        for name in ("rows", "length"):
-            if not 0 < getattr(self, name) < 2**20:
+        for name, least in (("rows", 0), ("length", 1)):
+            if not least <= getattr(self, name) < 2**20:
                 raise UserError(
-                    f"{where}.{name}={getattr(self, name)}: must be above 0 (customary: 128 of 2,048)."
+                    f"{where}.{name}={getattr(self, name)}: must be {least} or more (customary: 128 of 2,048)."
                 )
 
     def read(self, model: Loaded) -> "Calibration":
         """Rows of the text from its beginning. UserError when there is too little of it."""
         if not self.file:
             raise UserError(
-                "This recipe measures activations, and no text is named. Fix: --text=FILE, of the kind that the model "
+                "This recipe reads text, and none is named. Fix: --text=FILE, of the kind that the model "
                 "will read."
             )
+        if not self.rows:
+            return Calibration(np.zeros((0, self.length), np.int32), self.file)
         config = model.model.config
         if config.kind not in ("encoder", "decoder"):
             raise UserError(
@@ -72,7 +74,7 @@ class Text:
             )
         starts = range(0, inside * self.rows, inside)
         rows = [[*before, *ids[at : at + inside], *behind] for at in starts]
-        return Calibration(np.array(rows, np.int32))
+        return Calibration(np.array(rows, np.int32), self.file)
 
 
 @jax.tree_util.register_dataclass
@@ -90,6 +92,7 @@ class Calibration:
     """Rows of text, all of one length."""
 
     tokens_RT: np.ndarray
+    file: str = ""  # that they were read from
 
     @property
     def tokens(self) -> int:
@@ -97,7 +100,11 @@ class Calibration:
         return self.tokens_RT.size
 
     def batches(self) -> Iterator[Batch]:
-        """The rows, few at a time."""
+        """The rows, few at a time. UserError when there are none."""
+        if not len(self.tokens_RT):
+            raise UserError(
+                "config.calibration.rows=0, and a step measures activations. Fix: --config.calibration.rows=128."
+            )
         at_once = max(1, _AT_ONCE // self.tokens_RT.shape[1])
         for at in range(0, len(self.tokens_RT), at_once):
             yield Batch.full(self.tokens_RT[at : at + at_once])

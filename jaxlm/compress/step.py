@@ -70,9 +70,11 @@ class Compress:
         self.steps[0].check(model)
 
     def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
-        """All steps."""
-        for step in self.steps:
-            model = step.apply(model, text, say)
+        """All steps; text is read anew for those behind one that changed the tokenizer."""
+        for number, step in enumerate(self.steps):
+            before, model = model.tokenizer, step.apply(model, text, say)
+            if model.tokenizer is not before and any(one.calibrated for one in self.steps[number + 1 :]):
+                text = self.calibration.read(model)
         return model
 
 

@@ -177,6 +177,10 @@ def original(found: Stored) -> dict[str, Any] | None:
 
 def origin_files(found: Stored) -> dict[str, bytes]:
     """What else came with the weights, by name."""
+    return _origin_files(found) | found.remade
+
+
+def _origin_files(found: Stored) -> dict[str, bytes]:
     if found.hf is not None:
         return importing.kept_files(found.hf)
     if found.folder is None or not found.folder.origin_files.is_dir():

@@ -75,10 +75,12 @@ class Stored:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     values: Place | None = None  # as `place`; compressed weights as the values they are. None: there are none
     compressed: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those values, arrays as shapes
+    # files in place of those that came with the weights, where a model was changed
+    remade: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """config.json or generation_config.json as they came with the weights; {} where there is none."""
-        if self.hf is not None and name == "config.json":
+        if self.hf is not None and name == "config.json" and name not in self.remade:
             return self.hf.config
         text = self.beside(name)
         return {} if text is None else parse(text, f"{self.where}/{name}")
@@ -93,8 +95,8 @@ class Stored:
 
     def beside(self, name: str) -> str | None:
         """The text of a file that came with the weights or their tokenizer; None where there is none."""
-        if name in self.tokenizer:
-            return self.tokenizer[name].decode()
+        if (made := self.tokenizer.get(name) or self.remade.get(name)) is not None:
+            return made.decode()
         if self.hf is not None:
             folder = self.hf.folder
         elif self.folder is not None and self.folder.origin_files.is_dir():

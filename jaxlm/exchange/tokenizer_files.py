@@ -118,7 +118,7 @@ def for_transformers(
     if not files or b"_class" in files.get("tokenizer_config.json", b""):
         return dict(files)
     tokenizer = open_files(files, where)
-    made = _as_json(files, tokenizer, where)
+    made = as_json(files, tokenizer, where)
     # An encoder's template belongs to it; a decoder reads bare text, whatever its tokenizer was trained for.
     if made.get("post_processor") is None or causal:
         made["post_processor"] = None if causal else _template(tokenizer)
@@ -137,7 +137,7 @@ def for_transformers(
     }
 
 
-def _as_json(files: Mapping[str, bytes], tokenizer: Tokenizer, where: str) -> dict[str, Any]:
+def as_json(files: Mapping[str, bytes], tokenizer: Tokenizer, where: str) -> dict[str, Any]:
     """The contents of a tokenizer.json with the same ids."""
     if isinstance(tokenizer, JsonTokenizer):
         return json.loads(tokenizer.text)
