@@ -177,7 +177,7 @@ def original(found: Stored) -> dict[str, Any] | None:
 
 def origin_files(found: Stored) -> dict[str, bytes]:
     """What else came with the weights, by name."""
-    return _origin_files(found) | found.remade
+    return {**_origin_files(found), **found.remade}
 
 
 def _origin_files(found: Stored) -> dict[str, bytes]:

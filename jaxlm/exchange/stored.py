@@ -75,8 +75,7 @@ class Stored:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     values: Place | None = None  # as `place`; compressed weights as the values they are. None: there are none
     compressed: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # those values, arrays as shapes
-    # files in place of those that came with the weights, where a model was changed
-    remade: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    remade: Mapping[str, bytes] = dataclasses.field(default_factory=dict)  # in place of files that came
 
     def settings(self, name: str) -> Mapping[str, Any]:
         """config.json or generation_config.json as they came with the weights; {} where there is none."""

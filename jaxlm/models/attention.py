@@ -143,12 +143,14 @@ def _head_by_head(
     apart = lambda x: x.reshape(-1, 1, together, *x.shape[2:])
     bias = None if bias_BKRS is None else apart(bias_BKRS)
 
-    def part(at: jax.Array, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    @jax.checkpoint
+    def part(each: tuple[jax.Array, ...]) -> jax.Array:
+        at, q, k, v = each
         own = None if bias is None else bias[at % len(bias)]  # of all rows the same, or each its own
         return _weighed(q, k, v, allowed_BRS[at // parts][None], own, lambda p: p)
 
     arrays = (jnp.arange(batch * parts), apart(q_BKRH), apart(k_BKSH), apart(v_BKSH))
-    return jax.lax.map(lambda each: jax.checkpoint(part)(*each), arrays).reshape(q_BKRH.shape)
+    return jax.lax.map(part, arrays).reshape(q_BKRH.shape)
 
 
 def _weighed(

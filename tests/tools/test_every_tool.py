@@ -26,6 +26,7 @@ TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits"
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods", "compression_table"}
 TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "export_table", "load_test"}
+TESTED |= {"benchmark_embed"}
 
 
 def test_no_tool_is_left_out():
@@ -77,6 +78,19 @@ def test_slots_are_timed_beside_generate(tmp_path):
     words = (f"hf:{folder}", "--rows=1", "--rounds=1", "--requests=")
     said = started("tools/benchmark_slots.py", *words, cache=tmp_path)
     assert re.search(r"tokens/s a row\n.*\n.*\n\| `generate` \| 1 \|.*\n\| slots \| 1 \|", said)
+
+
+def test_embeddings_are_timed_beside_sentence_transformers(tmp_path):
+    pytest.importorskip("sentence_transformers", reason="needs the extra `parity` (sentence-transformers)")
+    folder = hf_folder(tmp_path / "hf")
+    (tmp_path / "texts.txt").write_text("the cat sat\na dog\n\nthe dog and the cat sat on the door\n")
+    words = (f"hf:{folder}", f"--input={tmp_path}/texts.txt", f"--also=hf:{folder}", "--rounds=1")
+    said = started("tools/benchmark_embed.py", *words, cache=tmp_path)
+    nearest = re.findall(
+        r"^\| (jaxlm(?:, hf)?|sentence-transformers) \|.*\| ([\d.]+) \|$", said, re.MULTILINE
+    )
+    assert [name for name, _ in nearest] == ["jaxlm", "jaxlm, hf", "sentence-transformers"]
+    assert all(float(cosine) > 0.9999 for _, cosine in nearest)
 
 
 def test_a_corpus_is_prepared(corpus, tmp_path):
