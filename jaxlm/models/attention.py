@@ -119,7 +119,7 @@ def _some_queries(
         bias_KGTS = bias_NTS.reshape(-1, kv_heads, shared, length, keys)
         bias_BKRS = bias_KGTS.swapaxes(-3, -2).reshape(-1, kv_heads, length * shared, keys)
     allowed_BRS = allowed_BTS if shared == 1 else jnp.repeat(allowed_BTS, shared, axis=1)
-    together = 0 if key is not None else kernels.heads_together(*q_BKRH.shape[:3], keys)
+    together = 0 if key is not None else kernels.heads_together(batch, kv_heads, length * shared, keys)
     if together:
         o_BKRH = _head_by_head(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, together)
     else:
