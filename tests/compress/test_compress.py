@@ -164,7 +164,7 @@ def test_what_goes_in_is_summed_over_all_batches_and_layers(folder, text):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config=compress_int8"], "no text is named. Fix: --text=FILE"),
+        (["--config=compress_int8"], "none is named. Fix: --text=FILE"),
         (["--config=compress_int8", "--config.calibration.rows=9999"], "take .* Fix: more text"),
         (["--config=quickstart"], "gives Run; its get_config\\(\\) must return a Compress"),
         (["--config=compress_int9"], "Did you mean"),
