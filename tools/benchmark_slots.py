@@ -4,9 +4,9 @@
 
 First the bound: what one thread reads of the weights in a second. Then tokens per CPU second of `generate`, of slots,
 and of transformers' `generate` with the same prompt (extra `parity`), in turns, the median of several. --also: model
-folders, as `jaxlm compress` makes them of the same model. Last, 8 and 64
-requests of mixed length: slots of 8 rows beside `generate` in batches of 8 as they come. CPU seconds count less of
-what a busy machine does than time; still, only ratios within a run mean something. Run it with `taskset -c 0`.
+folders, as `jaxlm compress` makes them of the same model. Last, 8 and 64 requests of mixed length: slots of 8 rows
+beside `generate` in batches of 8 as they come. CPU seconds count less of what a busy machine does than time; still,
+only ratios within a run mean something. Run it with `taskset -c 0`.
 """
 
 import argparse
@@ -157,6 +157,8 @@ def main() -> None:
     parser.add_argument("--requests", default="8,64", help="numbers of them, of mixed length; empty: none")
     options = parser.parse_args()
     ready = loaded.load(options.model, mesh=Mesh(data=1))
+    folders = filter(None, options.also.split(","))
+    also = {pathlib.Path(folder).name: loaded.load(folder, mesh=Mesh(data=1)) for folder in folders}
     around = dataclasses.replace(frame.of_loaded(ready), stops=())
     size, speed = bound(ready.params)
     print(
@@ -170,8 +172,7 @@ def main() -> None:
             "slots": Engine(ready, around, prompts),
             "slots, int8 cache": Engine(ready, around, prompts, int8=True),
         }
-        for where in filter(None, options.also.split(",")):
-            other, name = loaded.load(where, mesh=Mesh(data=1)), pathlib.Path(where).name
+        for name, other in also.items():
             ways[f"`generate`, {name}"] = Ours(other, around, prompts)
             ways[f"slots, {name}"] = Engine(other, around, prompts)
         if options.against:

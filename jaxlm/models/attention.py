@@ -67,7 +67,8 @@ def xla_attention(
 ) -> jax.Array:
     """The reference: the scores exist as an array of B*N*T*S. Queries are scaled already.
 
-    On a CPU part by part of the row, where the keys that a part can see are known not to be all.
+    On a CPU part by part of the row, where the keys that a part can see are known not to be all, and some heads of a
+    row at a time, where all scores together would leave the cache.
     """
     # Where a row lies on several devices, each attends from its own places, to all.
     k_BSKH, v_BSKH = (constrain(x_BSKH, "batch", None, "heads", None) for x_BSKH in (k_BSKH, v_BSKH))
