@@ -14,11 +14,13 @@ import numpy as np
 
 from jaxlm.models import activations, biased, kernels, masks, packed, products, splash
 from jaxlm.models.activations import constrain
+from jaxlm.models.blocks import LayerBlocks
 from jaxlm.models.dropout import dropout
 
 # Finite: a row with no allowed key then averages all values instead of dividing zero by zero.
 _FORBIDDEN = -0.7 * float(np.finfo(np.float32).max)
 _PART = 128  # queries
+_FEW = 16  # queries up to which keys are read where they lie: for more a copy costs little
 
 
 def attention(
@@ -58,8 +60,8 @@ def attention(
 
 def xla_attention(
     q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
+    k_BSKH: jax.Array | LayerBlocks,
+    v_BSKH: jax.Array | LayerBlocks,
     mask: masks.Mask,
     bias_NTS: jax.Array | None = None,
     dropout_rate: float = 0.0,
@@ -70,6 +72,10 @@ def xla_attention(
     On a CPU part by part of the row, where the keys that a part can see are known not to be all, and some heads of a
     row at a time, where all scores together would leave the cache.
     """
+    if isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks):
+        if q_BTNH.shape[1] <= _FEW:
+            return _over_blocks(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
+        k_BSKH, v_BSKH = k_BSKH.whole(), v_BSKH.whole()
     # Where a row lies on several devices, each attends from its own places, to all.
     k_BSKH, v_BSKH = (constrain(x_BSKH, "batch", None, "heads", None) for x_BSKH in (k_BSKH, v_BSKH))
     allowed_BTS = masks.materialise(mask).allowed_BTS
@@ -106,28 +112,57 @@ def _some_queries(
     dropout_rate: float,
     key: jax.Array | None,
 ) -> jax.Array:
+    (q_BKRH, allowed_BRS, bias_BKRS), back = _heads_first(q_BTNH, k_BSKH.shape, allowed_BTS, bias_NTS)
+    k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
+    together = 0 if key is not None else kernels.heads_together(*q_BKRH.shape[:3], k_BSKH.shape[1])
+    if together:
+        return back(_head_by_head(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, together))
+    drop = functools.partial(dropout, rate=dropout_rate, key=key)
+    return back(_weighed(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, drop))
+
+
+def _over_blocks(
+    q_BTNH: jax.Array, k_BSKH: LayerBlocks, v_BSKH: LayerBlocks, mask: masks.Mask, bias_NTS: jax.Array | None
+) -> jax.Array:
+    """Of few queries, to keys and values that lie in blocks, which are read where they lie."""
+    allowed_BTS = masks.materialise(mask).allowed_BTS
+    assert allowed_BTS is not None
+    (q_BKRH, allowed_BRS, bias_BKRS), back = _heads_first(q_BTNH, k_BSKH.shape, allowed_BTS, bias_NTS)
+    each = [
+        jnp.einsum("BKRH,BKHS->BKRS", q_BKRH, k_BKHS, preferred_element_type=jnp.float32)
+        for k_BKHS in k_BSKH.blocks
+    ]
+    p_BKRS = _probabilities(jnp.concatenate(each, axis=-1), allowed_BRS, bias_BKRS).astype(q_BTNH.dtype)
+    ends = np.cumsum(v_BSKH.sizes)[:-1]
+    parts = zip(jnp.split(p_BKRS, ends, axis=-1), v_BSKH.blocks, strict=True)
+    return back(functools.reduce(jnp.add, [products.weighted(p, v_BKSH) for p, v_BKSH in parts]))
+
+
+def _heads_first(
+    q_BTNH: jax.Array, keys: tuple[int, ...], allowed_BTS: jax.Array, bias_NTS: jax.Array | None
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array | None], Callable[[jax.Array], jax.Array]]:
+    """Queries, mask and bias with heads in front of positions, to keys of that shape; and the way back.
+
+    On a CPU, forward and backward then take half the time of products over BTNH. Query heads that share a key head
+    stand as further queries of it, place by place (R = T x G): no key is ever repeated, and places that lie on several
+    devices stay there.
+    """
     batch, length, heads, width = q_BTNH.shape
-    kv_heads, keys = k_BSKH.shape[2], k_BSKH.shape[1]
+    _, keys, kv_heads, _ = keys
     shared = heads // kv_heads  # G
-    # Heads in front of positions: on a CPU, forward and backward then take half the time of products over BTNH.
-    # Query heads that share a key head stand as further queries of it, place by place (R = T x G): no key is ever
-    # repeated, and places that lie on several devices stay there.
     q_BTKGH = q_BTNH.reshape(batch, length, kv_heads, shared, width)
     q_BKRH = q_BTKGH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)
-    k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
     bias_BKRS = None
     if bias_NTS is not None:
         bias_KGTS = bias_NTS.reshape(-1, kv_heads, shared, length, keys)
         bias_BKRS = bias_KGTS.swapaxes(-3, -2).reshape(-1, kv_heads, length * shared, keys)
     allowed_BRS = allowed_BTS if shared == 1 else jnp.repeat(allowed_BTS, shared, axis=1)
-    together = 0 if key is not None else kernels.heads_together(batch, kv_heads, length * shared, keys)
-    if together:
-        o_BKRH = _head_by_head(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, together)
-    else:
-        drop = functools.partial(dropout, rate=dropout_rate, key=key)
-        o_BKRH = _weighed(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, drop)
-    o_BKTGH = o_BKRH.reshape(batch, kv_heads, length, shared, width)
-    return o_BKTGH.swapaxes(1, 2).reshape(q_BTNH.shape)
+
+    def back(o_BKRH: jax.Array) -> jax.Array:
+        o_BKTGH = o_BKRH.reshape(batch, kv_heads, length, shared, width)
+        return o_BKTGH.swapaxes(1, 2).reshape(q_BTNH.shape)
+
+    return (q_BKRH, allowed_BRS, bias_BKRS), back
 
 
 def _head_by_head(
@@ -162,10 +197,13 @@ def _weighed(
     bias_BKRS: jax.Array | None,
     drop: Callable[[jax.Array], jax.Array],
 ) -> jax.Array:
-    scores_BKRS = products.scores(q_BKRH, k_BKSH)
+    p_BKRS = _probabilities(products.scores(q_BKRH, k_BKSH), allowed_BRS, bias_BKRS).astype(q_BKRH.dtype)
+    return products.weighted(drop(p_BKRS), v_BKSH)
+
+
+def _probabilities(scores_BKRS: jax.Array, allowed_BRS: jax.Array, bias_BKRS: jax.Array | None) -> jax.Array:
     scores_BKRS = scores_BKRS if bias_BKRS is None else scores_BKRS + bias_BKRS
-    scores_BKRS = jnp.where(allowed_BRS[:, None], scores_BKRS, _FORBIDDEN)
-    return products.weighted(drop(jax.nn.softmax(scores_BKRS, axis=-1).astype(q_BKRH.dtype)), v_BKSH)
+    return jax.nn.softmax(jnp.where(allowed_BRS[:, None], scores_BKRS, _FORBIDDEN), axis=-1)
 
 
 def cudnn_attention(

@@ -13,9 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxlm.models import cache_values, masks, traced
-
-LEAST = 256  # slots that are always attended to: what fewer would save is less than a choice costs
+from jaxlm.models import blocks, cache_values, kernels, masks, stack, traced
 
 
 @jax.tree_util.register_dataclass
@@ -23,28 +21,23 @@ LEAST = 256  # slots that are always attended to: what fewer would save is less 
 class LayerCache:
     """What one layer sees and writes of the keys and values of all; S is the number of slots."""
 
-    k_LBSKH: Any  # arrays, or what holds them in less memory (`stored`)
+    k_LBSKH: Any  # an array, or what stands for one (`cache_values`)
     v_LBSKH: Any
     used: jax.Array  # int32: slots that were written before this step
-    layer: jax.Array  # int32
+    layer: Any  # int32; where layers are unrolled an int
 
-    def of(self, layer: jax.Array) -> "LayerCache":
+    def of(self, layer: Any) -> "LayerCache":
         """What layer number `layer` sees and writes."""
         return dataclasses.replace(self, layer=layer)
 
     def append(self, k_BTKH: jax.Array, v_BTKH: jax.Array) -> "LayerCache":
         """The cache with the layer's next T slots written."""
-        new = {"k_LBSKH": k_BTKH, "v_LBSKH": v_BTKH}
-        made = {
-            name: cache_values.written(getattr(self, name), a_BTKH, self._write)
-            for name, a_BTKH in new.items()
-        }
-        return dataclasses.replace(self, **made)
+        written = {"k_LBSKH": self._write(self.k_LBSKH, k_BTKH), "v_LBSKH": self._write(self.v_LBSKH, v_BTKH)}
+        return dataclasses.replace(self, **written)
 
-    def first(self, slots: int) -> tuple[jax.Array, jax.Array]:
-        """k_BSKH, v_BSKH of the layer's first slots."""
-        read = lambda a_LBSKX: self._read(a_LBSKX, slots)
-        return cache_values.read(self.k_LBSKH, read), cache_values.read(self.v_LBSKH, read)
+    def first(self, slots: int) -> tuple[Any, Any]:
+        """k_BSKH, v_BSKH of the layer's first slots, or what stands for them."""
+        return self._read(self.k_LBSKH, slots), self._read(self.v_LBSKH, slots)
 
     def over_written(self, attend: Callable[[int], jax.Array], new: int) -> jax.Array:
         """`attend(slots)` for the smallest of a few sizes that holds what is written, with the `new` slots of now."""
@@ -55,21 +48,17 @@ class LayerCache:
         smaller = sum((most > size).astype(jnp.int32) for size in sizes[:-1])
         return jax.lax.switch(smaller, [functools.partial(attend, size) for size in sizes])
 
-    def _write(self, slots_LBSKX: jax.Array, new_BTKX: jax.Array) -> jax.Array:
+    def _write(self, held: Any, new_BTKH: jax.Array) -> Any:
         """All slots, with those of the next T tokens written in the layer."""
-        return jax.lax.dynamic_update_slice(slots_LBSKX, new_BTKX[None], (self.layer, 0, self.used, 0, 0))
+        return cache_values.written(held, self.layer, 0, self.used, new_BTKH)
 
-    def _read(self, slots_LBSKX: jax.Array, slots: int) -> jax.Array:
+    def _read(self, held: Any, slots: int) -> Any:
         """The layer's first slots."""
-        _, rows, _, *rest = slots_LBSKX.shape
-        return jax.lax.dynamic_slice(slots_LBSKX, (self.layer, 0, 0, 0, 0), (1, rows, slots, *rest))[0]
+        return cache_values.read(held, self.layer, slots)
 
     def _sizes(self) -> list[int]:
         """Of these numbers of slots one is attended to."""
-        sizes, room = [], self.k_LBSKH.shape[2]
-        while not sizes or sizes[-1] < room:
-            sizes.append(min(LEAST * 2 ** len(sizes), room))
-        return sizes
+        return blocks.ends(self.k_LBSKH.shape[2])
 
     def _most(self) -> jax.Array:
         """Slots that the longest row has written."""
@@ -96,7 +85,7 @@ class Memory:
 class KVCache:
     """All layers. A slot of segment 0 is unwritten or padding, and is not seen."""
 
-    k_LBSKH: Any  # arrays, or what holds them in less memory (`stored`)
+    k_LBSKH: Any  # an array, or what stands for one (`cache_values`)
     v_LBSKH: Any
     segments_BS: jax.Array
     used: jax.Array  # int32
@@ -129,13 +118,15 @@ class KVCache:
     def repeated(self, times: int) -> "KVCache":
         """Every row so often, beside each other."""
 
+        longer = lambda a, axis: jnp.repeat(a, times, axis=axis)
+
         def several(part: Any) -> Any:
-            by_row = lambda name: 1 if name.endswith("_LBSKH") else 0
             arrays = {
                 name: a for name, a in vars(part).items() if name[-3:] in ("SKH", "_BS") and a is not None
             }
-            longer = lambda name, a: jax.tree.map(lambda x: jnp.repeat(x, times, axis=by_row(name)), a)
-            return dataclasses.replace(part, **{name: longer(name, a) for name, a in arrays.items()})
+            held = {name: cache_values.by_row(a, longer) for name, a in arrays.items() if name[-3:] == "SKH"}
+            rest = {name: longer(a, 0) for name, a in arrays.items() if name[-3:] == "_BS"}
+            return dataclasses.replace(part, **held, **rest)
 
         return dataclasses.replace(several(self), memory=self.memory and several(self.memory))
 
@@ -143,13 +134,13 @@ class KVCache:
         """Of a cache of B x K rows: row b, k gets the keys and values of row b, parent_BK[b, k]. The K rows of each b
         have one prompt, and so one mask and one source."""
 
-        def one(slots_LBSKH: jax.Array) -> jax.Array:
-            layers, _, *rest = slots_LBSKH.shape
-            apart = slots_LBSKH.reshape(layers, *parent_BK.shape, *rest)
-            chosen = jax.vmap(lambda rows, parent: rows[:, parent], (1, 0), 1)(apart, parent_BK)
-            return chosen.reshape(slots_LBSKH.shape)
+        def one(array: jax.Array, axis: int) -> jax.Array:
+            before, after = array.shape[:axis], array.shape[axis + 1 :]
+            apart = array.reshape(*before, *parent_BK.shape, *after)
+            take = lambda rows, parent: jnp.take(rows, parent, axis=axis)
+            return jax.vmap(take, (axis, 0), axis)(apart, parent_BK).reshape(array.shape)
 
-        made = {name: jax.tree.map(one, getattr(self, name)) for name in ("k_LBSKH", "v_LBSKH")}
+        made = {name: cache_values.by_row(getattr(self, name), one) for name in ("k_LBSKH", "v_LBSKH")}
         return dataclasses.replace(self, **made)
 
     def places(self, tokens: int) -> jax.Array:
@@ -174,12 +165,19 @@ class KVCache:
         return jax.lax.dynamic_update_slice_in_dim(self.segments_BS, segments_BT, self.used, axis=1)
 
 
-def empty(*, layers: int, rows: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype) -> KVCache:
+def empty(
+    *, layers: int, rows: int, slots: int, kv_heads: int, head_dim: int, dtype: jnp.dtype, loop: stack.Loop
+) -> KVCache:
     """A cache with nothing in it. Bytes: 2 x layers x rows x slots x kv_heads x head_dim x bytes of the dtype."""
     shape = (layers, rows, slots, kv_heads, head_dim)
+    known = traced.known(rows) and traced.known(slots)
+    if known and kernels.one_cpu() and stack.resolved(loop, layers) == "unrolled":
+        k, v = (blocks.Blocks.empty(shape, dtype, axis) for axis in (blocks.KEYS, blocks.VALUES))
+    else:
+        k, v = jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)
     return KVCache(
-        k_LBSKH=jnp.zeros(shape, dtype),
-        v_LBSKH=jnp.zeros(shape, dtype),
+        k_LBSKH=k,
+        v_LBSKH=v,
         segments_BS=jnp.zeros((rows, slots), jnp.int32),
         used=jnp.zeros((), jnp.int32),
     )

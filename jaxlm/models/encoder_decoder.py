@@ -235,7 +235,8 @@ class EncoderDecoder(Stacked):
         layers, rows, _, kv_heads, head_dim = k_LBSKH.shape
         memory = caches.Memory(k_LBSKH=k_LBSKH, v_LBSKH=v_LBSKH, segments_BS=segments_BS)
         shape = {"layers": layers, "rows": rows, "slots": slots, "kv_heads": kv_heads, "head_dim": head_dim}
-        return dataclasses.replace(caches.empty(**shape, dtype=k_LBSKH.dtype), memory=memory)
+        empty = caches.empty(**shape, dtype=k_LBSKH.dtype, loop=self.config.layer_loop)
+        return dataclasses.replace(empty, memory=memory)
 
     def extend(
         self, tokens_BT: jax.Array, segments_BT: jax.Array, positions_BT: jax.Array, cache: caches.KVCache

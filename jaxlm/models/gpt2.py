@@ -178,6 +178,7 @@ class Gpt2Module(Headed):
             kv_heads=c.heads,
             head_dim=c.hidden // c.heads,
             dtype=self.dtype,
+            loop=c.layer_loop,
         )
 
     def extend(

@@ -126,6 +126,12 @@ def counted() -> bool:
     return _whole.get()
 
 
+def one_cpu() -> bool:
+    """Whether what is traced runs on one CPU, as one program's."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return platform() == "cpu" and not counted() and (mesh.empty or mesh.size == 1)
+
+
 def in_parts(length: int) -> bool:
     """Whether plain attention over a row leaves out what no query of a part of it can see."""
     here = platform() == "cpu" and traced.known(length)
@@ -134,9 +140,8 @@ def in_parts(length: int) -> bool:
 
 def heads_together(rows: int, heads: int, queries: int, keys: int) -> int:
     """How many heads of one row plain attention computes at a time; 0: all of all rows, as one array."""
-    sizes, mesh = (rows, heads, queries, keys), jax.sharding.get_abstract_mesh()
-    here = platform() == "cpu" and not counted() and (mesh.empty or mesh.size == 1)
-    if not here or not all(map(traced.known, sizes)) or math.prod(sizes) <= _SCORES_AT_ONCE:
+    sizes = (rows, heads, queries, keys)
+    if not one_cpu() or not all(map(traced.known, sizes)) or math.prod(sizes) <= _SCORES_AT_ONCE:
         return 0
     fit = [n for n in range(1, heads + 1) if heads % n == 0 and n * queries * keys <= _SCORES_IN_CACHE]
     return max(fit, default=1)

@@ -207,6 +207,7 @@ class LlamaModule(Headed):
             kv_heads=c.kv_heads,
             head_dim=c.head_dim,
             dtype=self.dtype,
+            loop=c.layer_loop,
         )
 
     def extend(

@@ -6,11 +6,14 @@ stands behind them; what is written to one row leaves the others as they are.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxlm.models.cache import LEAST, KVCache, LayerCache
+from jaxlm.models import cache_values
+from jaxlm.models.blocks import LEAST
+from jaxlm.models.cache import KVCache, LayerCache
 
 
 class DoubledLayer(LayerCache):
@@ -39,11 +42,9 @@ def slots_for(text: int, behind: int) -> int:
 class RowLayer(DoubledLayer):
     """`used` is [B]; a row of less than 0 stands still."""
 
-    def _write(self, slots_LBSKX: jax.Array, new_BTKX: jax.Array) -> jax.Array:
-        """A scatter, which drops what stands still."""
-        rows_B1 = jnp.arange(len(new_BTKX))[:, None]
-        places_BT = places(self.used, new_BTKX.shape[1], slots_LBSKX.shape[2])
-        return slots_LBSKX.at[self.layer, rows_B1, places_BT].set(new_BTKX, mode="drop")
+    def _write(self, held: Any, new_BTKH: jax.Array) -> Any:
+        places_BT = places(self.used, new_BTKH.shape[1], held.shape[2])
+        return cache_values.written_each(held, self.layer, places_BT, new_BTKH)
 
     def _most(self) -> jax.Array:
         return self.used.max()
@@ -77,13 +78,11 @@ class OneRowLayer(DoubledLayer):
 
     row: jax.Array  # int32
 
-    def _write(self, slots_LBSKX: jax.Array, new_BTKX: jax.Array) -> jax.Array:
-        at = (self.layer, self.row, self.used, 0, 0)
-        return jax.lax.dynamic_update_slice(slots_LBSKX, new_BTKX[None], at)
+    def _write(self, held: Any, new_BTKH: jax.Array) -> Any:
+        return cache_values.written(held, self.layer, self.row, self.used, new_BTKH)
 
-    def _read(self, slots_LBSKX: jax.Array, slots: int) -> jax.Array:
-        at, rest = (self.layer, self.row, 0, 0, 0), slots_LBSKX.shape[3:]
-        return jax.lax.dynamic_slice(slots_LBSKX, at, (1, 1, slots, *rest))[0]
+    def _read(self, held: Any, slots: int) -> Any:
+        return cache_values.read(held, self.layer, slots, self.row)
 
 
 @jax.tree_util.register_dataclass
@@ -109,16 +108,12 @@ def places(used_B: jax.Array, tokens: int, room: int) -> jax.Array:
 
 def rows_of(cache: KVCache, rows: int, room: int, source: int) -> RowCache:
     """As many empty rows like the one of `cache`, with so many slots, and slots of a source if it has one."""
-
-    def empty(array: jax.Array, slots: int) -> jax.Array:
-        layers, _, _, *rest = array.shape
-        return jnp.zeros((layers, rows, slots, *rest), array.dtype)
-
-    held = {name: jax.tree.map(lambda a: empty(a, room), getattr(cache, name)) for name in _HELD}
+    empty = lambda held, slots: cache_values.empty(held, rows, slots)
     memory = cache.memory
     if memory is not None:
         wide = {name: empty(getattr(memory, name), source) for name in _HELD}
         memory = dataclasses.replace(memory, **wide, segments_BS=jnp.zeros((rows, source), jnp.int32))
+    held = {name: empty(getattr(cache, name), room) for name in _HELD}
     return RowCache(
         **held,
         segments_BS=jnp.zeros((rows, room), jnp.int32),
@@ -152,11 +147,6 @@ def with_row(cache: RowCache, one: OneRow) -> RowCache:
 
 def begun(cache: RowCache, row: jax.Array, start: KVCache) -> RowCache:
     """Row number `row` begins with what `start`, a cache of one row, holds: learnt tokens, and its source."""
-
-    def put(slots: jax.Array, new: jax.Array) -> jax.Array:
-        at = (0, row, *[0] * (slots.ndim - 2)) if slots.ndim > 2 else (row, 0)
-        return jax.lax.dynamic_update_slice(slots, new, at) if new.size else slots
-
     memory = cache.memory
     if memory is not None:
         assert start.memory is not None
@@ -165,27 +155,30 @@ def begun(cache: RowCache, row: jax.Array, start: KVCache) -> RowCache:
         segments_BS = jnp.pad(start.memory.segments_BS, ((0, 0), (0, longer)))
         memory = dataclasses.replace(
             memory,
-            **{name: put(getattr(memory, name), getattr(start.memory, name)) for name in _HELD},
-            segments_BS=put(memory.segments_BS, segments_BS),
+            **_with_row(memory, row, start.memory, 0, start.memory.segments_BS.shape[1]),
+            segments_BS=jax.lax.dynamic_update_slice(memory.segments_BS, segments_BS, (row, 0)),
         )
-    held = {name: jax.tree.map(put, getattr(cache, name), getattr(start, name)) for name in _HELD}
-    return dataclasses.replace(
-        cache, **held, segments_BS=put(cache.segments_BS, start.segments_BS), memory=memory
-    )
+    slots = start.segments_BS.shape[1]
+    segments_BS = jax.lax.dynamic_update_slice(cache.segments_BS, start.segments_BS, (row, 0))
+    held = _with_row(cache, row, start, 0, slots)
+    return dataclasses.replace(cache, **held, segments_BS=segments_BS, memory=memory)
 
 
 def copied(cache: RowCache, source: jax.Array, target: jax.Array, slots: int) -> RowCache:
     """The first slots of one row in another, too."""
-
-    def one(array: jax.Array) -> jax.Array:
-        layers, _, _, *rest = array.shape
-        part = jax.lax.dynamic_slice(array, (0, source, 0, 0, 0), (layers, 1, slots, *rest))
-        return jax.lax.dynamic_update_slice(array, part, (0, target, 0, 0, 0))
-
     part = jax.lax.dynamic_slice(cache.segments_BS, (source, 0), (1, slots))
     segments_BS = jax.lax.dynamic_update_slice(cache.segments_BS, part, (target, 0))
-    held = {name: jax.tree.map(one, getattr(cache, name)) for name in _HELD}
-    return dataclasses.replace(cache, **held, segments_BS=segments_BS)
+    return dataclasses.replace(
+        cache, **_with_row(cache, target, cache, source, slots), segments_BS=segments_BS
+    )
+
+
+def _with_row(cache: Any, row: Any, other: Any, source: Any, slots: int) -> dict[str, Any]:
+    """Keys and values with the first slots of a row of `other`."""
+    if slots == 0:
+        return {}
+    put = lambda held, theirs: cache_values.with_row(held, row, theirs, source, slots)
+    return {name: put(getattr(cache, name), getattr(other, name)) for name in _HELD}
 
 
 _HELD = ("k_LBSKH", "v_LBSKH")

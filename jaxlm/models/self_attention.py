@@ -14,6 +14,7 @@ from jaxlm.models import kernels, masks, observed, parameters, rope
 from jaxlm.models.activations import constrain
 from jaxlm.models.attention import attention
 from jaxlm.models.beside import Ahead
+from jaxlm.models.blocks import LayerBlocks
 from jaxlm.models.cache import LayerCache
 from jaxlm.models.dense import dense
 from jaxlm.models.norm import RmsNorm
@@ -107,8 +108,9 @@ class MultiHead(nnx.Module):
         return constrain(y_BTNH, "batch", "length", "heads", None)
 
 
-def _behind(weight: Ahead, x_BSKH: jax.Array) -> jax.Array:
+def _behind(weight: Ahead, x_BSKH: jax.Array | LayerBlocks) -> jax.Array:
     """Keys or values behind the learnt ones, which every row has."""
+    x_BSKH = x_BSKH.whole() if isinstance(x_BSKH, LayerBlocks) else x_BSKH
     rows_PKH = weight.rows_PKH.astype(x_BSKH.dtype)
     return jnp.concatenate([jnp.broadcast_to(rows_PKH, (x_BSKH.shape[0], *rows_PKH.shape)), x_BSKH], axis=1)
 

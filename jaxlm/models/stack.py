@@ -21,7 +21,7 @@ from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
 from jaxlm.models import dense, kernels, masks, observed, pipeline, splash, traced
-from jaxlm.models.apart import is_apart
+from jaxlm.models.apart import Apart, is_apart
 from jaxlm.models.encoded import Extras
 
 Loop = Literal["auto", "scan", "unrolled"]
@@ -161,8 +161,10 @@ def run_cached(
     """
     calls = _one_per_kind(call, pattern, lambda f: f)
     step = lambda call, carry, layer: (call(layer[0], *carry, layer[1]), None)
-    loop = resolved(loop, layers)
-    return _run(step, calls, (x_BTD, cache), (blocks, jnp.arange(layers)), layers, loop)[0]
+    loop, numbers = resolved(loop, layers), jnp.arange(layers)
+    # Where layers stand one by one their numbers are known: a cache may hold an array for each.
+    known = Apart(list(range(layers))) if loop == "unrolled" else numbers
+    return _run(step, calls, (x_BTD, cache), (blocks, known), layers, loop)[0]
 
 
 def each(call: Callable[[Any], Any], blocks: nnx.Module, *, layers: int, loop: Loop) -> Any:
