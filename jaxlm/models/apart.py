@@ -18,7 +18,7 @@ from jaxlm.models.paths import flatten, nest
 class Apart:
     """An array of all layers, as one for each."""
 
-    layers: list[jax.Array]
+    layers: list[Any]
 
     def astype(self, dtype: Any) -> "Apart":
         """Each in that dtype."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.models import activations, biased, kernels, masks, packed, products, splash
+from jaxlm.models import activations, biased, blocks, kernels, masks, packed, products, splash
 from jaxlm.models.activations import constrain
 from jaxlm.models.blocks import LayerBlocks
 from jaxlm.models.dropout import dropout
@@ -25,8 +25,8 @@ _FEW = 16  # queries up to which keys are read where they lie: for more a copy c
 
 def attention(
     q_BTNH: jax.Array,
-    k_BSKH: jax.Array,
-    v_BSKH: jax.Array,
+    k_BSKH: jax.Array | LayerBlocks,
+    v_BSKH: jax.Array | LayerBlocks,
     mask: masks.Mask,
     *,
     scale: float | None = None,
@@ -37,12 +37,17 @@ def attention(
 ) -> jax.Array:
     """Scaled dot-product attention (Vaswani et al., 2017, section 3.2.1). `key` None means no dropout.
 
-    `scale` of the scores is 1/sqrt(H) unless given; `bias_NTS` (float32, or [B, N, T, S]) is added to them.
+    `scale` of the scores is 1/sqrt(H) unless given; `bias_NTS` (float32, or [B, N, T, S]) is added to them. Keys and
+    values may lie in blocks, on one CPU and without gradients.
     """
     rate = 0.0 if key is None else dropout_rate
     scale = q_BTNH.shape[-1] ** -0.5 if scale is None else scale
     if scale != 1:
         q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
+    in_blocks = isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks)
+    if in_blocks and q_BTNH.shape[1] <= _FEW:
+        return _over_blocks(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
+    k_BSKH, v_BSKH = blocks.whole(k_BSKH), blocks.whole(v_BSKH)
     case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS)
     match kernels.pick(case, implementation).name:
         case "splash":
@@ -60,8 +65,8 @@ def attention(
 
 def xla_attention(
     q_BTNH: jax.Array,
-    k_BSKH: jax.Array | LayerBlocks,
-    v_BSKH: jax.Array | LayerBlocks,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
     mask: masks.Mask,
     bias_NTS: jax.Array | None = None,
     dropout_rate: float = 0.0,
@@ -72,10 +77,6 @@ def xla_attention(
     On a CPU part by part of the row, where the keys that a part can see are known not to be all, and some heads of a
     row at a time, where all scores together would leave the cache.
     """
-    if isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks):
-        if q_BTNH.shape[1] <= _FEW:
-            return _over_blocks(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
-        k_BSKH, v_BSKH = k_BSKH.whole(), v_BSKH.whole()
     # Where a row lies on several devices, each attends from its own places, to all.
     k_BSKH, v_BSKH = (constrain(x_BSKH, "batch", None, "heads", None) for x_BSKH in (k_BSKH, v_BSKH))
     allowed_BTS = masks.materialise(mask).allowed_BTS
@@ -114,7 +115,8 @@ def _some_queries(
 ) -> jax.Array:
     (q_BKRH, allowed_BRS, bias_BKRS), back = _heads_first(q_BTNH, k_BSKH.shape, allowed_BTS, bias_NTS)
     k_BKSH, v_BKSH = k_BSKH.swapaxes(1, 2), v_BSKH.swapaxes(1, 2)
-    together = 0 if key is not None else kernels.heads_together(*q_BKRH.shape[:3], k_BSKH.shape[1])
+    sizes = (q_BKRH.shape[0], q_BKRH.shape[1], q_BKRH.shape[2], k_BSKH.shape[1])
+    together = 0 if key is not None else kernels.heads_together(*sizes)
     if together:
         return back(_head_by_head(q_BKRH, k_BKSH, v_BKSH, allowed_BRS, bias_BKRS, together))
     drop = functools.partial(dropout, rate=dropout_rate, key=key)
@@ -139,7 +141,7 @@ def _over_blocks(
 
 
 def _heads_first(
-    q_BTNH: jax.Array, keys: tuple[int, ...], allowed_BTS: jax.Array, bias_NTS: jax.Array | None
+    q_BTNH: jax.Array, shape_BSKH: tuple[int, ...], allowed_BTS: jax.Array, bias_NTS: jax.Array | None
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array | None], Callable[[jax.Array], jax.Array]]:
     """Queries, mask and bias with heads in front of positions, to keys of that shape; and the way back.
 
@@ -148,7 +150,7 @@ def _heads_first(
     devices stay there.
     """
     batch, length, heads, width = q_BTNH.shape
-    _, keys, kv_heads, _ = keys
+    _, keys, kv_heads, _ = shape_BSKH
     shared = heads // kv_heads  # G
     q_BTKGH = q_BTNH.reshape(batch, length, kv_heads, shared, width)
     q_BKRH = q_BTKGH.swapaxes(1, 2).reshape(batch, kv_heads, -1, width)

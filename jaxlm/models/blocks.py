@@ -108,6 +108,11 @@ class LayerBlocks:
         return list(zip(itertools.accumulate(self.sizes, initial=0), self.blocks, strict=False))
 
 
+def whole(x_BSKH: jax.Array | LayerBlocks) -> jax.Array:
+    """The array, whatever stands for it."""
+    return x_BSKH.whole() if isinstance(x_BSKH, LayerBlocks) else x_BSKH
+
+
 def _put(block: jax.Array, new: jax.Array, row: Any, used: Any, axis: int) -> jax.Array:
     """A block with those of the new slots, from `used` on, that lie in it."""
     size, tokens = block.shape[axis], new.shape[axis]

@@ -14,7 +14,7 @@ from jaxlm.models import kernels, masks, observed, parameters, rope
 from jaxlm.models.activations import constrain
 from jaxlm.models.attention import attention
 from jaxlm.models.beside import Ahead
-from jaxlm.models.blocks import LayerBlocks
+from jaxlm.models.blocks import LayerBlocks, whole
 from jaxlm.models.cache import LayerCache
 from jaxlm.models.dense import dense
 from jaxlm.models.norm import RmsNorm
@@ -75,8 +75,8 @@ class MultiHead(nnx.Module):
     def attend(
         self,
         q_BTNH: jax.Array,
-        k_BSKH: jax.Array,
-        v_BSKH: jax.Array,
+        k_BSKH: jax.Array | LayerBlocks,
+        v_BSKH: jax.Array | LayerBlocks,
         mask: masks.Mask,
         key: jax.Array | None,
         bias_NTS: jax.Array | None = None,
@@ -110,7 +110,7 @@ class MultiHead(nnx.Module):
 
 def _behind(weight: Ahead, x_BSKH: jax.Array | LayerBlocks) -> jax.Array:
     """Keys or values behind the learnt ones, which every row has."""
-    x_BSKH = x_BSKH.whole() if isinstance(x_BSKH, LayerBlocks) else x_BSKH
+    x_BSKH = whole(x_BSKH)
     rows_PKH = weight.rows_PKH.astype(x_BSKH.dtype)
     return jnp.concatenate([jnp.broadcast_to(rows_PKH, (x_BSKH.shape[0], *rows_PKH.shape)), x_BSKH], axis=1)
 

@@ -13,8 +13,8 @@ from jaxlm.errors import UserError
 from jaxlm.infer import generate as generating
 from jaxlm.infer.frame import Frame
 from jaxlm.infer.sampling import Sampling
-from tests.infer.predictors import predictor
 from tests.infer.copies import copied
+from tests.infer.predictors import predictor
 from tests.infer.small_models import DECODERS, ENCODER_DECODERS, LLAMA, VOCAB, made
 
 PLAIN = Frame(before=(), after=(), start=(), stops=())
