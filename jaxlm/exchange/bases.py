@@ -134,6 +134,7 @@ def fingerprint(arrays: Any) -> str:
 @functools.partial(jax.jit)
 def _mixed(array: jax.Array) -> jax.Array:
     """[2] uint32: sums, which no order of adding changes, of every element's bits mixed with its place."""
+    array = array.astype(jnp.uint8) if array.dtype == bool else array
     width = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[array.dtype.itemsize]
     bits = jax.lax.bitcast_convert_type(array, width).astype(jnp.uint32)
     place = jnp.zeros_like(bits)

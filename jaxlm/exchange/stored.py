@@ -19,7 +19,7 @@ import numpy as np
 from jaxlm.checkpoint.opened import names_step, open_run
 from jaxlm.checkpoint.policy import best_first
 from jaxlm.checkpoint.store import Checkpoints
-from jaxlm.config import Run
+from jaxlm.config import Run, averaged
 from jaxlm.config.folder import RunFolder, run_of
 from jaxlm.convert import families
 from jaxlm.convert.heads import CLASSES
@@ -167,12 +167,12 @@ def is_ours(path: pathlib.Path) -> bool:
 
 
 def best_step(path: pathlib.Path) -> int:
-    """The step to use of a run: the best that was kept, else the newest; of one step's folder that one."""
+    """The step to use of a run: the best kept of those that may be, else the newest; of one step's folder that one."""
     checkpoints, newest = open_run(path)
     if names_step(path):
         return newest
-    metrics = {step: checkpoints.metrics(step) for step in checkpoints.steps()}
     run = run_of(checkpoints.meta(newest).get("config"), f"step {newest} of {path}", RunFolder(path))
+    metrics = {s: checkpoints.metrics(s) for s in checkpoints.steps() if s >= averaged.final_from(run)}
     return next(iter(best_first(metrics, run.checkpoint.keep)), newest)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jaxlm.config import Run, executed, folder, shown
+from jaxlm.config import Run, averaged, executed, folder, shown
 from jaxlm.convert import families
 from jaxlm.errors import UserError
 from jaxlm.monitor import metrics as files
@@ -115,7 +115,9 @@ def _best(parts: Any) -> str:
     """The best step of all starts, by the metric that checkpoints are kept for."""
     keep = parts.run.checkpoint.keep
     lines = files.read(parts.place.root) if parts.writer.enabled else []
-    measured = {line["step"]: line for line in lines if line.get(keep.best_metric) is not None}
+    first = averaged.final_from(parts.run)
+    seen = [line for line in lines if line["step"] >= first and line.get(keep.best_metric) is not None]
+    measured = {line["step"]: line for line in seen}
     if not measured:
         return ""
     best = min(measured, key=lambda step: keep.score(measured[step]))

@@ -11,6 +11,7 @@ from jaxlm.views.ia3 import IA3
 from jaxlm.views.keep_start import KeepStart
 from jaxlm.views.keep_zeros import KeepZeros
 from jaxlm.views.lora import DoRA, LoRA, rslora
+from jaxlm.views.movement import Movement
 from jaxlm.views.prompt import Prefix, Prompt
 from jaxlm.views.view import Chain, View
 
@@ -25,6 +26,7 @@ __all__ = [
     "KeepStart",
     "KeepZeros",
     "LoRA",
+    "Movement",
     "Prefix",
     "Prompt",
     "View",

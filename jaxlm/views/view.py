@@ -59,6 +59,10 @@ class View(Protocol):
         """The optimizer of a run of so many steps, or what has to stand around it."""
         return made
 
+    def final_from(self, steps: int) -> int:
+        """The step of a run of so many from which on the weights may be taken for those of its end."""
+        return 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
