@@ -20,8 +20,8 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 _INDEX = "index.process_"
 # A host whose write failed leaves the others waiting for it: a save that takes longer than this has failed somewhere.
 _PATIENCE_S, _SLOWEST = 600.0, 5e6  # and bytes per second of one host
-# Devices that hold the same array write a slice each of so many bytes or more; smaller ones would not be written faster,
-# and every shape costs the first save a program.
+# Devices that hold the same array write a slice each of so many bytes or more; smaller slices save no time, and every
+# shape costs the first save a program.
 _SLICE = 1 << 20
 
 
