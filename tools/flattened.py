@@ -13,16 +13,15 @@ import transformers
 
 from jaxlm.errors import UserError
 
-try:
-    from torch.nn.attention import varlen
-except ImportError:
-    varlen = None
-
 
 def register() -> str:
     """Makes the attention known to transformers; returns its name. UserError where torch has none."""
-    if varlen is None:
-        raise UserError(f"torch {torch.__version__} has no torch.nn.attention.varlen. Fix: torch>=2.10.")
+    try:
+        from torch.nn.attention import varlen  # noqa: F401 - only here: it brings torch's compiler, seconds a process
+    except ImportError:
+        raise UserError(
+            f"torch {torch.__version__} has no torch.nn.attention.varlen. Fix: torch>=2.10."
+        ) from None
     transformers.AttentionInterface.register("varlen", _attend)
     transformers.AttentionMaskInterface.register("varlen", lambda *_, **__: None)
     return "varlen"
@@ -40,7 +39,8 @@ def _attend(
     max_length_q: int,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    assert varlen is not None
+    from torch.nn.attention import varlen
+
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, width]
     ends, longest = cu_seq_lens_q, max_length_q
     return varlen.varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling)[None], None

@@ -20,6 +20,9 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 _INDEX = "index.process_"
 # A host whose write failed leaves the others waiting for it: a save that takes longer than this has failed somewhere.
 _PATIENCE_S, _SLOWEST = 600.0, 5e6  # and bytes per second of one host
+# Devices that hold the same array write a slice each of so many bytes or more; smaller slices save no time, and every
+# shape costs the first save a program.
+_SLICE = 1 << 20
 
 
 def start(folder: pathlib.Path, nested: dict, *, apart: bool = False) -> Any:
@@ -30,8 +33,11 @@ def start(folder: pathlib.Path, nested: dict, *, apart: bool = False) -> Any:
     """
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(nested)) / jax.process_count()
     context = _context(timeout_s=_PATIENCE_S + size / _SLOWEST)
+    saving = context.array_options.saving
     if apart:  # its folder is made by one process, and the others would wait to see it
-        context.array_options.saving.array_metadata_store = None
+        saving.array_metadata_store = None
+    else:
+        saving.min_slice_bytes_for_replica_parallel = _SLICE
     with context:
         return ocp.save_checkpointables_async(str(folder), {_ITEM: nested})
 

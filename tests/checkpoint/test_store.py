@@ -12,6 +12,7 @@ import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxlm.checkpoint import storage
 from jaxlm.checkpoint.opened import find_run, open_run
 from jaxlm.checkpoint.policy import Keep
 from jaxlm.checkpoint.store import Checkpoints
@@ -86,8 +87,24 @@ def test_like_without_shardings_restores_on_one_device(checkpoints):
     assert_same_bits(checkpoints.restore(1, jax.eval_shape(lambda: state))[0], state)
 
 
-def test_a_step_that_donates_the_state_does_not_disturb_its_save(checkpoints):
+def test_devices_that_hold_the_same_cut_only_large_arrays_among_them(tmp_path, caplog):
+    """A program for every shape would be compiled: `log_compiles` tells."""
+    everywhere = NamedSharding(jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,)), PartitionSpec())
+    for rows, programs in ((160, 0), (8 << 18, 1)):
+        array = jax.device_put(np.arange(rows, dtype=np.float32), everywhere)
+        caplog.clear()
+        with jax.log_compiles():
+            storage.start(tmp_path / str(rows), {"a": array}).result()
+        assert min(1, caplog.text.count("Finished XLA compilation")) == programs
+        found = storage.load(tmp_path / str(rows), {"a": jax.ShapeDtypeStruct(array.shape, array.dtype)})
+        np.testing.assert_array_equal(found["a"], np.arange(rows, dtype=np.float32))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_step_that_donates_the_state_does_not_disturb_its_save(checkpoints, devices):
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
     state = {"params": {f"w{i}": jnp.full((512, 515), float(i)) for i in range(6)}}
+    state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
     before = jax.tree.map(np.array, state)
     step = jax.jit(lambda s: jax.tree.map(lambda x: x * -7.0 + 1.0, s), donate_argnums=0)
     checkpoints.save(1, state, {})

@@ -11,6 +11,7 @@ import pytest
 from jaxlm.checkpoint.folders import Folders
 from jaxlm.config import flags, folder, tree
 from jaxlm.errors import UserError
+from tests import xla
 from tests.runs import FEW, finish
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -55,7 +56,7 @@ def test_the_folder_alone_continues_the_run_from_its_checkpoint(trained):
     done = subprocess.run(
         [sys.executable, "-m", "jaxlm", "train", *words],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": xla.flags(1)},
         capture_output=True,
         text=True,
     )

@@ -11,6 +11,7 @@ from jaxlm.commands import options, verify_resume
 from jaxlm.commands.verify_resume import Topology
 from jaxlm.errors import UserError
 from tests import xla
+from tests.runs import FEW
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -30,7 +31,7 @@ def proof(corpus, tmp_path, *words):
 
 def test_a_run_that_goes_on_elsewhere_is_compared_and_the_tolerance_counts(corpus, tmp_path):
     """No difference is small enough here: it says which loss, keeps the folders, and ends with 70."""
-    done = proof(corpus, tmp_path, "--on=2,1", "--steps=2", "--tolerance=-1")
+    done = proof(corpus, tmp_path, "--on=2,1", "--steps=2", "--tolerance=-1", *FEW)
     assert done.returncode == 70, done.stdout + done.stderr
     assert "restored on 1: " in done.stdout and "steps 3 to 4 on 1: loss off by " in done.stdout
     problems = done.stdout.partition("NOT the same:\n")[2].splitlines()

@@ -36,7 +36,7 @@ def encoder(folder: pathlib.Path) -> pathlib.Path:
 
 def _written(folder: pathlib.Path, config, words) -> pathlib.Path:
     model = build(config)
-    params = jax.tree.map(lambda a: a * 5 if a.ndim > 1 else a, model.init(jax.random.key(1)))
+    params = jax.tree.map(lambda a: a * 5 if a.ndim > 1 else a, jax.jit(model.init)(jax.random.key(1)))
     folder.with_suffix(".words").mkdir()
     words.save(folder.with_suffix(".words"))
     files = {path.name: path.read_bytes() for path in folder.with_suffix(".words").iterdir()}

@@ -201,7 +201,7 @@ def test_transformers_reads_it(kind, request, tmp_path):
 
 def family(model, config):
     made = build(config)
-    return dataclasses.replace(model, model=made, params=made.init(jax.random.key(0)))
+    return dataclasses.replace(model, model=made, params=jax.jit(made.init)(jax.random.key(0)))
 
 
 SIZES = {

@@ -49,7 +49,7 @@ def words(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ready(words):
     model = build(bert(words.size), POOLER)
-    return predictor(model, model.init(jax.random.key(3)), words)
+    return predictor(model, jax.jit(model.init)(jax.random.key(3)), words)
 
 
 def vectors(ready, texts, **settings):
@@ -80,7 +80,7 @@ def test_mean_pooling_equals_transformers_on_equal_weights(words, tmp_path):
     from jaxlm.convert import families
 
     config = bert(words.size)
-    params = build(config, POOLER).init(jax.random.key(3))
+    params = jax.jit(build(config, POOLER).init)(jax.random.key(3))
     theirs = transformers.BertModel(transformers.BertConfig(**_hf(families, config))).eval()
     tensors = {
         name.removeprefix("bert."): torch.from_numpy(np.array(value))

@@ -36,7 +36,11 @@ def predictor():
     model = build(config, OBJECTIVE.heads(config))
     mesh = meshes.make(meshes.Mesh(), devices=jax.devices()[:1])
     return Predictor(
-        model=model, params=model.init(jax.random.key(2)), mesh=mesh, tokenizer=tokenizer(), row_length=32
+        model=model,
+        params=jax.jit(model.init)(jax.random.key(2)),
+        mesh=mesh,
+        tokenizer=tokenizer(),
+        row_length=32,
     )
 
 

@@ -34,7 +34,7 @@ def words():
 
 def ready(size, words, seed=3):
     model = build(bert(size), {"tokens": Tokens()})
-    return predictor(model, model.init(jax.random.key(seed)), words)
+    return predictor(model, jax.jit(model.init)(jax.random.key(seed)), words)
 
 
 def byte_level(mask="<mask>", lstrip=True):

@@ -70,7 +70,7 @@ def test_an_objective_of_a_recipe_brings_a_head_that_nothing_here_knows():
     model = build(run.model, run.heads)
     assert model.axes["heads"]["marks"] == {"scale": ("embed",)}
     plain = build(run.model, {"tokens": Tokens()})
-    ours, theirs = (m.init(jax.random.key(3)) for m in (model, plain))
+    ours, theirs = (jax.jit(m.init)(jax.random.key(3)) for m in (model, plain))
     del ours["heads"]["marks"]  # the last to be drawn: everything before it is as without it
     assert jax.tree.all(jax.tree.map(np.array_equal, ours, theirs))
 
@@ -154,7 +154,7 @@ def test_an_electra_of_before_tells_its_head(head, heads):
 def test_classes_are_float32_whatever_the_features_are():
     run = flags.load(RECIPES / "masked_lm.py")
     model = build(run.model, {"tags": Classify(classes=5)}, dtype="bfloat16")
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     x_BTD = jnp.ones((2, 3, run.model.hidden), jnp.bfloat16)
     logits = model.bind(params).heads["tags"](x_BTD)
     assert logits.shape == (2, 3, 5) and logits.dtype == jnp.float32
@@ -165,7 +165,7 @@ def test_classes_of_a_text_have_dropout_with_a_key_only(recipe):
     config = flags.load(RECIPES.parents[2] / "configs" / f"{recipe}.py").model
     config = dataclasses.replace(config, vocab_size=50, hidden=64, heads=4, layers=1, mlp=8, dropout=0.5)
     model = build(config, of_texts(config, 3))
-    module = model.bind(model.init(jax.random.key(0)))
+    module = model.bind(jax.jit(model.init)(jax.random.key(0)))
     x_BCD = jnp.ones((2, 1, 64))
     plain, again = module.classify(x_BCD), module.classify(x_BCD)
     dropped = [module.classify(x_BCD, key=key) for key in jax.random.split(jax.random.key(1), 500)]

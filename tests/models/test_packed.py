@@ -6,6 +6,7 @@ that reads and writes there and nowhere else. On a GPU the kernel itself is comp
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -67,7 +68,7 @@ def test_what_the_call_is_told_gives_the_reference_at_every_token(most, causal, 
     rows = segments(*ROWS.values())
     q, k, v = inputs(len(rows), 12, 6, kv_heads, 4)
     mask = masks.within_segments(rows, causal=causal)
-    expected = xla_attention(q, k, v, mask)
+    expected = jax.jit(xla_attention)(q, k, v, mask)
     np.testing.assert_allclose(by_offsets(q, k, v, rows, most, causal), expected, atol=1e-5)
 
 

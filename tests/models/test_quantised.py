@@ -179,7 +179,7 @@ RULE = Rounding(weights=".*", kind="int4", group=0, low=False, activations="floa
 )
 def test_every_family_computes_with_values_what_it_computes_with_their_arrays(config):
     model = build(config)
-    params, known = flatten(model.init(jax.random.key(0))), facts(model)
+    params, known = flatten(jax.jit(model.init)(jax.random.key(0))), facts(model)
     chosen = [path for path, one in known.items() if one.inputs and (not is_table(one) or "tokens" in path)]
     chosen = [path for path in chosen if "buckets" not in known[path].axes]
     values = {path: RULE.nearest(path, known[path], params[path] * 3) for path in chosen}

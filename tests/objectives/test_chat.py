@@ -119,7 +119,7 @@ def test_the_model_before_training_is_the_base_and_has_no_gradient(place, view):
     run = chats.recipe("chat", place / "chats.jsonl", place, LENGTH)
     batch, _ = chats.rows(CHAT, place / "chats.jsonl", place, LENGTH, 1)
     model = build(run.model)
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     trained, frozen = view.split(flatten(params), facts(model), jax.random.key(1))
     moved = {path: array + 0.1 for path, array in trained.items()}
 

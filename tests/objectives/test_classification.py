@@ -149,7 +149,7 @@ def test_a_table_that_cannot_be_measured_is_refused(trained, tmp_path, row, word
 def test_items_of_a_packed_row_are_judged_as_if_alone():
     """Loss and gradient of four texts in a row, and of the same texts one a row; a pair among them has types."""
     model = build(dataclasses.replace(CONFIG, dropout=0.0), OBJECTIVE.heads(CONFIG))
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     rng = np.random.default_rng(1)
     texts = [np.concatenate([[2], rng.integers(5, 90, n), [3]]) for n in (3, 5, 4, 6)]
     labels = [0, 1, 2, 1]
@@ -177,9 +177,8 @@ def test_items_of_a_packed_row_are_judged_as_if_alone():
         total, weight = OBJECTIVE.loss(model.bind(params), batch, None).terms["classes"]
         return total / weight
 
-    packed, alone = (
-        jax.value_and_grad(loss)(params, batch(g)) for g in ([[0, 1, 2, 3]], [[0], [1], [2], [3]])
-    )
+    scored = jax.jit(jax.value_and_grad(loss))
+    packed, alone = (scored(params, batch(g)) for g in ([[0, 1, 2, 3]], [[0], [1], [2], [3]]))
     np.testing.assert_allclose(packed[0], alone[0], rtol=1e-6)
     for a, b in zip(jax.tree.leaves(packed[1]), jax.tree.leaves(alone[1]), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)

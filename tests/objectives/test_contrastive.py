@@ -101,7 +101,7 @@ def test_loss_and_gradient_equal_torch_and_padding_slots_count_nothing(texts):
         found = score(objective, e, real)
         return found.terms["contrastive"][0], found
 
-    (total, found), gradient = jax.value_and_grad(loss, has_aux=True)(jnp.asarray(e))
+    (total, found), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(jnp.asarray(e))
     theirs = torch.tensor(e[kept], dtype=torch.float64, requires_grad=True)
     expected, right = torch_loss(theirs[:, 0], theirs[:, 1], theirs[:, 2] if texts == 3 else None, 0.3)
     expected.backward()
@@ -117,7 +117,8 @@ def test_alignment_and_uniformity_are_those_of_wang_and_isola():
     e = rng.normal(size=(9, 2, 5)).astype(np.float32)
     real = np.ones((9, 2), np.float32)
     real[4] = 0.0
-    found = score(pair_objective(negatives="in_batch"), e, real).measures
+    objective = pair_objective(negatives="in_batch")
+    found = jax.jit(lambda e: score(objective, e, real))(e).measures
     x = torch.nn.functional.normalize(torch.tensor(np.delete(e, 4, axis=0), dtype=torch.float64), dim=-1)
     align = (x[:, 0] - x[:, 1]).norm(dim=1).pow(2).mean()
     uniform = torch.pdist(x[:, 0]).pow(2).mul(-2).exp().mean().log()
@@ -128,14 +129,22 @@ def test_alignment_and_uniformity_are_those_of_wang_and_isola():
 
 def test_one_text_alone_or_none_has_no_uniformity_and_finite_gradients():
     objective = pair_objective(negatives="in_batch")
-    total = lambda e, real: score(objective, e, real).terms["contrastive"][0]
+
+    @jax.jit
+    def scored(e, real):
+        def total(e):
+            found = score(objective, e, real)
+            return found.terms["contrastive"][0], found
+
+        return jax.grad(total, has_aux=True)(e)
+
     for number in (0, 1):
         real = jnp.zeros((3, 2)).at[:number].set(1.0)
         e = jnp.zeros((3, 2, 4)).at[:number].set(1.0)
-        found = score(objective, e, real)
+        gradient, found = scored(e, real)
         assert float(found.measures["uniformity"][1]) == 0.0
         assert float(found.terms["contrastive"][1]) == number
-        assert np.isfinite(jax.grad(total)(e, real)).all()
+        assert np.isfinite(gradient).all()
 
 
 def test_the_texts_of_an_item_become_segments_of_their_own():
@@ -162,7 +171,7 @@ def test_packed_equals_unpacked_in_loss_and_gradient(pooling):
     packed = batch(objective, [row(items[:3]), row(items[3:5]), row([]), row(items[5:])])
     alone = batch(objective, [row([one], slots=1, length=11) for one in items])
     model = build(bert(), POOLER)
-    params = model.init(jax.random.key(2))
+    params = jax.jit(model.init)(jax.random.key(2))
     values = []
     for b in (packed, alone):
         assert float(objective.weights(b)["contrastive"]) == 6
@@ -177,7 +186,7 @@ def test_pooling_takes_the_first_token_the_mean_of_the_item_or_the_pooler():
     rng = np.random.default_rng(4)
     b = batch(dropout_objective(), [row([item(rng, 1), item(rng, 1)])])
     x_BTD = rng.normal(size=(1, T, 24)).astype(np.float32)
-    module = build(bert(), POOLER).bind(build(bert(), POOLER).init(jax.random.key(0)))
+    module = build(bert(), POOLER).bind(jax.jit(build(bert(), POOLER).init)(jax.random.key(0)))
     second = b.segments_BT[0] == 2
     first_BC = b.targets.first_BC
     start = int(first_BC[0, 1])
@@ -196,7 +205,7 @@ def test_two_dropouts_make_the_two_views_and_evaluation_repeats_its_own():
     objective = dropout_objective()
     b = batch(objective, [row([item(rng, 1) for _ in range(3)]) for _ in range(3)])
     model = build(bert(dropout=0.3), POOLER)
-    module = model.bind(model.init(jax.random.key(1)))
+    module = model.bind(jax.jit(model.init)(jax.random.key(1)))
     loss = jax.jit(lambda b, key: objective.loss(module, b, key))
     one, again, other = (loss(b, jax.random.key(k)).measures for k in (1, 1, 2))
     mean = lambda measures, name: float(measures[name][0] / measures[name][1])

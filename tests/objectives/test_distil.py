@@ -93,7 +93,10 @@ def test_soft_classes_are_those_of_torch_and_soft_labels_those_of_their_definiti
 def test_what_a_classifier_learns_is_its_loss_and_the_soft_one_in_their_weights():
     objective = Distil(of=classes(), hard=0.25, terms=(SOFT,))
     loss, (student, teacher) = terms(objective, packed(items()))
-    said, taught_ = (objective.of.predict(m, packed(items()), None)["classes"]() for m in (student, teacher))
+    said, taught_ = (
+        jax.jit(lambda m=m: objective.of.predict(m, packed(items()), None)["classes"]())()
+        for m in (student, teacher)
+    )
     real = items().weights_BC > 0
     expected = SOFT.temperature**2 * functional.kl_div(
         functional.log_softmax(torch.tensor(np.array(said)[real]) / 1.5, -1),
@@ -284,9 +287,9 @@ def _trained(accumulate=1, precision="float32", **axes):
     program = programs.program(run, **axes)
     key = jax.random.key(0)
     weights = jax.tree.map(
-        lambda a, s: jnp.asarray(3 * a, s.dtype), program.teacher.init(key), program.frozen[TEACHER]
+        lambda a, s: jnp.asarray(3 * a, s.dtype), jax.jit(program.teacher.init)(key), program.frozen[TEACHER]
     )
-    params = program.model.init(jax.random.key(1))
+    params = jax.jit(program.model.init)(jax.random.key(1))
     where = lambda abstract: jax.tree.map(lambda leaf: leaf.sharding, abstract)
     with jax.set_mesh(program.mesh):
         state, frozen = program.start(jax.device_put(params, where(program.params)))

@@ -93,7 +93,7 @@ def unpacked(row):
 def test_a_packed_row_is_scored_as_its_segments_alone(name):
     config, objective = CASES[name]
     model = build(config, dtype="float32")
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     texts = made.texts_of((31, 19, 25))
     row = made.prepare(objective, texts, 97, seed=3)
     rows = unpacked(row)

@@ -207,7 +207,7 @@ def test_what_is_exported_says_the_same_in_transformers(trained, tmp_path):
 def test_windows_of_a_packed_row_are_judged_as_if_alone():
     """Loss and gradient of three windows in a row, and one a row; the last has no answer."""
     model = build(dataclasses.replace(CONFIG, dropout=0.0), OBJECTIVE.heads(CONFIG))
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     rng = np.random.default_rng(1)
     rows = [rng.integers(5, 90, n) for n in (7, 9, 8)]
     answers = [(4, 6), (3, 3), (0, 0)]

@@ -65,7 +65,7 @@ def batch() -> Batch:
 def test_sentence_order_is_next_sentence_with_other_pairs_and_names():
     nsp = NextSentence(masked_lm=masked(), short_share=0.1, random_share=0.5, duplicates=10, pairs_per_row=C)
     model = build(bert(), {**order().heads(bert()), **nsp.heads(bert())})
-    params = model.init(jax.random.key(0))
+    params = jax.jit(model.init)(jax.random.key(0))
     params["heads"]["sop"] = params["heads"]["nsp"]
     module = model.bind(params)
     ours, theirs = jax.jit(lambda b: (order().loss(module, b, None), nsp.loss(module, b, None)))(batch())

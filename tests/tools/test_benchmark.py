@@ -103,6 +103,7 @@ def test_the_first_step_of_every_family_has_the_peer_s_loss(family, benchmark, c
 def test_documents_one_after_another_give_the_peer_the_loss_of_each_alone(benchmark, monkeypatch):
     """The kernel needs a GPU: here a loop over the documents stands for it."""
     torch = pytest.importorskip("torch")
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
     flattened, peers = benchmark.sides.flattened, benchmark.sides.peers
 
     def loop(q, k, v, ends, _, longest, __, *, scale):
@@ -114,7 +115,7 @@ def test_documents_one_after_another_give_the_peer_the_loss_of_each_alone(benchm
         assert max(map(len, each)) <= longest
         return torch.cat(each)
 
-    monkeypatch.setattr(flattened.varlen, "varlen_attn", loop)
+    monkeypatch.setattr(varlen, "varlen_attn", loop)
     run = flags.load(ROOT / "tests" / "recipes" / "tiny.py")
     run.model.dropout = 0.0
     model = build(run.model, run.heads)

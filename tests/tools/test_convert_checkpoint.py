@@ -43,10 +43,20 @@ def test_folders_that_differ_end_with_78(tmp_path, capsys):
         (("to_hf", "/no/where", "out", "--shard-size=huge"), "error: --shard-size=huge: a size such as 5GB"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_78(tmp_path, words, message):
-    program = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), *words]
+def test_a_mistake_is_one_line_and_exit_code_78(tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        command.run()
+    said = capsys.readouterr().err
+    assert ended.value.code == 78 and said.strip().splitlines()[-1].startswith(message), said
+    assert "Traceback" not in said and not list(tmp_path.iterdir())
+
+
+def test_the_program_says_it_and_ends_so_too(tmp_path):
+    program = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), "from_hf", "/no/where", "out"]
     result = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 78 and result.stderr.strip().splitlines()[-1].startswith(message), (
+    assert result.returncode == 78 and result.stderr.startswith("error: /no/where: no such folder"), (
         result.stderr
     )
     assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
