@@ -65,7 +65,7 @@ class Room:
     def line(self, first: float) -> str:
         """Of the table."""
         median, cache = statistics.median(self.milliseconds), self.state.cache
-        stored = (cache.k_LBSKH.nbytes + cache.v_LBSKH.nbytes) / 2**20
+        stored = sum(a.nbytes for a in jax.tree.leaves((cache.k_LBSKH, cache.v_LBSKH))) / 2**20
         needs = self.program.memory_analysis()
         temporary = "?" if needs is None else f"{needs.temp_size_in_bytes / 2**20:.0f}"
         return f"| {self.slots:,} | {median:.2f} | {median / first:.2f} | {stored:.0f} | {temporary} |"

@@ -55,8 +55,16 @@ def embedded(run: str, asked: Sequence[str]) -> tuple[float, float]:
 class Server:
     """The command, until it is closed."""
 
-    def __init__(self, run: str) -> None:
-        words = [sys.executable, "-m", "jaxlm.serve", f"--run=model={run}", "--port=0", "--quiet"]
+    def __init__(self, *runs: str) -> None:
+        """`runs`: NAME=RUN of each model."""
+        words = [
+            sys.executable,
+            "-m",
+            "jaxlm.serve",
+            *[f"--run={run}" for run in runs],
+            "--port=0",
+            "--quiet",
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
         self.address = ""
@@ -68,15 +76,19 @@ class Server:
                 return
         raise SystemExit(self.process.wait() or 1)
 
-    def seconds(self) -> float:
-        """CPU seconds so far."""
+    def said(self, name: str) -> float:
+        """What /metrics says of one number, such as process_cpu_seconds_total."""
         connection = http.client.HTTPConnection(self.address)
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
-        found = re.search(r"^process_cpu_seconds_total (\S+)$", text, re.M)
+        found = re.search(rf"^{name} (\S+)$", text, re.M)
         assert found is not None
         return float(found[1])
+
+    def seconds(self) -> float:
+        """CPU seconds so far."""
+        return self.said("process_cpu_seconds_total")
 
     def close(self) -> int:
         """Its exit code."""
@@ -123,7 +135,7 @@ def main(argv: Sequence[str]) -> int:
     alone, one_by_one = embedded(options.run, asked)
     slow = f"{1 / one_by_one:.1f} one by one ({alone / one_by_one:.0%})"
     print(f"jaxlm embed: {1 / alone:.1f} texts per CPU second, {slow}", flush=True)
-    server = Server(options.run)
+    server = Server(f"model={options.run}")
     print("| clients | texts per CPU s | of jaxlm embed | texts/s | p50 ms | p95 ms | p99 ms |")
     print("|---|---|---|---|---|---|---|")
     for clients in map(int, options.clients.split(",")):

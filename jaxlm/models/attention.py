@@ -44,8 +44,8 @@ def attention(
     scale = q_BTNH.shape[-1] ** -0.5 if scale is None else scale
     if scale != 1:
         q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
-    in_blocks = isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks)
-    if in_blocks and q_BTNH.shape[1] <= _FEW:
+    few = q_BTNH.shape[1] <= _FEW
+    if few and isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks):
         return _over_blocks(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
     k_BSKH, v_BSKH = blocks.whole(k_BSKH), blocks.whole(v_BSKH)
     case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS)

@@ -84,14 +84,14 @@ class LayerBlocks:
         made = [_put(block, new, row, used - start, self.axis) for start, block in self._starts()]
         return dataclasses.replace(self, blocks=made)
 
-    def written_each(self, places_BT: jax.Array, new_BTKH: jax.Array) -> Self:
-        """With slots of its own of every row; what is not there is dropped."""
-        rows_B1, made = jnp.arange(len(new_BTKH))[:, None], []
-        for start, block in self._starts():
-            here_BT = jnp.where(places_BT < start, block.shape[self.axis], places_BT - start)
-            at = block.at[rows_B1, :, :, here_BT] if self.axis == KEYS else block.at[rows_B1, :, here_BT]
-            made.append(at.set(new_BTKH, mode="drop"))
-        return dataclasses.replace(self, blocks=made)
+    def written_each(self, used_B: jax.Array, new_BTKH: jax.Array) -> Self:
+        """With the slots from `used` on of every row; what is beyond all slots is dropped. Row by row: a scatter would
+        turn every block so that slots lie in front, and back."""
+
+        def one(row: jax.Array, made: Self) -> Self:
+            return made.written(row, used_B[row], jax.lax.dynamic_slice_in_dim(new_BTKH, row, 1))
+
+        return jax.lax.fori_loop(0, len(new_BTKH), one, self)
 
     def with_row(self, row: Any, other: Self, source: Any, slots: int) -> Self:
         """With the first slots of a row of another one, or of itself."""

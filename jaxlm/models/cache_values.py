@@ -31,10 +31,10 @@ def written(held: Any, layer: Any, row: Any, used: Any, new_BTKH: jax.Array) -> 
 
 
 def written_each(held: Any, layer: Any, places_BT: jax.Array, new_BTKH: jax.Array) -> Any:
-    """With slots of its own of every row: a scatter, which drops what is not there."""
+    """With slots of its own of every row, one behind the other; what is not there is dropped."""
     if isinstance(held, Blocks):
         new_BTKH = new_BTKH.astype(held.dtype)
-        return held.with_layer(layer, held.layers[layer].written_each(places_BT, new_BTKH))
+        return held.with_layer(layer, held.layers[layer].written_each(places_BT[:, 0], new_BTKH))
     rows_B1 = jnp.arange(len(new_BTKH))[:, None]
     put = lambda slots_LBSKX, new_BTKX: slots_LBSKX.at[layer, rows_B1, places_BT].set(new_BTKX, mode="drop")
     return jax.tree.map(put, held, _as_held(held, new_BTKH))

@@ -21,12 +21,9 @@ from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import whole
 from jaxlm.views.view import Facts, Tree, View, matrices, parts
 
-_SCORES = (
-    "_scores"  # behind the path of a weight: which of its entries stay; a vector, which no optimizer decays
-)
-_GONE = (
-    "_gone"  # behind the path of a weight: the share of it that is 0 now, [*stack, 1], set by the optimizer
-)
+# Behind the path of a weight: which of its entries stay, a vector that no optimizer decays; the share of it that is 0
+# now, [*stack, 1], which the optimizer sets.
+_SCORES, _GONE = "_scores", "_gone"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -46,9 +43,8 @@ class Movement(View):
     # magnitude: the smallest weights go (Zhu and Gupta, 1710.01878)
     by: Literal["movement", "magnitude"]
     begin: float = 0.1  # share of the run's steps before the first weight goes
-    end: float = (
-        0.7  # share of the run's steps after which no more go; between them by a cubic law, fast at first
-    )
+    # share of the run's steps after which no more go; between them by a cubic law, fast at first
+    end: float = 0.7
 
     def validate(self, where: str) -> None:
         """A pattern that is one, and shares that are some."""

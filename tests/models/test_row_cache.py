@@ -11,6 +11,7 @@ from jaxlm.infer.row_sampling import Asked
 from jaxlm.infer.sampling import Sampling
 from jaxlm.models import cache_values
 from jaxlm.models.apart import apart
+from jaxlm.partition import mesh
 from tests.infer.copies import copied
 from tests.infer.small_models import LLAMA, made
 
@@ -93,7 +94,7 @@ def test_a_batch_in_int8_predicts_nearly_the_same():
 def test_layers_that_stand_apart_are_not_copied_and_give_the_same_bits():
     """Of the compiled step: no weight of a layer is cut out of a stacked one."""
     model, params = made(LLAMA)
-    with jax.set_mesh(jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])):
+    with jax.set_mesh(mesh.make(mesh.Mesh(data=1), jax.devices()[:1])):
         own = apart(params, model.axes, lambda layers: True)
         program = slot_programs.step.lower(model, own, rows_of(), now([3, 5, 9], [[7]] * 3)).compile()
         stacked = slot_programs.step.lower(model, params, rows_of(), now([3, 5, 9], [[7]] * 3)).compile()

@@ -26,7 +26,7 @@ TESTED |= {"prepare_corpus", "show_objectives", "benchmark", "benchmark_commits"
 TESTED |= {"draw_terminal", "check_kernels", "check_forecast", "flattened", "peers"}
 TESTED |= {"board", "board_peer", "benchmark_finetuning", "plan_pods", "compression_table"}
 TESTED |= {"compare_maxtext", "sweep", "splash_tiles", "benchmark_slots", "export_table", "load_test"}
-TESTED |= {"benchmark_embed"}
+TESTED |= {"benchmark_embed", "load_mixed"}
 
 
 def test_no_tool_is_left_out():
