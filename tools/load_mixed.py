@@ -5,10 +5,13 @@
 Each client embeds three texts, then streams an answer of 8 to 48 tokens, again and again. A row for each number of
 clients: requests, errors, the CPU seconds that `jaxlm embed` (all texts at once) and `generate` (batches of 8) would
 take for the same texts and tokens as a share of the server's, percentiles of the time to the first token, memory of the
-process before and after. On a busy machine the clock says little.
+process before and after. Then so many connections are open at once, and each asks for a vector: how many were answered
+(200), how many told to come again (429), how many got nothing. On a busy machine the clock says little.
 """
 
 import argparse
+import asyncio
+import collections
 import concurrent.futures
 import dataclasses
 import http.client
@@ -140,6 +143,29 @@ def row(
     )
 
 
+async def crowd(address: str, number: int) -> collections.Counter[str]:
+    """Statuses of one request on each of so many connections, all of them open before the first asks."""
+    host, port = address.split(":")
+    body = json.dumps({"model": "encoder", "input": "one of many"}).encode()
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: a\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    opened = []
+    for _ in range(number):
+        opened.append(await asyncio.open_connection(host, int(port)))
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+        try:
+            writer.write(head.encode() + body)
+            return (await asyncio.wait_for(reader.read(), 600)).split(b" ", 2)[1].decode()
+        except (OSError, IndexError, TimeoutError) as error:
+            return type(error).__name__
+        finally:
+            writer.close()
+
+    return collections.Counter(await asyncio.gather(*(one(*pair) for pair in opened)))
+
+
 def main(argv: Sequence[str]) -> int:
     """Prints the table; 1 if there was an error."""
     parser = argparse.ArgumentParser(
@@ -149,6 +175,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--decoder", required=True, help="as jaxlm generate takes it")
     parser.add_argument("--clients", default="1,8,64", help="numbers of clients; default: 1,8,64")
     parser.add_argument("--minutes", type=float, default=10, help="for each of them; default: 10")
+    parser.add_argument("--connections", type=int, default=10_000, help="at once; default: 10000; 0: none")
     options = parser.parse_args(argv[1:])
     costs = alone(options.encoder, options.decoder)
     print(f"batches: {1 / costs[0]:.1f} texts, {1 / costs[1]:.1f} tokens per CPU second", flush=True)
@@ -162,6 +189,11 @@ def main(argv: Sequence[str]) -> int:
         line, errors = row(server, clients, options.minutes, costs)
         print(line, flush=True)
         wrong += errors
+    if options.connections:
+        found = asyncio.run(crowd(server.address, options.connections))
+        print(f"{options.connections} connections at once: {dict(found)}", flush=True)
+        again = row(server, 1, 0.05, costs)  # and now as before
+        wrong += sum(number for status, number in found.items() if status not in ("200", "429")) + again[1]
     return int(server.close() != 0 or wrong > 0)
 
 

@@ -25,7 +25,8 @@ def test_a_server_of_two_models_is_loaded_for_seconds(tmp_path):
         written_folder(tmp_path / "decoder", "GPT-2"),
     )
     words = (f"--encoder=hf:{encoder}", f"--decoder=hf:{decoder}", "--clients=1,3", "--minutes=0.05")
-    said = started("tools/load_mixed.py", *words, cache=tmp_path)
+    said = started("tools/load_mixed.py", *words, "--connections=50", cache=tmp_path)
+    assert "50 connections at once: {'200': 50}" in said
     rows = re.findall(r"^\| (1|3) \| (\d+) \| (\d+) \| (\d+) \| 0 \|", said, re.M)
     assert [row[0] for row in rows] == ["1", "3"] and all(int(n) for row in rows for n in row[1:])
 
