@@ -14,6 +14,6 @@ from jaxlm.compress.step import Compress
 def get_config() -> Compress:
     """Units alone, which every family has."""
     return Compress(
-        steps=(Shrink(heads=0.0, units=0.25, layers=0, by="activations", damping=0.01, seed=0),),
+        steps=(Shrink(heads=0.0, units=0.25, layers=0, width=0.0, by="activations", damping=0.01, seed=0),),
         calibration=Text(file="", rows=128, length=512),
     )

@@ -1,7 +1,7 @@
-"""A smaller dense model of the same family: fewer heads, MLP units or layers. In: how many go, by what. Out: the model.
+"""A smaller dense model of the same family: fewer heads, MLP units, layers, features. In: how many go. Out: the model.
 
 Its config says the new sizes, so that everything that takes the family takes it: training, serving, export. First
-layers go, then heads, then units; activations are measured anew for each, on what is left.
+layers go, then heads, units and features; activations are measured anew for each, on what is left.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Literal
 import jax
 import numpy as np
 
-from jaxlm.compress import cutting
+from jaxlm.compress import cutting, narrowing
 from jaxlm.compress.calibration import Calibration
 from jaxlm.compress.cutting import Part
 from jaxlm.compress.step import Say, Step, rebuilt
@@ -29,6 +29,7 @@ class Shrink(Step):
     heads: float  # share of the attention heads that goes; of grouped ones each key head with its queries; 0: none
     units: float  # share of the hidden units of every MLP that goes; 0: none
     layers: int  # so many go; 0: none
+    width: float = 0.0  # share of the features between layers that goes, the same of all; 0: none
     # activations: what costs least once the rest has made it good (ZipLM: 2302.04089), of layers what moves the
     # result least; magnitude: the smallest weights; random: a baseline
     by: Literal["activations", "magnitude", "random"]
@@ -37,14 +38,14 @@ class Shrink(Step):
 
     def validate(self, where: str) -> None:
         """UserError for what is no share, or when nothing is to go."""
-        for name in ("heads", "units"):
+        for name in ("heads", "units", "width"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"{where}.{name}={getattr(self, name)}: must be 0 to below 1, such as 0.25.")
         if self.layers < 0:
             raise UserError(f"{where}.layers={self.layers}: must be 0 or more, the number of layers that go.")
-        if not (self.heads or self.units or self.layers):
+        if not (self.heads or self.units or self.layers or self.width):
             raise UserError(
-                f"{where}: heads, units and layers are all 0, and nothing would go. Fix: units=0.25."
+                f"{where}: heads, units, layers and width are all 0, and nothing would go. Fix: units=0.25."
             )
         if not 0 < self.damping <= 1:
             raise UserError(f"{where}.damping={self.damping}: must be above 0 and at most 1, such as 0.01.")
@@ -70,9 +71,12 @@ class Shrink(Step):
             self._kept(part(model))
         if self.layers:
             cutting.check_layers(model, self.layers)
+        if self.width:
+            narrowing.check(model)
+            self._staying("width", "features", model.model.config.hidden)
 
     def apply(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
-        """Layers, heads, units."""
+        """Layers, heads, units, features."""
         self.check(model)
         before = _numbers(model)
         if self.layers:
@@ -81,6 +85,8 @@ class Shrink(Step):
             part = named(model)
             model = self._without(model, part, text)
             say(f"  {self._kept(part)} of {part.groups} {part.name} stay")
+        if self.width:
+            model = self._narrower(model, text, say)
         say(f"Shrink by {self.by}: {before:,} -> {_numbers(model):,} parameters")
         return model
 
@@ -88,15 +94,18 @@ class Shrink(Step):
         return [cutting.heads] * bool(self.heads) + [cutting.units] * bool(self.units)
 
     def _kept(self, part: Part) -> int:
-        """How many. UserError where none would go."""
-        share = self.heads if part.name == "heads" else self.units
-        gone = round(share * part.groups)
-        if not 0 < gone < part.groups:
+        return self._staying(part.name, part.said, part.groups)
+
+    def _staying(self, name: str, said: str, number: int) -> int:
+        """How many of them. UserError where none would go."""
+        share = getattr(self, name)
+        gone = round(share * number)
+        if not 0 < gone < number:
             raise UserError(
-                f"{part.name}={share}: {gone} of {part.groups} {part.said} would go. Fix: a share from "
-                f"{1 / part.groups:.2g} to {1 - 1 / part.groups:.2g}, or 0."
+                f"{name}={share}: {gone} of {number} {said} would go. Fix: a share from "
+                f"{1 / number:.2g} to {1 - 1 / number:.2g}, or 0."
             )
-        return part.groups - gone
+        return number - gone
 
     def _without(self, model: Loaded, part: Part, text: Calibration | None) -> Loaded:
         keep, made = self._kept(part), {}
@@ -113,6 +122,21 @@ class Shrink(Step):
                     model, part, path, np.sort(np.argsort(-size_XG, axis=-1)[:, :keep], axis=-1)
                 )
         return rebuilt(model, part.config(keep), made)
+
+    def _narrower(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
+        number = model.model.config.hidden
+        keep = self._staying("width", "features", number)
+        seen = narrowing.measured(model, text) if self.calibrated and text is not None else None
+        if seen is not None:
+            size_D = narrowing.worth(model, seen)
+        elif self.by == "magnitude":
+            size_D = narrowing.sizes(model)
+        else:
+            size_D = np.random.default_rng(self.seed).random(number)
+        say(f"  {keep} of {number} features stay")
+        config = dataclasses.replace(model.model.config, hidden=keep)
+        with jax.set_mesh(model.mesh):
+            return rebuilt(model, config, narrowing.cut(model, np.sort(np.argsort(-size_D)[:keep]), seen))
 
     def _without_layers(self, model: Loaded, text: Calibration | None, say: Say) -> Loaded:
         """One after the other."""
