@@ -1,10 +1,11 @@
 """Times generation on one thread of a CPU: a token at batch 1 and 8, and slots beside batches for many requests.
 
-    python tools/benchmark_slots.py hf:path/to/model --also=small --against=transformers
+    python tools/benchmark_slots.py hf:path/to/model --also=small --against=transformers --gguf=model-Q4_0.gguf
 
 First the bound: what one thread reads of the weights in a second. Then tokens per CPU second of `generate`, of slots,
 and of transformers' `generate` with the same prompt (extra `parity`), in turns, the median of several. --also: model
-folders, as `jaxlm compress` makes them of the same model. Last, 8 and 64 requests of mixed length: slots of 8 rows
+folders, as `jaxlm compress` makes them of the same model. --gguf: files that llama.cpp runs, where npm's node-llama-cpp
+is installed (JAXLM_NODE_MODULES says where). Last, 8 and 64 requests of mixed length: slots of 8 rows
 beside `generate` in batches of 8 as they come. CPU seconds count less of what a busy machine does than time; still,
 only ratios within a run mean something. Run it with `taskset -c 0`.
 """
@@ -14,6 +15,7 @@ import dataclasses
 import os
 import pathlib
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxlm.export import llama_cpp
 from jaxlm.infer import frame, loaded
 from jaxlm.infer.generate import generate
 from jaxlm.infer.sampling import Sampling
@@ -78,6 +81,22 @@ class Peer:
             self._model.generate(self._tokens, attention_mask=ones, **how)
 
 
+class LlamaCpp:
+    """llama.cpp, in a process of its own, which tells its CPU seconds."""
+
+    def __init__(self, file: str, rows: int) -> None:
+        node, package = llama_cpp.find()
+        script = pathlib.Path(__file__).with_name("llama_cpp_speed.mjs")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self._process = subprocess.Popen([node, str(script), str(package), file, str(rows)], **pipes)
+
+    def __call__(self, new: int) -> float:
+        """Writes that many tokens in every row; seconds."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(new, file=self._process.stdin, flush=True)
+        return float(self._process.stdout.readline())
+
+
 def run(engine: Slots, asked: list[tuple[list[int], int]]) -> int:
     """Answers all; steps."""
     for prompt, new in asked:
@@ -90,10 +109,10 @@ def run(engine: Slots, asked: list[tuple[list[int], int]]) -> int:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Of the CPU."""
+    """Of the CPU: what the call says, or what this process took."""
     begin = time.process_time()
-    call()
-    return time.process_time() - begin
+    said = call()
+    return said if isinstance(said, float) else time.process_time() - begin
 
 
 def bound(params: Any) -> tuple[float, float]:
@@ -106,7 +125,7 @@ def bound(params: Any) -> tuple[float, float]:
     return size, size / best
 
 
-def tokens(ways: dict[str, Callable[[int], None]], rows: int, rounds: int) -> None:
+def tokens(ways: dict[str, Callable[[int], Any]], rows: int, rounds: int) -> None:
     """Prints tokens per CPU second: of a text of 32 tokens less one of 17, which run the same programs, in turns."""
     took: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():
@@ -152,6 +171,7 @@ def main() -> None:
     parser.add_argument("model", help="a decoder: hf:DIR or a run")
     parser.add_argument("--against", choices=["transformers"], default=None, help="of hf:DIR")
     parser.add_argument("--also", default="", help="model folders made of it, comma between")
+    parser.add_argument("--gguf", default="", help="files of it for llama.cpp, comma between")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rows", default="1,8", help="numbers of them")
     parser.add_argument("--requests", default="8,64", help="numbers of them, of mixed length; empty: none")
@@ -177,6 +197,8 @@ def main() -> None:
             ways[f"slots, {name}"] = Engine(other, around, prompts)
         if options.against:
             ways["transformers"] = Peer(options.model.removeprefix("hf:"), prompts)
+        for file in filter(None, options.gguf.split(",")):
+            ways[f"llama.cpp, {pathlib.Path(file).name}"] = LlamaCpp(file, rows)
         tokens(ways, rows, options.rounds)
     for number in filter(None, options.requests.split(",")):
         mixed(ready, around, int(number))

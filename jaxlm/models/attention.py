@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlm.models import activations, biased, blocks, kernels, masks, packed, products, splash
+from jaxlm.models import activations, biased, kernels, masks, packed, products, splash
 from jaxlm.models.activations import constrain
 from jaxlm.models.blocks import LayerBlocks
 from jaxlm.models.dropout import dropout
@@ -44,10 +44,11 @@ def attention(
     scale = q_BTNH.shape[-1] ** -0.5 if scale is None else scale
     if scale != 1:
         q_BTNH = q_BTNH * jnp.asarray(scale, q_BTNH.dtype)
-    few = q_BTNH.shape[1] <= _FEW
-    if few and isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks):
-        return _over_blocks(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
-    k_BSKH, v_BSKH = blocks.whole(k_BSKH), blocks.whole(v_BSKH)
+    if isinstance(k_BSKH, LayerBlocks) and isinstance(v_BSKH, LayerBlocks):
+        if q_BTNH.shape[1] <= _FEW:  # a number: there are no blocks where sizes are not known
+            return _over_blocks(q_BTNH, k_BSKH, v_BSKH, mask, bias_NTS)
+        k_BSKH, v_BSKH = k_BSKH.whole(), v_BSKH.whole()
+    assert not isinstance(k_BSKH, LayerBlocks) and not isinstance(v_BSKH, LayerBlocks)
     case = kernels.case(q_BTNH, k_BSKH, mask, dropout=rate > 0, bias=bias_NTS)
     match kernels.pick(case, implementation).name:
         case "splash":
