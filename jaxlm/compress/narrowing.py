@@ -28,9 +28,7 @@ _AXIS = "embed"
 class Seen:
     """Mean squares of features, of every token alike."""
 
-    matrices: Mapping[
-        str, np.ndarray
-    ]  # that read features: [X, D] of what comes in, X of all that is stacked
+    matrices: Mapping[str, np.ndarray]  # of what comes into each, [X, D]; X of all that is stacked
     final_D: np.ndarray  # of what the model says, behind its last norm
 
 
@@ -76,10 +74,10 @@ def worth(model: Loaded, seen: Seen) -> np.ndarray:
 
 def sizes(model: Loaded) -> np.ndarray:
     """[D]: of each feature the share of the squares of every array, summed."""
-    total_D = np.zeros(_width(model))
+    weights, total_D = flatten(model.params), np.zeros(_width(model))
     for path, one in facts(model.model).items():
         for axis in _axes(one):
-            array = np.square(np.asarray(flatten(model.params)[path], np.float64))
+            array = np.square(np.asarray(weights[path], np.float64))
             each_D = array.sum(tuple(other for other in range(array.ndim) if other != axis))
             total_D += each_D / each_D.sum()
     return total_D
@@ -94,12 +92,13 @@ def cut(model: Loaded, at_J: np.ndarray, seen: Seen | None) -> dict[str, Any]:
             array = jnp.take(array, jnp.asarray(at_J), axis=axis)
         if _axes(one):
             made[path] = array
-    for path in [p for p in made if p.endswith("/scale") and seen is not None]:
-        made[path] = made[path] * _root(path, weights[path], at_J, seen).astype(np.float32)
+    if seen is not None:
+        for path in [p for p in made if p.endswith("/scale")]:
+            made[path] = made[path] * _root(path, weights[path], at_J, seen).astype(np.float32)
     return made
 
 
-def _root(path: str, scale: Any, at_J: np.ndarray, seen: Any) -> np.ndarray:
+def _root(path: str, scale: Any, at_J: np.ndarray, seen: Seen) -> np.ndarray:
     """[X, 1] or [1]: by how much more those that stay are, in the root of the mean square, than all."""
     scale_XD = np.asarray(scale, np.float64).reshape(-1, scale.shape[-1])
     mean_XD = seen.final_D[None]

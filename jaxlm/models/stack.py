@@ -161,10 +161,10 @@ def run_cached(
     """
     calls = _one_per_kind(call, pattern, lambda f: f)
     step = lambda call, carry, layer: (call(layer[0], *carry, layer[1]), None)
-    loop, numbers = resolved(loop, layers), jnp.arange(layers)
+    loop = resolved(loop, layers)
     # Where layers stand one by one their numbers are known: a cache may hold an array for each.
-    known = Apart(list(range(layers))) if loop == "unrolled" else numbers
-    return _run(step, calls, (x_BTD, cache), (blocks, known), layers, loop)[0]
+    numbers = Apart(list(range(layers))) if loop == "unrolled" else jnp.arange(layers)
+    return _run(step, calls, (x_BTD, cache), (blocks, numbers), layers, loop)[0]
 
 
 def each(call: Callable[[Any], Any], blocks: nnx.Module, *, layers: int, loop: Loop) -> Any:

@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 import jax
 import jax.numpy as jnp
 
-from jaxlm.errors import UserError, check_pattern
+from jaxlm.errors import check_pattern
 from jaxlm.models.quantised import Kind, Quantised
 from jaxlm.models.values import whole
 from jaxlm.views.rounding import Rounding
-from jaxlm.views.view import Facts, Tree, View, matrices, parts
+from jaxlm.views.view import Facts, Tree, View, check_some, parts
 
 # Of attention and MLP, in every family.
 MATRICES = r"(.*/)?(attention|cross_attention|mlp)/w"
@@ -58,9 +58,7 @@ class Beside(View):
 
     def check(self, facts: Mapping[str, Facts], where: str) -> None:
         """UserError when no matrix is a target."""
-        if not any(self._is_target(path, one) for path, one in facts.items()):
-            known = matrices(facts)
-            raise UserError(f"{where}.targets={self.targets!r} matches no matrix. There are: {known}.")
+        check_some(facts, self._is_target, f"{where}.targets", self.targets)
 
     def split(
         self, params: Mapping[str, Any], facts: Mapping[str, Facts], key: jax.Array

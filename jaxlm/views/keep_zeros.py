@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from jaxlm.errors import UserError, check_pattern
-from jaxlm.views.view import Facts, Tree, View, matrices
+from jaxlm.errors import check_pattern
+from jaxlm.views.view import Facts, Tree, View, check_some
 
 _KEPT = "/kept"  # behind the path of a weight: where it is not 0
 
@@ -28,9 +28,7 @@ class KeepZeros(View):
 
     def check(self, facts: Mapping[str, Facts], where: str) -> None:
         """UserError when it names no matrix."""
-        if not any(self._named(path, one) for path, one in facts.items()):
-            known = matrices(facts)
-            raise UserError(f"{where}.weights={self.weights!r} matches no matrix. There are: {known}.")
+        check_some(facts, self._named, f"{where}.weights", self.weights)
 
     def split(
         self, params: Mapping[str, Any], facts: Mapping[str, Facts], key: jax.Array

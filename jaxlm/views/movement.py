@@ -19,7 +19,7 @@ import optax
 from jaxlm.errors import UserError, check_pattern
 from jaxlm.models.paths import flatten, nest
 from jaxlm.models.values import whole
-from jaxlm.views.view import Facts, Tree, View, matrices, parts
+from jaxlm.views.view import Facts, Tree, View, check_some, parts
 
 # Behind the path of a weight: which of its entries stay, a vector that no optimizer decays; the share of it that is 0
 # now, [*stack, 1], which the optimizer sets.
@@ -61,9 +61,7 @@ class Movement(View):
 
     def check(self, facts: Mapping[str, Facts], where: str) -> None:
         """UserError when it names no matrix."""
-        if not any(self._named(path, one) for path, one in facts.items()):
-            known = matrices(facts)
-            raise UserError(f"{where}.weights={self.weights!r} matches no matrix. There are: {known}.")
+        check_some(facts, self._named, f"{where}.weights", self.weights)
 
     def split(
         self, params: Mapping[str, Any], facts: Mapping[str, Facts], key: jax.Array

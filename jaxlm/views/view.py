@@ -4,12 +4,13 @@ Trees are flat here: path -> array, or in a merged tree a value (models/values.p
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
 import optax
 
+from jaxlm.errors import UserError
 from jaxlm.models.parameters import STACKS
 from jaxlm.models.paths import flatten, nest
 
@@ -123,6 +124,14 @@ def parts(one: Facts, what: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any
 def matrices(facts: Mapping[str, Facts]) -> str:
     """Their paths, for messages."""
     return ", ".join(sorted(path for path, one in facts.items() if one.inputs))
+
+
+def check_some(
+    facts: Mapping[str, Facts], meant: Callable[[str, Facts], bool], where: str, pattern: str
+) -> None:
+    """UserError when no matrix is meant. `where`: the key of the pattern."""
+    if not any(meant(path, one) for path, one in facts.items()):
+        raise UserError(f"{where}={pattern!r} matches no matrix. There are: {matrices(facts)}.")
 
 
 def bias_of(path: str) -> str:
